@@ -1,0 +1,1 @@
+"""Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip."""
