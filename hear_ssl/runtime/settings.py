@@ -6,9 +6,10 @@ that the training config, its help page and the manifest reader all check the sa
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
-from typing import Any, Dict, Iterator, Optional, Tuple, get_type_hints
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, get_type_hints
 
+Settings = TypeVar("Settings")
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 
 
@@ -60,8 +61,10 @@ class EncoderConfig:
 class CompositionConfig:
     """How tokens become an embedding; chosen at export, needs no retraining."""
 
-    layers: str = option("concat", "which layers' tokens: the last, all concatenated, or their mean", choices=("last", "concat", "mean"))
-    pooling: str = option("mean+max", "over time: terms joined by + are summed, groups joined by , are concatenated (mean, max, std)")
+    layers: str = option("concat", "tokens of the last layer, of all layers, or their mean", choices=("last", "concat", "mean"))
+    pooling: str = option("mean+max", "scene, over time: mean, max and std; + sums them, a comma concatenates")
+    raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
+    contexts_ms: Tuple[float, ...] = option((), "timestamps: concatenate means over windows of these lengths", "ms", 1.0, 60000.0)
 
 
 @dataclass(frozen=True)
@@ -73,3 +76,79 @@ class EmbedderConfig:
     scene: CompositionConfig = field(default_factory=CompositionConfig)
     timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
     chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
+
+
+def check_ranges(settings: Any, prefix: str = "") -> None:
+    """Check every field of a dataclass, and of those nested in it, against its declared range.
+
+    Raises ValueError that names the key, the value given and what is allowed.
+    """
+    for item in fields(settings):
+        value, key = getattr(settings, item.name), prefix + item.name
+        if is_dataclass(value):
+            check_ranges(value, key + ".")
+            continue
+        for element in value if isinstance(value, (list, tuple)) else [value]:
+            _check_value(key, element, item.metadata)
+
+
+def _check_value(key: str, value: Any, rules: Any) -> None:
+    choices, low, high = rules.get("choices"), rules.get("low"), rules.get("high")
+    if choices and value not in choices:
+        raise ValueError(f"{key} is {value!r}; allowed are {', '.join(map(str, choices))}")
+    if value is None or isinstance(value, (str, bool)):
+        return
+    if value != value or (low is not None and value < low) or (high is not None and value > high):
+        bounds = " and ".join([f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None))
+        raise ValueError(f"{key} is {value}; it must be {bounds or 'a number'} {rules.get('unit', '')}".rstrip())
+
+
+def from_mapping(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+    """Build a settings dataclass from parsed JSON and check its types and ranges.
+
+    Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
+    """
+    settings = _build(kind, mapping, where)
+    check_ranges(settings, where + ".")
+    return settings
+
+
+def _build(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{where} is a {type(mapping).__name__}; it must be an object with the keys of {kind.__name__}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(mapping) - set(hints))
+    if unknown:
+        raise ValueError(f"{where}.{unknown[0]} is not known; allowed are {', '.join(hints)}")
+    values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    if getattr(hint, "__origin__", None) in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} is a {type(value).__name__}; it must be a list")
+        items = [_convert(hint.__args__[0], element, f"{where}[{index}]") for index, element in enumerate(value)]
+        return tuple(items) if hint.__origin__ is tuple else items
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where} is {value!r}; it must be of type {hint.__name__}")
+    return value
+
+
+def to_mapping(settings: Any) -> Dict[str, Any]:
+    """Turn a settings dataclass into the plain dict that JSON and a checkpoint can hold; tuples become lists."""
+    plain: Dict[str, Any] = _plain(asdict(settings))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        plain: List[Any] = [_plain(element) for element in value]
+        return plain
+    return value

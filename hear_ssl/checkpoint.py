@@ -1,0 +1,68 @@
+"""Training checkpoints, read without executing anything in them."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.settings import EmbedderConfig, from_mapping
+from hear_ssl.runtime.weights import check_names
+
+PREFIX = "embedder."
+
+
+def find_checkpoint(path: str | Path) -> Path:
+    """Return the checkpoint that a run folder or a file stands for: the file itself, or the run's last one.
+
+    Raises ValueError when there is none.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    for candidate in (given / "checkpoints" / "last.ckpt", given / "last.ckpt"):
+        if candidate.is_file():
+            return candidate
+    raise ValueError(f"{given} is neither a checkpoint nor a run folder with checkpoints/last.ckpt; give the folder that fit.py printed")
+
+
+def load_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Load a checkpoint of plain data and tensors onto the CPU.
+
+    Raises ValueError when the file is damaged, holds anything but plain data, or is not one of ours.
+    """
+    file = find_checkpoint(path)
+    try:
+        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ValueError(
+            f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by fit.py"
+        ) from None
+    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{file} is damaged or no checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one") from None
+    if not isinstance(checkpoint, dict) or not {"state_dict", "config"} <= set(checkpoint):
+        raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
+    return checkpoint
+
+
+def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Embedder, dict[str, Any]]:
+    """Return the embedder of a checkpoint in evaluation mode and the config it was trained with, a plain dict.
+
+    The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights.
+    Raises ValueError when a tensor is missing, unknown or of another shape.
+    """
+    checkpoint = load_checkpoint(path)
+    embedder = Embedder(from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder"))
+    if trained:
+        state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
+        wanted = embedder.state_dict()
+        check_names(set(state), set(wanted), str(find_checkpoint(path)))
+        for name, value in wanted.items():
+            if state[name].shape != value.shape:
+                raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, its own config says {list(value.shape)}: damaged")
+        embedder.load_state_dict(state)
+    return embedder.eval(), checkpoint["config"]

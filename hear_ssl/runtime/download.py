@@ -1,0 +1,88 @@
+"""Weights from their public URL into a cache of the user's, checked by SHA-256, kept for use offline."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from .weights import sha256_of
+
+ATTEMPTS = 3
+TIMEOUT_SECONDS = 30.0
+
+
+class SameHostRedirects(urllib.request.HTTPRedirectHandler):
+    """Follow redirects within the host that the manifest names, and no others."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        """Return the redirected request; raises ValueError when it leads to another host or scheme."""
+        old, new = urlsplit(req.full_url), urlsplit(newurl)
+        if (old.scheme, old.netloc) != (new.scheme, new.netloc):
+            raise ValueError(f"{req.full_url} redirects to another host, {new.netloc}: refused; ask the author for the final URL")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def check_url(url: str) -> None:
+    """Raise ValueError unless the URL is http or https and names a host and a file."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
+        raise ValueError(f"weights URL {url!r} is not allowed; give an http or https address of a file")
+
+
+def cache_folder(package: str) -> Path:
+    """Return the folder for downloaded weights: $HEAR_WEIGHTS_CACHE, else the user's cache folder / package."""
+    chosen = os.environ.get("HEAR_WEIGHTS_CACHE")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / package
+
+
+def fetch(url: str, sha256: str, package: str) -> Path:
+    """Return the local path of the file at `url` whose SHA-256 is given, downloading it unless the cache holds it.
+
+    Raises ValueError when the URL is not allowed or serves other bytes, OSError when it cannot be reached.
+    """
+    check_url(url)
+    if not re.fullmatch("[0-9a-f]{64}", sha256):
+        raise ValueError(f"{sha256!r} is not a SHA-256 of 64 lower-case hex digits")
+    target = cache_folder(package) / f"{sha256}.safetensors"
+    if target.is_file() and sha256_of(target) == sha256:
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _download(url, sha256, target)
+            return target
+        except (OSError, EOFError) as error:
+            final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if attempt == ATTEMPTS or final:
+                raise OSError(f"cannot download the weights from {url} ({error}); give load_model a local file instead") from None
+            time.sleep(0.5 * attempt)
+    raise AssertionError("unreachable")
+
+
+def _download(url: str, sha256: str, target: Path) -> None:
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".download-")
+    temporary = Path(name)
+    try:
+        opener = urllib.request.build_opener(SameHostRedirects)
+        with os.fdopen(handle, "wb") as file, opener.open(url, timeout=TIMEOUT_SECONDS) as response:
+            promised = response.headers.get("Content-Length")
+            for block in iter(lambda: response.read(1 << 20), b""):
+                file.write(block)
+            if promised is not None and file.tell() != int(promised):
+                raise EOFError(f"the connection ended after {file.tell()} of {promised} bytes")
+        found = sha256_of(temporary)
+        if found != sha256:
+            raise ValueError(f"{url} serves other weights: SHA-256 {found}, expected {sha256}; install the version that matches")
+        os.replace(str(temporary), str(target))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
