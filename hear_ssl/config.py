@@ -6,9 +6,16 @@ key, a wrong type or a value out of range raises ValueError with the nearest val
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
 
-from hear_ssl.runtime.settings import EmbedderConfig, option
+from omegaconf import ListConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
+
+from hear_ssl.errors import nearest
+from hear_ssl.runtime.settings import EmbedderConfig, check_ranges, option
 
 
 @dataclass(frozen=True)
@@ -47,3 +54,118 @@ class ObjectiveConfig:
     temperature: float = option(0.1, "temperature of the softmax over similarities", "cosine", 1e-3, 10.0)
     projection_dim: int = option(256, "width of the projection", "dimensions", 2, 65536)
     hidden_dim: int = option(1024, "width of the projection head's hidden layer", "dimensions", 2, 65536)
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay over the whole run."""
+
+    learning_rate: float = option(1e-3, "highest learning rate", "", 0.0, 100.0)
+    final_learning_rate: float = option(1e-5, "learning rate at the last step", "", 0.0, 100.0)
+    warmup_steps: int = option(200, "steps of linear warm-up", "steps", 0)
+    weight_decay: float = option(0.01, "AdamW's decay; biases and norms are left out", "", 0.0, 100.0)
+    beta1: float = option(0.9, "AdamW's first moment", "", 0.0, 0.99999)
+    beta2: float = option(0.98, "AdamW's second moment", "", 0.0, 0.99999)
+    clip_norm: float = option(5.0, "gradients longer than this are scaled down; 0 turns clipping off", "L2 norm", 0.0)
+    teacher_momentum: float = option(0.99, "EMA teacher (MoCo v3, BYOL): momentum at the first step, rising to 1 by cosine", "", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, how precise, how often it saves."""
+
+    steps: int = option(2000, "optimizer steps of the whole run", "steps", 1)
+    precision: str = option("32", "arithmetic of the encoder; losses are always float32", choices=("32", "bf16"))
+    log_every: int = option(20, "a row in metrics.csv and a progress line", "steps", 1)
+    checkpoint_every: int = option(500, "a numbered checkpoint; the last one is kept beside them", "steps", 1)
+    accelerator: str = option("auto", "where it runs", choices=("auto", "cpu", "gpu"))
+    devices: int = option(1, "processes on this machine, one per GPU", "processes", 1, 1024)
+    nodes: int = option(1, "machines", "machines", 1, 4096)
+    threads: int = option(0, "CPU threads of the training process; 0 leaves one core to each worker", "threads", 0, 1024)
+    sync_batch_norm: bool = option(True, "with several ranks: BatchNorm over the whole batch, so that ranks do not change the result")
+    collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run."""
+
+    name: str = option("base", "name of the run")
+    run: str = option("", "run folder; empty makes one under `output` from name and time")
+    output: str = option("runs", "folder of run folders")
+    seed: int = option(0, "weights, sample order, crops and views follow from it", "", 0, 2**31 - 1)
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    wandb: str = option(
+        "offline", "Weights & Biases: offline keeps the record in the run folder", choices=("offline", "online", "disabled")
+    )
+
+
+def load_config(path: str | Path | None, overrides: list[str]) -> Config:
+    """Return the Config of a YAML file (none: the defaults) with `key=value` overrides on top.
+
+    Raises ValueError with one line for a file that is missing or not YAML, an unknown key, a wrong type, a value out of
+    range.
+    """
+    merged = OmegaConf.structured(Config)
+    if path is not None:
+        merged = _merge(merged, _read_yaml(Path(path)), str(path))
+    for override in overrides:
+        merged = _merge(merged, _parse_override(override), override)
+    config = OmegaConf.to_object(merged)
+    assert isinstance(config, Config)
+    check_ranges(config)
+    return config
+
+
+def config_keys(kind: type = Config, prefix: str = "") -> dict[str, tuple[type, Field[Any]]]:
+    """Return every dotted key of the config with its type and its dataclass field."""
+    hints, keys = get_type_hints(kind), {}
+    for item in fields(kind):
+        if is_dataclass(hints[item.name]):
+            keys.update(config_keys(hints[item.name], f"{prefix}{item.name}."))
+        else:
+            keys[prefix + item.name] = (hints[item.name], item)
+    return keys
+
+
+def _read_yaml(path: Path) -> Any:
+    if not path.is_file():
+        raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
+    try:
+        return OmegaConf.load(path)
+    except (YAMLError, UnicodeDecodeError, OSError) as error:
+        raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
+
+
+def _parse_override(override: str) -> Any:
+    key, equals, _ = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
+    parsed = OmegaConf.from_dotlist([override])
+    value = OmegaConf.select(parsed, key)
+    wanted = config_keys().get(key)
+    if wanted and getattr(wanted[0], "__origin__", None) in (list, tuple) and not isinstance(value, ListConfig):
+        OmegaConf.update(parsed, key, [value])
+    return parsed
+
+
+def _merge(config: Any, changes: Any, where: str) -> Any:
+    try:
+        return OmegaConf.merge(config, changes)
+    except ConfigKeyError as error:
+        key = error.full_key or str(error.key)
+        raise ValueError(f"{where}: there is no config key {key!r}{_nearest_key(key)}; fit.py --help lists them all") from None
+    except OmegaConfBaseException as error:
+        first = str(error).splitlines()[0]
+        raise ValueError(f"{where}: {error.full_key or 'the file'}: {first}") from None
+
+
+def _nearest_key(key: str) -> str:
+    known = list(config_keys())
+    same_leaf = [name for name in known if name.rsplit(".", 1)[-1] == key.rsplit(".", 1)[-1]]
+    return f" (did you mean {same_leaf[0]!r}?)" if same_leaf else nearest(key, known)

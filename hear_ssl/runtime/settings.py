@@ -99,7 +99,7 @@ def _check_value(key: str, value: Any, rules: Any) -> None:
     if value is None or isinstance(value, (str, bool)):
         return
     if value != value or (low is not None and value < low) or (high is not None and value > high):
-        bounds = " and ".join([f"at least {low:g}"] * (low is not None) + [f"at most {high:g}"] * (high is not None))
+        bounds = " and ".join(f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None)
         raise ValueError(f"{key} is {value}; it must be {bounds or 'a number'} {rules.get('unit', '')}".rstrip())
 
 
