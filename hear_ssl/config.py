@@ -160,9 +160,9 @@ def _merge(config: Any, changes: Any, where: str) -> Any:
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         raise ValueError(f"{where}: there is no config key {key!r}{_nearest_key(key)}; fit.py --help lists them all") from None
-    except OmegaConfBaseException as error:
-        first = str(error).splitlines()[0]
-        raise ValueError(f"{where}: {error.full_key or 'the file'}: {first}") from None
+    except (OmegaConfBaseException, TypeError) as error:
+        key = getattr(error, "full_key", None) or "a group of keys cannot be one value, nor a list hold keys"
+        raise ValueError(f"{where}: {key}: {str(error).splitlines()[0]}") from None
 
 
 def _nearest_key(key: str) -> str:

@@ -1,0 +1,185 @@
+"""What goes on around the training step: checkpoints that appear whole, the progress line, metrics.csv, a clean stop."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from hear_ssl.files import atomic_path, atomic_write
+
+
+class SaveCheckpoints(pl.Callback):
+    """Write checkpoints/last.ckpt, and step-N.ckpt beside it, every `every` steps and at the end; each whole or not at all."""
+
+    def __init__(self, run: Path, every: int) -> None:
+        self.folder = run / "checkpoints"
+        self.every = every
+        self.saved_step = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save when a multiple of `every` steps is done."""
+        if trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Save the last state, finished or stopped."""
+        self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""
+        step = trainer.global_step
+        if step == self.saved_step:
+            return
+        numbered = self.folder / f"step-{step:08d}.ckpt"
+        if trainer.is_global_zero:
+            with atomic_path(numbered) as temporary:
+                _save(trainer, temporary)
+            with atomic_path(self.folder / "last.ckpt") as temporary:
+                _link_or_copy(numbered, temporary)
+        else:
+            _save(trainer, numbered)
+        self.saved_step = step
+
+
+def _save(trainer: pl.Trainer, path: Path) -> None:
+    try:
+        trainer.save_checkpoint(path)
+    except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
+        raise OSError(f"cannot write the checkpoint {path.name}: {str(error).splitlines()[0]}; free space, then --resume") from None
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+class StopCleanly(pl.Callback):
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C ends at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Take over the signals, after Lightning has set its own handlers."""
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """End the run after this step when any rank was signalled."""
+        noted = self.signal or 0
+        if trainer.world_size > 1:
+            noted = int(trainer.strategy.reduce(torch.tensor(float(noted), device=pl_module.device), reduce_op="max"))
+        if noted:
+            self.signal = noted
+            trainer.should_stop = True
+
+    def _note(self, number: int, frame: Any) -> None:
+        if self.signal is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = number
+
+
+class Progress(pl.Callback):
+    """Every `every` steps: a line on the terminal and a row in metrics.csv, with the share of time spent waiting for data."""
+
+    def __init__(self, run: Path, every: int, batch_size: int) -> None:
+        self.path = run / "metrics.csv"
+        self.every = every
+        self.batch_size = batch_size
+        self.columns: list[str] = []
+        self.ended = self.window_start = self.started = 0.0
+        self.waited = 0.0
+        self.window_step = self.first_step = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Drop rows that lie after the step this run continues from."""
+        self.columns, rows = read_rows(self.path)
+        self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
+        self.ended = self.window_start = self.started = time.perf_counter()
+        self.window_step = self.first_step = trainer.global_step
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Count the time since the last step ended as waiting for data."""
+        self.waited += time.perf_counter() - self.ended
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Report at the first step, then at every multiple of `every`."""
+        step = trainer.global_step
+        if (step % self.every == 0 or step == self.first_step + 1) and trainer.is_global_zero:
+            row = self._measure(trainer, pl_module, step)
+            self._append(row)
+            self._print(trainer, row)
+            for logger in trainer.loggers:
+                logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
+            self.window_start, self.window_step, self.waited = time.perf_counter(), step, 0.0
+        self.ended = time.perf_counter()
+
+    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> dict[str, float]:
+        now = time.perf_counter()
+        elapsed = max(now - self.window_start, 1e-9)
+        row = {"step": float(step)}
+        row.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
+        row["clips_per_second"] = (step - self.window_step) * self.batch_size / elapsed
+        row["data_wait_share"] = min(1.0, self.waited / elapsed)
+        row["seconds"] = now - self.started
+        return row
+
+    def _print(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
+        steps, step = int(trainer.max_steps), int(row["step"])
+        rate = (step - self.first_step) / max(row["seconds"], 1e-9)
+        left = time.strftime("%H:%M:%S", time.gmtime((steps - step) / max(rate, 1e-9)))
+        rank = f"  rank {row['effective_rank']:.1f}" if "effective_rank" in row else ""
+        print(
+            f"step {step}/{steps}  loss {row.get('loss', math.nan):.4f}{rank}  {row['clips_per_second']:.1f} clips/s"
+            f"  data wait {row['data_wait_share']:.0%}  left {left}",
+            flush=True,
+        )
+
+    def _append(self, row: dict[str, float]) -> None:
+        if any(name not in self.columns for name in row):
+            self.columns += [name for name in row if name not in self.columns]
+            self._rewrite(read_rows(self.path)[1])
+        with open(self.path, "a", newline="") as file:
+            csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
+
+    def _rewrite(self, rows: list[dict[str, str]]) -> None:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self.columns, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write(self.path, text.getvalue() if self.columns else "")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.8g}"
+
+
+def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of a metrics.csv; a missing or empty file has none, a half-written last row is dropped."""
+    if not path.is_file():
+        return [], []
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        rows = [row for row in reader if re.fullmatch(r"\d+", row.get("step") or "") and None not in row.values()]
+    return list(reader.fieldnames or []), rows
+
+
+def resume_line(run: Path, stop: StopCleanly) -> str:
+    """Say how the run ended and how to go on."""
+    name = signal.Signals(stop.signal).name if stop.signal else "the end"
+    return f"stopped by {name}; saved. Go on with: python {sys.argv[0]} --resume {run}"

@@ -1,0 +1,129 @@
+"""The training step: crops -> views -> features -> tokens -> embedding -> objective, as a LightningModule.
+
+Everything random in a step follows from (seed, step, rank) or from the seeds in the batch, so a resumed run draws what
+the uninterrupted one would have drawn.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from hear_ssl.config import Config, OptimizerConfig
+from hear_ssl.data.batch import Batch
+from hear_ssl.objectives import Encoded, build_objective
+from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.views import Views
+
+
+class ContrastiveModule(pl.LightningModule):
+    """An embedder under training. What ships is `embedder`; views, objective and teacher stay behind."""
+
+    def __init__(self, config: Config, data_card: dict[str, Any] | None = None) -> None:
+        """Build from the config; data_card (sources, licences, hours) travels in every checkpoint."""
+        super().__init__()
+        self.config = config
+        self.data_card = data_card or {}
+        self.embedder = Embedder(config.embedder)
+        dim = self.embedder.encoder.layer_dims[-1]
+        self.objective = build_objective(config.objective, dim)
+        self.teacher = copy.deepcopy(self.embedder.encoder).requires_grad_(False) if self.objective.needs_teacher else None
+        crop_samples = round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
+        frames = self.embedder.frontend.token_count(crop_samples) * self.embedder.encoder.time_stride
+        self.views = Views(config.views, config.embedder.frontend, frames)
+        self.last_embedding: Tensor | None = None
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
+        return self.embedder.scene(waveform)
+
+    def features(self, batch: Batch) -> Tensor:
+        """Return the two augmented views of a batch as features (2, batch, n_mels, frames)."""
+        waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
+        features = self.embedder.frontend(waveforms.flatten(0, 1))
+        return self.views.spectrogram(features.unflatten(0, waveforms.shape[:2]), batch.seeds)
+
+    def encode(self, features: Tensor) -> Encoded:
+        """Return what the objectives see of features (views, batch, n_mels, frames)."""
+        shape = features.shape[:2]
+        tokens = self.embedder.encoder(features.flatten(0, 1))[-1]  # (views * batch, tokens, dim)
+        clip = self.embedder.pool(tokens)
+        encoded = Encoded(clip=clip.unflatten(0, shape), tokens=tokens.unflatten(0, shape))
+        if self.teacher is not None:
+            with torch.no_grad():
+                teacher_tokens = self.teacher(features.flatten(0, 1))[-1]
+            encoded.teacher_tokens = teacher_tokens.unflatten(0, shape)
+            encoded.teacher_clip = self.embedder.pool(teacher_tokens).unflatten(0, shape)
+        return encoded
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch."""
+        with torch.no_grad():
+            features = self.features(batch)
+        encoded = self.encode(features)
+        loss: Tensor = self.objective(encoded)
+        self.last_embedding = encoded.clip.detach()
+        if not torch.isfinite(loss):
+            raise ValueError(f"the loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or set trainer.precision=32")
+        return loss
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Seed what is left to the global generators (dropout) by the step, so that a resumed run repeats it."""
+        torch.manual_seed((self.config.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Move the EMA teacher towards the encoder after each optimizer step."""
+        if self.teacher is None:
+            return
+        progress = self.global_step / self.config.trainer.steps
+        momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0
+        update_teacher(self.teacher, self.embedder.encoder, momentum)
+        self.objective.update_teacher(momentum)
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Return AdamW over all trained parameters and its schedule by steps."""
+        options = self.config.optimizer
+        optimizer = torch.optim.AdamW(
+            parameter_groups(self, options.weight_decay), lr=options.learning_rate, betas=(options.beta1, options.beta2)
+        )
+        schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, self.config.trainer.steps, options))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the config as a plain dict and the data card: all that export needs."""
+        checkpoint["config"] = to_mapping(self.config)
+        checkpoint["data_card"] = self.data_card
+
+
+def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Split trained parameters into those with decay (matrices, filters) and those without (biases, norms)."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    return [
+        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
+        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def learning_rate_factor(step: int, steps: int, options: OptimizerConfig) -> float:
+    """Return the share of the highest learning rate at a step: linear warm-up, then cosine to the final rate."""
+    if step < options.warmup_steps:
+        return (step + 1) / options.warmup_steps
+    progress = min(1.0, (step - options.warmup_steps) / max(1, steps - options.warmup_steps))
+    final = options.final_learning_rate / options.learning_rate if options.learning_rate else 0.0
+    return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+@torch.no_grad()
+def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """Set teacher = momentum * teacher + (1 - momentum) * student for parameters; copy buffers (BatchNorm statistics)."""
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1.0 - momentum)
+    for slow, fast in zip(teacher.buffers(), student.buffers(), strict=True):
+        slow.copy_(fast)

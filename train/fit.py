@@ -1,0 +1,64 @@
+"""Train an audio encoder from shards: config -> data, module, Trainer -> run folder.
+
+    python train/fit.py --config configs/base.yaml data.shards=SHARDS [key=value ...]
+    python train/fit.py --resume RUN [key=value ...]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from dataclasses import MISSING, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hear_ssl.config import Config, config_keys, load_config
+from hear_ssl.errors import run_main
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
+
+
+def main() -> int:
+    """Parse the command line, train, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="fit.py",
+        description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
+        epilog=key_help(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
+    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run: its folder; its own config is used")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
+    arguments = parser.parse_args()
+    if bool(arguments.config) == bool(arguments.resume):
+        raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
+    from train.running import fit  # torch and Lightning load only once the command line is right
+
+    if arguments.resume:
+        run = Path(arguments.resume)
+        if not (run / "config.yaml").is_file():
+            raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
+        config = replace(load_config(run / "config.yaml", arguments.overrides), run=str(run))
+        return fit(config, resume=True)
+    config = load_config(arguments.config, arguments.overrides)
+    run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return fit(replace(config, run=str(run)), resume=False)
+
+
+def key_help() -> str:
+    """Return the table of every config key: name, type, default, unit and meaning."""
+    lines = ["config keys (name: type = default [unit] meaning):"]
+    for key, (kind, item) in config_keys().items():
+        default = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
+        name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
+        unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
+        choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
+        lines.append(f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}".replace("%", "%%"))
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    run_main(main)

@@ -1,0 +1,127 @@
+"""From a Config to a finished run: folder, data, module and Trainer put together."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import warnings
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import OmegaConf
+from pytorch_lightning.loggers import WandbLogger
+
+from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
+from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.config import Config
+from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.files import atomic_write
+from hear_ssl.module import ContrastiveModule
+from hear_ssl.runtime.settings import to_mapping
+
+
+def fit(config: Config, resume: bool) -> int:
+    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
+
+    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
+    """
+    run = Path(config.run)
+    checkpoint = resume_checkpoint(run, config) if resume else None
+    data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
+    if not resume:
+        start_run_folder(run, config)
+    pl.seed_everything(config.seed, verbose=False)
+    set_threads(config)
+    module = ContrastiveModule(config, data.data_card())
+    stop = StopCleanly()
+    trainer = build_trainer(config, run, stop)
+    if trainer.is_global_zero:
+        print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips", flush=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    if trainer.is_global_zero:
+        finished = trainer.global_step >= config.trainer.steps
+        print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
+    return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
+
+
+def resume_checkpoint(run: Path, config: Config) -> Path:
+    """Return the run's last checkpoint. Raises ValueError when it belongs to another architecture or objective."""
+    path = find_checkpoint(run)
+    saved = load_checkpoint(path)["config"]
+    now = to_mapping(config)
+    for part in ("embedder", "objective"):
+        if saved.get(part) != now[part]:
+            raise ValueError(f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead")
+    return path
+
+
+def start_run_folder(run: Path, config: Config) -> None:
+    """Make the run folder with the resolved config and the environment. Raises ValueError when it holds a run already."""
+    if (run / "config.yaml").exists() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+        raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
+    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
+        atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
+        atomic_write(run / "environment.json", json.dumps(environment(), indent=1))
+
+
+def environment() -> dict[str, Any]:
+    """Return versions, git revision and hardware, as recorded in the run folder."""
+    packages = ("torch", "torchaudio", "pytorch-lightning", "webdataset", "wandb", "omegaconf", "numpy", "soundfile")
+    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
+    return {
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in packages},
+        "git_revision": git.stdout.strip() or "unknown",
+        "platform": platform.platform(),
+        "cpus": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+    }
+
+
+def set_threads(config: Config) -> None:
+    """Set torch's CPU threads: as configured, else one core less per decoding worker."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(config.trainer.threads or max(1, cores - config.data.workers))
+
+
+def build_trainer(config: Config, run: Path, stop: StopCleanly) -> pl.Trainer:
+    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
+    options = config.trainer
+    return pl.Trainer(
+        accelerator=options.accelerator,
+        devices=options.devices,
+        num_nodes=options.nodes,
+        max_steps=options.steps,
+        max_epochs=-1,
+        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        gradient_clip_val=config.optimizer.clip_norm or None,
+        sync_batchnorm=False,
+        use_distributed_sampler=False,
+        logger=build_logger(config, run),
+        callbacks=[
+            stop,
+            Progress(run, options.log_every, config.data.batch_size),
+            SaveCheckpoints(run, options.checkpoint_every),
+        ],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=str(run),
+    )
+
+
+def build_logger(config: Config, run: Path) -> WandbLogger | bool:
+    """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
+    if config.wandb == "disabled":
+        return False
+    os.environ.setdefault("WANDB_SILENT", "true")
+    return WandbLogger(project="hear_ssl", name=config.name, save_dir=str(run), offline=config.wandb == "offline", config=to_mapping(config))
