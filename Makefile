@@ -1,0 +1,63 @@
+# make quickstart   set up and walk the whole way: corpus, training, export, clean install, verification, scores
+# make test         set up and run all tests
+# make quick        only the quick tests
+# make check        ruff format, ruff, mypy --strict
+# make clean        remove what quickstart made
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+QUICKSTART := quickstart
+JOBS ?= 2
+
+.PHONY: quickstart test quick check format clean
+.DELETE_ON_ERROR:
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; 3.10 to 3.13 is needed: make PYTHON=python3.12 ...")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (about two minutes, 6 GB of disk)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+WHEEL := $(QUICKSTART)/dist/hear_quickstart-0.1.0-py3-none-any.whl
+
+quickstart: $(QUICKSTART)/scores/scores.json
+	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, the scores $(QUICKSTART)/scores"
+
+$(QUICKSTART)/shards/index.json: | $(VENV)/installed
+	$(BIN)/python -m hear_ssl.data.synthetic --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
+
+$(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json
+	if [ -f $(QUICKSTART)/run/checkpoints/last.ckpt ]; then $(BIN)/python train/fit.py --resume $(QUICKSTART)/run; \
+	else rm -rf $(QUICKSTART)/run && $(BIN)/python train/fit.py --config configs/quickstart.yaml data.shards=$(QUICKSTART)/shards run=$(QUICKSTART)/run; fi
+	@touch $@
+
+$(WHEEL): $(QUICKSTART)/run/done
+	$(BIN)/python export/package.py --checkpoint $(QUICKSTART)/run --name hear_quickstart --version 0.1.0 \
+	  --weights-url https://example.com/hear_quickstart-0.1.0.safetensors --bundle-weights --out $(QUICKSTART)/dist
+
+$(QUICKSTART)/verified: $(WHEEL)
+	$(BIN)/python export/verify.py $(WHEEL)
+	@touch $@
+
+$(QUICKSTART)/scores/scores.json: $(QUICKSTART)/verified
+	$(BIN)/python -m hear_ssl.evaluate --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/scores --grid fast
+
+test: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+quick: $(VENV)/installed
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+check: $(VENV)/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/installed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(QUICKSTART)

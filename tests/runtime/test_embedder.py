@@ -1,0 +1,124 @@
+"""The embedder: any length, alone or in a batch, whole or in chunks, the same numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, EncoderConfig
+
+RICH = EmbedderConfig(
+    encoder=EncoderConfig(channels=8, dim=32),
+    scene=CompositionConfig(pooling="mean+max,std", raw_mel=True),
+    timestamp=CompositionConfig(raw_mel=True, contexts_ms=(200.0, 1000.0)),
+)
+
+
+@pytest.fixture
+def embedder() -> Embedder:
+    torch.manual_seed(0)
+    model = Embedder(RICH)
+    for module in model.modules():  # statistics as after training, so that evaluation mode matters
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean = torch.randn_like(module.running_mean) * 0.1
+    return model
+
+
+def noise(batch: int, time: int) -> torch.Tensor:
+    return torch.randn(batch, time, generator=torch.Generator().manual_seed(time)) * 0.1
+
+
+@pytest.mark.parametrize("time", [1, 2, 159, 640, 641, 16000, 100003])
+def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embedder: Embedder, time: int) -> None:
+    audio = noise(2, time)
+    embeddings, timestamps_ms = get_timestamp_embeddings(audio, embedder)
+    assert embeddings.shape == (2, time // 640 + 1, embedder.timestamp_embedding_size)
+    assert get_scene_embeddings(audio, embedder).shape == (2, embedder.scene_embedding_size)
+    assert torch.isfinite(embeddings).all()
+    assert embeddings.dtype == timestamps_ms.dtype == torch.float32
+    assert torch.equal(timestamps_ms[0], torch.arange(time // 640 + 1) * 40.0)
+    assert timestamps_ms[0, -1] <= time / 16
+
+
+def test_timestamps_do_not_drift_in_20_minutes(embedder: Embedder) -> None:
+    config = replace(RICH, frontend=replace(RICH.frontend, sample_rate=22050, hop_length=147))
+    frontend_only = Embedder(config)
+    count = frontend_only.frontend.token_count(22050 * 1200)
+    ticks = torch.arange(count, dtype=torch.float64) * frontend_only.hop_samples * 1000.0 / 22050
+    assert abs(float(ticks[-1]) - (count - 1) * 588 / 22.05) < 1e-6
+
+
+@pytest.mark.parametrize("chunk_frames", [64, 68, 400])
+def test_chunks_equal_the_whole(embedder: Embedder, chunk_frames: int) -> None:
+    audio = noise(3, 50007)
+    embedder.config = replace(RICH, chunk_frames=100000)
+    whole = (get_scene_embeddings(audio, embedder), *get_timestamp_embeddings(audio, embedder))
+    embedder.config = replace(RICH, chunk_frames=chunk_frames)
+    chunked = (get_scene_embeddings(audio, embedder), *get_timestamp_embeddings(audio, embedder))
+    for one, other in zip(whole, chunked, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
+
+
+def test_alone_and_in_a_batch_are_the_same(embedder: Embedder) -> None:
+    audio = noise(9, 12345)
+    together = get_scene_embeddings(audio, embedder)
+    alone = torch.cat([get_scene_embeddings(audio[row : row + 1], embedder) for row in range(9)])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-5)
+
+
+def test_caller_cannot_switch_on_gradients_training_or_autocast(embedder: Embedder) -> None:
+    audio = noise(2, 8000).requires_grad_()
+    expected = get_scene_embeddings(audio, embedder.eval())
+    embedder.train()
+    with torch.enable_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+        found = get_scene_embeddings(audio, embedder)
+    assert torch.equal(found, expected)
+    assert not found.requires_grad
+    assert embedder.training
+
+
+def test_input_is_not_changed_and_float64_is_taken(embedder: Embedder) -> None:
+    audio = noise(2, 8000)
+    before = audio.clone()
+    single = get_scene_embeddings(audio, embedder)
+    assert torch.equal(audio, before)
+    assert torch.equal(get_scene_embeddings(audio.double(), embedder), single)
+
+
+@pytest.mark.parametrize("shape", [(16000,), (1, 1, 16000), (0, 16000), (2, 0)])
+def test_wrong_shapes_are_refused_in_one_line(embedder: Embedder, shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        get_scene_embeddings(torch.zeros(shape), embedder)
+
+
+def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
+    embeddings, _ = get_timestamp_embeddings(noise(1, 32000), embedder)
+    width = sum(embedder.encoder.layer_dims)
+    own, context = embeddings[0, :, :width], embeddings[0, :, width : 2 * width]
+    torch.testing.assert_close(context[20], own[18:23].mean(0))  # 200 ms: two tokens to either side
+    torch.testing.assert_close(context[0], own[0:3].mean(0))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"scene": CompositionConfig(pooling="median")}, "median"),
+        ({"scene": CompositionConfig(layers="mean")}, "one width"),
+        ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Embedder(replace(RICH, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_gpu_equals_cpu(embedder: Embedder) -> None:
+    audio = noise(2, 16000)
+    expected = get_scene_embeddings(audio, embedder)
+    found = get_scene_embeddings(audio, embedder.cuda())
+    torch.testing.assert_close(found.cpu(), expected, rtol=0, atol=1e-3)

@@ -1,0 +1,91 @@
+"""The house keeps its shape: who may import what, and how long files and functions may grow."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+STANDARD = set(sys.stdlib_module_names) | {"__future__"}
+FILES = sorted(path for folder in ("hear_ssl", "train", "export") for path in (ROOT / folder).rglob("*.py") if "reference" not in path.parts)
+
+SHARED = {"hear_ssl.errors", "hear_ssl.files"}
+DATA = {"torch", "torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "hear_ssl.data", "hear_ssl.config"} | SHARED
+TABLE: list[tuple[str, set[str]]] = [
+    ("hear_ssl/runtime/", {"torch", "."}),
+    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.config"}),
+    ("hear_ssl/views", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.views", "hear_ssl.random", "hear_ssl.config", "hear_ssl.objectives.gather"}),
+    ("hear_ssl/random.py", {"torch"}),
+    ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives"}),
+    ("hear_ssl/performance.py", {"torch", "hear_ssl.runtime"}),
+    ("hear_ssl/data/datamodule.py", DATA | {"pytorch_lightning"}),
+    ("hear_ssl/data/", DATA),
+    ("hear_ssl/module.py", {"torch", "torchaudio", "pytorch_lightning", "wandb", "hear_ssl"}),
+    ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
+    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.runtime", "hear_ssl.errors"}),
+    ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.runtime"} | SHARED),
+    ("hear_ssl/errors.py", set()),
+    ("hear_ssl/files.py", set()),
+    ("hear_ssl/__init__.py", set()),
+    (
+        "hear_ssl/evaluate/",
+        {"torch", "numpy", "soundfile", "soxr", "sklearn", "matplotlib", "tqdm", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED,
+    ),
+    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
+    ("train/", {"torch", "pytorch_lightning", "omegaconf", "wandb", "train", "hear_ssl"}),
+]
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Return the modules a file imports, a relative one as '.'; what stands under TYPE_CHECKING counts too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names |= {"."} if node.level else {node.module or ""}
+    return names
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_file_imports_only_what_its_place_may(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix()
+    allowed = next((allowed for prefix, allowed in TABLE if place.startswith(prefix)), None)
+    assert allowed is not None, f"{place} stands in no row of the import table"
+    for module in imported_modules(path):
+        fits = module.split(".")[0] in STANDARD or any(module == name or module.startswith(name + ".") for name in allowed)
+        assert fits, f"{place} imports {module}; allowed are {sorted(allowed)}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_readable(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= 300
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef):
+            length = (node.end_lineno or 0) - node.lineno + 1
+            assert length <= 50, f"{node.name} has {length} lines"
+
+
+def test_median_function_is_short() -> None:
+    lengths = sorted(
+        (node.end_lineno or 0) - node.lineno + 1
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    )
+    assert lengths[len(lengths) // 2] <= 14
+
+
+def test_runtime_parses_as_python_3_8() -> None:
+    for path in (ROOT / "hear_ssl" / "runtime").rglob("*.py"):
+        ast.parse(path.read_text(), feature_version=(3, 8))
+
+
+def test_only_the_trainer_names_wandb() -> None:
+    for path in FILES:
+        if not path.relative_to(ROOT).as_posix().startswith(("train/", "hear_ssl/module.py")):
+            assert "wandb" not in imported_modules(path)
