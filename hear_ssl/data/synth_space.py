@@ -1,0 +1,84 @@
+"""The parameter space of the synthetic corpus: named coordinates in [0, 1], doppelgängers, and the part held out for the tasks.
+
+A sound is a vector in the unit cube; a layout gives every coordinate its name and its physical range. Doppelgängers follow
+Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR 2025, https://arxiv.org/abs/2406.05923:
+theta is uniform in [0, 1]^d and is perturbed by delta times standard normal noise. Two things differ here: only the second
+member is perturbed, so that delta is the distance between the two, and values that leave the cube are reflected where the
+paper clips them, so that both members follow the same distribution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Array: TypeAlias = npt.NDArray[Any]
+
+TEETH = 16
+TRAINING_SHARE = 0.74  # of every cell; a gap of 0.01 follows, the rest of the cell is held out
+HELD_OUT_FROM = 0.75
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """One named parameter: 0 stands for `low`, 1 for `high`, on a linear or a logarithmic scale."""
+
+    name: str
+    low: float
+    high: float
+    log: bool = False
+
+    def value(self, u: float) -> float:
+        """Map u in [0, 1] to the physical value."""
+        return float(self.low * (self.high / self.low) ** u if self.log else self.low + (self.high - self.low) * u)
+
+    def inverse(self, value: float) -> float:
+        """Map a physical value back to [0, 1]."""
+        span = self.high / self.low if self.log else self.high - self.low
+        return float(np.log(value / self.low) / np.log(span) if self.log else (value - self.low) / span)
+
+
+Layout: TypeAlias = tuple[Coordinate, ...]
+
+
+def decode(layout: Layout, parameters: Sequence[float] | Array) -> dict[str, float]:
+    """Read a vector in [0, 1]^d as {name: physical value}. Raises ValueError on a wrong length or a value outside [0, 1]."""
+    vector = np.asarray(parameters, dtype=np.float64)
+    if vector.shape != (len(layout),):
+        raise ValueError(
+            f"parameters have shape {vector.shape}; this kind of sound takes {len(layout)} numbers: {[c.name for c in layout]}"
+        )
+    if not (np.isfinite(vector).all() and vector.min() >= 0.0 and vector.max() <= 1.0):
+        raise ValueError("parameters must lie in [0, 1]")
+    return {coordinate.name: coordinate.value(u) for coordinate, u in zip(layout, vector, strict=True)}
+
+
+def perturb(theta: Array, delta: float, rng: np.random.Generator) -> Array:
+    """Move theta (d,) by delta times standard normal noise and reflect it into [0, 1]^d; returns (d,)."""
+    moved = theta + delta * rng.standard_normal(theta.shape)
+    return np.asarray(1.0 - np.abs(1.0 - np.mod(moved, 2.0)))
+
+
+def training_region(theta: Array) -> Array:
+    """Squeeze [0, 1] into the first 74 % of each of 16 equal cells: where every coordinate of every training sound lies."""
+    return _squeeze(theta, 0.0, TRAINING_SHARE)
+
+
+def held_out_region(theta: Array) -> Array:
+    """Squeeze [0, 1] into the last quarter of each of 16 equal cells: where the tasks' coordinates lie, and no training sound's."""
+    return _squeeze(theta, HELD_OUT_FROM, 1.0 - 1e-6)
+
+
+def is_held_out(parameters: Array) -> Array:
+    """Say for each coordinate whether it lies in the held-out part."""
+    return np.asarray(np.mod(np.asarray(parameters) * TEETH, 1.0) >= HELD_OUT_FROM - 1e-9)
+
+
+def _squeeze(theta: Array, low: float, high: float) -> Array:
+    scaled = np.clip(theta, 0.0, 1.0) * TEETH
+    cell = np.minimum(np.floor(scaled), TEETH - 1)
+    return np.asarray((cell + low + (high - low) * (scaled - cell)) / TEETH)

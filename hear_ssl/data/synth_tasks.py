@@ -1,0 +1,230 @@
+"""Write three small HEAR-format tasks with known truth: pitch, kind of sound, onsets.
+
+Their sounds come from the synthesizer of the corpus, yet from parameters that no training sound has: every coordinate, the pitch
+aside, lies in the quarter of each cell that `synth_space.training_region` never reaches. The layout is the one of the
+HEAR 2021 evaluation kit, https://github.com/hearbenchmark/hear-eval-kit; the scores say whether a run is healthy, not how good it is.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from hear_ssl.data.synth_scene import KINDS, PHRASE, layout_of, render, render_note
+from hear_ssl.data.synth_space import Array, decode, held_out_region
+from hear_ssl.data.synth_tones import Note
+
+SAMPLE_RATE = 16000
+SCENE_SECONDS = 2.0
+ONSET_SECONDS = 8.0
+PITCHES = range(48, 72)
+PITCH_KINDS = ("voice", "string", "vowel")
+ONSET_KINDS = ("string", "struck", "drum", "chirp", "fm")
+SPLITS = ("train", "valid", "test")
+Bounds = Mapping[str, tuple[float, float]]
+# One sustained or repeated note, hardly any room or noise: the pitch is what differs.
+PITCH_BOUNDS: Bounds = {
+    "seconds": (2.0, 2.3),
+    "rate_hz": (0.35, 1.5),
+    "held": (0.6, 1.3),
+    "melody_semitones": (0.0, 0.3),
+    "chord": (0.3, 0.9),
+    "room": (-40.0, -20.0),
+    "background": (-80.0, -40.0),
+    "peak_db": (-14.0, -1.0),
+    "intonation": (-1.0, 1.0),
+    "glide_semitones": (-1.0, 1.0),
+    "wave": (0.5, 4.0),
+}
+KIND_BOUNDS: Bounds = {"seconds": (2.0, 2.3), "rate_hz": (0.8, 6.0), "peak_db": (-18.0, -1.0)}
+ONSET_BOUNDS: Bounds = {"attack": (0.002, 0.006), "click": (-30.0, -15.0), "sweep_octaves": (-1.8, 1.8)}
+
+
+@dataclass(frozen=True)
+class Example:
+    """One file of a task: its sound and its label, or its events as {label, start, end} in ms."""
+
+    waveform: Array
+    label: str | list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task before it is written: what task_metadata.json says, and the examples of every split."""
+
+    name: str
+    embedding_type: str  # scene or event
+    prediction_type: str  # multiclass or multilabel
+    seconds: float
+    evaluation: list[str]
+    labels: list[str]
+    examples: dict[str, list[Example]]
+    evaluation_params: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def folder_name(self) -> str:
+        """The folder of the task in the layout of the evaluation kit."""
+        return f"{self.name}-v1-full"
+
+    def metadata(self) -> dict[str, Any]:
+        """Return the content of task_metadata.json."""
+        return {
+            "task_name": self.name,
+            "version": "v1",
+            "embedding_type": self.embedding_type,
+            "prediction_type": self.prediction_type,
+            "split_mode": "trainvaltest",
+            "sample_duration": self.seconds,
+            "evaluation": self.evaluation,
+            "splits": sorted(self.examples),
+            "nfolds": None,
+            "mode": "full",
+            "max_task_duration_by_split": None,
+            "evaluation_params": self.evaluation_params,
+        }
+
+
+def draw(kind: str, rng: np.random.Generator, bounds: Bounds) -> Array:
+    """Draw a parameter vector of a kind in the held-out region (d,), each coordinate in the cells that its physical bounds touch."""
+    layout = layout_of(kind)
+    theta = rng.random(len(layout))
+    for place, coordinate in enumerate(layout):
+        if coordinate.name in bounds:
+            low, high = (min(max(coordinate.inverse(value), 0.0), 1.0) for value in bounds[coordinate.name])
+            theta[place] = low + (high - low) * theta[place]
+    return held_out_region(theta)
+
+
+def scene_clip(kind: str, parameters: Array, seed: int) -> Array:
+    """Render a clip and cut it to the scenes' length with a fade of 10 ms (time,)."""
+    waveform = render(kind, parameters, seed, SAMPLE_RATE)[: round(SCENE_SECONDS * SAMPLE_RATE)].copy()
+    waveform[-160:] *= np.linspace(1.0, 0.0, 160, dtype=np.float32)
+    return waveform
+
+
+def pitch_parameters(rng: np.random.Generator, midi: int) -> tuple[str, Array]:
+    """Draw a kind and the vector of a note whose pitch is `midi`: the one coordinate that is not held out."""
+    kind = str(rng.choice(PITCH_KINDS))
+    parameters = draw(kind, rng, PITCH_BOUNDS)
+    place = next(place for place, coordinate in enumerate(PHRASE) if coordinate.name == "midi")
+    parameters[place] = PHRASE[place].inverse(midi)
+    return kind, parameters
+
+
+def _splits(per_label: Mapping[str, int], labels: list[str]) -> list[tuple[str, str]]:
+    return [(split, label) for split in SPLITS for label in labels for _ in range(per_label[split])]
+
+
+def pitch_task(seed: int) -> Task:
+    """Render 240 notes at 24 pitches, from C3 to B4."""
+    rng = np.random.default_rng([seed, 1])
+    examples: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for split, label in _splits({"train": 6, "valid": 2, "test": 2}, [str(midi) for midi in PITCHES]):
+        kind, parameters = pitch_parameters(rng, int(label))
+        examples[split].append(Example(scene_clip(kind, parameters, int(rng.integers(2**62))), label))
+    labels = [str(midi) for midi in PITCHES]
+    return Task("synth_pitch", "scene", "multiclass", SCENE_SECONDS, ["pitch_acc", "chroma_acc"], labels, examples)
+
+
+def kind_task(seed: int) -> Task:
+    """Render 240 clips of the ten kinds of sound."""
+    rng = np.random.default_rng([seed, 2])
+    examples: dict[str, list[Example]] = {split: [] for split in SPLITS}
+    for split, label in _splits({"train": 12, "valid": 6, "test": 6}, list(KINDS)):
+        parameters = draw(label, rng, KIND_BOUNDS)
+        examples[split].append(Example(scene_clip(label, parameters, int(rng.integers(2**62))), label))
+    return Task("synth_kind", "scene", "multiclass", SCENE_SECONDS, ["top1_acc"], list(KINDS), examples)
+
+
+def onset_clip(rng: np.random.Generator) -> Example:
+    """Render a file with single sounds at known times over pink noise, 40 dB below their peak."""
+    samples = round(ONSET_SECONDS * SAMPLE_RATE)
+    clip = np.zeros(samples, dtype=np.float32)
+    events: list[dict[str, Any]] = []
+    onset = 0.2 + 0.4 * rng.random()
+    while onset < ONSET_SECONDS - 0.4:
+        kind = str(rng.choice(ONSET_KINDS))
+        start = round(onset * SAMPLE_RATE)
+        values = decode(layout_of(kind), draw(kind, rng, ONSET_BOUNDS))
+        note = Note(values["midi"], 0.15 + 0.35 * rng.random(), samples - start, SAMPLE_RATE, rng)
+        sound = render_note(kind, values, note) * np.float32(10.0 ** (-0.5 * rng.random()))
+        clip[start : start + len(sound)] += sound
+        end = onset + max(0.15, audible_seconds(sound))
+        events.append({"label": kind, "start": 1000.0 * start / SAMPLE_RATE, "end": round(1000.0 * min(end, ONSET_SECONDS), 1)})
+        onset += 0.3 + 0.5 * float(rng.exponential())
+    spectrum = np.fft.rfft(rng.standard_normal(samples)) / np.sqrt(np.arange(samples // 2 + 1) + 20.0)
+    noise = np.fft.irfft(spectrum, n=samples)
+    clip += (0.01 / np.abs(noise).max() * noise).astype(np.float32)
+    return Example(clip * np.float32(0.7 / np.abs(clip).max()), events)
+
+
+def audible_seconds(sound: Array) -> float:
+    """Return when a sound last exceeds a tenth of its peak."""
+    return float(np.flatnonzero(np.abs(sound) > 0.1 * np.abs(sound).max())[-1] + 1) / SAMPLE_RATE
+
+
+def onset_task(seed: int) -> Task:
+    """Render 20 files of 8 seconds with about ten events each, of five kinds with sharp onsets."""
+    rng = np.random.default_rng([seed, 3])
+    examples = {split: [onset_clip(rng) for _ in range(count)] for split, count in zip(SPLITS, (10, 4, 6), strict=True)}
+    return Task(
+        "synth_onsets",
+        "event",
+        "multilabel",
+        ONSET_SECONDS,
+        ["event_onset_50ms_fms", "event_onset_200ms_fms"],
+        list(ONSET_KINDS),
+        examples,
+        {"event_postprocessing_grid": {"median_filter_ms": [50, 150], "min_duration": [50]}},
+    )
+
+
+def write_tasks(out: str | os.PathLike[str], seed: int = 0) -> list[Path]:
+    """Write synth_pitch, synth_kind and synth_onsets into the folder `out`; returns their folders.
+
+    The same seed gives the same bytes. Raises FileExistsError where one of them is there already.
+    """
+    root = Path(out)
+    root.mkdir(parents=True, exist_ok=True)
+    written = []
+    for build in (pitch_task, kind_task, onset_task):
+        task = build(seed)
+        folder = root / task.folder_name
+        if folder.exists():
+            raise FileExistsError(f"{folder} exists: give another folder, or remove this one first")
+        temporary = Path(tempfile.mkdtemp(prefix=f".{task.name}-", dir=root))
+        try:
+            _write_task(task, temporary)
+            temporary.chmod(0o755)
+            temporary.rename(folder)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        written.append(folder)
+    return written
+
+
+def _write_task(task: Task, folder: Path) -> None:
+    (folder / "task_metadata.json").write_text(json.dumps(task.metadata(), indent=2))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([("idx", "label"), *enumerate(task.labels)])
+    (folder / "labelvocabulary.csv").write_text(table.getvalue())
+    for split, examples in task.examples.items():
+        audio = folder / str(SAMPLE_RATE) / split
+        audio.mkdir(parents=True)
+        index = {}
+        for number, example in enumerate(examples):
+            name = f"{split}_{number:03d}.wav"
+            soundfile.write(audio / name, example.waveform, SAMPLE_RATE, subtype="PCM_16")
+            index[name] = [example.label] if isinstance(example.label, str) else example.label
+        (folder / f"{split}.json").write_text(json.dumps(index))

@@ -1,0 +1,268 @@
+"""Render the embedded corpus: WebDataset shards of synthetic doppelgänger pairs, and three HEAR-format tasks with known truth.
+
+    python -m hear_ssl.data.synthetic --out shards --clips 2000 --seed 0 --tasks tasks
+
+A pair is one parameter vector and the same vector perturbed by --delta, after Cherep and Singh, ICLR 2025,
+https://arxiv.org/abs/2406.05923 (see `synth_space`); each member has its own noise. The same seed gives the same shards, byte
+for byte. No recording enters: the sounds are under CC0-1.0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from hear_ssl.data.synth_scene import KINDS, clip_seconds, layout_of, render
+from hear_ssl.data.synth_space import Array, perturb, training_region
+from hear_ssl.data.synth_tasks import write_tasks
+from hear_ssl.errors import run_main
+from hear_ssl.files import atomic_path, atomic_write
+
+__all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "write_tasks"]
+
+SOURCE = "hear_ssl.synthetic"
+LICENSE = "CC0-1.0"
+CODECS = ("flac", "wav")
+CLIPS_PER_SHARD = 500
+LAYERED_SHARE = 0.3
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two doppelgängers: their kind of sound, their parameter vectors and their noise seeds."""
+
+    kind: str
+    parameters: tuple[Array, Array]
+    seeds: tuple[int, int]
+
+    @property
+    def seconds(self) -> float:
+        """The length of both clips together."""
+        return sum(clip_seconds(parameters) for parameters in self.parameters)
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """An endless corpus of pairs, the n-th of which is a function of `seed` and n alone."""
+
+    seed: int = 0
+    delta: float = 0.25
+    sample_rate: int = 16000
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed {self.seed} is negative; give 0 or more")
+        if not 0.0 <= self.delta <= 1.0:
+            raise ValueError(f"delta {self.delta} is outside 0 to 1; 0 gives pairs that differ in noise only, 0.25 is the usual strength")
+        if not 8000 <= self.sample_rate <= 48000:
+            raise ValueError(f"sample rate {self.sample_rate} is outside 8000 to 48000 Hz")
+
+    def pair(self, number: int) -> Pair:
+        """Draw the parameters of the n-th pair."""
+        rng = np.random.default_rng([self.seed, number])
+        names = list(KINDS)
+        first, second = rng.permutation(len(names))[:2]
+        kind = names[first] if rng.random() >= LAYERED_SHARE else f"{names[first]}+{names[second]}"
+        theta = rng.random(len(layout_of(kind)))
+        both = training_region(theta), training_region(perturb(theta, self.delta, rng))
+        seeds = rng.integers(0, 2**62, size=2)
+        return Pair(kind, both, (int(seeds[0]), int(seeds[1])))
+
+    def render(self, number: int) -> tuple[Array, Array]:
+        """Render the n-th pair; returns two waveforms (time,), which differ in length."""
+        pair = self.pair(number)
+        first, second = (
+            render(pair.kind, parameters, seed, self.sample_rate) for parameters, seed in zip(pair.parameters, pair.seeds, strict=True)
+        )
+        return first, second
+
+    def pairs_for(self, hours: float) -> int:
+        """Return how many pairs together last at least `hours`."""
+        seconds, number = 0.0, 0
+        while seconds < hours * 3600.0:
+            seconds += self.pair(number).seconds
+            number += 1
+        return number
+
+
+@dataclass(frozen=True)
+class _Job:
+    corpus: Corpus
+    codec: str
+    split: str
+    number: int
+
+
+def _encode_pair(job: _Job) -> list[tuple[str, bytes, float]]:
+    """Render and encode a pair; returns (key, audio, seconds) of both members."""
+    keys = [f"s{job.number:06d}{member}" for member in "ab"]
+    encoded = []
+    for key, waveform in zip(keys, job.corpus.render(job.number), strict=True):
+        buffer = io.BytesIO()
+        soundfile.write(buffer, waveform, job.corpus.sample_rate, format=job.codec.upper(), subtype="PCM_16")
+        encoded.append((key, buffer.getvalue(), len(waveform) / job.corpus.sample_rate))
+    return encoded
+
+
+def _encoded_pairs(jobs: list[_Job], workers: int) -> Iterator[list[tuple[str, bytes, float]]]:
+    """Yield the encoded pairs in order, rendered by `workers` processes."""
+    if workers <= 1:
+        yield from map(_encode_pair, jobs)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap(_encode_pair, jobs, chunksize=4)
+
+
+def write_corpus(
+    out: str | os.PathLike[str],
+    clips: int | None = None,
+    hours: float | None = None,
+    seed: int = 0,
+    delta: float = 0.25,
+    sample_rate: int = 16000,
+    codec: str = "flac",
+    workers: int = 1,
+    split: str = "train",
+    progress: bool = False,
+) -> Path:
+    """Render a corpus of `clips` clips, or of at least `hours` hours, as shards with an index; returns the path of the index.
+
+    Both members of a pair stand side by side in one shard. A shard appears under its name only when whole, the index last.
+    Raises ValueError on arguments out of range, FileExistsError where `out` already holds an index.
+    """
+    corpus = Corpus(seed, delta, sample_rate)
+    if codec not in CODECS:
+        raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
+    if (clips is None) == (hours is None):
+        raise ValueError("give either a number of clips or a number of hours")
+    if clips is not None and (clips < 2 or clips % 2):
+        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2")
+    if hours is not None and not 0.0 < hours <= 10000.0:
+        raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
+    folder = Path(out)
+    index = folder / "index.json"
+    if index.exists():
+        raise FileExistsError(f"{index} exists: give another folder, or remove this one first")
+    folder.mkdir(parents=True, exist_ok=True)
+    pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
+    jobs = [_Job(corpus, codec, split, number) for number in range(pairs)]
+    with tqdm(total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
+        shards = _write_shards(folder, split, codec, jobs, workers, bar)
+    atomic_write(index, json.dumps(_index(corpus, codec, split, shards), indent=1) + "\n")
+    return index
+
+
+def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], workers: int, bar: tqdm[Any]) -> list[dict[str, Any]]:
+    """Write the pairs into shards; returns the shards' rows of the index."""
+    rows: list[dict[str, Any]] = []
+    stream = _encoded_pairs(jobs, workers)
+    per_shard = CLIPS_PER_SHARD // 2
+    for start in range(0, len(jobs), per_shard):
+        name = f"{split}-{len(rows):06d}.tar"
+        clips, seconds = 0, 0.0
+        with atomic_path(folder / name) as part:
+            with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
+                for _ in jobs[start : start + per_shard]:
+                    for sample in (members := next(stream)):
+                        twin = next(key for key, *_ in members if key != sample[0])
+                        _add_sample(tar, sample, twin, jobs[0])
+                        clips, seconds = clips + 1, seconds + sample[2]
+                        bar.update()
+            content = part.read_bytes()
+            row = {"name": name, "clips": clips, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        rows.append({**row, "seconds": round(seconds, 6)})
+    return rows
+
+
+def _add_sample(tar: tarfile.TarFile, sample: tuple[str, bytes, float], twin: str, job: _Job) -> None:
+    """Add one clip, audio first, then its JSON member."""
+    key, audio, seconds = sample
+    description = {
+        "source": SOURCE,
+        "license": LICENSE,
+        "split": job.split,
+        "original_sample_rate": job.corpus.sample_rate,
+        "original_channels": 1,
+        "offset_seconds": 0.0,
+        "seconds": seconds,
+        "pair": twin,
+    }
+    for extension, content in ((job.codec, audio), ("json", json.dumps(description).encode())):
+        member = tarfile.TarInfo(f"{key}.{extension}")
+        member.size, member.mode = len(content), 0o644
+        tar.addfile(member, io.BytesIO(content))
+
+
+def _index(corpus: Corpus, codec: str, split: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
+    clips = sum(shard["clips"] for shard in shards)
+    hours = sum(shard["seconds"] for shard in shards) / 3600.0
+    return {
+        "format": "hear_ssl.shards/1",
+        "sample_rate": corpus.sample_rate,
+        "codec": codec,
+        "split": split,
+        "hours": hours,
+        "clips": clips,
+        "shards": shards,
+        "sources": [{"name": SOURCE, "license": LICENSE, "hours": hours, "clips": clips}],
+        "rejected": {},
+    }
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.data.synthetic",
+        description="Render a corpus of synthetic sounds to train on, with no recordings and no download: notes, plucked strings, bells, "
+        "vowels, bird-like calls, drums, wind, rain and motors, of 2 to 8 seconds each, alone or two at once, in rooms. "
+        "Clips come in pairs ('doppelgängers'): the same sound with its parameters perturbed.",
+        epilog="Example: python -m hear_ssl.data.synthetic --out shards --clips 2000 --seed 0 --tasks tasks",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the shards (.tar) and their index.json")
+    amount = parser.add_mutually_exclusive_group(required=True)
+    amount.add_argument("--clips", type=int, metavar="N", help="how many clips in all, an even number; 1000 clips are about 1.4 hours")
+    amount.add_argument("--hours", type=float, metavar="H", help="or how many hours of sound")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="which corpus: the same seed gives the same bytes (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--delta", type=float, default=0.25, metavar="D", help="how far the two sounds of a pair lie apart, 0 to 1 (default: %(default)s)"
+    )
+    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="8000 to 48000 (default: %(default)s)")
+    parser.add_argument("--codec", choices=CODECS, default="flac", help="how the audio is stored (default: %(default)s)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core, %(default)s)"
+    )
+    parser.add_argument("--tasks", metavar="DIR", help="also write three small HEAR-format tasks there, on sounds the corpus never has")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line."""
+    given = parse_arguments(arguments)
+    index = write_corpus(
+        given.out, given.clips, given.hours, given.seed, given.delta, given.sample_rate, given.codec, given.workers, progress=True
+    )
+    content = json.loads(index.read_text())
+    print(f"{content['clips']} clips, {content['hours']:.2f} hours, {len(content['shards'])} shards in {given.out}")
+    if given.tasks:
+        for task in write_tasks(given.tasks, given.seed):
+            print(f"task {task}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
