@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import os
 import re
 import shutil
@@ -17,7 +16,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.module import ContrastiveModule
+from hear_ssl.monitor import measures
+
+COLLAPSED_REPORTS = 3
 
 
 class SaveCheckpoints(pl.Callback):
@@ -96,10 +100,12 @@ class StopCleanly(pl.Callback):
 class Progress(pl.Callback):
     """Every `every` steps: a line on the terminal and a row in metrics.csv, with the share of time spent waiting for data."""
 
-    def __init__(self, run: Path, every: int, batch_size: int) -> None:
+    def __init__(self, run: Path, every: int, data: ShardDataModule, collapse_rank: float) -> None:
         self.path = run / "metrics.csv"
+        self.data = data
+        self.collapse_rank = collapse_rank
+        self.collapsed = 0
         self.every = every
-        self.batch_size = batch_size
         self.columns: list[str] = []
         self.ended = self.window_start = self.started = 0.0
         self.waited = 0.0
@@ -113,8 +119,9 @@ class Progress(pl.Callback):
         self.window_step = self.first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the time since the last step ended as waiting for data."""
+        """Count the time since the last step ended as waiting for data, and the clips that were lost."""
         self.waited += time.perf_counter() - self.ended
+        self.data.count(batch)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Report at the first step, then at every multiple of `every`."""
@@ -123,6 +130,7 @@ class Progress(pl.Callback):
             row = self._measure(trainer, pl_module, step)
             self._append(row)
             self._print(trainer, row)
+            self._check_collapse(row)
             for logger in trainer.loggers:
                 logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
             self.window_start, self.window_step, self.waited = time.perf_counter(), step, 0.0
@@ -132,9 +140,12 @@ class Progress(pl.Callback):
         now = time.perf_counter()
         elapsed = max(now - self.window_start, 1e-9)
         row = {"step": float(step)}
-        row.update({name: float(value) for name, value in trainer.callback_metrics.items()})
+        assert isinstance(pl_module, ContrastiveModule)
+        assert pl_module.last_clip is not None
+        row.update({name: float(value) for name, value in {**pl_module.step_metrics, **measures(pl_module.last_clip)}.items()})
+        row["clips_lost"] = float(sum(self.data.lost.values()))
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
-        row["clips_per_second"] = (step - self.window_step) * self.batch_size / elapsed
+        row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
         row["data_wait_share"] = min(1.0, self.waited / elapsed)
         row["seconds"] = now - self.started
         return row
@@ -143,12 +154,19 @@ class Progress(pl.Callback):
         steps, step = int(trainer.max_steps), int(row["step"])
         rate = (step - self.first_step) / max(row["seconds"], 1e-9)
         left = time.strftime("%H:%M:%S", time.gmtime((steps - step) / max(rate, 1e-9)))
-        rank = f"  rank {row['effective_rank']:.1f}" if "effective_rank" in row else ""
         print(
-            f"step {step}/{steps}  loss {row.get('loss', math.nan):.4f}{rank}  {row['clips_per_second']:.1f} clips/s"
+            f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
             f"  data wait {row['data_wait_share']:.0%}  left {left}",
             flush=True,
         )
+
+    def _check_collapse(self, row: dict[str, float]) -> None:
+        self.collapsed = self.collapsed + 1 if row["effective_rank"] < self.collapse_rank else 0
+        if self.collapsed >= COLLAPSED_REPORTS:
+            raise ValueError(
+                f"the embeddings collapsed: effective rank {row['effective_rank']:.2f} at step {row['step']:.0f}, below"
+                f" trainer.collapse_rank {self.collapse_rank:g} in {COLLAPSED_REPORTS} reports; lower the learning rate or change the views"
+            )
 
     def _append(self, row: dict[str, float]) -> None:
         if any(name not in self.columns for name in row):
@@ -176,7 +194,7 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         rows = [row for row in reader if re.fullmatch(r"\d+", row.get("step") or "") and None not in row.values()]
-    return list(reader.fieldnames or []), rows
+        return list(reader.fieldnames or []), rows
 
 
 def resume_line(run: Path, stop: StopCleanly) -> str:

@@ -47,13 +47,20 @@ class ViewsConfig:
 
 
 @dataclass(frozen=True)
-class ObjectiveConfig:
-    """What the encoder learns by: a sum of terms, each with its weight."""
+class NTXentConfig:
+    """SimCLR (Chen et al., 2020)."""
 
-    nt_xent: float = option(1.0, "weight of NT-Xent (SimCLR)", "weight", 0.0)
+    weight: float = option(1.0, "weight in the sum; 0 leaves the term out", "", 0.0)
     temperature: float = option(0.1, "temperature of the softmax over similarities", "cosine", 1e-3, 10.0)
     projection_dim: int = option(256, "width of the projection", "dimensions", 2, 65536)
     hidden_dim: int = option(1024, "width of the projection head's hidden layer", "dimensions", 2, 65536)
+
+
+@dataclass(frozen=True)
+class ObjectiveConfig:
+    """What the encoder learns by: a weighted sum of terms on one forward pass."""
+
+    nt_xent: NTXentConfig = field(default_factory=NTXentConfig)
 
 
 @dataclass(frozen=True)

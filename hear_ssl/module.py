@@ -38,7 +38,8 @@ class ContrastiveModule(pl.LightningModule):
         crop_samples = round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
         frames = self.embedder.frontend.token_count(crop_samples) * self.embedder.encoder.time_stride
         self.views = Views(config.views, config.embedder.frontend, frames)
-        self.last_embedding: Tensor | None = None
+        self.last_clip: Tensor | None = None
+        self.step_metrics: dict[str, Tensor] = {}
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
@@ -48,19 +49,19 @@ class ContrastiveModule(pl.LightningModule):
         """Return the two augmented views of a batch as features (2, batch, n_mels, frames)."""
         waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
         features = self.embedder.frontend(waveforms.flatten(0, 1))
-        return self.views.spectrogram(features.unflatten(0, waveforms.shape[:2]), batch.seeds)
+        return self.views.spectrogram(features.reshape(*waveforms.shape[:2], *features.shape[1:]), batch.seeds)
 
     def encode(self, features: Tensor) -> Encoded:
         """Return what the objectives see of features (views, batch, n_mels, frames)."""
         shape = features.shape[:2]
         tokens = self.embedder.encoder(features.flatten(0, 1))[-1]  # (views * batch, tokens, dim)
         clip = self.embedder.pool(tokens)
-        encoded = Encoded(clip=clip.unflatten(0, shape), tokens=tokens.unflatten(0, shape))
+        encoded = Encoded(clip=clip.reshape(*shape, -1), tokens=tokens.reshape(*shape, *tokens.shape[1:]))
         if self.teacher is not None:
             with torch.no_grad():
                 teacher_tokens = self.teacher(features.flatten(0, 1))[-1]
-            encoded.teacher_tokens = teacher_tokens.unflatten(0, shape)
-            encoded.teacher_clip = self.embedder.pool(teacher_tokens).unflatten(0, shape)
+            encoded.teacher_tokens = teacher_tokens.reshape(*shape, *teacher_tokens.shape[1:])
+            encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(*shape, -1)
         return encoded
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -69,9 +70,12 @@ class ContrastiveModule(pl.LightningModule):
             features = self.features(batch)
         encoded = self.encode(features)
         loss: Tensor = self.objective(encoded)
-        self.last_embedding = encoded.clip.detach()
+        self.last_clip = encoded.clip.detach()
+        self.step_metrics = {"loss": loss.detach(), **self.objective.metrics}
         if not torch.isfinite(loss):
-            raise ValueError(f"the loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or set trainer.precision=32")
+            raise ValueError(
+                f"the loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or set trainer.precision=32"
+            )
         return loss
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -87,7 +91,7 @@ class ContrastiveModule(pl.LightningModule):
         update_teacher(self.teacher, self.embedder.encoder, momentum)
         self.objective.update_teacher(momentum)
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """Return AdamW over all trained parameters and its schedule by steps."""
         options = self.config.optimizer
         optimizer = torch.optim.AdamW(
@@ -95,6 +99,13 @@ class ContrastiveModule(pl.LightningModule):
         )
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, self.config.trainer.steps, options))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def configure_gradient_clipping(
+        self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Scale gradients down to clip_norm and remember their norm; works with fused optimizers too."""
+        limit = self.config.optimizer.clip_norm or math.inf
+        self.step_metrics["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters(), limit)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the config as a plain dict and the data card: all that export needs."""
@@ -125,5 +136,5 @@ def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> N
     """Set teacher = momentum * teacher + (1 - momentum) * student for parameters; copy buffers (BatchNorm statistics)."""
     for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
         slow.lerp_(fast, 1.0 - momentum)
-    for slow, fast in zip(teacher.buffers(), student.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, present in zip(teacher.buffers(), student.buffers(), strict=True):
+        kept.copy_(present)

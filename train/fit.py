@@ -1,7 +1,7 @@
 """Train an audio encoder from shards: config -> data, module, Trainer -> run folder.
 
-    python train/fit.py --config configs/base.yaml data.shards=SHARDS [key=value ...]
-    python train/fit.py --resume RUN [key=value ...]
+python train/fit.py --config configs/base.yaml data.shards=SHARDS [key=value ...]
+python train/fit.py --resume RUN [key=value ...]
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ import sys
 import time
 from dataclasses import MISSING, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from hear_ssl.config import Config, config_keys, load_config
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` is found from any folder
+
+from hear_ssl.config import config_keys, load_config
 from hear_ssl.errors import run_main
-
-if TYPE_CHECKING:
-    import pytorch_lightning as pl
 
 
 def main() -> int:
@@ -51,7 +49,7 @@ def key_help() -> str:
     """Return the table of every config key: name, type, default, unit and meaning."""
     lines = ["config keys (name: type = default [unit] meaning):"]
     for key, (kind, item) in config_keys().items():
-        default = item.default if item.default is not MISSING else item.default_factory()  # type: ignore[misc]
+        default = item.default if item.default_factory is MISSING else item.default_factory()
         name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
         unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
         choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
@@ -60,5 +58,4 @@ def key_help() -> str:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     run_main(main)

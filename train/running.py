@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -36,17 +37,19 @@ def fit(config: Config, resume: bool) -> int:
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
     if not resume:
         start_run_folder(run, config)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     set_threads(config)
     module = ContrastiveModule(config, data.data_card())
     stop = StopCleanly()
-    trainer = build_trainer(config, run, stop)
+    trainer = build_trainer(config, run, stop, data)
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips", flush=True)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=UserWarning, module="pytorch_lightning")
+        warnings.filterwarnings("ignore", module="pytorch_lightning")
         trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     if trainer.is_global_zero:
+        print(f"clips read {data.clips_read}, lost {sum(data.lost.values())}: {data.lost_summary()}", flush=True)
         finished = trainer.global_step >= config.trainer.steps
         print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
@@ -59,7 +62,9 @@ def resume_checkpoint(run: Path, config: Config) -> Path:
     now = to_mapping(config)
     for part in ("embedder", "objective"):
         if saved.get(part) != now[part]:
-            raise ValueError(f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead")
+            raise ValueError(
+                f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
+            )
     return path
 
 
@@ -93,7 +98,7 @@ def set_threads(config: Config) -> None:
     torch.set_num_threads(config.trainer.threads or max(1, cores - config.data.workers))
 
 
-def build_trainer(config: Config, run: Path, stop: StopCleanly) -> pl.Trainer:
+def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
     options = config.trainer
     return pl.Trainer(
@@ -103,13 +108,11 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly) -> pl.Trainer:
         max_steps=options.steps,
         max_epochs=-1,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
-        gradient_clip_val=config.optimizer.clip_norm or None,
-        sync_batchnorm=False,
         use_distributed_sampler=False,
         logger=build_logger(config, run),
         callbacks=[
             stop,
-            Progress(run, options.log_every, config.data.batch_size),
+            Progress(run, options.log_every, data, options.collapse_rank),
             SaveCheckpoints(run, options.checkpoint_every),
         ],
         enable_checkpointing=False,
@@ -123,5 +126,7 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
     if config.wandb == "disabled":
         return False
-    os.environ.setdefault("WANDB_SILENT", "true")
-    return WandbLogger(project="hear_ssl", name=config.name, save_dir=str(run), offline=config.wandb == "offline", config=to_mapping(config))
+
+    return WandbLogger(
+        project="hear_ssl", name=config.name, save_dir=str(run), offline=config.wandb == "offline", config=to_mapping(config)
+    )

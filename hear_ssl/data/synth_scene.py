@@ -20,8 +20,8 @@ PHRASE: Layout = (
     Coordinate("seconds", 2.0, 8.0),
     Coordinate("lead", 0.0, 0.15),
     Coordinate("midi", 38.0, 84.0),
-    Coordinate("rate_hz", 0.35, 8.0, log=True),
-    Coordinate("held", 0.15, 1.3, log=True),  # of the time to the next note
+    Coordinate("rate_hz", 0.5, 8.0, log=True),
+    Coordinate("held", 0.2, 1.4, log=True),  # of the time to the next note
     Coordinate("filled", 0.25, 1.0),  # share of steps that sound
     Coordinate("swing", 0.0, 0.35),
     Coordinate("melody_semitones", 0.0, 12.0),
@@ -29,12 +29,13 @@ PHRASE: Layout = (
     Coordinate("melody_phase", 0.0, 1.0),
     Coordinate("chord", 0.3, 3.3),
     Coordinate("chord_semitones", 3.0, 7.99),
-    Coordinate("accent_db", 0.0, 15.0),
-    Coordinate("swell_db", -14.0, 14.0),
+    Coordinate("accent_db", 0.0, 10.0),
+    Coordinate("swell_db", -12.0, 12.0),
+    Coordinate("drive_db", -14.0, 16.0),  # into soft saturation
     Coordinate("room_seconds", 0.08, 1.5, log=True),
     Coordinate("room", -40.0, -2.0),
     Coordinate("tilt_db", -3.0, 3.0),  # per octave
-    Coordinate("background", -80.0, -22.0),
+    Coordinate("background", -80.0, -26.0),
     Coordinate("background_slope", -1.4, 0.2),
     Coordinate("peak_db", -24.0, -1.0),
 )
@@ -50,6 +51,7 @@ KINDS: dict[str, tuple[Layout, Renderer]] = {
     "rain": (sounds.RAIN, sounds.render_rain),
     "motor": (sounds.MOTOR, sounds.render_motor),
 }
+LOWEST_HZ = 15.0  # a microphone hears no constant pressure: -6 dB here, -12 dB per octave below
 CONTINUOUS = ("wind", "rain", "motor")  # mostly one long sound instead of a phrase
 BALANCE: Layout = (Coordinate("balance_db", -14.0, 14.0),)
 
@@ -133,7 +135,8 @@ def _render_layer(kind: str, vector: Array, rng: np.random.Generator, sample_rat
                 rendered[midi] = render_note(kind, values, Note(midi, hold, samples - start, sample_rate, rng))
             sound = rendered[midi][: samples - start]
             dry[start : start + len(sound)] += np.float32(gain) * sound
-    return _in_room(dry, phrase, rng, sample_rate)
+    drive = 10.0 ** (phrase["drive_db"] / 20.0) / max(float(np.abs(dry).max()), 1e-9)
+    return _in_room(np.tanh(np.float32(drive) * dry), phrase, rng, sample_rate)
 
 
 def _in_room(dry: Array, phrase: Values, rng: np.random.Generator, sample_rate: int) -> Array:
@@ -145,6 +148,7 @@ def _in_room(dry: Array, phrase: Values, rng: np.random.Generator, sample_rate: 
     direct = np.fft.rfft(dry, n=length)
     wet = direct * (1.0 + np.float32(10.0 ** (phrase["room"] / 20.0)) * np.fft.rfft(tail, n=length))
     wet *= np.exp(octaves * np.float32(phrase["tilt_db"] * np.log(10.0) / 20.0))
+    wet *= (frequencies**2 / (frequencies**2 + LOWEST_HZ**2)).astype(np.float32)
     noise = rng.standard_normal(2 * len(wet), dtype=np.float32).view(np.complex64)
     colour = np.exp(octaves * np.float32(phrase["background_slope"] * np.log(2.0)))
     loudness = float(np.abs(dry).max()) * 10.0 ** (phrase["background"] / 20.0) * length

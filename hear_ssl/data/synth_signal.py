@@ -31,8 +31,8 @@ def frame_times(samples: int, sample_rate: int) -> Array:
 
 
 def fast_length(samples: int) -> int:
-    """Return the smallest length >= samples of the form {1, 3, 5, 9, 15} 2^k, which the FFT handles fast."""
-    return min(odd << max(0, int(np.ceil(np.log2(samples / odd)))) for odd in (1, 3, 5, 9, 15))
+    """Return the smallest length >= samples of the form {1, 3, 5, 9, 15, 27} 2^k, which the FFT handles fast."""
+    return min(odd << max(0, int(np.ceil(np.log2(samples / odd)))) for odd in (1, 3, 5, 9, 15, 27))
 
 
 def envelope(time: Array, attack: float, decay: float, sustain: float, hold: float, release: float) -> Array:

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from hear_ssl.data.synth_tones import Note
 SAMPLE_RATE = 16000
 SCENE_SECONDS = 2.0
 ONSET_SECONDS = 8.0
-PITCHES = range(48, 72)
+PITCHES = range(48, 84)
 PITCH_KINDS = ("voice", "string", "vowel")
 ONSET_KINDS = ("string", "struck", "drum", "chirp", "fm")
 SPLITS = ("train", "valid", "test")
@@ -36,18 +36,25 @@ Bounds = Mapping[str, tuple[float, float]]
 # One sustained or repeated note, hardly any room or noise: the pitch is what differs.
 PITCH_BOUNDS: Bounds = {
     "seconds": (2.0, 2.3),
-    "rate_hz": (0.35, 1.5),
+    "rate_hz": (0.5, 1.5),
+    "drive_db": (-14.0, 0.0),
     "held": (0.6, 1.3),
     "melody_semitones": (0.0, 0.3),
     "chord": (0.3, 0.9),
     "room": (-40.0, -20.0),
-    "background": (-80.0, -40.0),
+    "background": (-80.0, -32.0),
     "peak_db": (-14.0, -1.0),
     "intonation": (-1.0, 1.0),
     "glide_semitones": (-1.0, 1.0),
     "wave": (0.5, 4.0),
 }
-KIND_BOUNDS: Bounds = {"seconds": (2.0, 2.3), "rate_hz": (0.8, 6.0), "peak_db": (-18.0, -1.0)}
+KIND_BOUNDS: Bounds = {
+    "seconds": (2.0, 2.3),
+    "rate_hz": (0.8, 6.0),
+    "room": (-40.0, -12.0),
+    "background": (-80.0, -40.0),
+    "peak_db": (-18.0, -1.0),
+}
 ONSET_BOUNDS: Bounds = {"attack": (0.002, 0.006), "click": (-30.0, -15.0), "sweep_octaves": (-1.8, 1.8)}
 
 
@@ -61,7 +68,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A task before it is written: what task_metadata.json says, and the examples of every split."""
+    """A task before it is written: what task_metadata.json says, and how the examples of every split are rendered."""
 
     name: str
     embedding_type: str  # scene or event
@@ -69,7 +76,7 @@ class Task:
     seconds: float
     evaluation: list[str]
     labels: list[str]
-    examples: dict[str, list[Example]]
+    render: Callable[[int], dict[str, list[Example]]]  # seed -> examples of each split
     evaluation_params: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,7 +84,7 @@ class Task:
         """The folder of the task in the layout of the evaluation kit."""
         return f"{self.name}-v1-full"
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self, seed: int) -> dict[str, Any]:
         """Return the content of task_metadata.json."""
         return {
             "task_name": self.name,
@@ -87,11 +94,12 @@ class Task:
             "split_mode": "trainvaltest",
             "sample_duration": self.seconds,
             "evaluation": self.evaluation,
-            "splits": sorted(self.examples),
+            "splits": sorted(SPLITS),
             "nfolds": None,
             "mode": "full",
             "max_task_duration_by_split": None,
             "evaluation_params": self.evaluation_params,
+            "synthetic_seed": seed,
         }
 
 
@@ -126,25 +134,24 @@ def _splits(per_label: Mapping[str, int], labels: list[str]) -> list[tuple[str, 
     return [(split, label) for split in SPLITS for label in labels for _ in range(per_label[split])]
 
 
-def pitch_task(seed: int) -> Task:
-    """Render 240 notes at 24 pitches, from C3 to B4."""
+def pitch_examples(seed: int) -> dict[str, list[Example]]:
+    """Render 288 notes at 36 pitches, from C3 to B5."""
     rng = np.random.default_rng([seed, 1])
     examples: dict[str, list[Example]] = {split: [] for split in SPLITS}
-    for split, label in _splits({"train": 6, "valid": 2, "test": 2}, [str(midi) for midi in PITCHES]):
+    for split, label in _splits({"train": 4, "valid": 2, "test": 2}, [str(midi) for midi in PITCHES]):
         kind, parameters = pitch_parameters(rng, int(label))
         examples[split].append(Example(scene_clip(kind, parameters, int(rng.integers(2**62))), label))
-    labels = [str(midi) for midi in PITCHES]
-    return Task("synth_pitch", "scene", "multiclass", SCENE_SECONDS, ["pitch_acc", "chroma_acc"], labels, examples)
+    return examples
 
 
-def kind_task(seed: int) -> Task:
-    """Render 240 clips of the ten kinds of sound."""
+def kind_examples(seed: int) -> dict[str, list[Example]]:
+    """Render 300 clips of the ten kinds of sound."""
     rng = np.random.default_rng([seed, 2])
     examples: dict[str, list[Example]] = {split: [] for split in SPLITS}
-    for split, label in _splits({"train": 12, "valid": 6, "test": 6}, list(KINDS)):
+    for split, label in _splits({"train": 18, "valid": 6, "test": 6}, list(KINDS)):
         parameters = draw(label, rng, KIND_BOUNDS)
         examples[split].append(Example(scene_clip(label, parameters, int(rng.integers(2**62))), label))
-    return Task("synth_kind", "scene", "multiclass", SCENE_SECONDS, ["top1_acc"], list(KINDS), examples)
+    return examples
 
 
 def onset_clip(rng: np.random.Generator) -> Example:
@@ -174,52 +181,68 @@ def audible_seconds(sound: Array) -> float:
     return float(np.flatnonzero(np.abs(sound) > 0.1 * np.abs(sound).max())[-1] + 1) / SAMPLE_RATE
 
 
-def onset_task(seed: int) -> Task:
+def onset_examples(seed: int) -> dict[str, list[Example]]:
     """Render 20 files of 8 seconds with about ten events each, of five kinds with sharp onsets."""
     rng = np.random.default_rng([seed, 3])
-    examples = {split: [onset_clip(rng) for _ in range(count)] for split, count in zip(SPLITS, (10, 4, 6), strict=True)}
-    return Task(
+    return {split: [onset_clip(rng) for _ in range(count)] for split, count in zip(SPLITS, (10, 4, 6), strict=True)}
+
+
+TASKS = (
+    Task("synth_pitch", "scene", "multiclass", SCENE_SECONDS, ["pitch_acc", "chroma_acc"], [str(midi) for midi in PITCHES], pitch_examples),
+    Task("synth_kind", "scene", "multiclass", SCENE_SECONDS, ["top1_acc"], list(KINDS), kind_examples),
+    Task(
         "synth_onsets",
         "event",
         "multilabel",
         ONSET_SECONDS,
         ["event_onset_50ms_fms", "event_onset_200ms_fms"],
         list(ONSET_KINDS),
-        examples,
+        onset_examples,
         {"event_postprocessing_grid": {"median_filter_ms": [50, 150], "min_duration": [50]}},
-    )
+    ),
+)
 
 
 def write_tasks(out: str | os.PathLike[str], seed: int = 0) -> list[Path]:
     """Write synth_pitch, synth_kind and synth_onsets into the folder `out`; returns their folders.
 
-    The same seed gives the same bytes. Raises FileExistsError where one of them is there already.
+    The same seed gives the same bytes; a task of the same seed that is there already is kept. Raises FileExistsError where
+    something else stands under its name.
     """
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
     written = []
-    for build in (pitch_task, kind_task, onset_task):
-        task = build(seed)
+    for task in TASKS:
         folder = root / task.folder_name
+        written.append(folder)
         if folder.exists():
-            raise FileExistsError(f"{folder} exists: give another folder, or remove this one first")
+            _check_same(task.metadata(seed), folder)
+            continue
         temporary = Path(tempfile.mkdtemp(prefix=f".{task.name}-", dir=root))
         try:
-            _write_task(task, temporary)
+            _write_task(task, seed, temporary)
             temporary.chmod(0o755)
             temporary.rename(folder)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        written.append(folder)
     return written
 
 
-def _write_task(task: Task, folder: Path) -> None:
-    (folder / "task_metadata.json").write_text(json.dumps(task.metadata(), indent=2))
+def _check_same(metadata: dict[str, Any], folder: Path) -> None:
+    """Raise FileExistsError unless the folder holds the task of this metadata."""
+    file = folder / "task_metadata.json"
+    if not file.is_file() or json.loads(file.read_text()) != metadata:
+        raise FileExistsError(
+            f"{folder} holds something else than this task with seed {metadata['synthetic_seed']}: give another folder, or remove it first"
+        )
+
+
+def _write_task(task: Task, seed: int, folder: Path) -> None:
+    (folder / "task_metadata.json").write_text(json.dumps(task.metadata(seed), indent=2))
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows([("idx", "label"), *enumerate(task.labels)])
     (folder / "labelvocabulary.csv").write_text(table.getvalue())
-    for split, examples in task.examples.items():
+    for split, examples in task.render(seed).items():
         audio = folder / str(SAMPLE_RATE) / split
         audio.mkdir(parents=True)
         index = {}

@@ -25,11 +25,12 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, read_index, write_index
 from hear_ssl.data.synth_scene import KINDS, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
 from hear_ssl.errors import run_main
-from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.files import atomic_path
 
 __all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "write_tasks"]
 
@@ -119,7 +120,7 @@ def _encode_pair(job: _Job) -> list[tuple[str, bytes, float]]:
 
 def _encoded_pairs(jobs: list[_Job], workers: int) -> Iterator[list[tuple[str, bytes, float]]]:
     """Yield the encoded pairs in order, rendered by `workers` processes."""
-    if workers <= 1:
+    if workers == 1:
         yield from map(_encode_pair, jobs)
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
@@ -152,8 +153,10 @@ def write_corpus(
         raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2")
     if hours is not None and not 0.0 < hours <= 10000.0:
         raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
+    if workers < 1:
+        raise ValueError(f"{workers} workers cannot render; give 1 or more")
     folder = Path(out)
-    index = folder / "index.json"
+    index = folder / INDEX_NAME
     if index.exists():
         raise FileExistsError(f"{index} exists: give another folder, or remove this one first")
     folder.mkdir(parents=True, exist_ok=True)
@@ -161,13 +164,15 @@ def write_corpus(
     jobs = [_Job(corpus, codec, split, number) for number in range(pairs)]
     with tqdm(total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
         shards = _write_shards(folder, split, codec, jobs, workers, bar)
-    atomic_write(index, json.dumps(_index(corpus, codec, split, shards), indent=1) + "\n")
+    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
+    source = SourceRecord(SOURCE, LICENSE, hours, total)
+    write_index(folder, ShardIndex(sample_rate, codec, split, hours, total, tuple(shards), (source,), {}))
     return index
 
 
-def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], workers: int, bar: tqdm[Any]) -> list[dict[str, Any]]:
-    """Write the pairs into shards; returns the shards' rows of the index."""
-    rows: list[dict[str, Any]] = []
+def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], workers: int, bar: tqdm[Any]) -> list[ShardRecord]:
+    """Write the pairs into shards; returns their records."""
+    rows: list[ShardRecord] = []
     stream = _encoded_pairs(jobs, workers)
     per_shard = CLIPS_PER_SHARD // 2
     for start in range(0, len(jobs), per_shard):
@@ -182,8 +187,7 @@ def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], worker
                         clips, seconds = clips + 1, seconds + sample[2]
                         bar.update()
             content = part.read_bytes()
-            row = {"name": name, "clips": clips, "bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        rows.append({**row, "seconds": round(seconds, 6)})
+        rows.append(ShardRecord(name, clips, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 6)))
     return rows
 
 
@@ -204,22 +208,6 @@ def _add_sample(tar: tarfile.TarFile, sample: tuple[str, bytes, float], twin: st
         member = tarfile.TarInfo(f"{key}.{extension}")
         member.size, member.mode = len(content), 0o644
         tar.addfile(member, io.BytesIO(content))
-
-
-def _index(corpus: Corpus, codec: str, split: str, shards: list[dict[str, Any]]) -> dict[str, Any]:
-    clips = sum(shard["clips"] for shard in shards)
-    hours = sum(shard["seconds"] for shard in shards) / 3600.0
-    return {
-        "format": "hear_ssl.shards/1",
-        "sample_rate": corpus.sample_rate,
-        "codec": codec,
-        "split": split,
-        "hours": hours,
-        "clips": clips,
-        "shards": shards,
-        "sources": [{"name": SOURCE, "license": LICENSE, "hours": hours, "clips": clips}],
-        "rejected": {},
-    }
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -253,14 +241,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     given = parse_arguments(arguments)
+    for task in write_tasks(given.tasks, given.seed) if given.tasks else []:
+        print(f"task {task}")
     index = write_corpus(
         given.out, given.clips, given.hours, given.seed, given.delta, given.sample_rate, given.codec, given.workers, progress=True
     )
-    content = json.loads(index.read_text())
-    print(f"{content['clips']} clips, {content['hours']:.2f} hours, {len(content['shards'])} shards in {given.out}")
-    if given.tasks:
-        for task in write_tasks(given.tasks, given.seed):
-            print(f"task {task}")
+    written = read_index(index)
+    print(f"{written.clips} clips, {written.hours:.2f} hours, {len(written.shards)} shards in {given.out}")
     return 0
 
 

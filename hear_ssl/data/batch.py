@@ -1,0 +1,33 @@
+"""What the loader hands to the training step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """One rank's rows of a global batch.
+
+    waveform: crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
+    views draw. index: (batch,) int64, the clip's number in the dataset. keys: the clips' keys.
+    lost: 'shard/key: reason' for every clip that could not be read and was replaced.
+    """
+
+    waveform: Tensor
+    seeds: Tensor
+    index: Tensor
+    keys: list[str]
+    lost: list[str] = field(default_factory=list)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
+        """Return the batch with its tensors on the device."""
+        waveform, seeds, index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.waveform, self.seeds, self.index))
+        return Batch(waveform, seeds, index, self.keys, self.lost)
+
+    def pin_memory(self) -> Batch:
+        """Return the batch with its tensors in page-locked memory."""
+        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.index.pin_memory(), self.keys, self.lost)

@@ -1,0 +1,99 @@
+"""The LightningDataModule: the stream in worker processes, resumed at the very next batch, losses counted."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader
+
+from hear_ssl.config import DataConfig
+from hear_ssl.data.batch import Batch
+from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.stream import BatchStream
+
+
+class ShardDataModule(pl.LightningDataModule):
+    """Batches from packed shards. Its state is one number: how many batches the training has taken."""
+
+    def __init__(self, config: DataConfig, sample_rate: int, seed: int) -> None:
+        """Open the shards. Raises ValueError when they are missing, damaged, of another rate or marked as test."""
+        super().__init__()
+        self.config, self.sample_rate, self.seed = config, sample_rate, seed
+        self.shards = ShardSet(config.shards)
+        if self.shards.sample_rates != {sample_rate}:
+            rates = ", ".join(map(str, sorted(self.shards.sample_rates)))
+            raise ValueError(f"the shards have {rates} Hz, the model wants {sample_rate} Hz; pack again with --sample-rate {sample_rate}")
+        self.first_step = 0
+        self.clips_read = 0
+        self.lost: Counter[str] = Counter()
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return the loader of this rank, which starts at the next batch."""
+        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        stream = BatchStream(self.shards, self.config, self.sample_rate, self.seed, rank, ranks)
+        stream.first_step = self.first_step
+        workers = self.config.workers
+        return DataLoader(
+            stream,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context=multiprocessing.get_context("forkserver") if workers else None,
+            worker_init_fn=start_worker if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=2 if workers else None,
+        )
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the batch without waiting for the copy."""
+        return batch.to(device, non_blocking=True)
+
+    def count(self, batch: Batch) -> None:
+        """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
+        self.clips_read += len(batch.keys)
+        for line in batch.lost:
+            shard = line.partition(": ")[0].rpartition("/")[0]
+            if shard not in self.lost:
+                print(f"lost a clip of {line}; more of this shard are counted, not shown", flush=True)
+            self.lost[shard] += 1
+        total = sum(self.lost.values())
+        if total > max(self.config.max_lost_fraction * max(self.clips_read, 1000), 0):
+            raise ValueError(
+                f"{total} of {self.clips_read} clips were lost, more than data.max_lost_fraction allows: {self.lost_summary()}"
+            )
+
+    def lost_summary(self) -> str:
+        """Return 'shard (clips lost), ...', most lost first, or 'none'."""
+        return ", ".join(f"{shard} ({count})" for shard, count in self.lost.most_common(20)) or "none"
+
+    def data_card(self) -> dict[str, Any]:
+        """Return hours, split and sources with licences."""
+        return self.shards.data_card()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches training has taken: what was prefetched beyond does not count."""
+        assert self.trainer is not None
+        return {"batches": self.trainer.global_step, "clips_read": self.clips_read, "lost": dict(self.lost)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on behind the batches that training has taken."""
+        self.first_step = int(state["batches"])
+        self.clips_read = int(state["clips_read"])
+        self.lost = Counter(state["lost"])
+
+
+def start_worker(worker: int) -> None:
+    """Leave Ctrl-C to the training process and keep to one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def batches(stream: BatchStream, count: int) -> Iterator[Batch]:
+    """Yield the next `count` batches in this process."""
+    for step in range(stream.first_step, stream.first_step + count):
+        yield stream.batch(step)

@@ -1,0 +1,129 @@
+"""index.json beside the shards: what lies in them, checked on reading.
+
+One JSON object: the format's name, sample rate, codec and split of all clips; for each shard its clips, bytes, SHA-256
+and seconds; for each source its licence, hours and clips; how many files were rejected for which reason.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+from hear_ssl.files import atomic_write
+
+FORMAT = "hear_ssl.shards/1"
+INDEX_NAME = "index.json"
+SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar")
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """One shard: its file name, clips, size in bytes, SHA-256 and seconds of audio."""
+
+    name: str
+    clips: int
+    bytes: int
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class SourceRecord:
+    """Where clips come from: name, licence, hours, clips."""
+
+    name: str
+    license: str
+    hours: float
+    clips: int
+
+
+@dataclass(frozen=True)
+class ShardIndex:
+    """Everything known about a folder of shards without opening one."""
+
+    sample_rate: int
+    codec: str
+    split: str
+    hours: float
+    clips: int
+    shards: tuple[ShardRecord, ...]
+    sources: tuple[SourceRecord, ...]
+    rejected: dict[str, int]
+
+
+def write_index(folder: Path, index: ShardIndex) -> None:
+    """Write index.json into the folder, whole or not at all."""
+    atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **asdict(index)}, indent=1) + "\n")
+
+
+def read_index(path: str | Path) -> ShardIndex:
+    """Read the index of a shard folder (or the index file itself).
+
+    Raises ValueError with one line when there is none, it is damaged, or it names a file outside its folder.
+    """
+    given = Path(path)
+    file = given / INDEX_NAME if given.is_dir() else given
+    if not given.exists():
+        raise ValueError(f"shard folder {given} does not exist; pack one with: python -m hear_ssl.data.pack INPUT --out {given}")
+    if not file.is_file():
+        raise ValueError(f"{given} has no {INDEX_NAME}: it is no shard folder or its packing did not finish; run hear_ssl.data.pack again")
+    try:
+        return parse_index(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, RecursionError, OSError) as error:
+        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())[:100]}); run hear_ssl.data.pack again") from None
+
+
+def parse_index(mapping: Any) -> ShardIndex:
+    """Build a ShardIndex from parsed JSON. Raises ValueError that names what is wrong."""
+    if not isinstance(mapping, dict) or mapping.get("format") != FORMAT:
+        raise ValueError(f"not an index of format {FORMAT}")
+    shards = tuple(_record(ShardRecord, entry, "shards") for entry in _list(mapping, "shards"))
+    sources = tuple(_record(SourceRecord, entry, "sources") for entry in _list(mapping, "sources"))
+    rejected = mapping.get("rejected", {})
+    if not isinstance(rejected, dict) or not all(isinstance(count, int) for count in rejected.values()):
+        raise ValueError("rejected is not a table of counts")
+    for shard in shards:
+        if not SHARD_NAME.fullmatch(shard.name):
+            raise ValueError(f"{shard.name[:80]!r} is not a shard's file name")
+        if shard.clips < 0 or shard.bytes < 0 or not re.fullmatch("[0-9a-f]{64}", shard.sha256):
+            raise ValueError(f"the record of {shard.name} is impossible")
+    plain = {key: mapping.get(key) for key in ("sample_rate", "codec", "split", "hours", "clips")}
+    index = _record(ShardIndex, {**plain, "shards": (), "sources": (), "rejected": {}}, "index")
+    if index.sample_rate <= 0 or index.clips != sum(shard.clips for shard in shards):
+        raise ValueError("sample rate or number of clips is impossible")
+    return ShardIndex(**plain, shards=shards, sources=sources, rejected=rejected)  # type: ignore[arg-type]
+
+
+def _list(mapping: dict[str, Any], key: str) -> list[Any]:
+    value = mapping.get(key)
+    if not isinstance(value, list):
+        raise ValueError(f"{key} is not a list")
+    return value
+
+
+def _record(kind: type[Record], entry: Any, where: str) -> Record:
+    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    if not isinstance(entry, dict) or not names <= set(entry):
+        raise ValueError(f"an entry of {where} lacks {', '.join(sorted(names - set(entry if isinstance(entry, dict) else ())))}")
+    values = {}
+    for name, hint in get_type_hints(kind).items():
+        value = entry[name]
+        simple = hint if hint in (int, float, str) else object
+        if isinstance(value, bool) or not isinstance(value, (int, float) if simple is float else simple):
+            raise ValueError(f"{where}.{name} is {str(value)[:40]!r}")
+        values[name] = value
+    return kind(**values)
+
+
+def check_shards(folder: str | Path, index: ShardIndex) -> None:
+    """Raise ValueError that names the first shard that is missing or has another size than the index says."""
+    for shard in index.shards:
+        path = Path(folder) / shard.name
+        if not path.is_file():
+            raise ValueError(f"{folder}: shard {shard.name} is missing; restore it or pack again")
+        if path.stat().st_size != shard.bytes:
+            raise ValueError(f"{path} has {path.stat().st_size} bytes, the index says {shard.bytes}: truncated or changed; pack again")

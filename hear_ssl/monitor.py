@@ -1,0 +1,64 @@
+"""Is it learning or collapsed? Measures of a batch of embeddings, float32, without gradient."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@torch.no_grad()
+def effective_rank(embeddings: Tensor) -> Tensor:
+    """Return RankMe, exp of the entropy of the singular values of (batch, dim): 1 when collapsed, at most min(batch, dim).
+
+    Garrido et al., RankMe (2023), eq. 1, https://arxiv.org/abs/2210.02885; on centred embeddings, so that a shared
+    offset does not hide a collapse.
+    """
+    centred = embeddings.float() - embeddings.float().mean(0)
+    values = torch.linalg.svdvals(centred)
+    shares = values / values.sum().clamp_min(1e-12) + 1e-12
+    return torch.exp(-(shares * shares.log()).sum())
+
+
+@torch.no_grad()
+def spread(embeddings: Tensor) -> Tensor:
+    """Return the mean deviation per dimension of (batch, dim) on the unit sphere, times sqrt(dim): near 1 when spread evenly."""
+    per_dimension: Tensor = F.normalize(embeddings.float(), dim=-1).std(0)
+    return per_dimension.mean() * math.sqrt(embeddings.shape[-1])
+
+
+@torch.no_grad()
+def alignment(z_a: Tensor, z_b: Tensor) -> Tensor:
+    """Return the mean squared distance of positives (batch, dim) on the unit sphere (Wang and Isola, 2020, eq. 4)."""
+    return (F.normalize(z_a.float(), dim=-1) - F.normalize(z_b.float(), dim=-1)).square().sum(-1).mean()
+
+
+@torch.no_grad()
+def uniformity(embeddings: Tensor) -> Tensor:
+    """Return ln of the mean Gaussian potential of all pairs of (batch, dim) (Wang and Isola, 2020, eq. 5); lower is more uniform."""
+    distances = torch.pdist(F.normalize(embeddings.float(), dim=-1))
+    return torch.exp(-2.0 * distances.square()).mean().log()
+
+
+@torch.no_grad()
+def similarities(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean cosine of positives and of negatives of two views (batch, dim)."""
+    cosines = F.normalize(z_a.float(), dim=-1) @ F.normalize(z_b.float(), dim=-1).T
+    positive = cosines.diagonal().mean()
+    count = cosines.shape[0]
+    return positive, (cosines.sum() - cosines.diagonal().sum()) / max(count * count - count, 1)
+
+
+def measures(clip: Tensor) -> dict[str, Tensor]:
+    """Return every measure of the two views' embeddings (2, batch, dim) by its name in metrics.csv."""
+    positive, negative = similarities(clip[0], clip[1])
+    return {
+        "effective_rank": effective_rank(clip[0]),
+        "spread": spread(clip[0]),
+        "alignment": alignment(clip[0], clip[1]),
+        "uniformity": uniformity(clip[0]),
+        "similarity_positive": positive,
+        "similarity_negative": negative,
+    }

@@ -1,0 +1,55 @@
+"""Gather rows across ranks with their gradient.
+
+With local rows against gathered columns, each rank's loss averaged over ranks equals the loss of one process with the
+whole batch, and so do the gradients once DistributedDataParallel has averaged them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+def world() -> tuple[int, int]:
+    """Return (rank, ranks); (0, 1) when no process group is initialised."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        ctx.count = rows.shape[0]
+        pieces = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(pieces, rows.contiguous())
+        return torch.cat(pieces)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        start = dist.get_rank() * ctx.count
+        return total[start : start + ctx.count]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows (ranks * batch, ...) of all ranks in rank order; the gradient flows back to each rank's own rows."""
+    if world()[1] == 1:
+        return rows
+    gathered: Tensor = _Gather.apply(rows)  # type: ignore[no-untyped-call]
+    return gathered
+
+
+@torch.no_grad()
+def gather_constant(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks without gradient."""
+    ranks = world()[1]
+    if ranks == 1:
+        return rows
+    pieces = [torch.empty_like(rows) for _ in range(ranks)]
+    dist.all_gather(pieces, rows.contiguous())
+    return torch.cat(pieces)

@@ -1,0 +1,48 @@
+"""NT-Xent, the normalised temperature-scaled cross entropy of SimCLR.
+
+Chen et al., A Simple Framework for Contrastive Learning of Visual Representations (2020), eq. 1,
+https://arxiv.org/abs/2002.05709. Every view of every other clip of all ranks is a negative.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_ssl.config import NTXentConfig
+from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.gather import gather_rows, world
+from hear_ssl.objectives.heads import projection_head
+
+
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+    """Return the mean loss over both views of this rank's rows; z_a, z_b (batch, dim) need not be normalised.
+
+    Local rows stand against the columns of all ranks, so that the mean over ranks is the loss of the whole batch.
+    """
+    with torch.autocast(z_a.device.type, enabled=False):
+        z_a, z_b = F.normalize(z_a.float(), dim=-1), F.normalize(z_b.float(), dim=-1)
+        batch = z_a.shape[0]
+        columns = torch.cat([gather_rows(z_a), gather_rows(z_b)])  # (2 * ranks * batch, dim)
+        rank, ranks = world()
+        own_a = rank * batch + torch.arange(batch, device=z_a.device)
+        own_b = own_a + ranks * batch
+        logits = torch.cat([z_a, z_b]) @ columns.T / temperature  # (2 * batch, 2 * ranks * batch)
+        itself = F.one_hot(torch.cat([own_a, own_b]), columns.shape[0]).bool()
+        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own_b, own_a]))
+
+
+class NTXent(Objective):
+    """SimCLR: a projection head and NT-Xent between the two views' clip embeddings."""
+
+    def __init__(self, dim: int, config: NTXentConfig) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Return the loss of the first two views' clip embeddings (2, batch, dim)."""
+        z_a, z_b = self.head(encoded.clip[:2].flatten(0, 1)).chunk(2)
+        return nt_xent(z_a, z_b, self.temperature)
