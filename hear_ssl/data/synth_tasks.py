@@ -159,16 +159,21 @@ def onset_clip(rng: np.random.Generator) -> Example:
     samples = round(ONSET_SECONDS * SAMPLE_RATE)
     clip = np.zeros(samples, dtype=np.float32)
     events: list[dict[str, Any]] = []
+    ends = dict.fromkeys(ONSET_KINDS, -1.0)
     onset = 0.2 + 0.4 * rng.random()
     while onset < ONSET_SECONDS - 0.4:
-        kind = str(rng.choice(ONSET_KINDS))
+        silent = [kind for kind, end in ends.items() if end < onset - 0.15]  # two events of one label must not run into one
+        if not silent:
+            onset += 0.1
+            continue
+        kind = str(rng.choice(silent))
         start = round(onset * SAMPLE_RATE)
         values = decode(layout_of(kind), draw(kind, rng, ONSET_BOUNDS))
         note = Note(values["midi"], 0.15 + 0.35 * rng.random(), samples - start, SAMPLE_RATE, rng)
         sound = render_note(kind, values, note) * np.float32(10.0 ** (-0.5 * rng.random()))
         clip[start : start + len(sound)] += sound
-        end = onset + max(0.15, audible_seconds(sound))
-        events.append({"label": kind, "start": 1000.0 * start / SAMPLE_RATE, "end": round(1000.0 * min(end, ONSET_SECONDS), 1)})
+        ends[kind] = min(onset + max(0.15, audible_seconds(sound)), ONSET_SECONDS)
+        events.append({"label": kind, "start": 1000.0 * start / SAMPLE_RATE, "end": round(1000.0 * ends[kind], 1)})
         onset += 0.3 + 0.5 * float(rng.exponential())
     spectrum = np.fft.rfft(rng.standard_normal(samples)) / np.sqrt(np.arange(samples // 2 + 1) + 20.0)
     noise = np.fft.irfft(spectrum, n=samples)

@@ -100,14 +100,16 @@ class Corpus:
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
+    """What a process needs to render and encode one pair."""
+
     corpus: Corpus
     codec: str
     split: str
     number: int
 
 
-def _encode_pair(job: _Job) -> list[tuple[str, bytes, float]]:
+def encode_pair(job: Job) -> list[tuple[str, bytes, float]]:
     """Render and encode a pair; returns (key, audio, seconds) of both members."""
     keys = [f"s{job.number:06d}{member}" for member in "ab"]
     encoded = []
@@ -118,13 +120,13 @@ def _encode_pair(job: _Job) -> list[tuple[str, bytes, float]]:
     return encoded
 
 
-def _encoded_pairs(jobs: list[_Job], workers: int) -> Iterator[list[tuple[str, bytes, float]]]:
+def _encoded_pairs(jobs: list[Job], workers: int) -> Iterator[list[tuple[str, bytes, float]]]:
     """Yield the encoded pairs in order, rendered by `workers` processes."""
     if workers == 1:
-        yield from map(_encode_pair, jobs)
+        yield from map(encode_pair, jobs)
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(_encode_pair, jobs, chunksize=4)
+        yield from pool.imap(encode_pair, jobs, chunksize=4)
 
 
 def write_corpus(
@@ -161,7 +163,7 @@ def write_corpus(
         raise FileExistsError(f"{index} exists: give another folder, or remove this one first")
     folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
-    jobs = [_Job(corpus, codec, split, number) for number in range(pairs)]
+    jobs = [Job(corpus, codec, split, number) for number in range(pairs)]
     with tqdm(total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
         shards = _write_shards(folder, split, codec, jobs, workers, bar)
     hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
@@ -170,7 +172,7 @@ def write_corpus(
     return index
 
 
-def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], workers: int, bar: tqdm[Any]) -> list[ShardRecord]:
+def _write_shards(folder: Path, split: str, codec: str, jobs: list[Job], workers: int, bar: tqdm[Any]) -> list[ShardRecord]:
     """Write the pairs into shards; returns their records."""
     rows: list[ShardRecord] = []
     stream = _encoded_pairs(jobs, workers)
@@ -191,7 +193,7 @@ def _write_shards(folder: Path, split: str, codec: str, jobs: list[_Job], worker
     return rows
 
 
-def _add_sample(tar: tarfile.TarFile, sample: tuple[str, bytes, float], twin: str, job: _Job) -> None:
+def _add_sample(tar: tarfile.TarFile, sample: tuple[str, bytes, float], twin: str, job: Job) -> None:
     """Add one clip, audio first, then its JSON member."""
     key, audio, seconds = sample
     description = {

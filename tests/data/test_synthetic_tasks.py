@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,9 @@ def test_onsets_leave_room_and_end_inside_the_file(tasks: Path) -> None:
         for events in index.values():
             starts = [event["start"] for event in events]  # type: ignore[index]
             assert np.diff(starts).min() > 290.0
+            for label in ONSET_KINDS:
+                same = [event for event in events if event["label"] == label]  # type: ignore[index]
+                assert all(now["end"] < later["start"] - 100.0 for now, later in pairwise(same))  # type: ignore[index]
             assert all(event["start"] + 100.0 < event["end"] <= 8000.0 for event in events)  # type: ignore[index]
 
 

@@ -1,0 +1,39 @@
+"""How fast the embedded corpus renders on one core, with and without encoding.
+
+OMP_NUM_THREADS=1 python tests/benchmarks/synthetic.py [PAIRS]
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from hear_ssl.data.synth_scene import KINDS
+from hear_ssl.data.synthetic import Corpus, Job, encode_pair
+
+
+def main() -> None:
+    """Print seconds of audio per second of CPU time, for all and for each kind that sounds alone."""
+    pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 300
+    corpus = Corpus(seed=0)
+    rendered: dict[str, list[float]] = {kind: [0.0, 0.0] for kind in (*KINDS, "two at once", "all")}
+    for number in range(pairs):
+        start = time.process_time()
+        seconds = sum(len(waveform) for waveform in corpus.render(number)) / corpus.sample_rate
+        spent = time.process_time() - start
+        kind = corpus.pair(number).kind
+        for row in (kind if kind in KINDS else "two at once", "all"):
+            rendered[row][0] += seconds
+            rendered[row][1] += spent
+    for row, (seconds, spent) in rendered.items():
+        print(f"{row:12} {seconds / max(spent, 1e-9):6.0f} x real time ({seconds:.0f} s of sound)")
+    start = time.process_time()
+    encoded = [sample for number in range(pairs) for sample in encode_pair(Job(corpus, "flac", "train", number))]
+    spent = time.process_time() - start
+    seconds = sum(sample[2] for sample in encoded)
+    size = sum(len(sample[1]) for sample in encoded)
+    print(f"{'with FLAC':12} {seconds / spent:6.0f} x real time, {size / seconds / 1000:.1f} kB per second of sound")
+
+
+if __name__ == "__main__":
+    main()
