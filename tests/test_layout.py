@@ -10,14 +10,19 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
-FILES = sorted(path for folder in ("hear_ssl", "train", "export") for path in (ROOT / folder).rglob("*.py") if "reference" not in path.parts)
+FILES = sorted(
+    path for folder in ("hear_ssl", "train", "export") for path in (ROOT / folder).rglob("*.py") if "reference" not in path.parts
+)
 
 SHARED = {"hear_ssl.errors", "hear_ssl.files"}
 DATA = {"torch", "torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "hear_ssl.data", "hear_ssl.config"} | SHARED
 TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/runtime/", {"torch", "."}),
     ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.config"}),
-    ("hear_ssl/views", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.views", "hear_ssl.random", "hear_ssl.config", "hear_ssl.objectives.gather"}),
+    (
+        "hear_ssl/views",
+        {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.views", "hear_ssl.random", "hear_ssl.config", "hear_ssl.objectives.gather"},
+    ),
     ("hear_ssl/random.py", {"torch"}),
     ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives"}),
     ("hear_ssl/performance.py", {"torch", "hear_ssl.runtime"}),
@@ -32,7 +37,19 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/__init__.py", set()),
     (
         "hear_ssl/evaluate/",
-        {"torch", "numpy", "soundfile", "soxr", "sklearn", "matplotlib", "tqdm", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED,
+        {
+            "torch",
+            "numpy",
+            "soundfile",
+            "soxr",
+            "sklearn",
+            "matplotlib",
+            "tqdm",
+            "hear_ssl.runtime",
+            "hear_ssl.evaluate",
+            "hear_ssl.checkpoint",
+        }
+        | SHARED,
     ),
     ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
     ("train/", {"torch", "pytorch_lightning", "omegaconf", "wandb", "train", "hear_ssl"}),

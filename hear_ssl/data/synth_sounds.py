@@ -58,7 +58,7 @@ def render_vowel(values: Values, note: Note) -> Array:
     flutter = np.interp(time, frames[:, 0], 1.0 + 0.006 * note.rng.standard_normal(len(frames)))
     melody = 2.0 ** (values["intonation"] / 12.0 * (time / max(note.hold_seconds, 0.05) - 0.5))
     frequency = vibrato(note, time, 5.2, values["vibrato_cents"]) * flutter * melody
-    m = np.arange(1, max(1, min(400, int(0.47 * note.sample_rate / note.frequency))) + 1)
+    m = np.arange(1, max(1, min(400, int(0.47 * note.sample_rate / frequency.min()))) + 1)
     tract = formant_response(m * note.frequency, openness, frontness, values["tract"])
     tone = harmonic_tone(frequency, tract * m ** -values["effort"], note.sample_rate)
     tone /= max(float(np.abs(tone).max()), 1e-6)
@@ -173,18 +173,19 @@ RAIN: Layout = (
     Coordinate("spread_octaves", 0.1, 2.0),
     Coordinate("grain_seconds", 0.003, 0.08, log=True),
     Coordinate("tonal", 0.0, 1.0),
+    Coordinate("width", 0.1, 2.5, log=True),
     Coordinate("grain_sweep", -1.5, 1.5),
     Coordinate("dynamics", 0.1, 1.4),
     Coordinate("clumps", 0.0, 0.9),
     Coordinate("clump_hz", 0.5, 6.0, log=True),
-    Coordinate("bed", -60.0, -15.0),
+    Coordinate("bed", -60.0, -20.0),
     Coordinate("release", 0.03, 0.3, log=True),
 )
 GRAIN_SHAPES = 4
 
 
 def _grains(values: Values, note: Note) -> Array:
-    """Return short damped sweeps and noise bursts (GRAIN_SHAPES, grain samples)."""
+    """Return short damped sweeps and bursts of band noise about the same frequencies (GRAIN_SHAPES, grain samples)."""
     length = max(16, round(1.3 * values["grain_seconds"] * note.sample_rate))
     time = seconds_of(length, note.sample_rate)
     octaves = values["octaves_up"] + np.linspace(-0.5, 0.5, GRAIN_SHAPES)[:, None] * values["spread_octaves"]
@@ -243,7 +244,7 @@ def render_motor(values: Values, note: Note) -> Array:
     wobble = values["wobble_semitones"] * np.sin(2.0 * np.pi * (values["wobble_hz"] * time + note.rng.random()))
     frequency = note.frequency * 2.0 ** ((rev + wobble) / 12.0 - values["octaves_down"])
     center = float(frequency.mean())
-    m = np.arange(1, max(2, min(400, int(0.47 * note.sample_rate / center))) + 1)
+    m = np.arange(1, max(2, min(400, int(0.47 * note.sample_rate / frequency.min()))) + 1)
     housing = bandpass(m * center, values["resonance_hz"], 4.0) + 0.6 * bandpass(m * center, values["second_hz"], 5.0)
     comb = np.where(m % 2 == 1, 1.0, 1.0 - 0.9 * values["odd"])
     amplitudes = m ** -values["fall"] * comb * (1.0 + (10.0 ** (values["resonance_db"] / 20.0) - 1.0) * housing)

@@ -100,7 +100,7 @@ def render_voice(values: Values, note: Note) -> Array:
     frequency = vibrato(note, time, values["vibrato_hz"], values["vibrato_cents"], values["glide_semitones"])
     opening = values["filter_octaves"] * np.exp(frames * (-3.0 / values["filter_decay"]))
     cutoff = np.minimum(note.frequency * values["cutoff_harmonics"] * 2.0**opening, 0.45 * note.sample_rate)
-    harmonics = max(1, min(400, int(0.47 * note.sample_rate / note.frequency)))
+    harmonics = max(1, min(400, int(0.47 * note.sample_rate / frequency.min())))
     raw = waveform_harmonics(values["wave"], harmonics)
     amplitudes = raw * lowpass(np.arange(1, harmonics + 1) * note.frequency, cutoff, values["resonance"])
     detune = (1.0, 2.0 ** (values["detune_cents"] / 1200.0)) if values["second"] > 0.4 else (1.0,)

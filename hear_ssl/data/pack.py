@@ -1,0 +1,226 @@
+"""Pack audio files into WebDataset shards that training can resume on.
+
+    python -m hear_ssl.data.pack INPUT... --out DIR
+
+Stopped at any moment, the same command goes on; the shards come out the same, byte for byte, with any number of workers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import io
+import json
+import multiprocessing
+import os
+import random
+import signal
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
+from hear_ssl.data.pack_inputs import Item, list_items
+from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.errors import run_main
+from hear_ssl.files import atomic_write
+
+STATE_NAME = ".pack.json"
+
+
+@dataclass
+class PackState:
+    """How far packing came; saved after every shard."""
+
+    fingerprint: str
+    next_item: int = 0
+    shards: list[dict[str, Any]] = field(default_factory=list)
+    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    rejected: list[list[Any]] = field(default_factory=list)
+    hashes: list[str] = field(default_factory=list)
+    finished: bool = False
+
+
+def pack(
+    items: list[Item], out: Path, options: PackOptions, clips_per_shard: int = 512, workers: int = 1, progress: bool = False
+) -> ShardIndex:
+    """Pack files into shards under `out` and return the index, which is written last.
+
+    Raises ValueError when `out` holds another packing or no clip is left, OSError when the disk is full; shards that are
+    finished stay, and the same call goes on behind them.
+    """
+    state = _load_state(out, items, options, clips_per_shard)
+    items = items.copy()
+    random.Random(0).shuffle(items)  # shards should be alike: a shard of one source makes a batch of one source
+    split = one_split(items)
+    known, pending = set(state.hashes), []
+    with tqdm(total=len(items), initial=state.next_item, unit="file", desc="packing", disable=not progress) as bar:
+        for number, packed in enumerate(_results(items[state.next_item :], options, workers), start=state.next_item):
+            pending += _accept(packed, items[number], state, known)
+            bar.update()
+            bar.set_postfix_str(f"{len(known)} clips, {len(known) / max(bar.format_dict['elapsed'], 1e-9):.0f} clips/s")
+            if pending and (len(pending) >= clips_per_shard or number + 1 == len(items)):
+                record = write_shard(out / f"{split}-{len(state.shards):06d}.tar", pending)
+                state.shards.append(asdict(record))
+                pending, state.next_item = [], number + 1
+                atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
+    return _finish(out, state, options, split)
+
+
+def one_split(items: list[Item]) -> str:
+    """Return the split of all files. Raises ValueError when they belong to several."""
+    splits = sorted({item.split for item in items})
+    if len(splits) > 1:
+        raise ValueError(f"the files belong to the splits {', '.join(splits)}; pack each split into its own folder")
+    return splits[0]
+
+
+def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_shard: int) -> PackState:
+    places = [(item.source, item.name, item.license, item.split) for item in items]
+    text = json.dumps([places, asdict(options), clips_per_shard])
+    fingerprint = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    path = out / STATE_NAME
+    if not path.is_file():
+        if (out / INDEX_NAME).exists():
+            raise ValueError(f"{out} holds other shards already; give another folder with --out")
+        return PackState(fingerprint)
+    try:
+        state = PackState(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
+    if state.fingerprint != fingerprint:
+        raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
+    return state
+
+
+def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[Packed]:
+    """Yield what became of each file, in order, from `workers` processes with a bounded window of files under way."""
+    waiting: deque[Future[Packed]] = deque()
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    try:
+        for item in items:
+            waiting.append(executor.submit(pack_item, item, options))
+            if len(waiting) > 4 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    except BrokenProcessPool:
+        raise OSError("a packing process died (out of memory?); run the same command again, with fewer --workers") from None
+    finally:
+        executor.shutdown(wait=False, cancel_futures=True)
+
+
+def _ignore_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:
+    """Return the clips that are new; count them by source, and what was rejected by reason."""
+    accepted = []
+    place = f"{item.path}/{item.name}" if item.archive else item.path
+    state.rejected += [[place, item.source, offset, reason] for offset, reason in packed.rejected]
+    for clip in packed.clips:
+        if clip.audio_hash in known:
+            state.rejected.append([place, item.source, clip.record["offset_seconds"], "duplicate"])
+            continue
+        known.add(clip.audio_hash)
+        state.hashes.append(clip.audio_hash)
+        row = state.sources.setdefault(f"{item.source}\t{item.license}", {"seconds": 0.0, "clips": 0})
+        row["seconds"] += clip.record["seconds"]
+        row["clips"] += 1
+        codec = next(
+            suffix for suffix, (kind, _) in FORMATS.items() if clip.audio[:4] == {"FLAC": b"fLaC", "WAV": b"RIFF", "OGG": b"OggS"}[kind]
+        )
+        accepted.append(EncodedClip(clip.key, codec, clip.audio, clip.record))
+    return accepted
+
+
+def _finish(out: Path, state: PackState, options: PackOptions, split: str) -> ShardIndex:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["path", "source", "offset_seconds", "reason"])
+    writer.writerows(state.rejected)
+    atomic_write(out / "rejected.csv", text.getvalue())
+    if not state.shards:
+        raise ValueError(f"none of the files can be used; {out / 'rejected.csv'} says why, file by file")
+    shards = tuple(ShardRecord(**record) for record in state.shards)
+    sources = []
+    for key, row in sorted(state.sources.items()):
+        name, _, license = key.partition("\t")
+        sources.append(SourceRecord(name, license, round(row["seconds"] / 3600.0, 6), row["clips"]))
+    reasons = Counter(reason.partition(":")[0] for *_, reason in state.rejected)
+    seconds = sum(shard.seconds for shard in shards)
+    clips = sum(shard.clips for shard in shards)
+    index = ShardIndex(options.sample_rate, options.codec, split, round(seconds / 3600.0, 6), clips, shards, tuple(sources), dict(reasons))
+    write_index(out, index)
+    state.finished = True
+    atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
+    return index
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.data.pack",
+        description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, with source and licence beside each. "
+        "Stop it at any time; the same command goes on.",
+        epilog="Example: python -m hear_ssl.data.pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="audio file, folder, tar or zip archive, or a CSV or JSONL list with the columns path and optionally license, split, source",
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
+    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
+    parser.add_argument("--codec", choices=sorted(FORMATS), default="flac", help="flac and wav are lossless (default: %(default)s)")
+    parser.add_argument(
+        "--license", default="unknown", metavar="NAME", help="licence of the audio where a list names none (SPDX, such as CC-BY-4.0)"
+    )
+    parser.add_argument(
+        "--split", default="train", metavar="NAME", help="split of the audio where a list names none (default: %(default)s)"
+    )
+    parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
+    parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
+    parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard, about (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)")
+    return parser.parse_args()
+
+
+def check_arguments(arguments: argparse.Namespace) -> PackOptions:
+    """Return the options. Raises ValueError that names the argument out of range."""
+    for name, low, high in (("sample_rate", 4000, 192000), ("clips_per_shard", 1, 10**6), ("workers", 1, 1024), ("max_seconds", 1.0, 30.0)):
+        value = getattr(arguments, name)
+        if not low <= value <= high:
+            raise ValueError(f"--{name.replace('_', '-')} is {value}; it must be {low} to {high}")
+    if not 0.0 < arguments.min_seconds <= arguments.max_seconds:
+        raise ValueError(f"--min-seconds is {arguments.min_seconds}; it must be above 0 and at most --max-seconds")
+    return PackOptions(arguments.sample_rate, arguments.codec, arguments.min_seconds, arguments.max_seconds)
+
+
+def main() -> int:
+    """Pack as the command line says."""
+    arguments = parse_arguments()
+    options = check_arguments(arguments)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end like Ctrl-C: finished shards stay
+    items = list_items(arguments.inputs, arguments.license, arguments.split)
+    index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, progress=True)
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
+    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {arguments.out}; rejected: {rejected}")
+    unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")
+    if unlicensed:
+        print(f"{unlicensed:.2f} hours have no licence: export will ask for one; say it with --license or in a list")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

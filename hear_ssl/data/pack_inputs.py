@@ -1,0 +1,171 @@
+"""What there is to pack: audio files in files, folders, tar and zip archives and lists, in a stable order.
+
+Archives are never extracted: members are read in place. Links, devices, absolute names, names that climb out with `..`
+and members that unpack to far more than they occupy are rejected by name, not followed.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"}
+TEST_MARKS = {"test", "testing", "eval", "evaluation"}
+MAX_MEMBER_BYTES = 4 * 2**30
+MAX_EXPANSION = 200
+COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One audio file: where it lies and what is known of it.
+
+    archive is the tar or zip that holds it ('' for a plain file); name is its path relative to the input, or the member
+    name; offset and size are its place in a plain tar. refused is the reason why it must not be read, '' when it may.
+    """
+
+    path: str
+    name: str
+    source: str
+    license: str
+    split: str
+    archive: str = ""
+    offset: int = 0
+    size: int = 0
+    refused: str = ""
+
+
+def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
+    """Return every audio file of the inputs, sorted by source and name.
+
+    Raises ValueError when an input is missing or nothing is found, when a list is malformed, or when data is marked as
+    test: existing data marked as test may not be used for training (HEAR rules).
+    """
+    check_split(split, "--split")
+    items: list[Item] = []
+    for given in inputs:
+        items += _one_input(Path(given), license, split)
+    if not items:
+        raise ValueError(f"no audio files in {', '.join(inputs)}; formats read: {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
+    return sorted(items, key=lambda item: (item.source, item.name, item.path))
+
+
+def check_split(split: str, where: str) -> None:
+    """Raise ValueError when a split marks test data."""
+    if split.strip().lower() in TEST_MARKS:
+        raise ValueError(
+            f"{where} says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
+        )
+
+
+def _one_input(path: Path, license: str, split: str) -> list[Item]:
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
+        source = path.resolve().name
+        return [Item(str(file), file.relative_to(path).as_posix(), source, license, split) for file in files]
+    if not path.exists():
+        raise ValueError(f"input {path} does not exist; give a file, folder, tar or zip archive, or a CSV or JSONL list")
+    name = path.name.lower()
+    if name.endswith((".csv", ".jsonl")):
+        return list(_from_list(path, license, split))
+    if name.endswith(".zip"):
+        return list(_from_zip(path, license, split))
+    if name.endswith((".tar", *COMPRESSED_TARS)):
+        return list(_from_tar(path, license, split))
+    return [Item(str(path), path.name, path.resolve().parent.name, license, split)]
+
+
+def _from_list(path: Path, license: str, split: str) -> Iterator[Item]:
+    for number, row in enumerate(_rows(path), start=1):
+        given = row.get("path")
+        if not isinstance(given, str) or not given:
+            raise ValueError(f"{path}, entry {number} has no path; the columns are path and optionally license, split, source")
+        file = path.parent / given
+        row_split = str(row.get("split") or split)
+        check_split(row_split, f"{path}, entry {number},")
+        source = str(row.get("source") or file.resolve().parent.name)
+        yield Item(str(file), given, source, str(row.get("license") or row.get("licence") or license), row_split)
+
+
+def _rows(path: Path) -> list[dict[str, object]]:
+    try:
+        if path.suffix.lower() == ".csv":
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                return list(csv.DictReader(file))
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (ValueError, csv.Error) as error:
+        raise ValueError(
+            f"{path} is not a readable list ({str(error)[:80]}); give CSV with a header line, or one JSON object a line"
+        ) from None
+    if not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"{path} is not a readable list; give one JSON object a line")
+    return rows
+
+
+def unsafe_name(name: str) -> bool:
+    """Return whether a member's name is absolute or climbs out of its folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    return not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
+
+
+def _is_audio(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
+
+
+def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
+    source = path.name[: -len(".zip")]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in sorted(archive.infolist(), key=lambda info: info.filename):
+                if info.is_dir() or not _is_audio(info.filename):
+                    continue
+                refused = ""
+                if unsafe_name(info.filename) or stat.S_ISLNK(info.external_attr >> 16):
+                    refused = "unsafe member name or link"
+                elif info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024):
+                    refused = "unpacks to far more than it occupies"
+                yield Item(str(path), info.filename, source, license, split, archive="zip", size=info.file_size, refused=refused)
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"archive {path} is damaged ({error}); fetch it again") from None
+
+
+def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
+    source = path.name.split(".tar")[0].removesuffix(".tgz").removesuffix(".tbz2").removesuffix(".txz")
+    kind = "packed tar" if path.name.lower().endswith(COMPRESSED_TARS) else "tar"
+    limit = MAX_EXPANSION * max(os.path.getsize(path), 1024)
+    try:
+        with tarfile.open(path, "r:*") as archive:
+            for member in archive:
+                if kind == "packed tar" and member.offset_data + member.size > limit:
+                    raise ValueError(f"archive {path} unpacks to far more than it occupies; unpack it yourself if you trust it")
+                if member.isdir() or not _is_audio(member.name):
+                    continue
+                refused = "" if member.isreg() and not unsafe_name(member.name) else "unsafe member name or link"
+                yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
+    except (tarfile.TarError, EOFError, OSError) as error:
+        raise ValueError(f"archive {path} is damaged ({str(error)[:60]}); fetch it again") from None
+
+
+def read_item(item: Item) -> bytes:
+    """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
+    if item.archive == "zip":
+        with zipfile.ZipFile(item.path) as archive, archive.open(item.name) as file:
+            content = file.read(item.size + 1)
+    elif item.archive == "tar":
+        with open(item.path, "rb") as file:
+            file.seek(item.offset)
+            content = file.read(item.size)
+    else:
+        with tarfile.open(item.path, "r:*") as tar:
+            member = tar.extractfile(item.name)
+            content = member.read(item.size + 1) if member else b""
+    if len(content) != item.size:
+        raise ValueError("the archive ends early or lies about its size")
+    return content

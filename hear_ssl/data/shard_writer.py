@@ -1,0 +1,44 @@
+"""Write WebDataset shards: tar files whose bytes depend on their clips alone, under their name only when whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.data.index import ShardRecord
+from hear_ssl.files import atomic_path, sha256_of
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """One clip as it goes into a shard: key without dots, codec (the member's suffix), encoded audio, JSON record."""
+
+    key: str
+    codec: str
+    audio: bytes
+    record: dict[str, Any]
+
+
+def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
+    """Write a shard and return its record for the index. Raises OSError when the disk is full; then no file stays."""
+    count, seconds = 0, 0.0
+    with atomic_path(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for clip in clips:
+                _add(tar, f"{clip.key}.{clip.codec}", clip.audio)
+                _add(tar, f"{clip.key}.json", json.dumps(clip.record, sort_keys=True).encode())
+                count += 1
+                seconds += clip.record["seconds"]
+        record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
+    return record
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # time, owner and mode are tarfile's constants: 0, 0 and 0o644
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
