@@ -10,27 +10,24 @@ for byte. No recording enters: the sounds are under CC0-1.0.
 from __future__ import annotations
 
 import argparse
-import hashlib
 import io
-import json
 import multiprocessing
 import os
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, read_index, write_index
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.synth_scene import KINDS, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
 from hear_ssl.errors import run_main
-from hear_ssl.files import atomic_path
 
 __all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "write_tasks"]
 
@@ -109,24 +106,34 @@ class Job:
     number: int
 
 
-def encode_pair(job: Job) -> list[tuple[str, bytes, float]]:
-    """Render and encode a pair; returns (key, audio, seconds) of both members."""
-    keys = [f"s{job.number:06d}{member}" for member in "ab"]
-    encoded = []
-    for key, waveform in zip(keys, job.corpus.render(job.number), strict=True):
+def encode_pair(job: Job) -> list[EncodedClip]:
+    """Render and encode a pair as two clips of a shard, each with the key of the other."""
+    corpus, keys = job.corpus, [f"s{job.number:06d}{member}" for member in "ab"]
+    clips = []
+    for key, twin, waveform in zip(keys, reversed(keys), corpus.render(job.number), strict=True):
         buffer = io.BytesIO()
-        soundfile.write(buffer, waveform, job.corpus.sample_rate, format=job.codec.upper(), subtype="PCM_16")
-        encoded.append((key, buffer.getvalue(), len(waveform) / job.corpus.sample_rate))
-    return encoded
+        soundfile.write(buffer, waveform, corpus.sample_rate, format=job.codec.upper(), subtype="PCM_16")
+        record = {
+            "source": SOURCE,
+            "license": LICENSE,
+            "split": job.split,
+            "original_sample_rate": corpus.sample_rate,
+            "original_channels": 1,
+            "offset_seconds": 0.0,
+            "seconds": len(waveform) / corpus.sample_rate,
+            "pair": twin,
+        }
+        clips.append(EncodedClip(key, job.codec, buffer.getvalue(), record))
+    return clips
 
 
-def _encoded_pairs(jobs: list[Job], workers: int) -> Iterator[list[tuple[str, bytes, float]]]:
-    """Yield the encoded pairs in order, rendered by `workers` processes."""
+def _encoded_clips(jobs: list[Job], workers: int) -> Iterator[EncodedClip]:
+    """Yield the encoded clips in order, rendered by `workers` processes."""
     if workers == 1:
-        yield from map(encode_pair, jobs)
+        yield from chain.from_iterable(map(encode_pair, jobs))
         return
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from pool.imap(encode_pair, jobs, chunksize=4)
+        yield from chain.from_iterable(pool.imap(encode_pair, jobs, chunksize=4))
 
 
 def write_corpus(
@@ -164,52 +171,14 @@ def write_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = [Job(corpus, codec, split, number) for number in range(pairs)]
-    with tqdm(total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
-        shards = _write_shards(folder, split, codec, jobs, workers, bar)
+    numbers = range(-(-2 * pairs // CLIPS_PER_SHARD))
+    with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
+        stream = iter(bar)
+        shards = [write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, CLIPS_PER_SHARD)) for number in numbers]
     hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
     source = SourceRecord(SOURCE, LICENSE, hours, total)
     write_index(folder, ShardIndex(sample_rate, codec, split, hours, total, tuple(shards), (source,), {}))
     return index
-
-
-def _write_shards(folder: Path, split: str, codec: str, jobs: list[Job], workers: int, bar: tqdm[Any]) -> list[ShardRecord]:
-    """Write the pairs into shards; returns their records."""
-    rows: list[ShardRecord] = []
-    stream = _encoded_pairs(jobs, workers)
-    per_shard = CLIPS_PER_SHARD // 2
-    for start in range(0, len(jobs), per_shard):
-        name = f"{split}-{len(rows):06d}.tar"
-        clips, seconds = 0, 0.0
-        with atomic_path(folder / name) as part:
-            with tarfile.open(part, "w", format=tarfile.USTAR_FORMAT) as tar:
-                for _ in jobs[start : start + per_shard]:
-                    for sample in (members := next(stream)):
-                        twin = next(key for key, *_ in members if key != sample[0])
-                        _add_sample(tar, sample, twin, jobs[0])
-                        clips, seconds = clips + 1, seconds + sample[2]
-                        bar.update()
-            content = part.read_bytes()
-        rows.append(ShardRecord(name, clips, len(content), hashlib.sha256(content).hexdigest(), round(seconds, 6)))
-    return rows
-
-
-def _add_sample(tar: tarfile.TarFile, sample: tuple[str, bytes, float], twin: str, job: Job) -> None:
-    """Add one clip, audio first, then its JSON member."""
-    key, audio, seconds = sample
-    description = {
-        "source": SOURCE,
-        "license": LICENSE,
-        "split": job.split,
-        "original_sample_rate": job.corpus.sample_rate,
-        "original_channels": 1,
-        "offset_seconds": 0.0,
-        "seconds": seconds,
-        "pair": twin,
-    }
-    for extension, content in ((job.codec, audio), ("json", json.dumps(description).encode())):
-        member = tarfile.TarInfo(f"{key}.{extension}")
-        member.size, member.mode = len(content), 0o644
-        tar.addfile(member, io.BytesIO(content))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -30,8 +30,8 @@ def main() -> None:
     start = time.process_time()
     encoded = [sample for number in range(pairs) for sample in encode_pair(Job(corpus, "flac", "train", number))]
     spent = time.process_time() - start
-    seconds = sum(sample[2] for sample in encoded)
-    size = sum(len(sample[1]) for sample in encoded)
+    seconds = sum(sample.record["seconds"] for sample in encoded)
+    size = sum(len(sample.audio) for sample in encoded)
     print(f"{'with FLAC':12} {seconds / spent:6.0f} x real time, {size / seconds / 1000:.1f} kB per second of sound")
 
 
