@@ -127,6 +127,10 @@ def _build(kind: Type[Settings], mapping: Any, where: str) -> Settings:
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return _build(hint, value, where)  # type: ignore[arg-type]
+    if hint is Any or getattr(hint, "__origin__", None) is dict:
+        if hint is not Any and not isinstance(value, dict):
+            raise ValueError(f"{where} is a {type(value).__name__}; it must be an object")
+        return value
     if getattr(hint, "__origin__", None) in (list, tuple):
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where} is a {type(value).__name__}; it must be a list")

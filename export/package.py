@@ -1,0 +1,266 @@
+"""Pack a checkpoint into a wheel and a source tree that install anywhere and speak the HEAR API.
+
+python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
+
+import torch
+
+from export import texts
+from export.golden import golden_tensors
+from export.naming import check_name, check_version
+from export.wheel import build_wheel, wheel_name
+from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, load_checkpoint
+from hear_ssl.errors import run_main
+from hear_ssl.files import atomic_write
+from hear_ssl.runtime import Embedder
+from hear_ssl.runtime.download import check_url
+from hear_ssl.runtime.manifest import FORMAT, parse_manifest
+from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.runtime.weights import serialise_tensors
+
+RUNTIME = Path(__file__).resolve().parents[1] / "hear_ssl" / "runtime"
+TEST_MARKS = {"test", "testing", "eval", "evaluation"}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; composition maps 'scene.pooling' and the like to new values."""
+
+    checkpoint: Path
+    name: str
+    version: str
+    weights_url: str
+    bundle_weights: bool
+    composition: dict[str, Any]
+
+
+def main() -> int:
+    """Package as the command line says."""
+    arguments = parse_arguments()
+    check_name(arguments.name)
+    check_version(arguments.version)
+    check_url(arguments.weights_url)
+    composition = parse_composition(arguments.set)
+    checkpoint = find_checkpoint(arguments.checkpoint)
+    request = Request(checkpoint, arguments.name, arguments.version, arguments.weights_url, arguments.bundle_weights, composition)
+    wheel = package(request, Path(arguments.out))
+    print(f"wheel        {wheel}")
+    print(f"source tree  {wheel.parent / arguments.name}")
+    print(f"weights      {wheel.parent / weights_file(request)}  (upload to {arguments.weights_url})")
+    print(f"next         python export/verify.py {wheel}")
+    return 0
+
+
+def package(request: Request, out: Path) -> Path:
+    """Write wheel, source tree and weights into `out` and return the wheel's path.
+
+    Raises ValueError when the checkpoint or its training data may not be shipped, OSError when `out` cannot be written.
+    """
+    checkpoint = load_checkpoint(request.checkpoint)
+    check_training_data(checkpoint.get("data_card") or {})
+    model = compose(request)
+    weights = serialise_tensors(model.state_dict(), {"format": "pt"})
+    manifest = build_manifest(request, checkpoint, model, weights)
+    parse_manifest(json.loads(json.dumps(manifest)), "manifest")
+    golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
+    files = package_files(request, manifest, golden, weights)
+    readme = texts.readme(manifest, request.bundle_weights)
+    wheel = build_wheel(request.name, request.version, files, texts.metadata(request.name, request.version, readme), texts.licenses())
+    tree = source_tree_files(request, files, manifest, readme)
+    path = out / wheel_name(request.name, request.version)
+    atomic_write(out / weights_file(request), weights)
+    replace_folder(out / request.name, tree)
+    atomic_write(path, wheel)
+    return path
+
+
+def compose(request: Request) -> Embedder:
+    """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
+    model, config = embedder_from_checkpoint(request.checkpoint)
+    mapping = json.loads(json.dumps(config["embedder"]))
+    for key, value in request.composition.items():
+        part, _, leaf = key.partition(".")
+        mapping[part][leaf] = value
+    composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
+    composed.load_state_dict(model.state_dict())
+    return composed.eval()
+
+
+def parse_composition(pairs: list[str]) -> dict[str, Any]:
+    """Return {'scene.pooling': ...} of 'scene.pooling=mean' pairs. Raises ValueError for other keys."""
+    composition = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key.partition(".")[0] not in ("scene", "timestamp"):
+            raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
+        try:
+            composition[key] = json.loads(text)
+        except ValueError:
+            composition[key] = text
+    return composition
+
+
+def check_training_data(card: dict[str, Any]) -> None:
+    """Raise ValueError when the data was marked as test, is not recorded, or a source has no licence."""
+    splits = {split.strip().lower() for split in str(card.get("split", "")).split(",")}
+    if splits & TEST_MARKS:
+        raise ValueError(
+            f"the model was trained on data marked {card['split']}: HEAR rule: existing data marked as test may not be used for training"
+        )
+    if not card.get("sources"):
+        raise ValueError("the checkpoint does not say what it was trained on; train from shards packed by hear_ssl.data.pack")
+    for source in card["sources"]:
+        if source["license"] in ("", "unknown"):
+            raise ValueError(
+                f"training source {source['name']} has no licence; pack it with --license NAME (or a license column) and train again"
+            )
+
+
+def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:
+    """Return the manifest: all that is needed to rebuild the model, and where it comes from."""
+    config = checkpoint["config"]
+    return {
+        "format": FORMAT,
+        "name": request.name,
+        "version": request.version,
+        "embedder": to_mapping(model.config),
+        "weights": {
+            "url": request.weights_url,
+            "file": "weights.safetensors",
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "bytes": len(weights),
+        },
+        "sizes": {
+            "sample_rate": model.sample_rate,
+            "scene_embedding_size": model.scene_embedding_size,
+            "timestamp_embedding_size": model.timestamp_embedding_size,
+            "hop_ms": model.hop_samples * 1000.0 / model.sample_rate,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+        "training": {
+            "steps": checkpoint.get("global_step", 0),
+            "batch_size": config["data"]["batch_size"],
+            "config": {key: value for key, value in config.items() if key not in ("run", "output")}
+            | {"data": {**config["data"], "shards": []}},
+            "data": checkpoint["data_card"],
+            "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
+            "torch": torch.__version__.partition("+")[0],
+            "cuda": torch.version.cuda or "none",
+            "cudnn": cudnn_version(),
+        },
+        "metrics": last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
+        "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
+    }
+
+
+def cudnn_version() -> str:
+    """Return the cuDNN version that torch was built with, as 9.19.0, or 'none'."""
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{version // 10000}.{version // 100 % 100}.{version % 100}" if version else "none"
+
+
+def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of the checkpoint's run folder, or {} when there is none."""
+    path = checkpoint.parent.parent / name
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
+    """Return the run's last row of metrics.csv up to the checkpoint's step."""
+    path = checkpoint.parent.parent / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+    kept = ("step", "loss", "effective_rank", "alignment", "uniformity", "clips_lost")
+    return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
+
+
+def package_files(request: Request, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
+    """Return the files of the importable package by their path in the wheel: the runtime verbatim, and its data."""
+    name = request.name
+    files = {f"{name}/{path.relative_to(RUNTIME).as_posix()}": path.read_bytes() for path in sorted(RUNTIME.rglob("*.py"))}
+    files[f"{name}/manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    files[f"{name}/golden.safetensors"] = golden
+    if request.bundle_weights:
+        files[f"{name}/{manifest['weights']['file']}"] = weights
+    return files
+
+
+def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[str, Any], readme: str) -> dict[str, bytes]:
+    """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
+    return {
+        **files,
+        **texts.licenses(),
+        "README.md": readme.encode(),
+        "MODEL_CARD.md": texts.model_card(manifest).encode(),
+        "pyproject.toml": texts.pyproject(request.name, request.version).encode(),
+        "MANIFEST.in": f"recursive-include {request.name} *.json *.safetensors\n".encode(),
+    }
+
+
+def weights_file(request: Request) -> str:
+    """Return the name of the weights file beside the wheel."""
+    return f"{request.name}-{request.version}.safetensors"
+
+
+def replace_folder(folder: Path, files: dict[str, bytes]) -> None:
+    """Write files into `folder`, which appears only when whole. Raises ValueError when it holds something else already."""
+    if folder.exists() and not (folder / folder.name / "manifest.json").is_file():
+        raise ValueError(f"{folder} exists and is no exported source tree; give another --out")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+        fresh = Path(temporary) / "tree"
+        for path, content in files.items():
+            target = fresh / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content)
+        if folder.exists():
+            shutil.move(str(folder), str(Path(temporary) / "old"))
+        fresh.replace(folder)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="package.py",
+        description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file")
+    parser.add_argument("--name", required=True, help="name of the package and module, such as hear_mymodel")
+    parser.add_argument("--version", required=True, help="its version, such as 0.1.0")
+    parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
+    parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.pooling=mean+max,std, "
+        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000]; may be given several times",
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,132 @@
+"""The texts that travel with a model: README, model card, package metadata, licences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+CC_BY = (
+    "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"
+    "You may share and adapt them for any purpose, also commercially, if you give appropriate credit, link to the licence and say\n"
+    "whether you changed them. The full text: https://creativecommons.org/licenses/by/4.0/legalcode\n"
+)
+
+
+def licenses() -> dict[str, bytes]:
+    """Return the licence files: Apache-2.0 for the code, CC BY 4.0 for the weights."""
+    return {"LICENSE": (ROOT / "LICENSE").read_bytes(), "LICENSE-weights": CC_BY.encode()}
+
+
+def metadata(name: str, version: str, readme: str) -> bytes:
+    """Return the wheel's METADATA (core metadata 2.1)."""
+    head = [
+        "Metadata-Version: 2.1",
+        f"Name: {name}",
+        f"Version: {version}",
+        "Summary: General-purpose audio embeddings with the HEAR API",
+        "License: Apache-2.0 (code), CC BY 4.0 (weights)",
+        "License-File: LICENSE",
+        "License-File: LICENSE-weights",
+        "Requires-Python: >=3.8",
+        "Requires-Dist: torch >=2.0",
+        "Description-Content-Type: text/markdown",
+    ]
+    return ("\n".join(head) + "\n\n" + readme).encode()
+
+
+def pyproject(name: str, version: str) -> str:
+    """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
+    return f"""[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name}"
+version = "{version}"
+description = "General-purpose audio embeddings with the HEAR API"
+readme = "README.md"
+license = {{ text = "Apache-2.0 (code), CC BY 4.0 (weights)" }}
+requires-python = ">=3.8"
+dependencies = ["torch>=2.0"]
+
+[tool.setuptools]
+packages = ["{name}", "{name}.encoders"]
+
+[tool.setuptools.package-data]
+{name} = ["*.json", "*.safetensors"]
+"""
+
+
+def readme(manifest: dict[str, Any], bundled: bool) -> str:
+    """Return the README of the source tree."""
+    name, sizes = manifest["name"], manifest["sizes"]
+    where = "come with the package" if bundled else f"are fetched once from {manifest['weights']['url']} into the user's cache"
+    return f"""# {name}
+
+General-purpose audio embeddings with the [HEAR API](https://hearbenchmark.com/hear-api.html).
+
+```
+python3 -m pip install .          # this folder; needs Python >= 3.8 and torch >= 2.0, nothing else
+```
+
+```python
+import torch
+from {name} import load_model, get_scene_embeddings, get_timestamp_embeddings
+
+model = load_model()                                   # weights {where}
+audio = torch.zeros(4, 2 * model.sample_rate)          # (n_sounds, n_samples), mono, {sizes["sample_rate"]} Hz, in [-1, 1]
+scene = get_scene_embeddings(audio, model)             # (4, {sizes["scene_embedding_size"]})
+embeddings, timestamps_ms = get_timestamp_embeddings(audio, model)
+# (4, time, {sizes["timestamp_embedding_size"]}), one every {sizes["hop_ms"]:g} ms
+```
+
+`load_model(path)` reads that file and nothing else. Audio of any length up to 20 minutes and beyond is taken; long audio is
+encoded in chunks whose result equals that of the whole. Runs on the CPU, or on a GPU after `model.to("cuda")`.
+
+**CUDA and cuDNN.** The package has no CUDA code of its own: any CUDA and cuDNN that the installed torch brings will do.
+Exported with torch {manifest["training"]["torch"]} (CUDA {manifest["training"]["cuda"]}, cuDNN {manifest["training"]["cudnn"]}).
+
+Weights: {manifest["weights"]["bytes"] / 1e6:.1f} MB, SHA-256 `{manifest["weights"]["sha256"]}`.
+What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md).
+Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LICENSE-weights)).
+"""
+
+
+def model_card(manifest: dict[str, Any]) -> str:
+    """Return the model card: what, from which data, how trained, measured how."""
+    training, sizes = manifest["training"], manifest["sizes"]
+    rows = "".join(
+        f"| {source['name']} | {source['license']} | {source['hours']:.3f} | {source['clips']} |\n"
+        for source in training["data"].get("sources", [])
+    )
+    metrics = "".join(f"| {key} | {value} |\n" for key, value in manifest["metrics"].items())
+    return f"""---
+license: cc-by-4.0
+library_name: {manifest["name"]}
+tags: [audio, embeddings, self-supervised, hear]
+---
+
+# {manifest["name"]} {manifest["version"]}
+
+| | |
+|---|---|
+| sample rate | {sizes["sample_rate"]} Hz |
+| scene embedding | {sizes["scene_embedding_size"]} |
+| timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
+| parameters | {sizes["parameters"]} |
+| encoder | {manifest["embedder"]["encoder"]["name"]} |
+| trained for | {training["steps"]} steps of {training["batch_size"]} clips |
+| code revision | {training["git_revision"]} |
+
+## Training data: {training["data"].get("hours", 0.0):.2f} hours, split {training["data"].get("split", "")}
+
+| source | licence | hours | clips |
+|---|---|---|---|
+{rows}
+## Last values of training (metrics.csv of the run)
+
+| | |
+|---|---|
+{metrics}
+"""
