@@ -108,7 +108,7 @@ class Job:
 
 def encode_pair(job: Job) -> list[EncodedClip]:
     """Render and encode a pair as two clips of a shard, each with the key of the other."""
-    corpus, keys = job.corpus, [f"s{job.number:06d}{member}" for member in "ab"]
+    corpus, keys = job.corpus, [f"s{job.corpus.seed}-{job.number:06d}{member}" for member in "ab"]
     clips = []
     for key, twin, waveform in zip(keys, reversed(keys), corpus.render(job.number), strict=True):
         buffer = io.BytesIO()

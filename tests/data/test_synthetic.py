@@ -57,7 +57,7 @@ def test_members_stand_in_order_and_pairs_side_by_side(folder: Path) -> None:
         with tarfile.open(shard) as tar:
             members = [(member.name, tar.extractfile(member).read()) for member in tar]  # type: ignore[union-attr]
         for place in range(0, len(members), 4):
-            pair = [f"s{number:06d}a", f"s{number:06d}b"]
+            pair = [f"s3-{number:06d}a", f"s3-{number:06d}b"]
             assert [name for name, _ in members[place : place + 4]] == [f"{key}.{kind}" for key in pair for kind in ("flac", "json")]
             for member, (waveform, other) in enumerate(zip(corpus.render(number), reversed(pair), strict=True)):
                 audio, description = members[place + 2 * member][1], json.loads(members[place + 2 * member + 1][1])
