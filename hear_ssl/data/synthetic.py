@@ -136,6 +136,22 @@ def _encoded_clips(jobs: list[Job], workers: int) -> Iterator[EncodedClip]:
         yield from chain.from_iterable(pool.imap(encode_pair, jobs, chunksize=4))
 
 
+def check_request(folder: Path, clips: int | None, hours: float | None, codec: str, workers: int) -> None:
+    """Raise ValueError on arguments out of range, FileExistsError where the folder holds a finished corpus."""
+    if codec not in CODECS:
+        raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
+    if (clips is None) == (hours is None):
+        raise ValueError("give either a number of clips or a number of hours")
+    if clips is not None and (clips < 2 or clips % 2):
+        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2")
+    if hours is not None and not 0.0 < hours <= 10000.0:
+        raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
+    if workers < 1:
+        raise ValueError(f"{workers} workers cannot render; give 1 or more")
+    if (folder / INDEX_NAME).exists():
+        raise FileExistsError(f"{folder / INDEX_NAME} exists: give another folder, or remove this one first")
+
+
 def write_corpus(
     out: str | os.PathLike[str],
     clips: int | None = None,
@@ -151,23 +167,11 @@ def write_corpus(
     """Render a corpus of `clips` clips, or of at least `hours` hours, as shards with an index; returns the path of the index.
 
     Both members of a pair stand side by side in one shard. A shard appears under its name only when whole, the index last.
-    Raises ValueError on arguments out of range, FileExistsError where `out` already holds an index.
+    Raises what `Corpus` and `check_request` raise, and OSError when the disk is full.
     """
     corpus = Corpus(seed, delta, sample_rate)
-    if codec not in CODECS:
-        raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
-    if (clips is None) == (hours is None):
-        raise ValueError("give either a number of clips or a number of hours")
-    if clips is not None and (clips < 2 or clips % 2):
-        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2")
-    if hours is not None and not 0.0 < hours <= 10000.0:
-        raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
-    if workers < 1:
-        raise ValueError(f"{workers} workers cannot render; give 1 or more")
-    folder = Path(out)
-    index = folder / INDEX_NAME
-    if index.exists():
-        raise FileExistsError(f"{index} exists: give another folder, or remove this one first")
+    folder, index = Path(out), Path(out) / INDEX_NAME
+    check_request(folder, clips, hours, codec, workers)
     folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = [Job(corpus, codec, split, number) for number in range(pairs)]
@@ -212,10 +216,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     given = parse_arguments(arguments)
+    corpus = Corpus(given.seed, given.delta, given.sample_rate)
+    check_request(Path(given.out), given.clips, given.hours, given.codec, given.workers)
     for task in write_tasks(given.tasks, given.seed) if given.tasks else []:
         print(f"task {task}")
     index = write_corpus(
-        given.out, given.clips, given.hours, given.seed, given.delta, given.sample_rate, given.codec, given.workers, progress=True
+        given.out, given.clips, given.hours, corpus.seed, corpus.delta, corpus.sample_rate, given.codec, given.workers, progress=True
     )
     written = read_index(index)
     print(f"{written.clips} clips, {written.hours:.2f} hours, {len(written.shards)} shards in {given.out}")

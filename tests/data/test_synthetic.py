@@ -114,10 +114,10 @@ def test_hours_are_reached_and_not_passed_by_a_pair(tmp_path: Path) -> None:
 )
 def test_mistakes_end_with_one_line(arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises((ValueError, SystemExit)) as caught:
-        synthetic.main(["--out", str(tmp_path / "shards"), *arguments])
+        synthetic.main(["--out", str(tmp_path / "shards"), "--tasks", str(tmp_path / "tasks"), *arguments])
     said = str(caught.value) if caught.type is ValueError else capsys.readouterr().err
     assert words in said
-    assert not (tmp_path / "shards").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_finished_corpus_is_not_overwritten(folder: Path) -> None:
