@@ -27,7 +27,7 @@ from hear_ssl.data.synth_tones import Note
 
 SAMPLE_RATE = 16000
 SCENE_SECONDS = 2.0
-ONSET_SECONDS = 8.0
+ONSET_SECONDS = 6.0
 PITCHES = range(48, 84)
 PITCH_KINDS = ("voice", "string", "vowel")
 ONSET_KINDS = ("string", "struck", "drum", "chirp", "fm")
@@ -187,7 +187,7 @@ def audible_seconds(sound: Array) -> float:
 
 
 def onset_examples(seed: int) -> dict[str, list[Example]]:
-    """Render 20 files of 8 seconds with about ten events each, of five kinds with sharp onsets."""
+    """Render 20 files of 6 seconds with about seven events each, of five kinds with sharp onsets."""
     rng = np.random.default_rng([seed, 3])
     return {split: [onset_clip(rng) for _ in range(count)] for split, count in zip(SPLITS, (10, 4, 6), strict=True)}
 
@@ -203,7 +203,7 @@ TASKS = (
         ["event_onset_50ms_fms", "event_onset_200ms_fms"],
         list(ONSET_KINDS),
         onset_examples,
-        {"event_postprocessing_grid": {"median_filter_ms": [50, 150], "min_duration": [50]}},
+        {"event_postprocessing_grid": {"median_filter_ms": [120], "min_duration": [50]}},
     ),
 )
 
