@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` 
 
 from hear_ssl.config import config_keys, load_config
 from hear_ssl.errors import run_main
+from hear_ssl.performance import keep_memory
 
 
 def main() -> int:
@@ -32,6 +33,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.resume):
         raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
+    keep_memory()
     from train.running import fit  # torch and Lightning load only once the command line is right
 
     if arguments.resume:

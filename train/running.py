@@ -41,6 +41,7 @@ def fit(config: Config, resume: bool) -> int:
     pl.seed_everything(config.seed, verbose=False)
     set_threads(config)
     module = ContrastiveModule(config, data.data_card())
+    module.to(memory_format=torch.channels_last)  # convolutions run faster so, in float32 too
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data)
     if trainer.is_global_zero:

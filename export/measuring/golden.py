@@ -1,0 +1,29 @@
+"""The golden tensors carried in the package, against what this environment computes."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+from .outputs import difference
+from .rows import Row, Subject, found
+
+TOLERANCE = 1e-3  # other torch versions and processors sum in another order
+
+
+def golden_tensors(subject: Subject) -> Row:
+    """Embeddings equal those computed at export."""
+    folder = Path(subject.module.__file__).parent
+    if not (folder / "golden.safetensors").is_file():
+        return found("the package carries none", True)
+    golden = importlib.import_module(subject.module.__name__ + ".weights").read_tensors(folder / "golden.safetensors")
+    embeddings, timestamps_ms = subject.timestamps(golden["audio"])
+    apart = max(
+        difference(golden["scene_embeddings"], subject.scene(golden["audio"])),
+        difference(golden["timestamp_embeddings"], embeddings),
+        difference(golden["timestamps_ms"], timestamps_ms),
+    )
+    return found(f"{apart:.2g} apart (relative), tolerance {TOLERANCE:g}", apart <= TOLERANCE)
+
+
+CHECKS = [golden_tensors]

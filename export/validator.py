@@ -1,0 +1,64 @@
+"""The official validator (hearvalidator 2021.0.6 from PyPI, unedited), run on the module in its clean environment.
+
+It imports tensorflow only to tell the two kinds of model apart; a stub stands in. A plain install on a current Python
+would silently take 2021.0.2, which lacks most checks, so its Python requirement is ignored.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from export.clean_env import link_layer, pip, requirement_closure
+from export.measuring.rows import Row
+
+VERSION = "2021.0.6"
+RULE = f"The official HEAR validator {VERSION} accepts the module."
+STUB = '''"""Stands in for tensorflow: a torch model is no tf.Module."""
+
+
+class Module:
+    pass
+
+
+float32 = "float32"
+
+
+def convert_to_tensor(value):
+    raise RuntimeError("tensorflow is not installed")
+'''
+
+
+def validator_folder() -> Path:
+    """Return the folder that holds the validator and the stub, installing them once into the user's cache.
+
+    Raises ValueError when the validator cannot be had.
+    """
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hear_ssl"
+    folder = base / f"hearvalidator-{VERSION}"
+    if not (folder / "complete").is_file():
+        arguments = ["install", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder), f"hearvalidator=={VERSION}"]
+        pip(Path(sys.executable), arguments, "cannot install the official validator")
+        (folder / "tensorflow").mkdir(exist_ok=True)
+        (folder / "tensorflow" / "__init__.py").write_text(STUB)
+        (folder / "complete").write_text("")
+    return folder
+
+
+def validator_row(python: Path, module: str, weights: Path | None, scratch: Path) -> Row:
+    """Run the validator with `python` on an installed module and return its row."""
+    try:
+        folder = validator_folder()
+    except ValueError as error:
+        return Row("official validator", RULE, str(error), False)
+    extras = scratch / "validator-layer"
+    link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
+    command = [str(python), "-W", "ignore", "-c", "import sys; from hearvalidator.validate import main; sys.exit(main())", module]
+    command += ["--model", str(weights)] if weights else []
+    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{extras}"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
+    lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    passed = done.returncode == 0 and any("Looks good" in line for line in lines)
+    return Row("official validator", RULE, lines[-1][:160] if lines else "no output", passed)

@@ -1,0 +1,147 @@
+"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
+
+python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
+
+from export.clean_env import make_environment, pip
+from export.measuring.rows import Row
+from export.validator import validator_row
+from export.wheel_rules import wheel_rows
+from hear_ssl.errors import run_main
+
+MEASURING = Path(__file__).resolve().parent / "measuring"
+TIMEOUT_SECONDS = 1800
+
+
+def main() -> int:
+    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
+    arguments = parse_arguments()
+    weights = Path(arguments.weights).resolve() if arguments.weights else None
+    if weights and not weights.is_file():
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
+    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json)
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        print_rows(rows)
+    return 0 if all(row.passed for row in rows) else 1
+
+
+def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[Row]:
+    """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
+
+    Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="hear-verify-") as folder:
+        scratch = Path(folder)
+        wheel = as_wheel(subject, scratch)
+        rows = wheel_rows(wheel, weights) if wheel else []
+        module = module_name(wheel) if wheel else str(subject)
+        say(progress, f"making a clean environment and installing {module}")
+        python = make_environment(scratch, fresh_torch)
+        if wheel:
+            pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install in a clean environment with torch alone")
+        say(progress, "running the official validator")
+        environment_paths = [] if wheel else [path for path in sys.path if path]
+        rows.append(validator_row(python, module, weights, scratch))
+        say(progress, "measuring every rule (20 minutes of audio take the longest)")
+        return rows + measured_rows(python, module, weights, scratch, environment_paths)
+
+
+def say(progress: bool, line: str) -> None:
+    """Print what is being done, on stderr."""
+    if progress:
+        print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def as_wheel(subject: Path, scratch: Path) -> Path | None:
+    """Return the wheel to install: the one given, or one built of a source tree; None for a module's name.
+
+    Raises ValueError when it is none of the three.
+    """
+    if subject.suffix == ".whl":
+        if not subject.is_file():
+            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+        return subject
+    if subject.is_dir():
+        if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
+            raise ValueError(f"{subject} is no source tree: it has neither pyproject.toml nor setup.py")
+        arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(subject.resolve())]
+        pip(Path(sys.executable), arguments, f"{subject} does not build")
+        return next((scratch / "built").glob("*.whl"))
+    if not str(subject).replace(".", "_").isidentifier():
+        raise ValueError(f"{subject} is neither a wheel nor a source tree nor a module's name")
+    return None
+
+
+def module_name(wheel: Path) -> str:
+    """Return the package that a wheel installs."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
+    except zipfile.BadZipFile:
+        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+    tops = {top for top in tops if not top.endswith(".dist-info")}
+    if not tops:
+        raise ValueError(f"{wheel} installs no package: it has no __init__.py")
+    return min(tops)
+
+
+def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> list[Row]:
+    """Run the checks with the clean environment's Python and return their rows."""
+    home = scratch / "checks"
+    home.mkdir()
+    (home / "measuring").symlink_to(MEASURING)
+    out = scratch / "rows.json"
+    command = [str(python), "-m", "measuring", module, str(out)] + ([str(weights)] if weights else [])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *paths]), "PYTHONNOUSERSITE": "1"}
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return [Row("measurement", "Every rule can be measured.", f"not finished after {TIMEOUT_SECONDS} s", False)]
+    if not out.is_file():
+        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+        return [Row("measurement", "Every rule can be measured.", f"ended with status {done.returncode}: {last[:160]}", False)]
+    return [Row(**row) for row in json.loads(out.read_text())]
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Print the table and the verdict."""
+    for row in rows:
+        print(f"{'ok  ' if row.passed else 'FAIL'}  {row.name}: {row.rule}\n      measured: {row.measured}")
+    broken = [row.name for row in rows if not row.passed]
+    print(f"\n{len(rows) - len(broken)} of {len(rows)} rules hold" + (f"; broken: {', '.join(broken)}" if broken else ": ready to submit"))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
+        "one row each. Exit status 0 when all hold, 1 when one is broken.",
+    )
+    parser.add_argument("subject", metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module")
+    parser.add_argument("--weights", metavar="FILE", help="weights file to load; without it the module finds its own")
+    parser.add_argument(
+        "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,138 @@
+"""Rules that a wheel itself must meet, read from the file without importing it."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import email
+import hashlib
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from export.measuring.rows import Row
+from hear_ssl.runtime.download import check_url
+from hear_ssl.runtime.manifest import Manifest, parse_manifest
+
+OPEN_LICENSES = ("apache", "bsd", "mit")
+TEST_MARKS = {"test", "testing", "eval", "evaluation"}
+
+
+def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
+    """Return the rows of a wheel: whole, torch alone, licences, weights' URL and hash, training data, CUDA versions.
+
+    Raises ValueError when the file is no wheel.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            files = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with export/package.py") from None
+    meta_path = next((name for name in files if name.endswith(".dist-info/METADATA")), None)
+    if meta_path is None:
+        raise ValueError(f"{path} is not a wheel: it has no METADATA; build one with export/package.py")
+    meta = email.message_from_bytes(files[meta_path])
+    info = meta_path.rpartition("/")[0]
+    rows = [record_row(files, info), top_level_row(files, info), requirements_row(meta.get_all("Requires-Dist") or [])]
+    rows += [
+        license_row(files, info, "LICENSE", "code", OPEN_LICENSES),
+        license_row(files, info, "LICENSE-weights", "weights", ("creative commons",)),
+    ]
+    text = str(meta.get_payload())
+    rows.append(Row("CUDA and cuDNN versions", "The README names the CUDA and cuDNN versions.", *_mentions(text, ("CUDA", "cuDNN"))))
+    return rows + manifest_rows(files, weights)
+
+
+def _mentions(text: str, words: tuple[str, ...]) -> tuple[str, bool]:
+    missing = [word for word in words if word.lower() not in text.lower()]
+    return (f"does not mention {', '.join(missing)}", False) if missing else (f"mentions {', '.join(words)}", True)
+
+
+def record_row(files: dict[str, bytes], info: str) -> Row:
+    """Check every file against the hashes of RECORD."""
+    rule = "The wheel carries all its files: each is listed in RECORD with its hash."
+    listed = {row[0]: row[1] for row in csv.reader(io.StringIO(files.get(f"{info}/RECORD", b"").decode())) if len(row) >= 2}
+    wrong = [name for name in files if name != f"{info}/RECORD" and listed.get(name) != record_hash(files[name])]
+    missing = [name for name in listed if name not in files]
+    bad = sorted(wrong + missing)
+    return Row("wheel is whole", rule, f"wrong or missing: {', '.join(bad[:3])}" if bad else f"{len(files)} files match", not bad)
+
+
+def record_hash(content: bytes) -> str:
+    """Return a file's hash as RECORD writes it."""
+    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+
+
+def top_level_row(files: dict[str, bytes], info: str) -> Row:
+    """Check that there is one importable package and nothing beside it."""
+    tops = sorted({name.partition("/")[0] for name in files} - {info})
+    passed = len(tops) == 1 and f"{tops[0]}/__init__.py" in files
+    return Row("one package", "The wheel installs one package under its own name and nothing else.", ", ".join(tops), passed)
+
+
+def requirements_row(requirements: list[str]) -> Row:
+    """Check that torch is the only requirement and is not pinned."""
+    passed = [r.replace(" ", "").replace("(", "").replace(")", "") for r in requirements] == ["torch>=2.0"]
+    return Row(
+        "depends on torch alone",
+        "It installs beside any torch >= 2.0 and needs nothing else.",
+        ", ".join(requirements) or "nothing",
+        passed,
+    )
+
+
+def license_row(files: dict[str, bytes], info: str, name: str, what: str, accepted: tuple[str, ...]) -> Row:
+    """Check that a licence file is there and is an accepted one."""
+    rule = {
+        "code": "The code is under Apache-2.0 or a compatible licence.",
+        "weights": "The weights are under CC BY 4.0 or a compatible licence.",
+    }
+    text = files.get(f"{info}/licenses/{name}", b"").decode(errors="replace")
+    first = next((line.strip() for line in text.splitlines() if line.strip()), f"no file {name}")
+    return Row(f"licence of the {what}", rule[what], first[:80], any(word in text.lower() for word in accepted))
+
+
+def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
+    """Check what the manifest says: weights' URL and hash, training data. No rows for a package without one of ours."""
+    path = next((name for name in sorted(files) if name.count("/") == 1 and name.endswith("/manifest.json")), None)
+    if path is None:
+        return []
+    try:
+        manifest = parse_manifest(json.loads(files[path]), path)
+    except ValueError as error:
+        return [Row("manifest", "The manifest is readable.", str(error), False)]
+    return [url_row(manifest), hash_row(manifest, files, path, weights), data_row(manifest.training.get("data", {}))]
+
+
+def url_row(manifest: Manifest) -> Row:
+    """Check that the weights have a public address."""
+    try:
+        check_url(manifest.weights.url)
+        return Row("weights URL", "The weights have a publicly accessible URL.", manifest.weights.url, True)
+    except ValueError as error:
+        return Row("weights URL", "The weights have a publicly accessible URL.", str(error), False)
+
+
+def hash_row(manifest: Manifest, files: dict[str, bytes], path: str, weights: Path | None) -> Row:
+    """Check the weights at hand, bundled or given, against the manifest's hash."""
+    rule = "The weights are those of the manifest, by SHA-256."
+    bundled = files.get(path.replace("manifest.json", manifest.weights.file))
+    content = weights.read_bytes() if weights else bundled
+    if content is None:
+        return Row("weights hash", rule, "no weights at hand: load_model() fetches and checks them", True)
+    found = hashlib.sha256(content).hexdigest()
+    return Row("weights hash", rule, f"{found[:16]}..., {len(content) / 1e6:.1f} MB", found == manifest.weights.sha256)
+
+
+def data_row(data: dict[str, Any]) -> Row:
+    """Check that no training data was marked as test and every source has a licence."""
+    rule = "No existing data marked as test was used for training; every source has a licence."
+    splits = {part.strip().lower() for part in str(data.get("split", "")).split(",")}
+    sources = data.get("sources", [])
+    unlicensed = [source.get("name") for source in sources if source.get("license") in (None, "", "unknown")]
+    measured = f"split {data.get('split')}, {len(sources)} sources, {data.get('hours', 0):.2f} hours"
+    if unlicensed:
+        measured += f", without licence: {', '.join(map(str, unlicensed))}"
+    return Row("training data", rule, measured, bool(sources) and not unlicensed and not splits & TEST_MARKS)
