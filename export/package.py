@@ -46,6 +46,7 @@ class Request:
     version: str
     weights_url: str
     bundle_weights: bool
+    untrained: bool
     composition: dict[str, Any]
 
 
@@ -57,7 +58,9 @@ def main() -> int:
     check_url(arguments.weights_url)
     composition = parse_composition(arguments.set)
     checkpoint = find_checkpoint(arguments.checkpoint)
-    request = Request(checkpoint, arguments.name, arguments.version, arguments.weights_url, arguments.bundle_weights, composition)
+    request = Request(
+        checkpoint, arguments.name, arguments.version, arguments.weights_url, arguments.bundle_weights, arguments.untrained, composition
+    )
     wheel = package(request, Path(arguments.out))
     print(f"wheel        {wheel}")
     print(f"source tree  {wheel.parent / arguments.name}")
@@ -91,7 +94,8 @@ def package(request: Request, out: Path) -> Path:
 
 def compose(request: Request) -> Embedder:
     """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
-    model, config = embedder_from_checkpoint(request.checkpoint)
+    torch.manual_seed(0)
+    model, config = embedder_from_checkpoint(request.checkpoint, trained=not request.untrained)
     mapping = json.loads(json.dumps(config["embedder"]))
     for key, value in request.composition.items():
         part, _, leaf = key.partition(".")
@@ -153,7 +157,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "parameters": sum(parameter.numel() for parameter in model.parameters()),
         },
         "training": {
-            "steps": checkpoint.get("global_step", 0),
+            "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
             "config": {key: value for key, value in config.items() if key not in ("run", "output")}
             | {"data": {**config["data"], "shards": []}},
@@ -163,7 +167,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "cuda": torch.version.cuda or "none",
             "cudnn": cudnn_version(),
         },
-        "metrics": last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
+        "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
 
@@ -251,6 +255,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
     parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
+    parser.add_argument(
+        "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -9,6 +9,7 @@ from .rows import Row, Subject, found
 
 SPACING_TOLERANCE_MS = 0.1  # the float32 step at 20 minutes is 0.125 ms; a jitter of 0.9 ms passes the official validator
 HOP_LIMIT_MS = 50.0
+BURSTS = 16
 
 
 def ticks(subject: Subject, seconds: float) -> Tensor:
@@ -69,8 +70,8 @@ def bursts_lie_at_their_timestamps(subject: Subject) -> Row:
     base, times = subject.timestamps(silence)
     times_ms = times[0].double().cpu()
     hop = hop_of(times_ms)
-    for number in range(8):
-        centre_ms = 1000.0 + 137.3 * number
+    for number in range(BURSTS):  # at every phase of the hop equally often, so that its own grid cancels out
+        centre_ms = 1000.0 + hop * number * (1.0 + 1.0 / BURSTS)
         audio = silence.clone()
         start = int((centre_ms - 2.5) * rate / 1000.0)
         length = int(0.005 * rate)

@@ -1,0 +1,1 @@
+"""HEAR-format tasks -> embeddings -> probe -> scores -> leaderboard -> report."""
