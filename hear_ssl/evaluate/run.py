@@ -1,0 +1,106 @@
+"""Score models on tasks: the table with its baselines, scores.json, and what to do when one task is at fault."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.evaluate import baselines
+from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.protocol import SEED, score_task
+from hear_ssl.evaluate.subject import Subject, load_subject, module_hash, untrained
+from hear_ssl.evaluate.task import read_task
+from hear_ssl.files import atomic_write
+
+LOG_MEL = "log-mel"
+
+
+def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
+    """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel."""
+    subjects = [load_subject(module, weights), *(load_subject(name) for name in compare)]
+    plain = untrained(module)
+    log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__], '')}", baselines, baselines.load_model())
+    return [*subjects, *([plain] if plain else []), log_mel]
+
+
+def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
+    """Return and write OUT/scores.json: {task: {model: result}} and the faults of tasks that could not be scored.
+
+    Every result is written as soon as it is there; a result that is there already is not computed again.
+    """
+    path = out / "scores.json"
+    record = _read_record(path, grid, seeds)
+    for folder in folders:
+        for subject in subjects:
+            known = record["tasks"].setdefault(folder.name, {})
+            if known.get(subject.name, {}).get("key") == subject.key:
+                continue
+            record["faults"].pop(f"{folder.name} {subject.name}", None)
+            try:
+                known[subject.name] = {"key": subject.key, **score(subject, folder, out, grid, seeds, show)}
+            except (ValueError, RuntimeError) as error:
+                record["faults"][f"{folder.name} {subject.name}"] = " ".join(str(error).split())
+                print(f"\n{folder.name}: {subject.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            atomic_write(path, json.dumps(record, indent=1))
+    return record
+
+
+def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
+    fresh = {"grid": grid, "seeds": seeds, "tasks": {}, "faults": {}}
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return fresh
+    same = isinstance(record, dict) and (record.get("grid"), record.get("seeds")) == (grid, seeds) and set(fresh) <= set(record)
+    return record if same else fresh
+
+
+def score(subject: Subject, folder: Path, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:
+    """Return one model's result on one task, over `seeds` seeds of the predictor."""
+
+    def progress(line: str) -> None:
+        if show and sys.stderr.isatty():
+            print(f"\r\033[K{folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
+
+    start = time.monotonic()
+    task = read_task(folder)
+    rows = task_rows(task, subject, out / "embeddings", progress)
+    embedded = time.monotonic()
+    results = [score_task(task, rows, grid, SEED + seed, progress) for seed in range(seeds)]
+    values = [result["scores"][result["primary"]] for result in results]
+    progress("")
+    return results[0] | {
+        "score": statistics.fmean(values),
+        "seed_deviation": statistics.stdev(values) if seeds > 1 else 0.0,
+        "scores": {name: statistics.fmean(result["scores"][name] for result in results) for name in results[0]["scores"]},
+        "embedding_seconds": round(embedded - start, 2),
+        "prediction_seconds": round(time.monotonic() - embedded, 2),
+    }
+
+
+def table(record: dict[str, Any], names: list[str]) -> str:
+    """Return the scores as text: a row a task, a column a model, and the mean of the tasks that every model has."""
+    tasks = record["tasks"]
+    width = max([len(name) for name in tasks] + [4])
+    columns = [max(len(name), 13) for name in names]
+    lines = ["  ".join([f"{'task':{width}}", f"{'score':34}", *(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))])]
+    for task, results in tasks.items():
+        primary = next((result["primary"] for result in results.values()), "-")
+        cells = [f"{_cell(results.get(name)):>{size}}" for name, size in zip(names, columns, strict=True)]
+        lines.append("  ".join([f"{task:{width}}", f"{primary:34}", *cells]))
+    complete = [results for results in tasks.values() if all(name in results for name in names)]
+    if complete:
+        means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
+        cells = [f"{mean:>{size}.3f}" for mean, size in zip(means, columns, strict=True)]
+        lines.append("  ".join([f"{'mean':{width}}", f"{f'of {len(complete)} tasks':34}", *cells]))
+    return "\n".join(lines)
+
+
+def _cell(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return "-"
+    return f"{result['score']:.3f}" + (f" ± {result['seed_deviation']:.3f}" if result["seed_deviation"] else "")

@@ -1,0 +1,131 @@
+"""The model under evaluation: a HEAR module by name, or an embedder straight from a run folder or checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
+from hear_ssl.files import sha256_of
+from hear_ssl.runtime import hear
+from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.settings import EmbedderConfig, from_mapping
+
+FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+UNTRAINED_SEED = 0
+
+
+@dataclass
+class Subject:
+    """A loaded model and the functions that embed with it. key names it and its weights on disk."""
+
+    name: str
+    key: str
+    module: Any
+    model: Any
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate the model wants, Hz."""
+        return int(self.model.sample_rate)
+
+    @property
+    def scene_embedding_size(self) -> int:
+        """Width of a scene embedding."""
+        return int(self.model.scene_embedding_size)
+
+    @property
+    def timestamp_embedding_size(self) -> int:
+        """Width of a timestamp embedding."""
+        return int(self.model.timestamp_embedding_size)
+
+    @torch.no_grad()
+    def scene(self, audio: Tensor) -> Tensor:
+        """Return scene embeddings (batch, scene_embedding_size), on the CPU."""
+        embeddings: Tensor = self.module.get_scene_embeddings(audio, self.model)
+        return embeddings.detach().cpu().float()
+
+    @torch.no_grad()
+    def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """Return timestamp embeddings (batch, frames, timestamp_embedding_size) and times in ms (batch, frames), on the CPU."""
+        embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio, self.model)
+        return embeddings.detach().cpu().float(), timestamps_ms.detach().cpu()
+
+
+def load_subject(name: str, weights: str = "") -> Subject:
+    """Load a run folder, a checkpoint file, or a HEAR module by its name.
+
+    Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load.
+    """
+    path = Path(name)
+    if path.exists():
+        return from_checkpoint(path)
+    try:
+        module = importlib.import_module(name)
+    except ImportError as error:
+        raise ValueError(f"{name} is neither a run folder nor a module to import ({error}); install it or give its path") from None
+    missing = [function for function in FUNCTIONS if not callable(getattr(module, function, None))]
+    if missing:
+        raise ValueError(f"module {name} has no {missing[0]}; it does not follow the HEAR API (https://hearbenchmark.com/hear-api.html)")
+    try:
+        model = module.load_model(weights) if weights else module.load_model()
+    except Exception as error:  # a foreign module may raise anything
+        raise ValueError(f"load_model of {name} failed: {type(error).__name__}: {str(error)[:120]}") from None
+    wanted = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
+    absent = next((attribute for attribute in wanted if not isinstance(getattr(model, attribute, None), int)), None)
+    if absent:
+        raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
+    return Subject(name, f"{name}-{module_hash(module, weights)}", module, model)
+
+
+def from_checkpoint(path: Path, trained: bool = True) -> Subject:
+    """Load the embedder of a checkpoint or run folder; trained=False gives its architecture with random weights.
+
+    Raises ValueError when it is damaged or none of ours.
+    """
+    torch.manual_seed(UNTRAINED_SEED)
+    model, config = embedder_from_checkpoint(path, trained)
+    if trained:
+        file = find_checkpoint(path)
+        return Subject(str(path), f"{Path(path).resolve().name}-{sha256_of(file)[:12]}", hear, model)
+    return Subject("untrained", f"untrained-{_config_hash(config['embedder'])}", hear, model)
+
+
+def untrained(name: str) -> Subject | None:
+    """Return the same architecture with random weights, for runs and for modules exported by this framework; else None."""
+    if Path(name).exists():
+        return from_checkpoint(Path(name), trained=False)
+    module = importlib.import_module(name)
+    manifest = Path(module.__file__ or "").parent / "manifest.json"
+    if not manifest.is_file():
+        return None
+    config = json.loads(manifest.read_text()).get("embedder")
+    torch.manual_seed(UNTRAINED_SEED)
+    model = Embedder(from_mapping(EmbedderConfig, config, "manifest.embedder")).eval()
+    return Subject("untrained", f"untrained-{_config_hash(config)}", hear, model)
+
+
+def _config_hash(config: Any) -> str:
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def module_hash(module: ModuleType, weights: str) -> str:
+    """Return a hash of a module's files and of the weights file given."""
+    file = Path(module.__file__ or "")
+    files = (
+        sorted(path for path in file.parent.rglob("*") if path.is_file() and path.suffix != ".pyc")
+        if file.name == "__init__.py"
+        else [file]
+    )
+    digest = hashlib.sha256()
+    for path in [*files, *([Path(weights)] if weights else [])]:
+        digest.update(sha256_of(path).encode())
+    return digest.hexdigest()[:12]
