@@ -15,6 +15,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from hear_ssl.errors import nearest
+from hear_ssl.objective_config import ObjectiveConfig
 from hear_ssl.runtime.settings import EmbedderConfig, check_ranges, option
 
 
@@ -40,27 +41,15 @@ class ViewsConfig:
     noise_std: float = option(0.001, "waveform: white noise added to the second view", "full scale", 0.0, 1.0)
     mixup: float = option(0.2, "spectrogram: largest share of an earlier input mixed in (log-mixup-exp)", "share", 0.0, 1.0)
     mixup_memory: int = option(512, "spectrogram: earlier inputs kept for mixup", "clips", 1, 65536)
+    crop_time: float = option(0.0, "spectrogram: random resize crop, largest change of the time scale", "share", 0.0, 0.9)
+    crop_frequency: float = option(0.0, "spectrogram: random resize crop, largest change of the frequency scale", "share", 0.0, 0.9)
+    fader: float = option(0.0, "spectrogram: random linear fader, largest slope of the level over the crop", "ln power", 0.0, 20.0)
     time_masks: int = option(1, "spectrogram: masks over time", "masks", 0, 16)
     time_mask_frames: int = option(20, "spectrogram: longest time mask", "frames", 0, 100000)
     frequency_masks: int = option(1, "spectrogram: masks over frequency", "masks", 0, 16)
     frequency_mask_bands: int = option(8, "spectrogram: widest frequency mask", "mel bands", 0, 1024)
-
-
-@dataclass(frozen=True)
-class NTXentConfig:
-    """SimCLR (Chen et al., 2020)."""
-
-    weight: float = option(1.0, "weight in the sum; 0 leaves the term out", "", 0.0)
-    temperature: float = option(0.1, "temperature of the softmax over similarities", "cosine", 1e-3, 10.0)
-    projection_dim: int = option(256, "width of the projection", "dimensions", 2, 65536)
-    hidden_dim: int = option(1024, "width of the projection head's hidden layer", "dimensions", 2, 65536)
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """What the encoder learns by: a weighted sum of terms on one forward pass."""
-
-    nt_xent: NTXentConfig = field(default_factory=NTXentConfig)
+    drop_time: float = option(0.0, "share of the token times dropped from the first view (AudioMosaic: 0.6)", "share", 0.0, 0.95)
+    drop_frequency: float = option(0.0, "share of the mel bands dropped from the second view (AudioMosaic: 0.4)", "share", 0.0, 0.95)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ the uninterrupted one would have drawn.
 
 from __future__ import annotations
 
-import copy
 import math
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hear_ssl.config import Config, OptimizerConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.objectives import Encoded, build_objective
+from hear_ssl.objectives.heads import frozen_copy, update_ema
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.settings import to_mapping
 from hear_ssl.views import Views
@@ -33,8 +33,10 @@ class ContrastiveModule(pl.LightningModule):
         self.data_card = data_card or {}
         self.embedder = Embedder(config.embedder)
         dim = self.embedder.encoder.layer_dims[-1]
-        self.objective = build_objective(config.objective, dim)
-        self.teacher = copy.deepcopy(self.embedder.encoder).requires_grad_(False) if self.objective.needs_teacher else None
+        hop_ms = 1000.0 * self.embedder.hop_samples / self.embedder.sample_rate
+        self.objective = build_objective(config.objective, dim, hop_ms)
+        check_views(config)
+        self.teacher = frozen_copy(self.embedder.encoder) if self.objective.needs_teacher else None
         crop_samples = round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
         frames = self.embedder.frontend.token_count(crop_samples) * self.embedder.encoder.time_stride
         self.views = Views(config.views, config.embedder.frontend, frames)
@@ -45,11 +47,15 @@ class ContrastiveModule(pl.LightningModule):
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
         return self.embedder.scene(waveform)
 
-    def features(self, batch: Batch) -> Tensor:
-        """Return the two augmented views of a batch as features (2, batch, n_mels, frames)."""
+    def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """Return augmented features (views, batch, n_mels, frames) and the third view's shift in semitones (batch,), if any."""
         waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
-        features = self.embedder.frontend(waveforms.flatten(0, 1))
-        return self.views.spectrogram(features.reshape(*waveforms.shape[:2], *features.shape[1:]), batch.seeds)
+        plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
+        views = self.views.spectrogram(plain, batch.seeds)
+        if not self.objective.needs_pitch_view:
+            return views, None
+        shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.config.objective.pitch.semitones)
+        return torch.cat([views, shifted.unsqueeze(0)]), shift
 
     def encode(self, features: Tensor) -> Encoded:
         """Return what the objectives see of features (views, batch, n_mels, frames)."""
@@ -59,16 +65,17 @@ class ContrastiveModule(pl.LightningModule):
         encoded = Encoded(clip=clip.reshape(*shape, -1), tokens=tokens.reshape(*shape, *tokens.shape[1:]))
         if self.teacher is not None:
             with torch.no_grad():
-                teacher_tokens = self.teacher(features.flatten(0, 1))[-1]
-            encoded.teacher_tokens = teacher_tokens.reshape(*shape, *teacher_tokens.shape[1:])
-            encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(*shape, -1)
+                teacher_tokens = self.teacher(features[:2].flatten(0, 1))[-1]
+            encoded.teacher_tokens = teacher_tokens.reshape(2, shape[1], *teacher_tokens.shape[1:])
+            encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(2, shape[1], -1)
         return encoded
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         with torch.no_grad():
-            features = self.features(batch)
+            features, pitch_shift = self.features(batch)
         encoded = self.encode(features)
+        encoded.pitch_shift = pitch_shift
         loss: Tensor = self.objective(encoded)
         self.last_clip = encoded.clip.detach()
         self.step_metrics = {"loss": loss.detach(), **self.objective.metrics}
@@ -88,7 +95,7 @@ class ContrastiveModule(pl.LightningModule):
             return
         progress = self.global_step / self.config.trainer.steps
         momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0
-        update_teacher(self.teacher, self.embedder.encoder, momentum)
+        update_ema(self.teacher, self.embedder.encoder, momentum)
         self.objective.update_teacher(momentum)
 
     def configure_optimizers(self) -> Any:
@@ -131,10 +138,8 @@ def learning_rate_factor(step: int, steps: int, options: OptimizerConfig) -> flo
     return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
-@torch.no_grad()
-def update_teacher(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """Set teacher = momentum * teacher + (1 - momentum) * student for parameters; copy buffers (BatchNorm statistics)."""
-    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
-        slow.lerp_(fast, 1.0 - momentum)
-    for kept, present in zip(teacher.buffers(), student.buffers(), strict=True):
-        kept.copy_(present)
+def check_views(config: Config) -> None:
+    """Raise ValueError when a term needs aligned views and the two views come from different sounds."""
+    for name in ("frame", "pitch"):
+        if getattr(config.objective, name).weight > 0 and (config.data.crops != 1 or config.data.positives != "crops"):
+            raise ValueError(f"objective.{name} compares moments of one crop; set data.crops=1 and data.positives=crops")

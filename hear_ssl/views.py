@@ -1,7 +1,9 @@
 """Views: augmentations of waveforms and log-mel features, batched on the device.
 
 Every random number comes from the sample's own seed (`SampleRandom`), so a view depends on nothing else in the batch.
-Log-mixup-exp after Niizumi et al., BYOL for Audio (2023), section III; masks after Park et al., SpecAugment (2019).
+Log-mixup-exp, random resize crop and random linear fader after Niizumi et al., BYOL for Audio (2023), section III;
+masks after Park et al., SpecAugment (2019); structured dropping after AudioMosaic (2026). Operations on the spectrogram
+itself are in `spectrogram.py`.
 """
 
 from __future__ import annotations
@@ -13,8 +15,9 @@ from hear_ssl.config import ViewsConfig
 from hear_ssl.objectives.gather import gather_constant
 from hear_ssl.random import SampleRandom
 from hear_ssl.runtime.settings import FrontendConfig
+from hear_ssl.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 
-WAVEFORM_STREAM, SPECTROGRAM_STREAM = 1, 2
+WAVEFORM_STREAM, SPECTROGRAM_STREAM, PITCH_STREAM = 1, 2, 3
 
 
 class Views(nn.Module):
@@ -48,11 +51,16 @@ class Views(nn.Module):
     def spectrogram(self, features: Tensor, seeds: Tensor) -> Tensor:
         """Return augmented features of the same shape (2, batch, n_mels, frames)."""
         views = []
+        config = self.config
         for view, original in enumerate(features.float()):
             random = SampleRandom(seeds, SPECTROGRAM_STREAM + 16 * view)
-            mixed = self.mixup(original, random)
-            mixed = mask(mixed, random, self.config.time_masks, self.config.time_mask_frames, dim=2)
-            views.append(mask(mixed, random, self.config.frequency_masks, self.config.frequency_mask_bands, dim=1))
+            changed = self.mixup(original, random)
+            changed = resize_crop(changed, random, config.crop_time, config.crop_frequency)
+            changed = fade(changed, random, config.fader / self.frontend.std)
+            changed = mask(changed, random, config.time_masks, config.time_mask_frames, dim=2)
+            changed = mask(changed, random, config.frequency_masks, config.frequency_mask_bands, dim=1)
+            changed = drop(changed, random, config.drop_time if view == 0 else 0.0, dim=2)
+            views.append(drop(changed, random, config.drop_frequency if view == 1 else 0.0, dim=1))
         if self.config.mixup > 0:
             self.remember(features[0].float())
         return torch.stack(views)
@@ -72,21 +80,14 @@ class Views(nn.Module):
         """Undo the normalisation: ln of mel power."""
         return features * self.frontend.std + self.frontend.mean
 
+    def pitch_shifted(self, features: Tensor, seeds: Tensor, semitones: float) -> tuple[Tensor, Tensor]:
+        """Return features (batch, n_mels, frames) moved in pitch, and by how many semitones each (batch,), uniform within ±."""
+        shift = SampleRandom(seeds, PITCH_STREAM).uniform(1, low=-semitones, high=semitones).squeeze(1)
+        return shift_pitch(features, shift, self.frontend), shift
+
     @torch.no_grad()
     def remember(self, features: Tensor) -> None:
         """Push the un-augmented inputs of all ranks into the memory, newest last out."""
         fresh = gather_constant(features)[: self.memory.shape[0]]
         self.memory = torch.cat([fresh, self.memory[: self.memory.shape[0] - fresh.shape[0]]])
         self.filled = (self.filled + fresh.shape[0]).clamp_max(self.memory.shape[0])
-
-
-def mask(features: Tensor, random: SampleRandom, count: int, longest: int, dim: int) -> Tensor:
-    """Set `count` stretches of up to `longest` bands (dim 1) or frames (dim 2) of (batch, n_mels, frames) to the mean, 0."""
-    size = features.shape[dim]
-    if not count or not longest:
-        return features
-    length = random.uniform(count) * min(longest, size)  # (batch, masks)
-    start = random.uniform(count) * (size - length)
-    place = torch.arange(size, device=features.device)
-    hidden = ((place >= start.unsqueeze(-1)) & (place < (start + length).unsqueeze(-1))).any(1)  # (batch, size)
-    return features.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)

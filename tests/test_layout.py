@@ -18,19 +18,22 @@ SHARED = {"hear_ssl.errors", "hear_ssl.files"}
 DATA = {"torch", "torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "hear_ssl.data", "hear_ssl.config"} | SHARED
 TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/runtime/", {"torch", "."}),
-    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.config"}),
+    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.objective_config"}),
     (
         "hear_ssl/views",
-        {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.views", "hear_ssl.random", "hear_ssl.config", "hear_ssl.objectives.gather"},
+        {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.config"}
+        | {"hear_ssl.random", "hear_ssl.objectives.gather", "hear_ssl.spectrogram"},
     ),
     ("hear_ssl/random.py", {"torch"}),
+    ("hear_ssl/spectrogram.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.random"}),
+    ("hear_ssl/objective_config.py", {"hear_ssl.runtime"}),
     ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives"}),
     ("hear_ssl/performance.py", {"torch", "hear_ssl.runtime"}),
     ("hear_ssl/data/datamodule.py", DATA | {"pytorch_lightning"}),
     ("hear_ssl/data/", DATA),
     ("hear_ssl/module.py", {"torch", "torchaudio", "pytorch_lightning", "wandb", "hear_ssl"}),
     ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
-    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.runtime", "hear_ssl.errors"}),
+    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.runtime", "hear_ssl.errors", "hear_ssl.objective_config"}),
     ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.runtime"} | SHARED),
     ("hear_ssl/errors.py", set()),
     ("hear_ssl/files.py", set()),
@@ -51,6 +54,7 @@ TABLE: list[tuple[str, set[str]]] = [
         }
         | SHARED,
     ),
+    ("export/measuring/", {"torch", "."}),  # runs beside the wheel in a clean environment
     ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
     ("train/", {"torch", "pytorch_lightning", "omegaconf", "wandb", "train", "hear_ssl"}),
 ]

@@ -24,6 +24,7 @@ from hear_ssl.config import Config
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
+from hear_ssl.objectives.batch_norm import normalise_over_ranks
 from hear_ssl.runtime.settings import to_mapping
 
 
@@ -41,6 +42,8 @@ def fit(config: Config, resume: bool) -> int:
     pl.seed_everything(config.seed, verbose=False)
     set_threads(config)
     module = ContrastiveModule(config, data.data_card())
+    if config.trainer.sync_batch_norm:
+        normalise_over_ranks(module)
     module.to(memory_format=torch.channels_last)  # convolutions run faster so, in float32 too
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data)

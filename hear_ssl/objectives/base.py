@@ -10,10 +10,12 @@ from hear_ssl.objectives.encoded import Encoded
 class Objective(nn.Module):
     """Encoded views in, scalar loss out; heads live inside.
 
-    needs_teacher: whether the step must run the EMA encoder. metrics: what the last call measured, detached.
+    needs_teacher: whether the step must run the EMA encoder. needs_pitch_view: whether it must encode a third view, the
+    pitch-shifted first. metrics: what the last call measured, detached.
     """
 
     needs_teacher: bool = False
+    needs_pitch_view: bool = False
 
     def __init__(self) -> None:
         super().__init__()

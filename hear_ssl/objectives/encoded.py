@@ -12,8 +12,8 @@ class Encoded:
     """The encoder's view of one batch.
 
     clip: pooled embeddings (views, batch, dim). tokens: (views, batch, tokens, dim). teacher_clip and teacher_tokens:
-    the same from the EMA encoder, without gradient, when the objective needs them. pitch_shift: how far the second view
-    was shifted against the first (batch,), in semitones, when views shift pitch.
+    the same from the EMA encoder, without gradient, when the objective needs them. pitch_shift: how far the third view,
+    when there is one, was shifted against the first (batch,), in semitones.
     """
 
     clip: Tensor

@@ -1,7 +1,7 @@
-"""Gather rows across ranks with their gradient.
+"""Rows and sums of all ranks, with their gradient.
 
-With local rows against gathered columns, each rank's loss averaged over ranks equals the loss of one process with the
-whole batch, and so do the gradients once DistributedDataParallel has averaged them.
+Each rank's loss averaged over ranks equals the loss of one process with the whole batch, and so do the gradients once
+DistributedDataParallel has averaged them: local rows against gathered columns, statistics summed over ranks.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor) -> Tensor:
         ctx.count = rows.shape[0]
-        pieces = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
-        dist.all_gather(pieces, rows.contiguous())
-        return torch.cat(pieces)
+        return gather_constant(rows)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
@@ -34,6 +32,20 @@ class _Gather(torch.autograd.Function):
         dist.all_reduce(total)
         start = dist.get_rank() * ctx.count
         return total[start : start + ctx.count]
+
+
+class _Sum(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.contiguous().clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        total = gradients[0].contiguous().clone()
+        dist.all_reduce(total)
+        return total
 
 
 def gather_rows(rows: Tensor) -> Tensor:
@@ -44,12 +56,20 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gathered
 
 
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """Return the sum of a tensor over ranks; the gradient of every rank's loss flows back to every rank's value."""
+    if world()[1] == 1:
+        return value
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]
+    return total
+
+
 @torch.no_grad()
 def gather_constant(rows: Tensor) -> Tensor:
     """Return the rows of all ranks without gradient."""
     ranks = world()[1]
     if ranks == 1:
         return rows
-    pieces = [torch.empty_like(rows) for _ in range(ranks)]
+    pieces = [torch.empty_like(rows, memory_format=torch.contiguous_format) for _ in range(ranks)]
     dist.all_gather(pieces, rows.contiguous())
     return torch.cat(pieces)

@@ -1,15 +1,52 @@
-"""Projection heads: small MLPs between the embedding and the loss; they stay behind at export."""
+"""Heads between the embedding and the loss; they stay behind at export."""
 
 from __future__ import annotations
 
-from torch import nn
+import copy
+import itertools
+
+import torch
+from torch import Tensor, nn
 
 
 def projection_head(dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
-    """Return Linear, BatchNorm, ReLU, Linear (Chen et al., 2020, section 4.2)."""
+    """Return Linear, BatchNorm, ReLU, Linear (Chen et al., SimCLR, 2020, section 4.2)."""
     return nn.Sequential(
         nn.Linear(dim, hidden_dim, bias=False),
         nn.BatchNorm1d(hidden_dim),
         nn.ReLU(inplace=True),
         nn.Linear(hidden_dim, out_dim),
     )
+
+
+def deep_head(widths: list[int], last_norm: bool, last_bias: bool = False) -> nn.Sequential:
+    """Return Linear, BatchNorm, ReLU between all widths; the last Linear ends in a BatchNorm without affine when asked."""
+    layers: list[nn.Module] = []
+    for place, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
+        last = place == len(widths) - 2
+        layers.append(nn.Linear(fan_in, fan_out, bias=last and last_bias))
+        if not last:
+            layers += [nn.BatchNorm1d(fan_out), nn.ReLU(inplace=True)]
+        elif last_norm:
+            layers.append(nn.BatchNorm1d(fan_out, affine=False))
+    return nn.Sequential(*layers)
+
+
+def frozen_copy(module: nn.Module) -> nn.Module:
+    """Return a copy that takes no gradient: the start of an EMA twin."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def update_ema(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Set slow = momentum * slow + (1 - momentum) * fast for parameters; copy buffers (BatchNorm statistics)."""
+    for average, weights in zip(slow.parameters(), fast.parameters(), strict=True):
+        average.lerp_(weights, 1.0 - momentum)
+    for kept, present in zip(slow.buffers(), fast.buffers(), strict=True):
+        kept.copy_(present)
+
+
+def two_views(clip: Tensor | None) -> Tensor:
+    """Return the first two views of clip embeddings as rows (2 * batch, dim)."""
+    assert clip is not None
+    return clip[:2].flatten(0, 1)

@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.config import NTXentConfig
+from hear_ssl.objective_config import NTXentConfig
 from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.gather import gather_rows, world
 from hear_ssl.objectives.heads import projection_head
 
 
-def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
+def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, chunk: int = 0) -> Tensor:
     """Return the mean loss over both views of this rank's rows; z_a, z_b (batch, dim) need not be normalised.
 
     Local rows stand against the columns of all ranks, so that the mean over ranks is the loss of the whole batch.
@@ -25,13 +26,13 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float) -> Tensor:
     with torch.autocast(z_a.device.type, enabled=False):
         z_a, z_b = F.normalize(z_a.float(), dim=-1), F.normalize(z_b.float(), dim=-1)
         batch = z_a.shape[0]
-        columns = torch.cat([gather_rows(z_a), gather_rows(z_b)])  # (2 * ranks * batch, dim)
+        keys = torch.cat([gather_rows(z_a), gather_rows(z_b)])  # (2 * ranks * batch, dim)
         rank, ranks = world()
         own_a = rank * batch + torch.arange(batch, device=z_a.device)
         own_b = own_a + ranks * batch
-        logits = torch.cat([z_a, z_b]) @ columns.T / temperature  # (2 * batch, 2 * ranks * batch)
-        itself = F.one_hot(torch.cat([own_a, own_b]), columns.shape[0]).bool()
-        return F.cross_entropy(logits.masked_fill(itself, -torch.inf), torch.cat([own_b, own_a]))
+        itself, columns = torch.cat([own_a, own_b]), torch.arange(len(keys), device=z_a.device)
+        queries = torch.cat([z_a, z_b]) / temperature
+        return contrast(queries, keys, torch.cat([own_b, own_a]), lambda rows: itself[rows].unsqueeze(1) == columns, chunk)
 
 
 class NTXent(Objective):
@@ -39,10 +40,10 @@ class NTXent(Objective):
 
     def __init__(self, dim: int, config: NTXentConfig) -> None:
         super().__init__()
-        self.temperature = config.temperature
+        self.temperature, self.chunk = config.temperature, config.chunk
         self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the loss of the first two views' clip embeddings (2, batch, dim)."""
         z_a, z_b = self.head(encoded.clip[:2].flatten(0, 1)).chunk(2)
-        return nt_xent(z_a, z_b, self.temperature)
+        return nt_xent(z_a, z_b, self.temperature, self.chunk)

@@ -1,0 +1,40 @@
+"""Cross entropy of queries against keys, in one piece or in chunks that are computed again in the backward pass.
+
+The similarity matrix (queries, keys) is what fills memory at large batches; a chunk of rows at a time, checkpointed
+(Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016), has the same value and gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+Excluded = Callable[[Tensor], Tensor]
+
+
+def contrast(queries: Tensor, keys: Tensor, positives: Tensor, excluded: Excluded | None = None, chunk: int = 0) -> Tensor:
+    """Return the mean cross entropy of `queries @ keys.T` at each query's positive.
+
+    queries (rows, dim), scaled by the temperature; keys (columns, dim); positives (rows,) column numbers. excluded maps
+    row numbers (n,) to (n, columns), true where a key is no candidate. chunk: rows held at once, 0 for all.
+    """
+    rows = torch.arange(queries.shape[0], device=queries.device)
+    if not chunk or chunk >= len(rows):
+        return _sum(queries, keys, positives, rows, excluded) / len(rows)
+    total = queries.new_zeros(())
+    for part in torch.split(rows, chunk):
+        piece = checkpoint(_sum, queries[part], keys, positives[part], part, excluded, use_reentrant=False)
+        assert isinstance(piece, Tensor)
+        total = total + piece
+    return total / len(rows)
+
+
+def _sum(queries: Tensor, keys: Tensor, positives: Tensor, rows: Tensor, excluded: Excluded | None) -> Tensor:
+    logits = queries @ keys.T  # (rows, columns)
+    if excluded is not None:
+        logits = logits.masked_fill(excluded(rows), -torch.inf)
+    return F.cross_entropy(logits, positives, reduction="sum")

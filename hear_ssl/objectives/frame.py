@@ -1,0 +1,57 @@
+"""Frame contrast: the same moment of two views attracts, other moments and other clips repel.
+
+The frame term of Kuroyanagi and Komatsu, multi-objective contrastive learning of audio (2025),
+https://arxiv.org/abs/2505.18984, in ATST-frame's setting (Li, Shao and Li, 2024): both views come from one crop, so
+token t of one lies at token t of the other. Cosine similarity; both directions.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_ssl.objective_config import FrameConfig
+from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.contrast import contrast
+from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.gather import gather_rows, world
+from hear_ssl.objectives.heads import projection_head
+
+
+def frame_contrast(z_a: Tensor, z_b: Tensor, temperature: float, guard: int = 0, chunk: int = 0) -> Tensor:
+    """Return the mean loss over both directions of projected tokens (batch, tokens, dim).
+
+    guard: frames of the same clip at most this many tokens away are no negatives.
+    """
+    with torch.autocast(z_a.device.type, enabled=False):
+        batch, tokens, _ = z_a.shape
+        z_a, z_b = (F.normalize(z.float(), dim=-1).flatten(0, 1) for z in (z_a, z_b))  # (batch * tokens, dim)
+        own = world()[0] * batch * tokens + torch.arange(batch * tokens, device=z_a.device)
+        columns = torch.arange(world()[1] * batch * tokens, device=z_a.device)
+
+        def too_near(rows: Tensor) -> Tensor:
+            place = own[rows].unsqueeze(1)
+            same_clip = place // tokens == columns // tokens
+            distance = (place - columns).abs()
+            return same_clip & (distance > 0) & (distance <= guard)
+
+        excluded = too_near if guard else None
+        forward = contrast(z_a / temperature, gather_rows(z_b), own, excluded, chunk)
+        return (forward + contrast(z_b / temperature, gather_rows(z_a), own, excluded, chunk)) / 2.0
+
+
+class FrameContrast(Objective):
+    """A projection head on every token and frame contrast between the first two views."""
+
+    def __init__(self, dim: int, config: FrameConfig, hop_ms: float) -> None:
+        super().__init__()
+        self.config = config
+        self.guard = int(config.guard_ms / (hop_ms * config.stride))
+        self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Return the loss of the first two views' tokens (2, batch, tokens, dim)."""
+        tokens = encoded.tokens[:2, :, :: self.config.stride]
+        z = self.head(tokens.flatten(0, 2)).reshape(*tokens.shape[:3], -1)
+        return frame_contrast(z[0], z[1], self.config.temperature, self.guard, self.config.chunk)

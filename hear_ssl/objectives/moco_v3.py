@@ -1,0 +1,51 @@
+"""MoCo v3: queries of the trained encoder against keys of its moving average.
+
+Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers (2021), algorithm 1,
+https://arxiv.org/abs/2104.02057. Keys of all ranks, no gradient through them, no queue; the loss carries 2 tau.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_ssl.objective_config import MoCoConfig
+from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.contrast import contrast
+from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.gather import gather_constant, world
+from hear_ssl.objectives.heads import deep_head, frozen_copy, two_views, update_ema
+
+
+def info_nce(queries: Tensor, keys: Tensor, temperature: float, chunk: int = 0) -> Tensor:
+    """Return 2 tau times the mean cross entropy of queries (batch, dim) against the keys (batch, dim) of all ranks."""
+    with torch.autocast(queries.device.type, enabled=False):
+        queries, keys = F.normalize(queries.float(), dim=-1), F.normalize(keys.float().detach(), dim=-1)
+        positives = world()[0] * queries.shape[0] + torch.arange(queries.shape[0], device=queries.device)
+        return 2.0 * temperature * contrast(queries / temperature, gather_constant(keys), positives, None, chunk)
+
+
+class MoCoV3(Objective):
+    """Projector, predictor and the projector's moving average; symmetric over the two views."""
+
+    needs_teacher = True
+
+    def __init__(self, dim: int, config: MoCoConfig) -> None:
+        super().__init__()
+        self.temperature, self.chunk = config.temperature, config.chunk
+        hidden, out = config.hidden_dim, config.projection_dim
+        self.projector = deep_head([dim, hidden, out], last_norm=True)
+        self.predictor = deep_head([out, hidden, out], last_norm=False)  # the last BatchNorm is for the ViT alone
+        self.teacher_projector = frozen_copy(self.projector)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Return ctr(q1, k2) + ctr(q2, k1)."""
+        q_a, q_b = self.predictor(self.projector(two_views(encoded.clip))).chunk(2)
+        with torch.no_grad():
+            k_a, k_b = self.teacher_projector(two_views(encoded.teacher_clip)).chunk(2)
+        return info_nce(q_a, k_b, self.temperature, self.chunk) + info_nce(q_b, k_a, self.temperature, self.chunk)
+
+    def update_teacher(self, momentum: float) -> None:
+        """Move the projector's average."""
+        update_ema(self.teacher_projector, self.projector, momentum)

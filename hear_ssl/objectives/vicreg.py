@@ -1,0 +1,52 @@
+"""VICReg: invariance, variance and covariance of two views' projections.
+
+Bardes, Ponce and LeCun, VICReg (2022), eq. 1 to 6, https://arxiv.org/abs/2105.04906. The variance term is the mean of
+both views' (the factor 1/2 of the authors' code, which one popular port drops); statistics are those of all ranks.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_ssl.objective_config import VICRegConfig
+from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.gather import sum_over_ranks, world
+from hear_ssl.objectives.heads import deep_head, two_views
+
+EPSILON = 1e-4
+
+
+def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the hinge at deviation 1, averaged over dimensions, and the summed squared covariance over dim, of (batch, dim)."""
+    count = z.shape[0] * world()[1]
+    centred = z - sum_over_ranks(z.sum(0)) / count
+    covariance = sum_over_ranks(centred.T @ centred) / (count - 1)  # (dim, dim)
+    deviation = torch.sqrt(covariance.diagonal() + EPSILON)
+    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+    return F.relu(1.0 - deviation).mean(), off_diagonal / z.shape[1]
+
+
+def vicreg(z_a: Tensor, z_b: Tensor, invariance: float, variance: float, covariance: float) -> Tensor:
+    """Return the weighted sum of the three terms of projections (batch, dim)."""
+    with torch.autocast(z_a.device.type, enabled=False):
+        z_a, z_b = z_a.float(), z_b.float()
+        (hinge_a, covariance_a), (hinge_b, covariance_b) = variance_and_covariance(z_a), variance_and_covariance(z_b)
+        distance = (z_a - z_b).square().mean()
+        return invariance * distance + variance * (hinge_a + hinge_b) / 2.0 + covariance * (covariance_a + covariance_b)
+
+
+class VICReg(Objective):
+    """A three-layer expander and the VICReg loss."""
+
+    def __init__(self, dim: int, config: VICRegConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.expander = deep_head([dim, *[config.projection_dim] * 3], last_norm=False)
+
+    def forward(self, encoded: Encoded) -> Tensor:
+        """Return the loss of the first two views' clip embeddings (2, batch, dim)."""
+        z_a, z_b = self.expander(two_views(encoded.clip)).chunk(2)
+        return vicreg(z_a, z_b, self.config.invariance, self.config.variance, self.config.covariance)

@@ -1,0 +1,119 @@
+"""One objective on one process with the whole batch, and on two gloo processes with half of it each."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hear_ssl.objective_config import (
+    BarlowTwinsConfig,
+    BYOLConfig,
+    COLAConfig,
+    FrameConfig,
+    MoCoConfig,
+    NTXentConfig,
+    ObjectiveConfig,
+    PitchConfig,
+    VICRegConfig,
+)
+from hear_ssl.objectives import Encoded, build_objective
+from hear_ssl.objectives.batch_norm import normalise_over_ranks
+
+CLIPS, TOKENS, DIM, RANKS = 8, 5, 12, 2
+OFF = NTXentConfig(weight=0.0)
+OBJECTIVES = {
+    "nt_xent": ObjectiveConfig(nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16)),
+    "nt_xent_chunked": ObjectiveConfig(nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16, chunk=3)),
+    "cola": ObjectiveConfig(nt_xent=OFF, cola=COLAConfig(weight=1.0, projection_dim=8)),
+    "cola_symmetric": ObjectiveConfig(nt_xent=OFF, cola=COLAConfig(weight=1.0, projection_dim=8, symmetric=True, similarity="cosine")),
+    "moco_v3": ObjectiveConfig(nt_xent=OFF, moco_v3=MoCoConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
+    "byol": ObjectiveConfig(nt_xent=OFF, byol=BYOLConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
+    "barlow_twins": ObjectiveConfig(nt_xent=OFF, barlow_twins=BarlowTwinsConfig(weight=0.1, projection_dim=8, hidden_dim=16)),
+    "vicreg": ObjectiveConfig(nt_xent=OFF, vicreg=VICRegConfig(weight=0.1, projection_dim=8)),
+    "frame": ObjectiveConfig(nt_xent=OFF, frame=FrameConfig(weight=1.0, projection_dim=8, hidden_dim=16, guard_ms=40.0)),
+    "pitch": ObjectiveConfig(nt_xent=OFF, pitch=PitchConfig(weight=1.0, hidden_dim=16)),
+    "sum": ObjectiveConfig(
+        nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16),
+        frame=FrameConfig(weight=0.5, projection_dim=8, hidden_dim=16),
+        pitch=PitchConfig(weight=0.1, hidden_dim=16),
+    ),
+}
+
+
+class Toy(nn.Module):
+    """An encoder with BatchNorm, its average, and the objective, on rows of views."""
+
+    def __init__(self, config: ObjectiveConfig) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = nn.Sequential(nn.Linear(DIM, DIM), nn.BatchNorm1d(DIM))
+        self.teacher = nn.Sequential(nn.Linear(DIM, DIM), nn.BatchNorm1d(DIM)).requires_grad_(False)
+        self.objective = build_objective(config, DIM, hop_ms=40.0)
+
+    def forward(self, views: Tensor, shift: Tensor) -> Tensor:
+        """Return the loss of views (3, batch, tokens, dim)."""
+        tokens = self.encoder(views.flatten(0, 2)).reshape(views.shape)
+        teacher = self.teacher(views[:2].flatten(0, 2)).reshape(views[:2].shape)
+        encoded = Encoded(tokens.mean(2) + tokens.amax(2), tokens, teacher.mean(2) + teacher.amax(2), teacher, shift)
+        loss: Tensor = self.objective(encoded)
+        return loss
+
+
+def data() -> tuple[Tensor, Tensor]:
+    """Return views (3, CLIPS, TOKENS, DIM) and shifts (CLIPS,)."""
+    generator = torch.Generator().manual_seed(1)
+    base = torch.randn(1, CLIPS, TOKENS, DIM, generator=generator)
+    return base + 0.5 * torch.randn(3, CLIPS, TOKENS, DIM, generator=generator), torch.linspace(-3.0, 3.0, CLIPS)
+
+
+def gradients(model: nn.Module) -> dict[str, Tensor]:
+    """Return every trained parameter's gradient and every buffer by name."""
+    found = {name: parameter.grad.clone() for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return found | {f"buffer {name}": buffer.float() for name, buffer in model.named_buffers()}
+
+
+def alone(name: str) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return loss, gradients and buffers of one process with all clips."""
+    model = Toy(OBJECTIVES[name])
+    loss = model(*data())
+    loss.backward()
+    return loss.detach(), gradients(model)
+
+
+def _rank(rank: int, port: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=RANKS)
+    rows = slice(rank * CLIPS // RANKS, (rank + 1) * CLIPS // RANKS)
+    views, shift = data()
+    results = {}
+    for name, config in OBJECTIVES.items():
+        model = Toy(config)
+        normalise_over_ranks(model)
+        parallel = DistributedDataParallel(model)
+        loss = parallel(views[:, rows], shift[rows])
+        loss.backward()
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        results[name] = (total / RANKS, gradients(model))
+    if rank == 0:
+        torch.save(results, Path(folder) / "results.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def two_ranks(folder: Path) -> dict[str, tuple[Tensor, dict[str, Tensor]]]:
+    """Return mean loss, gradients and buffers of every objective on two gloo processes."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(_rank, args=(port, str(folder)), nprocs=RANKS)  # type: ignore[no-untyped-call]
+    results: dict[str, tuple[Tensor, dict[str, Tensor]]] = torch.load(folder / "results.pt", weights_only=True)
+    return results
