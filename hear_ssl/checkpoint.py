@@ -42,7 +42,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by fit.py"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except (RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{file} is damaged or no checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "config"} <= set(checkpoint):
         raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")

@@ -89,8 +89,9 @@ class ContrastiveModule(pl.LightningModule):
         """Seed what is left to the global generators (dropout) by the step, so that a resumed run repeats it."""
         torch.manual_seed((self.config.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Move the EMA teacher towards the encoder after each optimizer step."""
+    def optimizer_step(self, *arguments: Any, **options: Any) -> None:
+        """Step, then move the EMA teacher towards the encoder: before any checkpoint of this step is written."""
+        super().optimizer_step(*arguments, **options)
         if self.teacher is None:
             return
         progress = self.global_step / self.config.trainer.steps

@@ -1,0 +1,56 @@
+"""Shared fixtures: one small embedded corpus, and configs that train on it in seconds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from hear_ssl.config import Config, load_config
+from hear_ssl.data.synthetic import write_corpus
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = [
+    "embedder.encoder.channels=4",
+    "embedder.encoder.dim=32",
+    "objective.nt_xent.hidden_dim=32",
+    "objective.nt_xent.projection_dim=16",
+    "data.batch_size=8",
+    "data.workers=0",
+    "data.crop_seconds=0.64",
+    "views.mixup_memory=16",
+    "optimizer.warmup_steps=2",
+    "trainer.steps=6",
+    "trainer.log_every=1",
+    "trainer.checkpoint_every=3",
+    "trainer.threads=1",
+    "trainer.collapse_rank=0",
+    "wandb=disabled",
+]
+HEADS = {  # every recipe's heads, made small enough for a test
+    "cola": ["objective.cola.projection_dim=16"],
+    "moco_v3": ["objective.moco_v3.hidden_dim=32", "objective.moco_v3.projection_dim=16"],
+    "byol_a": ["objective.byol.hidden_dim=32", "objective.byol.projection_dim=16"],
+    "barlow_twins": ["objective.barlow_twins.hidden_dim=32", "objective.barlow_twins.projection_dim=16"],
+    "vicreg": ["objective.vicreg.projection_dim=32"],
+    "frame": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16"],
+    "clip_frame_pitch": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16", "objective.pitch.hidden_dim=16"],
+    "simclr": [],
+}
+
+
+@pytest.fixture(scope="session")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write 24 clips of the embedded corpus, pairs side by side."""
+    folder = tmp_path_factory.mktemp("corpus") / "shards"
+    write_corpus(folder, clips=24, seed=0)
+    return folder
+
+
+def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
+    """Return a config that trains a very small encoder on the corpus into `run`, with a recipe's file below the overrides."""
+    torch.set_num_threads(1)
+    file = ROOT / "configs" / f"{recipe}.yaml" if recipe else None
+    return replace(load_config(file, [f"data.shards={shards}", *TINY, *HEADS.get(recipe, []), *overrides]), run=str(run))

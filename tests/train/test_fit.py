@@ -1,0 +1,258 @@
+"""Training as a user meets it: run folder, resume, stop, and one line for each mistake."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hear_ssl.callbacks import read_rows
+from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
+from hear_ssl.config import load_config
+from tests.conftest import ROOT, TINY, tiny
+from train.running import fit
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, str(ROOT / "train" / "fit.py"), *arguments]
+
+
+def script(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """Run fit.py as a user does."""
+    return subprocess.run(command(*arguments), capture_output=True, text=True, check=False, timeout=timeout)
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = load_checkpoint(run)["state_dict"]
+    return state
+
+
+def losses(run: Path) -> list[str]:
+    return [row["loss"] for row in read_rows(run / "metrics.csv")[1]]
+
+
+def assert_same(one: Path, other: Path) -> None:
+    first, second = weights(one), weights(other)
+    assert set(first) == set(second)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert losses(one) == losses(other)
+
+
+@pytest.fixture(scope="module")
+def finished(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train six steps and return the run folder."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    assert fit(tiny(shards, run), resume=False) == 0
+    return run
+
+
+def test_a_run_folder_holds_config_environment_metrics_and_checkpoints(finished: Path) -> None:
+    assert load_config(finished / "config.yaml", []).trainer.steps == 6
+    assert json.loads((finished / "environment.json").read_text())["packages"]["torch"].startswith("2.")
+    rows = list(csv.DictReader((finished / "metrics.csv").read_text().splitlines()))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "4", "5", "6"]
+    assert {"loss", "effective_rank", "spread", "alignment", "uniformity", "gradient_norm", "data_wait_share", "clips_per_second"} <= set(
+        rows[0]
+    )
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["last.ckpt", "step-00000003.ckpt", "step-00000006.ckpt"]
+
+
+def test_a_checkpoint_is_plain_data_with_config_and_data_card(finished: Path) -> None:
+    checkpoint = torch.load(finished / "checkpoints" / "last.ckpt", weights_only=True)
+    assert type(checkpoint["config"]) is dict
+    assert checkpoint["data_card"]["sources"][0]["license"]
+    embedder, _ = embedder_from_checkpoint(finished)
+    assert embedder.scene(torch.zeros(1, 16000)).shape == (1, embedder.scene_embedding_size)
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(shards: Path, finished: Path, tmp_path: Path) -> None:
+    fit(tiny(shards, tmp_path / "again"), resume=False)
+    assert_same(finished, tmp_path / "again")
+    fit(tiny(shards, tmp_path / "other", "seed=1"), resume=False)
+    assert losses(tmp_path / "other") != losses(finished)
+
+
+@pytest.mark.slow
+def test_two_workers_give_the_bits_of_none(shards: Path, finished: Path, tmp_path: Path) -> None:
+    fit(tiny(shards, tmp_path / "run", "data.workers=2"), resume=False)
+    assert_same(finished, tmp_path / "run")
+
+
+@pytest.mark.parametrize("recipe", ["simclr", "moco_v3", "byol_a", "clip_frame_pitch"])
+def test_resume_from_the_middle_equals_the_uninterrupted_run(shards: Path, tmp_path: Path, recipe: str) -> None:
+    whole, resumed = (tiny(shards, tmp_path / name, recipe=recipe) for name in ("whole", "resumed"))
+    fit(whole, resume=False)
+    fit(resumed, resume=False)
+    checkpoints = tmp_path / "resumed" / "checkpoints"
+    (checkpoints / "step-00000006.ckpt").unlink()
+    (checkpoints / "last.ckpt").unlink()
+    os.link(checkpoints / "step-00000003.ckpt", checkpoints / "last.ckpt")
+    assert fit(resumed, resume=True) == 0
+    assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def started(run: Path, shards: Path, *overrides: str) -> subprocess.Popen[str]:
+    """Start a long run and return once it has made five steps."""
+    arguments = [f"data.shards={shards}", f"run={run}", *TINY, "trainer.steps=100000", *overrides]
+    process = subprocess.Popen(command("--config", str(ROOT / "configs/base.yaml"), *arguments), stdout=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while len(read_rows(run / "metrics.csv")[1]) < 5:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_says_how_to_resume(shards: Path, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    process = started(run, shards)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert output.splitlines()[-1].endswith(f"--resume {run}")
+    step = load_checkpoint(run)["global_step"]
+    assert step == int(read_rows(run / "metrics.csv")[1][-1]["step"])
+    result = script("--resume", str(run), f"trainer.steps={step + 3}")
+    assert result.returncode == 0, result.stderr
+    assert load_checkpoint(run)["global_step"] == step + 3
+
+
+@pytest.mark.slow
+def test_after_sigkill_the_run_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
+    length = ("trainer.steps=150", "trainer.checkpoint_every=4", "data.workers=2")
+    process = started(tmp_path / "killed", shards, *length)
+    process.kill()
+    process.wait()
+    assert load_checkpoint(tmp_path / "killed")["global_step"] < 150
+    resumed = script("--resume", str(tmp_path / "killed"))
+    assert resumed.returncode == 0, resumed.stderr
+    fit(tiny(shards, tmp_path / "whole", *length, "data.workers=0", "name=base", recipe="base"), resume=False)
+    assert_same(tmp_path / "killed", tmp_path / "whole")
+
+
+def test_resuming_with_another_architecture_is_refused(shards: Path, finished: Path) -> None:
+    config = tiny(shards, finished, "embedder.encoder.dim=64")
+    with pytest.raises(ValueError, match="another `embedder`"):
+        fit(config, resume=True)
+
+
+def test_a_new_run_never_overwrites_an_old_one(shards: Path, finished: Path) -> None:
+    with pytest.raises(ValueError, match="holds a run already; go on with --resume"):
+        fit(tiny(shards, finished), resume=False)
+
+
+def test_a_damaged_checkpoint_is_named(shards: Path, tmp_path: Path, finished: Path) -> None:
+    run = tmp_path / "run"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "checkpoints" / "last.ckpt").write_bytes((finished / "checkpoints" / "last.ckpt").read_bytes()[:5000])
+    with pytest.raises(ValueError, match=r"last.ckpt is damaged"):
+        fit(tiny(shards, run), resume=True)
+
+
+def test_a_collapsed_run_stops_and_says_so(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the embeddings collapsed: effective rank .* lower the learning rate"):
+        fit(tiny(shards, tmp_path / "run", "trainer.collapse_rank=1000"), resume=False)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"the loss is .* lower optimizer.learning_rate"):
+        fit(
+            tiny(shards, tmp_path / "run", "optimizer.learning_rate=100", "optimizer.clip_norm=0", "objective.nt_xent.weight=1e38"),
+            resume=False,
+        )
+
+
+def bad_input(line: str, *arguments: str) -> None:
+    result = script(*arguments)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert line in result.stderr
+
+
+def test_mistakes_on_the_command_line_get_one_line(tmp_path: Path) -> None:
+    base = str(ROOT / "configs/base.yaml")
+    bad_input("did you mean 'trainer.steps'?", "--config", base, "trainer.stps=3")
+    bad_input("trainer.precision is '16'; allowed are 32, bf16", "--config", base, "trainer.precision='16'")
+    bad_input("data.batch_size is 1; it must be at least 2", "--config", base, "data.batch_size=1")
+    bad_input("does not exist; give the path of a YAML file", "--config", str(tmp_path / "none.yaml"))
+    bad_input("is not a run folder", "--resume", str(tmp_path))
+
+
+@pytest.mark.slow
+def test_mistakes_about_the_data_get_one_line(tmp_path: Path) -> None:
+    base = str(ROOT / "configs/base.yaml")
+    run = f"run={tmp_path / 'run'}"
+    bad_input("missing does not exist; pack one with", "--config", base, f"data.shards={tmp_path / 'missing'}", run)
+    bad_input("index.json", "--config", base, f"data.shards={tmp_path}", run)
+    assert not (tmp_path / "run").exists()
+
+
+def test_frames_need_one_crop(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"objective.frame compares moments of one crop; set data.crops=1"):
+        fit(tiny(shards, tmp_path / "run", "objective.frame.weight=1", "data.crops=2"), resume=False)
+
+
+def test_shards_of_another_rate_are_refused(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="pack again with --sample-rate 32000"):
+        fit(tiny(shards, tmp_path / "run", "embedder.frontend.sample_rate=32000"), resume=False)
+
+
+def fill(path: Path) -> None:
+    """Write until no block is left."""
+    with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(b"0" * 4096)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
+def test_a_full_disk_leaves_the_earlier_checkpoint(shards: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
+        pytest.skip("this machine does not let a test mount a tmpfs")
+    try:
+        config = tiny(shards, disk / "run", "trainer.steps=4", "trainer.checkpoint_every=2", "embedder.encoder.dim=64")
+        filler = disk / "filler"
+        first = fit(replace(config, trainer=replace(config.trainer, steps=2)), resume=False)
+        assert first == 0
+        kept = load_checkpoint(disk / "run")
+        fill(filler)
+        with pytest.raises(OSError, match=r"cannot write|No space left"):
+            fit(config, resume=True)
+        filler.unlink()
+        assert load_checkpoint(disk / "run")["global_step"] == kept["global_step"] == 2
+        assert [path.name for path in (disk / "run" / "checkpoints").iterdir() if path.suffix != ".ckpt"] == []
+        assert fit(config, resume=True) == 0
+        assert load_checkpoint(disk / "run")["global_step"] == 4
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=False)
+
+
+def test_help_lists_every_key_with_default_and_unit() -> None:
+    start = time.monotonic()
+    text = script("--help").stdout
+    assert "data.crop_seconds: float = 2.08 [s]" in text
+    assert "objective.vicreg.covariance" in text
+    assert time.monotonic() - start < 30
+
+
+def test_wandb_is_only_written_when_asked(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        raise AssertionError("wandb was used")
+
+    monkeypatch.setattr("wandb.init", refuse)
+    fit(tiny(shards, tmp_path / "run", "trainer.steps=1"), resume=False)
+    assert not list(tmp_path.rglob("wandb"))
