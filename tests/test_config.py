@@ -1,0 +1,72 @@
+"""The config: defaults, YAML, overrides, and one clear line for each mistake."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from hear_ssl.config import Config, config_keys, load_config
+from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
+from tests.conftest import ROOT
+
+
+def test_defaults_yaml_and_overrides_in_this_order(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("data: {batch_size: 32, crops: 1}\n")
+    config = load_config(file, ["data.crops=3", "data.shards=[a,b]"])
+    assert (config.data.batch_size, config.data.crops, config.data.shards) == (32, 3, ["a", "b"])
+    assert config.trainer == Config().trainer
+
+
+def test_one_folder_needs_no_brackets() -> None:
+    assert load_config(None, ["data.shards=one"]).data.shards == ["one"]
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_recipe_loads_and_says_what_it_is(file: Path) -> None:
+    assert load_config(file, []).name == file.stem
+    assert file.read_text().startswith("# ")
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("data.batchsize=3", "did you mean 'data.batch_size'"),
+        ("crop_seconds=3", "did you mean 'data.crop_seconds'"),
+        ("data.batch_size=many", "data.batch_size"),
+        ("data.batch_size=0", "it must be at least 2"),
+        ("trainer.precision=fp8", "allowed are 32, bf16"),
+        ("optimizer.learning_rate=.nan", "optimizer.learning_rate is nan"),
+        ("data", "not of the form key=value"),
+        ("=3", "not of the form key=value"),
+        ("data=3", "a group of keys cannot be one value"),
+        ("trainer.steps={a: 1}", "trainer.steps"),
+    ],
+)
+def test_a_mistake_names_the_key_and_the_way_out(override: str, line: str) -> None:
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_config(None, [override])
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "bad.yaml"
+    file.write_text("a: [1, 2\nb: }")
+    with pytest.raises(ValueError, match=r"bad.yaml is not YAML"):
+        load_config(file, [])
+    file.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ValueError, match=r"bad.yaml"):
+        load_config(file, [])
+
+
+def test_every_key_has_a_meaning() -> None:
+    keys = config_keys()
+    assert len(keys) > 60
+    assert all(item.metadata.get("help") for _, item in keys.values())
+
+
+def test_the_embedder_survives_the_way_through_json() -> None:
+    config = EmbedderConfig()
+    assert from_mapping(EmbedderConfig, to_mapping(config), "embedder") == config
