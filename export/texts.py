@@ -29,7 +29,7 @@ def metadata(name: str, version: str, readme: str) -> bytes:
         "License-File: LICENSE",
         "License-File: LICENSE-weights",
         "Requires-Python: >=3.8",
-        "Requires-Dist: torch >=2.0",
+        "Requires-Dist: torch>=2.0",
         "Description-Content-Type: text/markdown",
     ]
     return ("\n".join(head) + "\n\n" + readme).encode()

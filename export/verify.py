@@ -6,6 +6,7 @@ python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -85,6 +86,8 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
         return next((scratch / "built").glob("*.whl"))
     if not str(subject).replace(".", "_").isidentifier():
         raise ValueError(f"{subject} is neither a wheel nor a source tree nor a module's name")
+    if importlib.util.find_spec(str(subject).partition(".")[0]) is None:
+        raise ValueError(f"there is no module {subject} to import; give a wheel or a source tree, or add its folder to PYTHONPATH")
     return None
 
 

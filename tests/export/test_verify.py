@@ -1,0 +1,87 @@
+"""Verification as a user runs it, in a clean environment: a right wheel passes every row, a broken one does not."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export.package import Request, package
+from export.wheel_rules import wheel_rows
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def wheel(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    request = Request(checkpoint, "hear_verify", "0.1.0", "https://example.com/w.safetensors", False, False, {})
+    return package(request, tmp_path_factory.mktemp("dist"))
+
+
+def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, str(ROOT / "export/verify.py"), *arguments], capture_output=True, text=True, check=False)
+
+
+def rows(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in json.loads(result.stdout)}
+
+
+@pytest.mark.slow
+def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
+    result = verify(str(wheel), "--weights", str(wheel.parent / "hear_verify-0.1.0.safetensors"), "--json")
+    found = rows(result)
+    assert [name for name, row in found.items() if not row["passed"]] == []
+    assert result.returncode == 0
+    assert len(found) > 25
+    assert "GB" in found["twenty minutes"]["measured"]
+
+
+@pytest.mark.slow
+def test_the_source_tree_installs_from_a_path_with_spaces(wheel: Path, tmp_path: Path) -> None:
+    spaced = tmp_path / "a path with spaces"
+    (wheel.parent / "hear_verify").rename(spaced)
+    try:
+        result = verify(str(spaced), "--weights", str(wheel.parent / "hear_verify-0.1.0.safetensors"), "--json")
+    finally:
+        spaced.rename(wheel.parent / "hear_verify")
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+def changed(wheel: Path, folder: Path, member: str, content: bytes | None) -> Path:
+    """Return a copy of the wheel with a member replaced or left out."""
+    copy = folder / wheel.name
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(copy, "w") as new:
+        for name in old.namelist():
+            if name != member:
+                new.writestr(name, old.read(name))
+            elif content is not None:
+                new.writestr(name, content)
+    return copy
+
+
+def test_a_wheel_without_one_of_its_files_breaks_a_rule(wheel: Path, tmp_path: Path) -> None:
+    assert all(row.passed for row in wheel_rows(wheel, None))
+    for member, content in (("hear_verify/__init__.py", None), ("hear_verify/hear.py", b"import numpy\n")):
+        broken = changed(wheel, tmp_path, member, content)
+        assert not all(row.passed for row in wheel_rows(broken, None))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("/nonexistent/x.whl",), "/nonexistent/x.whl"),
+        (("hear_no_such_module",), "hear_no_such_module"),
+        (("/etc/hostname",), "/etc/hostname"),
+    ],
+)
+def test_nothing_to_verify_is_one_line(arguments: tuple[str, ...], line: str) -> None:
+    result = verify(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.count("\n") == 1
+    assert line in result.stderr
