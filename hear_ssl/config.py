@@ -63,6 +63,9 @@ class OptimizerConfig:
     beta1: float = option(0.9, "AdamW's first moment", "", 0.0, 0.99999)
     beta2: float = option(0.98, "AdamW's second moment", "", 0.0, 0.99999)
     clip_norm: float = option(5.0, "gradients longer than this are scaled down; 0 turns clipping off", "L2 norm", 0.0)
+    frozen: list[str] = option(
+        [], "parts of the encoder that keep their random weights, such as convolutions (BatchNorm statistics still adapt)"
+    )
     teacher_momentum: float = option(0.99, "EMA teacher (MoCo v3, BYOL): momentum at the first step, rising to 1 by cosine", "", 0.0, 1.0)
 
 

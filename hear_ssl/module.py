@@ -32,6 +32,7 @@ class ContrastiveModule(pl.LightningModule):
         self.config = config
         self.data_card = data_card or {}
         self.embedder = Embedder(config.embedder)
+        freeze(self.embedder.encoder, config.optimizer.frozen)
         dim = self.embedder.encoder.layer_dims[-1]
         hop_ms = 1000.0 * self.embedder.hop_samples / self.embedder.sample_rate
         self.objective = build_objective(config.objective, dim, hop_ms)
@@ -137,6 +138,15 @@ def learning_rate_factor(step: int, steps: int, options: OptimizerConfig) -> flo
     progress = min(1.0, (step - options.warmup_steps) / max(1, steps - options.warmup_steps))
     final = options.final_learning_rate / options.learning_rate if options.learning_rate else 0.0
     return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+def freeze(encoder: nn.Module, parts: list[str]) -> None:
+    """Leave the encoder's parts of these names untrained. Raises ValueError when there is no such part."""
+    known = [name for name, _ in encoder.named_children()]
+    for part in parts:
+        if part not in known:
+            raise ValueError(f"optimizer.frozen names {part!r}; this encoder has the parts {', '.join(known)}")
+        encoder.get_submodule(part).requires_grad_(False)
 
 
 def check_views(config: Config) -> None:

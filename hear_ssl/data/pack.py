@@ -16,6 +16,7 @@ import multiprocessing
 import os
 import random
 import signal
+import sys
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -62,11 +63,14 @@ def pack(
     random.Random(0).shuffle(items)  # shards should be alike: a shard of one source makes a batch of one source
     split = one_split(items)
     known, pending = set(state.hashes), []
-    with tqdm(total=len(items), initial=state.next_item, unit="file", desc="packing", disable=not progress) as bar:
+    before = len(known)
+    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
+    with tqdm(total=len(items), initial=state.next_item, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
         for number, packed in enumerate(_results(items[state.next_item :], options, workers), start=state.next_item):
             pending += _accept(packed, items[number], state, known)
+            rate = (len(known) - before) / max(bar.format_dict["elapsed"], 1e-9)
+            bar.set_postfix_str(f"{len(known)} clips, {rate:.0f} clips/s", refresh=False)
             bar.update()
-            bar.set_postfix_str(f"{len(known)} clips, {len(known) / max(bar.format_dict['elapsed'], 1e-9):.0f} clips/s")
             if pending and (len(pending) >= clips_per_shard or number + 1 == len(items)):
                 record = write_shard(out / f"{split}-{len(state.shards):06d}.tar", pending)
                 state.shards.append(asdict(record))
