@@ -20,6 +20,7 @@ from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.monitor import measures
+from hear_ssl.objectives.gather import gather_constant
 
 COLLAPSED_REPORTS = 3
 
@@ -126,13 +127,14 @@ class Progress(pl.Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Report at the first step, then at every multiple of `every`."""
         step = trainer.global_step
-        if (step % self.every == 0 or step == self.first_step + 1) and trainer.is_global_zero:
-            row = self._measure(trainer, pl_module, step)
-            self._append(row)
-            self._print(trainer, row)
+        if step % self.every == 0 or step == self.first_step + 1:
+            row = self._measure(trainer, pl_module, step)  # on every rank: it gathers
+            if trainer.is_global_zero:
+                self._append(row)
+                self._print(trainer, row)
+                for logger in trainer.loggers:
+                    logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
             self._check_collapse(row)
-            for logger in trainer.loggers:
-                logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
             self.window_start, self.window_step, self.waited = time.perf_counter(), step, 0.0
         self.ended = time.perf_counter()
 
@@ -142,7 +144,10 @@ class Progress(pl.Callback):
         row = {"step": float(step)}
         assert isinstance(pl_module, ContrastiveModule)
         assert pl_module.last_clip is not None
-        row.update({name: float(value) for name, value in {**pl_module.step_metrics, **measures(pl_module.last_clip)}.items()})
+        clip = gather_constant(pl_module.last_clip[:2].transpose(0, 1)).transpose(0, 1)  # (2, batch of all ranks, dim)
+        steps = pl_module.step_metrics
+        means = gather_constant(torch.stack([value.float() for value in steps.values()]).unsqueeze(0)).mean(0)
+        row.update({name: float(value) for name, value in [*zip(steps, means, strict=True), *measures(clip).items()]})
         row["clips_lost"] = float(sum(self.data.lost.values()))
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed

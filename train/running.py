@@ -105,10 +105,14 @@ def set_threads(config: Config) -> None:
 def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
     options = config.trainer
+    devices, nodes = options.devices, options.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has decided already
+        devices = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // devices
     return pl.Trainer(
         accelerator=options.accelerator,
-        devices=options.devices,
-        num_nodes=options.nodes,
+        devices=devices,
+        num_nodes=nodes,
         max_steps=options.steps,
         max_epochs=-1,
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
