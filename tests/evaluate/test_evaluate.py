@@ -1,0 +1,303 @@
+"""Scores of modules on tasks: the command, the protocol's parts, and what happens to a damaged task."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from hear_ssl.evaluate import baselines
+from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.predictor import Settings, Stack, initial_weight
+from hear_ssl.evaluate.protocol import fit_all, grid_points, score_task
+from hear_ssl.evaluate.run import evaluate, table
+from hear_ssl.evaluate.scores import SCORES
+from hear_ssl.evaluate.subject import Subject, load_subject
+from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_task
+from tests.conftest import ROOT, tiny
+from tests.data.sounds import tone, write
+from train.running import fit
+
+PITCHES = {"low": 300.0, "mid": 900.0, "high": 2500.0}
+QUICK = {"task_specific_param_grid": {"max_epochs": [12], "hidden_dim": [32]}}
+
+
+def make_scene(folder: Path, multilabel: bool = False, folds: bool = False, **metadata: Any) -> Path:
+    """Write a task of tones in noise: 8 clips a class in every split."""
+    generator = np.random.default_rng(0)
+    splits = ["fold00", "fold01", "fold02"] if folds else ["train", "valid", "test"]
+    for split in splits:
+        index = {}
+        for number in range(24):
+            label = sorted(PITCHES)[number % 3]
+            waveform = generator.uniform(0.5, 1.0) * tone(0.5, PITCHES[label]) + 0.02 * generator.standard_normal(8000).astype(np.float32)
+            write(folder / "16000" / split / f"{split}{number}.wav", waveform, subtype="PCM_16")
+            index[f"{split}{number}.wav"] = [label] + (["even"] if multilabel and number % 2 else [])
+        (folder / f"{split}.json").write_text(json.dumps(index))
+    labels = sorted([*PITCHES, *(["even"] if multilabel else [])])
+    finish(
+        folder,
+        labels,
+        splits,
+        "scene",
+        "multilabel" if multilabel else "multiclass",
+        "new_split_kfold" if folds else "trainvaltest",
+        **metadata,
+    )
+    return folder
+
+
+def make_event(folder: Path) -> Path:
+    """Write a task of tone bursts: 4 clips of 4 s in every split."""
+    generator = np.random.default_rng(1)
+    for split in ("train", "valid", "test"):
+        index = {}
+        for number in range(4):
+            waveform, events, start = 0.01 * generator.standard_normal(64000).astype(np.float32), [], 0.2
+            while start < 3.2:
+                label = sorted(PITCHES)[generator.integers(3)]
+                waveform[round(start * 16000) : round((start + 0.4) * 16000)] += tone(0.4, PITCHES[label])
+                events.append({"label": label, "start": start * 1000, "end": (start + 0.4) * 1000})
+                start += 0.4 + generator.uniform(0.2, 0.5)
+            write(folder / "16000" / split / f"{split}{number}.wav", np.clip(waveform, -1, 1), subtype="PCM_16")
+            index[f"{split}{number}.wav"] = events
+        (folder / f"{split}.json").write_text(json.dumps(index))
+    finish(
+        folder,
+        sorted(PITCHES),
+        ["train", "valid", "test"],
+        "event",
+        "multilabel",
+        "trainvaltest",
+        evaluation=["event_onset_200ms_fms", "segment_1s_er"],
+    )
+    return folder
+
+
+def finish(folder: Path, labels: list[str], splits: list[str], kind: str, prediction: str, mode: str, **metadata: Any) -> None:
+    with open(folder / "labelvocabulary.csv", "w", newline="") as file:
+        csv.writer(file).writerows([("idx", "label"), *enumerate(labels)])
+    content = {"task_name": folder.name, "embedding_type": kind, "prediction_type": prediction, "split_mode": mode, "splits": splits}
+    content |= {"evaluation": ["top1_acc"], "evaluation_params": QUICK, "sample_duration": 0.5}
+    (folder / "task_metadata.json").write_text(json.dumps(content | metadata))
+
+
+@pytest.fixture(scope="module")
+def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    make_scene(folder / "scene")
+    make_scene(folder / "folds", multilabel=True, folds=True, evaluation=["mAP", "d_prime", "aucroc", "top1_acc"])
+    make_event(folder / "event")
+    return folder
+
+
+def log_mel() -> Subject:
+    return Subject("log-mel", "log-mel", baselines, baselines.load_model())
+
+
+def test_tones_are_told_apart_in_every_kind_of_task(tasks: Path, tmp_path: Path) -> None:
+    record = evaluate([log_mel()], find_tasks(tasks), tmp_path, "fast", 1, show=False)
+    scores = {task: results["log-mel"]["score"] for task, results in record["tasks"].items()}
+    assert record["faults"] == {}
+    assert scores["scene"] > 0.9
+    assert scores["folds"] > 0.6
+    assert scores["event"] > 0.5
+    assert len(record["tasks"]["folds"]["log-mel"]["folds"]) == 3
+    assert "mean" in table(record, ["log-mel"])
+
+
+def test_embeddings_and_results_are_kept_and_the_same_again(tasks: Path, tmp_path: Path) -> None:
+    class Counting:
+        calls = 0
+
+        def get_scene_embeddings(self, audio: torch.Tensor, model: Any) -> torch.Tensor:
+            Counting.calls += 1
+            return baselines.get_scene_embeddings(audio, model)
+
+    subject = Subject("counting", "counting", Counting(), baselines.load_model())
+    first = evaluate([subject], [tasks / "scene"], tmp_path, "fast", 1, show=False)
+    count = Counting.calls
+    assert evaluate([subject], [tasks / "scene"], tmp_path, "fast", 1, show=False) == first
+    (tmp_path / "scores.json").unlink()
+    again = evaluate([subject], [tasks / "scene"], tmp_path, "fast", 1, show=False)
+    assert Counting.calls == count
+    assert again["tasks"]["scene"]["counting"]["scores"] == first["tasks"]["scene"]["counting"]["scores"]
+
+
+def test_a_missing_rate_is_made_from_the_one_there(tasks: Path, tmp_path: Path) -> None:
+    task = read_task(Path(shutil.copytree(tasks / "scene", tmp_path / "scene")))
+    folder = audio_folder(task, "test", 32000)
+    assert folder.parent.name == "32000"
+    assert len(list(folder.iterdir())) == 24
+    assert not list(folder.rglob("*.part*"))
+
+
+FAULTS = {
+    "no vocabulary": (lambda f: (f / "labelvocabulary.csv").unlink(), "labelvocabulary.csv is missing"),
+    "no split": (lambda f: (f / "valid.json").unlink(), "valid.json is missing"),
+    "empty split": (lambda f: (f / "valid.json").write_text("{}"), "the split valid has no clips"),
+    "unknown label": (
+        lambda f: (f / "test.json").write_text('{"test0.wav": ["bell"]}'),
+        "the label 'bell'",
+    ),
+    "two labels": (lambda f: (f / "test.json").write_text('{"test0.wav": ["low", "mid"]}'), "exactly one"),
+    "no clip": (lambda f: (f / "16000" / "test" / "test3.wav").unlink(), "test3.wav"),
+    "no audio": (lambda f: (f / "16000" / "test" / "test3.wav").write_bytes(b"RIFF"), "test3.wav cannot be read"),
+    "leads outside": (lambda f: (f / "test.json").write_text('{"../../x.wav": ["low"]}'), "is not a plain file name"),
+    "unknown score": (lambda f: change(f, evaluation=["accuracy"]), "score 'accuracy' is not known"),
+    "unknown type": (lambda f: change(f, embedding_type="frame"), "embedding_type is 'frame'; allowed are scene, event"),
+}
+
+
+def change(folder: Path, **metadata: Any) -> None:
+    path = folder / "task_metadata.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | metadata))
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_damaged_task_is_named_and_the_others_go_on(tasks: Path, tmp_path: Path, fault: str, capsys: pytest.CaptureFixture[str]) -> None:
+    broken = Path(shutil.copytree(tasks / "scene", tmp_path / "broken"))
+    damage, line = FAULTS[fault]
+    damage(broken)
+    record = evaluate([log_mel()], [broken, tasks / "scene"], tmp_path / "out", "fast", 1, show=False)
+    assert line in record["faults"]["broken log-mel"]
+    assert "log-mel" in record["tasks"]["scene"]
+    assert capsys.readouterr().err.count("\n") == 2  # an empty line and the fault
+
+
+@pytest.mark.parametrize(
+    ("embed", "line"),
+    [
+        (lambda audio: torch.full((audio.shape[0], 192), float("nan")), "its embedding is not finite"),
+        (lambda audio: torch.zeros(audio.shape[0], 3), "its embeddings have the shape"),
+    ],
+)
+def test_wrong_embeddings_are_named_with_the_clip(tasks: Path, tmp_path: Path, embed: Any, line: str) -> None:
+    module = type("Wrong", (), {"get_scene_embeddings": staticmethod(lambda audio, model: embed(audio))})
+    with pytest.raises(ValueError, match=line):
+        task_rows(read_task(tasks / "scene"), Subject("wrong", "wrong", module, baselines.load_model()), tmp_path)
+
+
+@pytest.mark.parametrize("scale", [0.001, 1.0 / 3.0])
+def test_timestamps_in_other_units_or_past_the_end_are_named(tasks: Path, tmp_path: Path, scale: float) -> None:
+    def wrong(audio: torch.Tensor, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        embeddings, timestamps_ms = baselines.get_timestamp_embeddings(audio, model)
+        return embeddings, timestamps_ms / scale
+
+    subject = Subject(
+        "wrong", f"wrong{scale}", type("Wrong", (), {"get_timestamp_embeddings": staticmethod(wrong)}), baselines.load_model()
+    )
+    with pytest.raises(ValueError, match="timestamps are not ascending ms"):
+        task_rows(read_task(tasks / "event"), subject, tmp_path)
+
+
+def test_the_grid_is_the_kits_first_eight_and_tasks_may_change_it(tasks: Path) -> None:
+    points = grid_points(read_task(tasks / "scene"), "official")
+    assert len(points) == 8
+    assert {point.max_epochs for point in points} == {12}
+    assert len({(point.hidden_layers, point.lr, point.initialization) for point in points}) == 8
+
+
+def test_a_stack_trains_each_member_as_if_it_were_alone(tasks: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    rows, targets = torch.randn(64, 10), torch.eye(3)[torch.arange(64) % 3]
+    settings = [Settings(2, 16, 0.0, lr, "xavier_uniform_", 64) for lr in (1e-2, 1e-3)]
+    stack = Stack(10, 3, settings, False, torch.Generator().manual_seed(0))
+    alone = Stack(10, 3, settings[1:], False, torch.Generator().manual_seed(0))
+    alone.load(0, stack.state(1))
+    for _ in range(5):
+        stack.train_batch(rows, targets)
+        alone.train_batch(rows, targets)
+    torch.testing.assert_close(stack.logits(rows, True)[1], alone.logits(rows, True)[0], rtol=1e-3, atol=1e-4)
+    stack.keep([1])
+    for _ in range(3):
+        stack.train_batch(rows, targets)
+        alone.train_batch(rows, targets)
+    torch.testing.assert_close(stack.logits(rows, True)[0], alone.logits(rows, True)[0], rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_a_stack_of_one_is_torchs_own_network(multilabel: bool) -> None:
+    """Linear, BatchNorm, ReLU, Linear with torch's Adam and losses give the same predictions after five steps."""
+    generator = torch.Generator().manual_seed(0)
+    stack = Stack(10, 3, [Settings(1, 16, 0.0, 1e-2, batch_size=64)], multilabel, generator)
+    network = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+    with torch.no_grad():
+        for mine, theirs in zip(stack.parameters, network.parameters(), strict=True):
+            theirs.copy_(mine[0].T if theirs.ndim == 2 else mine[0].reshape(theirs.shape))
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    rows, targets = torch.randn(64, 10, generator=generator), torch.eye(3)[torch.arange(64) % 3]
+    loss = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()
+    for _ in range(5):
+        stack.train_batch(rows, targets)
+        optimizer.zero_grad()
+        loss(network(rows), targets if multilabel else targets.argmax(1)).backward()
+        optimizer.step()
+    pairs = list(zip(stack.parameters, network.parameters(), strict=True))
+    del pairs[1]  # the bias before BatchNorm has no gradient but rounding, which Adam makes steps of
+    for mine, theirs in pairs:
+        torch.testing.assert_close(mine[0].T if theirs.ndim == 2 else mine[0].reshape(theirs.shape), theirs, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(stack.logits(rows, True)[0], network(rows), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("how", ["xavier_uniform_", "xavier_normal_"])
+def test_initial_weights_are_xaviers(how: str) -> None:
+    weight = initial_weight(400, 600, 2.0**0.5, how, torch.Generator().manual_seed(0))
+    reference = getattr(torch.nn.init, how)(torch.empty(600, 400), gain=2.0**0.5)
+    assert weight.std() == pytest.approx(float(reference.std()), rel=0.02)
+    assert (weight.abs().max() < 3.5 * weight.std()) == (how == "xavier_uniform_")
+
+
+def test_scene_scores_are_sklearns() -> None:
+    generator = np.random.default_rng(0)
+    targets = (generator.uniform(size=(50, 4)) < 0.4).astype(np.float32)
+    predictions = generator.uniform(size=(50, 4)) + targets
+    assert SCORES["mAP"].compute(predictions, targets) == pytest.approx(average_precision_score(targets, predictions, average="macro"))
+    assert SCORES["aucroc"].compute(predictions, targets) == pytest.approx(roc_auc_score(targets, predictions, average="macro"))
+    assert SCORES["d_prime"].compute(np.eye(2)[[0, 1, 0, 1]] + 0.0, np.eye(2)[[0, 1, 1, 0]]) == pytest.approx(0.0, abs=1e-9)
+    one_hot = np.eye(24)[[0, 12, 5, 5]]
+    assert SCORES["chroma_acc"].compute(np.eye(24)[[12, 0, 17, 6]], one_hot) == 0.75
+    assert SCORES["pitch_acc"].compute(np.eye(24)[[12, 12, 5, 6]], one_hot) == 0.5
+
+
+def test_another_seed_changes_the_predictor_and_the_same_does_not(tasks: Path, tmp_path: Path) -> None:
+    task: Task = read_task(tasks / "scene")
+    rows = task_rows(task, log_mel(), tmp_path)
+    fitted = [fit_all(task, [Settings(1, 16, max_epochs=3)], rows["train"], rows["valid"], seed)[0] for seed in (1, 1, 2)]
+    assert fitted[0].state is not None
+    assert fitted[1].state is not None
+    assert fitted[2].state is not None
+    assert torch.equal(fitted[0].state[0], fitted[1].state[0])
+    assert not torch.equal(fitted[0].state[0], fitted[2].state[0])
+    assert score_task(task, rows, "fast", 1)["scores"] == score_task(task, rows, "fast", 1)["scores"]
+
+
+def test_what_is_no_module_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="neither a run folder nor a module"):
+        load_subject("hear_no_such_module")
+    with pytest.raises(ValueError, match=r"module json has no load_model; it does not follow the HEAR API"):
+        load_subject("json")
+    with pytest.raises(ValueError, match="holds no task"):
+        find_tasks(tmp_path)
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_table_with_both_baselines(shards: Path, tasks: Path, tmp_path: Path) -> None:
+    fit(tiny(shards, tmp_path / "run", "trainer.steps=2"), resume=False)
+    command = [sys.executable, "-m", "hear_ssl.evaluate", "--module", str(tmp_path / "run"), "--tasks", str(tasks), "--grid", "fast"]
+    result = subprocess.run([*command, "--out", str(tmp_path / "out"), "--seeds", "2"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    header, *lines = result.stdout.splitlines()
+    assert header.split()[2:] == [str(tmp_path / "run"), "untrained", "log-mel"]
+    assert [line.split()[0] for line in lines[:4]] == ["event", "folds", "scene", "mean"]
+    assert "±" in result.stdout
+    assert json.loads((tmp_path / "out" / "scores.json").read_text())["seeds"] == 2
