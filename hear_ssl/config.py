@@ -82,6 +82,9 @@ class TrainerConfig:
     nodes: int = option(1, "machines", "machines", 1, 4096)
     threads: int = option(0, "CPU threads of the training process; 0 leaves one core to each worker", "threads", 0, 1024)
     sync_batch_norm: bool = option(True, "with several ranks: BatchNorm over the whole batch, so that ranks do not change the result")
+    encode_rows: int = option(
+        0, "views encoded at once, each again in the backward pass, for batches larger than memory; 0: all", "views", 0
+    )
     collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
 
 

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from hear_ssl.config import Config, OptimizerConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.objectives import Encoded, build_objective
+from hear_ssl.objectives.grad_cache import encode_in_chunks
 from hear_ssl.objectives.heads import frozen_copy, update_ema
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.settings import to_mapping
@@ -61,7 +62,9 @@ class ContrastiveModule(pl.LightningModule):
     def encode(self, features: Tensor) -> Encoded:
         """Return what the objectives see of features (views, batch, n_mels, frames)."""
         shape = features.shape[:2]
-        tokens = self.embedder.encoder(features.flatten(0, 1))[-1]  # (views * batch, tokens, dim)
+        tokens = encode_in_chunks(
+            self.embedder.encoder, features.flatten(0, 1), self.config.trainer.encode_rows
+        )  # (views * batch, tokens, dim)
         clip = self.embedder.pool(tokens)
         encoded = Encoded(clip=clip.reshape(*shape, -1), tokens=tokens.reshape(*shape, *tokens.shape[1:]))
         if self.teacher is not None:
@@ -154,3 +157,5 @@ def check_views(config: Config) -> None:
     for name in ("frame", "pitch"):
         if getattr(config.objective, name).weight > 0 and (config.data.crops != 1 or config.data.positives != "crops"):
             raise ValueError(f"objective.{name} compares moments of one crop; set data.crops=1 and data.positives=crops")
+        if getattr(config.objective, name).weight > 0 and config.embedder.encoder.name == "vit" and config.embedder.encoder.keep < 1:
+            raise ValueError(f"objective.{name} compares moments, but each view encodes others; set embedder.encoder.keep=1")

@@ -51,10 +51,14 @@ class FrontendConfig:
 class EncoderConfig:
     """Network from log-mel features to tokens."""
 
-    name: str = option("audio_ntt", "which encoder", choices=("audio_ntt",))
-    channels: int = option(64, "audio_ntt: channels of the convolutions", "channels", 1, 4096)
-    dim: int = option(1024, "width of the tokens", "dimensions", 1, 16384)
-    dropout: float = option(0.3, "dropout inside the encoder while training", "probability", 0.0, 0.95)
+    name: str = option("audio_ntt", "which encoder", choices=("audio_ntt", "convnext", "vit"))
+    channels: int = option(64, "audio_ntt, convnext: channels of the first convolutions", "channels", 1, 4096)
+    dim: int = option(1024, "width of the tokens; vit: of each of a token's four patches", "dimensions", 1, 16384)
+    depth: int = option(6, "convnext, vit: blocks", "blocks", 1, 64)
+    heads: int = option(3, "vit: attention heads", "heads", 1, 64)
+    dropout: float = option(0.3, "audio_ntt, convnext: dropout before the output layer while training", "probability", 0.0, 0.95)
+    keep: float = option(1.0, "vit: share of the time steps encoded in training", "share", 0.01, 1.0)
+    window_frames: int = option(1000, "vit: long clips are cut at multiples of this, a multiple of 4", "frames", 64, 100000)
 
 
 @dataclass(frozen=True)

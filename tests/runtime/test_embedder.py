@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.runtime.encoders import build_encoder
 from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, EncoderConfig
 
 RICH = EmbedderConfig(
@@ -17,10 +18,17 @@ RICH = EmbedderConfig(
 )
 
 
-@pytest.fixture
-def embedder() -> Embedder:
+ENCODERS = {
+    "audio_ntt": EncoderConfig(channels=8, dim=32),
+    "convnext": EncoderConfig(name="convnext", channels=4, dim=16, depth=3),
+    "vit": EncoderConfig(name="vit", dim=12, depth=2, heads=2, keep=0.5, window_frames=200),
+}
+
+
+@pytest.fixture(params=list(ENCODERS))
+def embedder(request: pytest.FixtureRequest) -> Embedder:
     torch.manual_seed(0)
-    model = Embedder(RICH)
+    model = Embedder(replace(RICH, encoder=ENCODERS[request.param]))
     for module in model.modules():  # statistics as after training, so that evaluation mode matters
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean = torch.randn_like(module.running_mean) * 0.1
@@ -44,7 +52,7 @@ def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embe
 
 
 def test_timestamps_do_not_drift_in_20_minutes(embedder: Embedder) -> None:
-    config = replace(RICH, frontend=replace(RICH.frontend, sample_rate=22050, hop_length=147))
+    config = replace(embedder.config, frontend=replace(RICH.frontend, sample_rate=22050, hop_length=147))
     frontend_only = Embedder(config)
     count = frontend_only.frontend.token_count(22050 * 1200)
     ticks = torch.arange(count, dtype=torch.float64) * frontend_only.hop_samples * 1000.0 / 22050
@@ -54,9 +62,9 @@ def test_timestamps_do_not_drift_in_20_minutes(embedder: Embedder) -> None:
 @pytest.mark.parametrize("chunk_frames", [64, 68, 400])
 def test_chunks_equal_the_whole(embedder: Embedder, chunk_frames: int) -> None:
     audio = noise(3, 50007)
-    embedder.config = replace(RICH, chunk_frames=100000)
+    embedder.config = replace(embedder.config, chunk_frames=100000)
     whole = (get_scene_embeddings(audio, embedder), *get_timestamp_embeddings(audio, embedder))
-    embedder.config = replace(RICH, chunk_frames=chunk_frames)
+    embedder.config = replace(embedder.config, chunk_frames=chunk_frames)
     chunked = (get_scene_embeddings(audio, embedder), *get_timestamp_embeddings(audio, embedder))
     for one, other in zip(whole, chunked, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
@@ -113,6 +121,60 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Embedder(replace(RICH, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_a_token_depends_on_nothing_beyond_the_halo(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(ENCODERS[name], 64).eval()
+    frames = 400
+    features = torch.randn(1, 64, frames, requires_grad=True)
+    encoder(features)[-1][0, 50].sum().backward()
+    assert features.grad is not None
+    touched = features.grad.abs().sum(1)[0].nonzero().flatten()
+    if encoder.chunk_frames:
+        assert (int(touched.min()), int(touched.max())) == (0, frames - 1)
+        return
+    assert 200 - encoder.halo_frames <= int(touched.min())
+    assert int(touched.max()) <= 203 + encoder.halo_frames
+    assert int(touched.max()) - int(touched.min()) > 3  # it does look around
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_every_layers_tokens_are_there_in_their_width(name: str) -> None:
+    encoder = build_encoder(ENCODERS[name], 64).eval()
+    layers = encoder(torch.randn(2, 64, 40))
+    assert [tuple(layer.shape) for layer in layers] == [(2, 10, width) for width in encoder.layer_dims]
+
+
+def test_the_vit_encodes_its_share_of_the_moments_in_training_and_all_in_evaluation() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(ENCODERS["vit"], 64)
+    features = torch.randn(2, 64, 80)
+    assert encoder(features)[-1].shape[1] == 10
+    assert encoder.eval()(features)[-1].shape[1] == 20
+
+
+def test_explicit_and_fused_attention_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = build_encoder(ENCODERS["vit"], 64).eval()
+    features = torch.randn(2, 64, 40)
+    explicit = encoder(features)[-1]
+    monkeypatch.setattr("hear_ssl.runtime.encoders.vit.EXPLICIT_TOKENS", 0)
+    torch.testing.assert_close(encoder(features)[-1], explicit, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "n_mels", "line"),
+    [
+        (EncoderConfig(name="vit", dim=10, heads=3), 64, "multiple of twice its 3 heads"),
+        (EncoderConfig(name="vit", dim=12, heads=2), 66, "cuts them into 4 bands"),
+        (EncoderConfig(name="vit", dim=12, heads=2, window_frames=66), 64, "window_frames is 66"),
+        (EncoderConfig(name="convnext"), 60, "divides frequency by 8"),
+    ],
+)
+def test_sizes_that_do_not_divide_are_one_line(encoder: EncoderConfig, n_mels: int, line: str) -> None:
+    with pytest.raises(ValueError, match=line):
+        build_encoder(encoder, n_mels)
 
 
 @pytest.mark.gpu
