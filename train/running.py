@@ -15,6 +15,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+import wandb
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 
@@ -132,9 +133,15 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
 
 def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
-    if config.wandb == "disabled":
+    if config.wandb == "disabled" or int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
         return False
-
-    return WandbLogger(
-        project="hear_ssl", name=config.name, save_dir=str(run), offline=config.wandb == "offline", config=to_mapping(config)
+    quiet = wandb.Settings(silent=True)
+    record = wandb.init(
+        project="hear_ssl",
+        name=config.name,
+        dir=str(run),
+        mode="online" if config.wandb == "online" else "offline",
+        config=to_mapping(config),
+        settings=quiet,
     )
+    return WandbLogger(experiment=record)
