@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scri
 
 import torch
 
-from export import texts
+from export import compliance, texts
 from export.golden import golden_tensors
 from export.naming import check_name, check_version
 from export.wheel import build_wheel, wheel_name
@@ -82,6 +82,8 @@ def package(request: Request, out: Path) -> Path:
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
     files = package_files(request, manifest, golden, weights)
+    report = compliance.report(compliance.measure(files, request.name, weights), manifest)
+    files[f"{request.name}/COMPLIANCE.md"] = report.encode()
     readme = texts.readme(manifest, request.bundle_weights)
     wheel = build_wheel(request.name, request.version, files, texts.metadata(request.name, request.version, readme), texts.licenses())
     tree = source_tree_files(request, files, manifest, readme)
@@ -215,10 +217,11 @@ def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[
     return {
         **files,
         **texts.licenses(),
+        "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
         "README.md": readme.encode(),
         "MODEL_CARD.md": texts.model_card(manifest).encode(),
         "pyproject.toml": texts.pyproject(request.name, request.version).encode(),
-        "MANIFEST.in": f"recursive-include {request.name} *.json *.safetensors\n".encode(),
+        "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
     }
 
 

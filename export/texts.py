@@ -54,7 +54,7 @@ dependencies = ["torch>=2.0"]
 packages = ["{name}", "{name}.encoders"]
 
 [tool.setuptools.package-data]
-{name} = ["*.json", "*.safetensors"]
+{name} = ["*.json", "*.md", "*.safetensors"]
 """
 
 

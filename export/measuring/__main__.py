@@ -1,4 +1,4 @@
-"""python -m measuring MODULE ROWS.json [WEIGHTS]: import, load, check, write the rows."""
+"""python -m measuring MODULE ROWS.json [WEIGHTS] [--without-memory]: import, load, check, write the rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ from .rows import Row, Subject, run_checks
 def main() -> None:
     """Check the module named on the command line."""
     warnings.filterwarnings("ignore")
-    name, out = sys.argv[1], Path(sys.argv[2])
-    weights = sys.argv[3] if len(sys.argv) > 3 else None
+    given = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
+    name, out = given[0], Path(given[1])
+    weights = given[2] if len(given) > 2 else None
     rule = "The module imports, and load_model(path) and load_model() return the model."
     rows = []
     try:
@@ -28,7 +29,8 @@ def main() -> None:
         seconds = time.perf_counter() - start
         rows.append(Row("import and load", rule, f"loaded in {seconds:.2f} s", True))
         subject = Subject(module, model, weights)
-        rows += run_checks(subject, outputs.CHECKS + timing.CHECKS + golden.CHECKS + memory.CHECKS)
+        long = [] if "--without-memory" in sys.argv else memory.CHECKS
+        rows += run_checks(subject, outputs.CHECKS + timing.CHECKS + golden.CHECKS + long)
     except Exception as error:  # whatever the module raises on import or load is the finding
         rows.append(Row("import and load", rule, f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}", False))
     out.write_text(json.dumps([asdict(row) for row in rows]))

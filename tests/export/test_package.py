@@ -52,6 +52,7 @@ def load(folder: Path, name: str = "hear_test") -> Any:
         sys.path.remove(str(folder / name))
 
 
+@pytest.mark.slow
 def test_the_same_checkpoint_gives_the_same_bytes(run: Path, tmp_path: Path) -> None:
     wheels = [package(request(run), tmp_path / place) for place in ("one", "two")]
     assert wheels[0].read_bytes() == wheels[1].read_bytes()
@@ -84,6 +85,10 @@ def test_the_source_tree_says_what_it_is(run: Path, tmp_path: Path) -> None:
     manifest = json.loads((tree / "hear_test" / "manifest.json").read_text())
     assert manifest["training"]["data"]["sources"][0]["license"]
     assert str(run.parent) not in json.dumps(manifest)
+    report = (tree / "COMPLIANCE.md").read_text()
+    assert report == (tree / "hear_test" / "COMPLIANCE.md").read_text()
+    assert report.count("| holds |") > 15
+    assert manifest["weights"]["sha256"] in report
 
 
 def test_the_exported_model_is_the_trained_one(run: Path, tmp_path: Path) -> None:
@@ -93,6 +98,7 @@ def test_the_exported_model_is_the_trained_one(run: Path, tmp_path: Path) -> Non
     assert torch.equal(module.get_scene_embeddings(audio, module.load_model()), hear.get_scene_embeddings(audio, embedder))
 
 
+@pytest.mark.slow
 def test_the_composition_is_chosen_without_retraining(run: Path, tmp_path: Path) -> None:
     package(request(run, bundle_weights=True, composition={"scene.pooling": "mean,std", "timestamp.contexts_ms": [200.0]}), tmp_path)
     module = load(tmp_path)
@@ -103,6 +109,7 @@ def test_the_composition_is_chosen_without_retraining(run: Path, tmp_path: Path)
         package(request(run, composition={"scene.pooling_": "mean"}), tmp_path)
 
 
+@pytest.mark.slow
 def test_the_untrained_export_has_other_weights(run: Path, tmp_path: Path) -> None:
     package(request(run, untrained=True), tmp_path / "untrained")
     package(request(run), tmp_path / "trained")
@@ -160,6 +167,7 @@ def test_weights_are_fetched_once_checked_and_used_offline(
     assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), second.state_dict().values(), strict=True))
 
 
+@pytest.mark.slow
 def test_an_unreachable_url_and_a_redirect_to_another_host_are_one_line(
     run: Path, tmp_path: Path, server: tuple[str, Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +236,18 @@ def test_the_script_ends_with_one_line_and_nothing_written(run: Path, tmp_path: 
         assert result.stderr.count("\n") == 1
         assert line in result.stderr
     assert not out.exists()
+
+
+def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    for name, value in checkpoint["state_dict"].items():
+        if name.startswith("embedder.encoder.output") and name.endswith("bias"):
+            value.fill_(float("nan"))
+    broken = tmp_path / "broken.ckpt"
+    torch.save(checkpoint, broken)
+    with pytest.raises(ValueError, match=r"breaks a rule of the HEAR API, so it was not packaged: .*finite values"):
+        package(request(run, checkpoint=broken), tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
 
 
 def test_a_folder_that_is_no_source_tree_is_never_replaced(run: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def test_the_loss_curve_is_the_golden_one(shards: Path, tmp_path: Path, recipe: 
     assert found == pytest.approx(golden, rel=2e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(shards, tmp_path / "run", "trainer.steps=3", recipe=recipe)

@@ -1,0 +1,83 @@
+"""COMPLIANCE.md: every rule of the HEAR API, what was measured on the model at packaging, and the verdict.
+
+What depends on the machine (seconds, memory, the clean environment) is left to verify.py, so that the same checkpoint
+gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from export.measuring.rows import Row
+
+MEASURING = Path(__file__).resolve().parent / "measuring"
+RULES_URL = "https://hearbenchmark.com/hear-api.html"
+
+
+def measure(files: dict[str, bytes], name: str, weights: bytes) -> list[Row]:
+    """Return one row a rule for the package whose files are given by path, run in a process of its own.
+
+    Raises ValueError when a rule is broken: what does not comply is not written.
+    """
+    with tempfile.TemporaryDirectory(prefix="hear-compliance-") as scratch:
+        folder = Path(scratch)
+        for path, content in files.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+        (folder / "given.safetensors").write_bytes(weights)
+        (folder / "checks").mkdir()
+        (folder / "checks" / "measuring").symlink_to(MEASURING)
+        command = [sys.executable, "-m", "measuring", name, "rows.json", "given.safetensors", "--without-memory"]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "checks"), str(folder)])}
+        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+        if not (folder / "rows.json").is_file():
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise ValueError(f"the packaged model could not be measured: {last[:200]}")
+        rows = [Row(**row) for row in json.loads((folder / "rows.json").read_text())]
+    broken = [f"{row.name} ({row.measured})" for row in rows if not row.passed]
+    if broken:
+        raise ValueError(f"the model breaks a rule of the HEAR API, so it was not packaged: {'; '.join(broken)[:400]}")
+    return [row for row in rows if row.name != "import and load"]  # its seconds differ from run to run
+
+
+def report(rows: list[Row], manifest: dict[str, Any]) -> str:
+    """Return the report as Markdown."""
+    record, weights = manifest["training"], manifest["weights"]
+    sources = record["data"].get("sources", [])
+    split = record["data"].get("split", "unknown")
+    statements = [
+        ("Licence", "code Apache-2.0, weights CC BY 4.0; LICENSE and LICENSE-weights in the package"),
+        ("Training data", f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}"),
+        (
+            "Weights",
+            f"{manifest['weights']['bytes'] / 1e6:.1f} MB, SHA-256 {manifest['weights']['sha256']}, at {manifest['weights']['url']}",
+        ),
+        ("Dependencies", "torch >= 2.0, Python >= 3.8, nothing else"),
+        ("CUDA, cuDNN", f"built with torch {record['torch']}, CUDA {record['cuda']}, cuDNN {record['cudnn']}; runs on the CPU too"),
+    ]
+    lines = [
+        f"# {manifest['name']} {manifest['version']} and the rules of the HEAR API",
+        "",
+        f"Rules: {RULES_URL}. Measured when the package was made; `python export/verify.py WHEEL` measures again in a clean",
+        "environment, with the official validator and with 20 minutes of audio.",
+        "",
+        "| rule | measured | verdict |",
+        "|---|---|---|",
+        *(f"| {name} | {text} | stated |" for name, text in statements),
+        *(f"| {row.rule} | {row.measured} | holds |" for row in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def licences(sources: list[dict[str, Any]]) -> str:
+    """Return the licences of the sources, most hours first."""
+    hours: dict[str, float] = {}
+    for source in sources:
+        hours[source["license"]] = hours.get(source["license"], 0.0) + source["hours"]
+    return ", ".join(f"{name} ({time:.2f} h)" for name, time in sorted(hours.items(), key=lambda item: -item[1]))

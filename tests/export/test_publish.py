@@ -1,0 +1,112 @@
+"""Publishing: upload once, never over other weights, and load again as a stranger from a real server."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import json
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from export.package import Request, package
+from export.publish import check_weights, upload, with_url
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("publish")
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    package(Request(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}), folder)
+    return folder
+
+
+@pytest.fixture
+def dist(exported: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(exported, tmp_path / "dist"))
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+def publish(dist: Path, to: Path | str, url: str) -> subprocess.CompletedProcess[str]:
+    arguments = ["--tree", str(dist / "hear_public"), "--weights", str(dist / "hear_public-0.1.0.safetensors")]
+    command = [sys.executable, str(ROOT / "export/publish.py"), *arguments, "--to", str(to), "--public-url", url]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes_nothing(dist: Path, served: tuple[str, Path]) -> None:
+    address, folder = served
+    url = f"{address}/hear_public-0.1.0.safetensors"
+    first = publish(dist, folder, url)
+    assert first.returncode == 0, first.stderr
+    assert "fetched from the URL" in first.stdout
+    wheel = (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes()
+    again = publish(dist, folder, url)
+    assert again.returncode == 0
+    assert "holds these weights already" in again.stdout
+    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == wheel
+    assert json.loads((dist / "hear_public/hear_public/manifest.json").read_text())["weights"]["url"] == url
+    assert url in (dist / "hear_public/README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_url_that_does_not_answer_is_found_out(dist: Path, served: tuple[str, Path], tmp_path: Path) -> None:
+    result = publish(dist, tmp_path / "elsewhere", f"{served[0]}/missing.safetensors")
+    assert result.returncode == 2
+    assert "a stranger cannot load the model" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_other_weights_under_the_name_are_never_overwritten(dist: Path, tmp_path: Path) -> None:
+    weights = dist / "hear_public-0.1.0.safetensors"
+    upload(weights, str(tmp_path / "store"), "w.safetensors")
+    (tmp_path / "store" / "w.safetensors").write_bytes(b"precious")
+    with pytest.raises(ValueError, match="holds other weights; never overwritten"):
+        upload(weights, str(tmp_path / "store"), "w.safetensors")
+    assert (tmp_path / "store" / "w.safetensors").read_bytes() == b"precious"
+
+
+def test_any_fsspec_address_is_a_target(dist: Path) -> None:
+    weights = dist / "hear_public-0.1.0.safetensors"
+    assert "MB" in upload(weights, "memory://models", "w.safetensors")
+    assert "already" in upload(weights, "memory://models", "w.safetensors")
+
+
+def test_a_target_that_is_not_there_is_one_line(dist: Path) -> None:
+    weights = dist / "hear_public-0.1.0.safetensors"
+    for target, line in (("/proc/nowhere", "cannot write to /proc/nowhere"), ("nosuch://x", "nosuch")):
+        with pytest.raises(ValueError, match=line):
+            upload(weights, target, "w.safetensors")
+
+
+def test_weights_of_another_model_are_refused(dist: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(b"other")
+    with pytest.raises(ValueError, match="are not the weights of"):
+        check_weights(dist / "hear_public", other)
+    with pytest.raises(ValueError, match="is no exported source tree"):
+        check_weights(tmp_path, other)
+
+
+def test_the_wheel_built_anew_equals_the_first_but_for_the_url(dist: Path) -> None:
+    before = (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes()
+    with_url(dist / "hear_public", "https://example.com/w.safetensors")
+    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == before
+    with_url(dist / "hear_public", "https://example.org/w.safetensors")
+    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() != before
