@@ -56,7 +56,7 @@ def report(rows: list[Row], manifest: dict[str, Any]) -> str:
         ("Training data", f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}"),
         (
             "Weights",
-            f"{manifest['weights']['bytes'] / 1e6:.1f} MB, SHA-256 {manifest['weights']['sha256']}, at {manifest['weights']['url']}",
+            f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 {weights['sha256']}, at {weights['url']}",
         ),
         ("Dependencies", "torch >= 2.0, Python >= 3.8, nothing else"),
         ("CUDA, cuDNN", f"built with torch {record['torch']}, CUDA {record['cuda']}, cuDNN {record['cudnn']}; runs on the CPU too"),
