@@ -23,7 +23,8 @@ from hear_ssl.runtime.settings import EmbedderConfig, check_ranges, option
 class DataConfig:
     """Where the shards are and how clips become crops."""
 
-    shards: list[str] = option([], "folders of packed shards (each with index.json)")
+    shards: list[str] = option([], "folders of packed shards (each with index.json), or their http(s)://, s3://, gs:// or hf:// addresses")
+    cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
     batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
     crops: int = option(2, "crops cut from each clip", "crops", 1, 16)
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)

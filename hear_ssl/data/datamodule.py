@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
+from hear_ssl.data.remote import local_copy
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 
@@ -25,7 +26,7 @@ class ShardDataModule(pl.LightningDataModule):
         """Open the shards. Raises ValueError when they are missing, damaged, of another rate or marked as test."""
         super().__init__()
         self.config, self.sample_rate, self.seed = config, sample_rate, seed
-        self.shards = ShardSet(config.shards)
+        self.shards = ShardSet([str(local_copy(source, config.cache)) for source in config.shards])
         if self.shards.sample_rates != {sample_rate}:
             rates = ", ".join(map(str, sorted(self.shards.sample_rates)))
             raise ValueError(f"the shards have {rates} Hz, the model wants {sample_rate} Hz; pack again with --sample-rate {sample_rate}")
