@@ -22,8 +22,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 WHEEL := $(QUICKSTART)/dist/hear_quickstart-0.1.0-py3-none-any.whl
 
-quickstart: $(QUICKSTART)/scores/scores.json
-	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, the scores $(QUICKSTART)/scores"
+quickstart: $(QUICKSTART)/report.html
+	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, the page to open $(QUICKSTART)/report.html"
 
 $(QUICKSTART)/shards/index.json: | $(VENV)/installed
 	$(BIN)/python -m hear_ssl.data.synthetic --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
@@ -43,6 +43,9 @@ $(QUICKSTART)/verified: $(WHEEL)
 
 $(QUICKSTART)/scores/scores.json: $(QUICKSTART)/verified
 	$(BIN)/python -m hear_ssl.evaluate --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/scores --grid fast
+
+$(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
+	$(BIN)/python -m hear_ssl.evaluate.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -1,0 +1,35 @@
+"""Style, script and frame of the report's page."""
+
+from __future__ import annotations
+
+PAGE = """<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width, initial-scale=1">
+<link rel=icon href="data:,"><title>{title}</title><style>{style}</style></head>
+<body><main><h1>{title}</h1>{body}</main><script>{script}</script></body></html>
+"""
+
+STYLE = """
+body{margin:0;background:#fafaf8;color:#222;font:16px/1.5 system-ui,sans-serif}
+main{max-width:52rem;margin:0 auto;padding:1rem}
+h1{font-size:1.6rem} h2{font-size:1.15rem;margin:0 0 .3rem}
+section{background:#fff;border:1px solid #e6e6e0;border-radius:8px;padding:1rem;margin:1rem 0}
+section>p{margin:.2rem 0 .8rem;color:#555} code{font-size:.8rem;overflow-wrap:anywhere}
+figure{margin:0} figcaption{color:#666;font-size:.85rem} svg{max-width:100%;height:auto}
+.scroll{overflow-x:auto} table{border-collapse:collapse;font-size:.9rem}
+td,th{padding:.3rem .7rem;border-bottom:1px solid #eee;text-align:right}
+th:first-child{text-align:left;font-weight:500} small{color:#777}
+.map{width:100%;background:#fcfcfa} .sound{cursor:pointer;stroke:#fff} .sound.playing{stroke:#222;stroke-width:2}
+.key span{display:inline-block;margin-right:.8rem;font-size:.8rem}
+.key i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.3em}
+"""
+
+SCRIPT = """
+let player = null;
+document.querySelectorAll('.sound').forEach(mark => mark.addEventListener('click', () => {
+  if (player) { player.pause(); document.querySelectorAll('.playing').forEach(other => other.classList.remove('playing')); }
+  player = new Audio(mark.dataset.sound);
+  mark.classList.add('playing');
+  player.addEventListener('ended', () => mark.classList.remove('playing'));
+  player.play();
+}));
+"""

@@ -1,0 +1,232 @@
+"""One self-contained HTML page about a run and its scores.
+
+python -m hear_ssl.evaluate.report --scores OUT --module RUN --tasks TASKS --out report.html
+
+It holds no address of another file: figures are inline SVG, sounds are inline WAV.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import csv
+import html
+import io
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.errors import run_main
+from hear_ssl.evaluate import baselines, figures
+from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.leaderboard import standings
+from hear_ssl.evaluate.page import PAGE, SCRIPT, STYLE
+from hear_ssl.evaluate.protocol import Rows
+from hear_ssl.evaluate.subject import Subject, load_subject
+from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
+from hear_ssl.files import atomic_write
+
+CLIPS_ON_MAP = 60
+SOUND_SECONDS = 2.0
+CURVES = {
+    "loss": "loss",
+    "effective_rank": "effective rank of the embeddings",
+    "similarity_negative": "mean cosine of negatives",
+    "alignment": "distance of positives (squared)",
+    "gradient_norm": "gradient norm",
+    "clips_per_second": "throughput (clips/s)",
+}
+
+
+def section(title: str, text: str, content: str) -> str:
+    """Return a section: what one sees, one sentence on how to read it, the content."""
+    return f"<section><h2>{html.escape(title)}</h2><p>{text}</p>{content}</section>"
+
+
+def figure(content: str, caption: str) -> str:
+    """Return a figure with its caption."""
+    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
+
+
+def score_table(record: dict[str, Any], module: str) -> str:
+    """Return the table of primary scores with the deviation over folds, the model first."""
+    names = list(dict.fromkeys(name for results in record["tasks"].values() for name in results))
+    names.sort(key=lambda name: (name != module, name in ("untrained", "log-mel"), name))
+    head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
+    lines = []
+    for task, results in record["tasks"].items():
+        best = max(result["score"] for result in results.values())
+        cells = []
+        for name in names:
+            result = results.get(name)
+            if result is None:
+                cells.append("<td>-</td>")
+                continue
+            spread = result["deviation"][result["primary"]]
+            text = f"{result['score']:.3f}" + (f" ± {spread:.3f}" if spread else "")
+            cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
+        primary = next(iter(results.values()))["primary"]
+        lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
+    whole = [results for results in record["tasks"].values() if all(name in results for name in names)]
+    if whole:
+        cells = [f"<td>{statistics.fmean(results[name]['score'] for results in whole):.3f}</td>" for name in names]
+        lines.append(f"<tr><th>mean of {len(whole)}</th>{''.join(cells)}</tr>")
+    return f"<div class=scroll><table><tr><th>task</th>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def leaderboard_text(record: dict[str, Any], module: str) -> str:
+    """Return the model's places in the published leaderboard, or that no published task was run."""
+    scores = {task: results[module]["score"] for task, results in record["tasks"].items() if module in results}
+    found = standings(scores)
+    if not found:
+        return "<p>None of the tasks above is one of the 19 published ones, so there is nothing to compare with.</p>"
+    lines = [f"<tr><th>{s.column}</th><td>{s.score:.3f}</td><td>{s.rank} of {s.models}</td><td>{s.best:.3f}</td></tr>" for s in found]
+    head = "<tr><th>task</th><th>this model</th><th>place</th><th>best published</th></tr>"
+    return f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
+
+
+def sound(path: Path, sample_rate: int) -> str:
+    """Return the first two seconds of a clip as a data URI."""
+    waveform = read_audio(path, sample_rate)[: round(SOUND_SECONDS * sample_rate)]
+    file = io.BytesIO()
+    soundfile.write(file, waveform, sample_rate, format="WAV", subtype="PCM_16")
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
+    """Return an SVG of clips by their first two principal components, coloured by label, that play on click."""
+    plane = figures.project(rows.embeddings.numpy())
+    labels = rows.targets.argmax(1).tolist()
+    folder, marks = audio_folder(task, split, sample_rate), []
+    shown = np.linspace(0, len(plane) - 1, min(CLIPS_ON_MAP, len(plane))).astype(int).tolist()
+    for place in range(len(plane)):
+        x, y = 320 + 300 * plane[place, 0], 220 - 200 * plane[place, 1]
+        colour, name = figures.PALETTE[labels[place] % len(figures.PALETTE)], html.escape(task.labels[labels[place]])
+        if place in shown:
+            source = sound(folder / rows.clips[place][0], sample_rate)
+            marks.append(
+                f'<circle class=sound cx={x:.1f} cy={y:.1f} r=7 fill="{colour}" data-sound="{source}"><title>{name}</title></circle>'
+            )
+        else:
+            marks.append(f'<circle cx={x:.1f} cy={y:.1f} r=3 fill="{colour}" opacity=0.5><title>{name}</title></circle>')
+    key = " ".join(
+        f'<span><i style="background:{figures.PALETTE[number % len(figures.PALETTE)]}"></i>{html.escape(label)}</span>'
+        for number, label in enumerate(task.labels[:20])
+    )
+    return f'<svg class=map viewBox="0 0 640 440" role=img aria-label="embedding map">{"".join(marks)}</svg><p class=key>{key}</p>'
+
+
+def one_label(rows: Rows) -> tuple[Any, Any]:
+    """Return embeddings (clips, dim) and label numbers (clips,)."""
+    return rows.embeddings.numpy(), rows.targets.argmax(1).numpy()
+
+
+def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path], cache: Path) -> list[str]:
+    """Return map, similarity and confusion of the multiclass task with the lowest score; nothing without one."""
+    tasks = {folder.name: read_task(folder) for folder in folders if folder.name in record["tasks"]}
+    scored = {name: record["tasks"][name][subject.name]["score"] for name in tasks if subject.name in record["tasks"][name]}
+    fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
+    if not fitting:
+        return []
+    task = tasks[min(fitting, key=lambda name: scored[name])]
+    rows = task_rows(task, subject, cache)
+    fold = task.folds()[0]
+    train, test = (Rows.joined([rows[split] for split in fold[role]]) for role in ("train", "test"))
+    picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
+    split = fold["test"][0]
+    waveform = read_audio(audio_folder(task, split, subject.sample_rate) / rows[split].clips[0][0], subject.sample_rate)
+    frames, times_ms = subject.timestamps(torch.from_numpy(waveform).unsqueeze(0))
+    log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
+    hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
+    similar = figures.spectrogram_and_similarity(log_mel, frames[0].numpy(), hop_ms, len(waveform) / subject.sample_rate)
+    name = html.escape(task.folder.name)
+    return [
+        section(
+            "Clips near each other sound alike to the model",
+            f"Test clips of {name} on the first two principal components of their scene embeddings. Large dots play.",
+            figure(embedding_map(task, rows[split], split, subject.sample_rate), f"{len(rows[split].clips)} clips, colour: label"),
+        ),
+        section(
+            "One clip, moment by moment",
+            "Log-mel spectrogram above; below, how alike the timestamp embeddings of any two moments are.",
+            figure(similar, f"{html.escape(rows[split].clips[0][0])}, a token every {hop_ms:g} ms"),
+        ),
+        section(
+            "What it confuses",
+            f"{name}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
+            figure(picture, f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
+        ),
+    ]
+
+
+def data_card(card: dict[str, Any]) -> str:
+    """Return hours by source and licence."""
+    lines = [
+        f"<tr><th>{html.escape(str(s['name']))}</th><td>{html.escape(str(s['license']))}</td><td>{s['hours']:.2f}</td><td>{s['clips']}</td></tr>"
+        for s in sorted(card.get("sources", []), key=lambda source: -source["hours"])
+    ]
+    head = "<tr><th>source</th><th>licence</th><th>hours</th><th>clips</th></tr>"
+    total = f"<p>{card.get('hours', 0.0):.2f} hours, split {html.escape(str(card.get('split', '-')))}.</p>"
+    return f"{total}<div class=scroll><table>{head}{''.join(lines)}</table></div>"
+
+
+def run_sections(run: Path) -> list[str]:
+    """Return curves and data card of a run folder."""
+    found = []
+    metrics = run / "metrics.csv"
+    if metrics.is_file():
+        with open(metrics, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        if rows:
+            content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
+            found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
+    card = load_checkpoint(find_checkpoint(run)).get("data_card") or {}
+    return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
+
+
+def build(scores: Path, module: str, tasks: Path | None, out: Path) -> None:
+    """Write the page. Raises ValueError when there are no scores, or module or tasks are not there."""
+    try:
+        record = json.loads((scores / "scores.json").read_text())
+    except (OSError, ValueError):
+        raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
+    commands = [f"python -m hear_ssl.evaluate --module {module} --tasks {tasks or 'TASKS'} --out {scores} --grid {record['grid']}"]
+    parts = [
+        section(
+            "Scores beside the baselines",
+            f"Produced by <code>{html.escape(commands[0])}</code>; best in bold.",
+            score_table(record, module),
+        ),
+        section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, module)),
+    ]
+    if Path(module).exists():
+        parts += run_sections(Path(module))
+    if tasks is not None:
+        parts += task_sections(record, load_subject(module), find_tasks(tasks), scores / "embeddings")
+    title = html.escape(Path(module).resolve().name if Path(module).exists() else module)
+    atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))
+
+
+def main() -> int:
+    """Write the report as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.evaluate.report", description="Write one self-contained HTML page about a model."
+    )
+    parser.add_argument("--scores", required=True, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out")
+    parser.add_argument("--module", required=True, metavar="NAME", help="the run folder, checkpoint or module that was scored")
+    parser.add_argument("--tasks", metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion")
+    parser.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
+    arguments = parser.parse_args()
+    build(Path(arguments.scores), arguments.module, Path(arguments.tasks) if arguments.tasks else None, Path(arguments.out))
+    print(f"report       {arguments.out}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

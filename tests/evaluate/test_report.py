@@ -1,0 +1,80 @@
+"""The report is one page that needs no network, draws every figure and says no number that was not measured."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from hear_ssl.evaluate.leaderboard import column_of, standings
+from hear_ssl.evaluate.report import build
+from hear_ssl.evaluate.run import evaluate, subjects_to_compare
+from hear_ssl.evaluate.task import find_tasks
+from tests.conftest import tiny
+from tests.evaluate.test_evaluate import make_scene
+from train.running import fit
+
+
+@pytest.fixture(scope="module")
+def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train, score and report on a tiny task."""
+    folder = tmp_path_factory.mktemp("report")
+    fit(tiny(shards, folder / "run"), resume=False)
+    make_scene(folder / "tasks" / "esc50-v2.0.0-full")
+    subjects = subjects_to_compare(str(folder / "run"), "", [])
+    evaluate(subjects, find_tasks(folder / "tasks"), folder / "scores", "fast", 1, show=False)
+    build(folder / "scores", str(folder / "run"), folder / "tasks", folder / "report.html")
+    return folder / "report.html"
+
+
+def test_every_figure_is_drawn_and_nothing_is_fetched(page: Path) -> None:
+    text = page.read_text()
+    figures = re.findall(r"<figure>(.*?)</figure>", text, re.DOTALL)
+    assert len(figures) == 4
+    assert all("<svg" in figure and ("<path" in figure or "<circle" in figure) for figure in figures)
+    outside = {address for address in re.findall(r"(?:https?:)?//[\w.-]+", text) if "w3.org" not in address and "purl.org" not in address}
+    assert not [address for address in outside if re.search(rf'(?:src|href)="{re.escape(address)}', text)]
+    assert "data:audio/wav;base64," in text
+    assert 'name=viewport content="width=device-width' in text
+
+
+def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -> None:
+    assert re.search(r"<th>ESC-50</th><td>[\d.]+</td><td>\d+ of \d+</td>", page.read_text())
+    best = standings({"esc50-v2.0.0-full": 1.0, "mine": 0.5})
+    assert [(s.rank, s.column) for s in best] == [(1, "ESC-50")]
+    assert standings({"esc50-v2.0.0-full": 0.0})[0].rank == standings({"esc50-v2.0.0-full": 0.0})[0].models
+    assert column_of("tfds_gtzan_music_speech-1.0.0-full") == "GTZAN Music/Speech"
+    assert column_of("nsynth_pitch-v2.2.3-50h") == "NSynth Pitch 50h"
+    assert column_of("nsynth_pitch-v2.2.3-5h") == "NSynth Pitch 5h"
+    assert column_of("dev_drum_events") is None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
+def test_a_browser_shows_it_without_an_error(page: Path, tmp_path: Path) -> None:
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--enable-logging=stderr",
+        "--window-size=400,900",
+    ]
+    script = (
+        "<script>document.title = [...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().height < 20).length"
+    )
+    script += " + ' ' + (document.documentElement.scrollWidth <= window.innerWidth)</script>"
+    probed = page.with_name("probed.html")
+    probed.write_text(page.read_text().replace("</body>", script + "</body>"))
+    result = subprocess.run(["chromium", *options, "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=60)
+    assert not [line for line in result.stderr.splitlines() if "CONSOLE" in line]
+    assert "<title>0 true</title>" in result.stdout  # every figure has a height, and a phone need not scroll sideways
+
+
+def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"holds no scores.json; make one with python -m hear_ssl.evaluate"):
+        build(tmp_path, "run", None, tmp_path / "report.html")
+    assert not (tmp_path / "report.html").exists()
