@@ -1,0 +1,75 @@
+"""Train every recipe on the same shards for the same steps, score each on the same tasks, print the table.
+
+python tests/benchmarks/recipes.py --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 2] [key=value ...]
+
+What is there already is not computed again: stop it and start it as you like.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = ["simclr", "cola", "moco_v3", "byol_a", "barlow_twins", "vicreg", "frame", "clip_frame_pitch"]
+ENCODER = ["embedder.encoder.channels=32", "embedder.encoder.dim=512", "embedder.frontend.mean=-6", "embedder.frontend.std=7"]
+
+
+def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:
+    """Train one recipe, or go on with it, and return its run folder."""
+    run = Path(arguments.out) / f"{recipe}-{seed}"
+    script = [sys.executable, str(ROOT / "train/fit.py")]
+    if (run / "checkpoints" / "last.ckpt").is_file():
+        start = ["--resume", str(run)]
+    else:
+        start = ["--config", str(ROOT / "configs" / f"{recipe}.yaml"), f"data.shards={arguments.shards}", f"run={run}", f"seed={seed}"]
+        start += [f"trainer.steps={arguments.steps}", "wandb=disabled", *ENCODER, *arguments.overrides]
+    subprocess.run([*script, *start], check=True)
+    return run
+
+
+def score(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, float]]:
+    """Return {task: {model: score}} of a run and its baselines."""
+    from hear_ssl.evaluate.run import evaluate, subjects_to_compare
+    from hear_ssl.evaluate.task import find_tasks
+
+    subjects = subjects_to_compare(str(run), "", [])
+    record = evaluate(subjects, find_tasks(Path(arguments.tasks)), run / "scores", arguments.grid, 1)
+    return {task: {name: result["score"] for name, result in results.items()} for task, results in record["tasks"].items()}
+
+
+def main() -> None:
+    """Train, score and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shards", required=True)
+    parser.add_argument("--tasks", required=True)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--grid", default="fast")
+    parser.add_argument("overrides", nargs="*")
+    arguments = parser.parse_args()
+    rows: dict[str, list[dict[str, float]]] = {}
+    for seed in range(arguments.seeds):
+        for recipe in RECIPES:
+            run = train(arguments, recipe, seed)
+            for task, results in score(arguments, run).items():
+                for name, value in results.items():
+                    key = recipe if name == str(run) else name
+                    rows.setdefault(key, [])
+                    while len(rows[key]) <= seed:
+                        rows[key].append({})
+                    rows[key][seed][task] = value
+    tasks = sorted(next(iter(rows.values()))[0])
+    print("| recipe | " + " | ".join(tasks) + " | mean |\n|" + "---|" * (len(tasks) + 2))
+    for name, seeds in rows.items():
+        cells = [f"{statistics.fmean(seed[task] for seed in seeds):.3f}" for task in tasks]
+        mean = statistics.fmean(statistics.fmean(seed.values()) for seed in seeds)
+        print(f"| {name} | " + " | ".join(cells) + f" | {mean:.3f} |")
+
+
+if __name__ == "__main__":
+    main()
