@@ -76,8 +76,10 @@ def report(rows: list[Row], manifest: dict[str, Any]) -> str:
 
 
 def licences(sources: list[dict[str, Any]]) -> str:
-    """Return the licences of the sources, most hours first."""
+    """Return the five licences with most hours; names as the sources give them, long ones cut."""
     hours: dict[str, float] = {}
     for source in sources:
         hours[source["license"]] = hours.get(source["license"], 0.0) + source["hours"]
-    return ", ".join(f"{name} ({time:.2f} h)" for name, time in sorted(hours.items(), key=lambda item: -item[1]))
+    ranked = sorted(hours.items(), key=lambda item: -item[1])
+    named = [f"{name if len(name) <= 60 else name[:57] + '...'} ({time:.2f} h)" for name, time in ranked[:5]]
+    return ", ".join(named) + (f" and {len(ranked) - 5} more, all in manifest.json" if len(ranked) > 5 else "")

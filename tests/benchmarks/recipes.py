@@ -1,8 +1,9 @@
 """Train every recipe on the same shards for the same steps, score each on the same tasks, print the table.
 
-python tests/benchmarks/recipes.py --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 2] [key=value ...]
+python tests/benchmarks/recipes.py --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 0 1] [--set key=value ...]
 
-What is there already is not computed again: stop it and start it as you like.
+What is there already is not computed again: stop it and start it as you like. Seeds can be run by several processes at
+once; a last call with all of them prints the whole table.
 """
 
 from __future__ import annotations
@@ -26,19 +27,22 @@ def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:
         start = ["--resume", str(run)]
     else:
         start = ["--config", str(ROOT / "configs" / f"{recipe}.yaml"), f"data.shards={arguments.shards}", f"run={run}", f"seed={seed}"]
-        start += [f"trainer.steps={arguments.steps}", "wandb=disabled", *ENCODER, *arguments.overrides]
-    subprocess.run([*script, *start], check=True)
+        start += [f"trainer.steps={arguments.steps}", "wandb=disabled", *ENCODER, *arguments.set]
+    if not (run / "scored").exists():
+        subprocess.run([*script, *start], check=True)
     return run
 
 
-def score(arguments: argparse.Namespace, run: Path) -> dict[str, dict[str, float]]:
-    """Return {task: {model: score}} of a run and its baselines."""
+def score(arguments: argparse.Namespace, run: Path, seed: int) -> dict[str, dict[str, float]]:
+    """Return {task: {model: score}} of a run and its baselines, which are scored once a seed of the predictor."""
     from hear_ssl.evaluate.run import evaluate, subjects_to_compare
     from hear_ssl.evaluate.task import find_tasks
 
     subjects = subjects_to_compare(str(run), "", [])
-    record = evaluate(subjects, find_tasks(Path(arguments.tasks)), run / "scores", arguments.grid, 1)
-    return {task: {name: result["score"] for name, result in results.items()} for task, results in record["tasks"].items()}
+    record = evaluate(subjects, find_tasks(Path(arguments.tasks)), Path(arguments.out) / f"scores-{seed}", arguments.grid, 1)
+    (run / "scored").touch()
+    names = [subject.name for subject in subjects]
+    return {task: {name: results[name]["score"] for name in names} for task, results in record["tasks"].items()}
 
 
 def main() -> None:
@@ -48,26 +52,22 @@ def main() -> None:
     parser.add_argument("--tasks", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--grid", default="fast")
-    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--set", nargs="*", default=[])
     arguments = parser.parse_args()
-    rows: dict[str, list[dict[str, float]]] = {}
-    for seed in range(arguments.seeds):
+    rows: dict[str, dict[int, dict[str, float]]] = {}
+    for seed in arguments.seeds:
         for recipe in RECIPES:
             run = train(arguments, recipe, seed)
-            for task, results in score(arguments, run).items():
+            for task, results in score(arguments, run, seed).items():
                 for name, value in results.items():
-                    key = recipe if name == str(run) else name
-                    rows.setdefault(key, [])
-                    while len(rows[key]) <= seed:
-                        rows[key].append({})
-                    rows[key][seed][task] = value
-    tasks = sorted(next(iter(rows.values()))[0])
+                    rows.setdefault(recipe if name == str(run) else name, {}).setdefault(seed, {})[task] = value
+    tasks = sorted(next(iter(next(iter(rows.values())).values())))
     print("| recipe | " + " | ".join(tasks) + " | mean |\n|" + "---|" * (len(tasks) + 2))
     for name, seeds in rows.items():
-        cells = [f"{statistics.fmean(seed[task] for seed in seeds):.3f}" for task in tasks]
-        mean = statistics.fmean(statistics.fmean(seed.values()) for seed in seeds)
+        cells = [f"{statistics.fmean(seed[task] for seed in seeds.values()):.3f}" for task in tasks]
+        mean = statistics.fmean(statistics.fmean(seed.values()) for seed in seeds.values())
         print(f"| {name} | " + " | ".join(cells) + f" | {mean:.3f} |")
 
 

@@ -20,7 +20,7 @@ import torch
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import load_config
-from tests.conftest import ROOT, TINY, tiny
+from tests.conftest import HEADS, ROOT, TINY, tiny
 from train.running import fit
 
 
@@ -89,7 +89,7 @@ def test_two_workers_give_the_bits_of_none(shards: Path, finished: Path, tmp_pat
     assert_same(finished, tmp_path / "run")
 
 
-@pytest.mark.parametrize("recipe", ["simclr", "moco_v3", "byol_a", "clip_frame_pitch"])
+@pytest.mark.parametrize("recipe", sorted(HEADS))
 def test_resume_from_the_middle_equals_the_uninterrupted_run(shards: Path, tmp_path: Path, recipe: str) -> None:
     whole, resumed = (tiny(shards, tmp_path / name, recipe=recipe) for name in ("whole", "resumed"))
     fit(whole, resume=False)
