@@ -26,8 +26,9 @@ def contrast(queries: Tensor, keys: Tensor, positives: Tensor, excluded: Exclude
     if not chunk or chunk >= len(rows):
         return _sum(queries, keys, positives, rows, excluded) / len(rows)
     total = queries.new_zeros(())
-    for part in torch.split(rows, chunk):
-        piece = checkpoint(_sum, queries[part], keys, positives[part], part, excluded, use_reentrant=False)
+    parts = zip(torch.split(queries, chunk), torch.split(positives, chunk), torch.split(rows, chunk), strict=True)
+    for some_queries, some_positives, some_rows in parts:
+        piece = checkpoint(_sum, some_queries, keys, some_positives, some_rows, excluded, use_reentrant=False)
         assert isinstance(piece, Tensor)
         total = total + piece
     return total / len(rows)

@@ -1,0 +1,41 @@
+"""Memory and time of NT-Xent in one piece and in chunks: python tests/benchmarks/contrast.py [N]
+
+Each variant runs in a process of its own; memory is the peak above what the process held before.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+import time
+
+import torch
+
+from hear_ssl.objectives.nt_xent import nt_xent
+
+
+def measure(count: int, chunk: int) -> None:
+    """Print value, seconds and extra megabytes of one forward and backward pass."""
+    torch.manual_seed(0)
+    z_a, z_b = (torch.randn(count, 128, requires_grad=True) for _ in range(2))
+    nt_xent(z_a[:64], z_b[:64], 0.1, min(chunk, 32)).backward()  # what libraries take on first use
+    z_a.grad = z_b.grad = None
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    loss = nt_xent(z_a, z_b, 0.1, chunk)
+    loss.backward()
+    seconds = time.perf_counter() - start
+    extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    assert z_a.grad is not None
+    print(
+        f"N {count:6d}  chunk {chunk or 'none':>6}  loss {loss.item():.5f}  gradient {z_a.grad.norm():.6f}  {seconds:6.2f} s  {extra:7.0f} MB"
+    )
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 3:
+        measure(int(sys.argv[1]), int(sys.argv[2]))
+    else:
+        for chunk in (0, 1024, 256):
+            subprocess.run([sys.executable, __file__, sys.argv[1] if len(sys.argv) > 1 else "4096", str(chunk)], check=True)
