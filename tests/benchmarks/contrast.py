@@ -28,7 +28,8 @@ def measure(count: int, chunk: int) -> None:
     seconds = time.perf_counter() - start
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert z_a.grad is not None
-    print(f"N {count:6d}  chunk {chunk or 'none':>6}  loss {loss.item():.5f}  gradient {norm:.6f}  {seconds:6.2f} s  {extra:7.0f} MB")
+    name, norm = str(chunk or "none"), float(z_a.grad.norm())
+    print(f"N {count:6d}  chunk {name:>6}  loss {loss.item():.5f}  gradient {norm:.6f}  {seconds:6.2f} s  {extra:7.0f} MB")
 
 
 if __name__ == "__main__":
