@@ -27,6 +27,7 @@ TINY = [
     "trainer.checkpoint_every=3",
     "trainer.threads=1",
     "trainer.collapse_rank=0",
+    "trainer.accelerator=cpu",
     "wandb=disabled",
 ]
 HEADS = {  # every recipe's heads, made small enough for a test
