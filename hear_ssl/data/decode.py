@@ -22,7 +22,7 @@ def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
     place, layout = 12, None
     while place + 8 <= len(content):
         name, size = content[place : place + 4], struct.unpack_from("<I", content, place + 4)[0]
-        if name == b"fmt " and size >= 16:
+        if name == b"fmt " and size >= 16 and place + 24 <= len(content):
             kind, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", content, place + 8)
             layout = (rate, channels) if kind == 1 and bits == 16 else None
         if name == b"data":
@@ -49,13 +49,20 @@ def decode_crops(content: bytes, starts: list[float], time: int, sample_rate: in
             if file.frames <= time:
                 whole = _mono(file.read(dtype="float32", always_2d=True), file.frames)
                 return [_place(whole, share, time, np.float32(1.0)) for share in starts]
-            crops = []
+            crops: list[Waveform] = []
             for share in starts:
+                if crops and file.format == "OGG":
+                    file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
                 file.seek(int(share * (file.frames - time + 1)))
                 crops.append(_mono(file.read(time, dtype="float32", always_2d=True), time))
             return crops
     except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"does not decode ({str(error)[:80]})") from None
+        raise ValueError(f"does not decode ({decoder_reason(error)[:80]})") from None
+
+
+def decoder_reason(error: Exception) -> str:
+    """Return what a decoder said, without the address in memory that soundfile puts before it."""
+    return " ".join(str(getattr(error, "error_string", error)).split())
 
 
 def _mono(frames: Waveform, expected: int) -> Waveform:

@@ -15,6 +15,7 @@ from typing import Any, TypeVar, get_type_hints
 from hear_ssl.files import atomic_write
 
 FORMAT = "hear_ssl.shards/1"
+TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 INDEX_NAME = "index.json"
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar")
 Record = TypeVar("Record")

@@ -17,11 +17,13 @@ import os
 import random
 import signal
 import sys
+import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
-from hear_ssl.data.pack_inputs import Item, list_items
+from hear_ssl.data.pack_inputs import Item, list_items, printable
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
@@ -76,7 +78,7 @@ def pack(
                 state.shards.append(asdict(record))
                 pending, state.next_item = [], number + 1
                 atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
-    return _finish(out, state, options, split)
+    return _finish(out, state, options, split, len(items))
 
 
 def one_split(items: list[Item]) -> str:
@@ -90,7 +92,7 @@ def one_split(items: list[Item]) -> str:
 def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_shard: int) -> PackState:
     places = [(item.source, item.name, item.license, item.split) for item in items]
     text = json.dumps([places, asdict(options), clips_per_shard])
-    fingerprint = hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = out / STATE_NAME
     if not path.is_file():
         if (out / INDEX_NAME).exists():
@@ -108,7 +110,7 @@ def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_sh
 def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[Packed]:
     """Yield what became of each file, in order, from `workers` processes with a bounded window of files under way."""
     waiting: deque[Future[Packed]] = deque()
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_ignore_interrupts)
+    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         for item in items:
             waiting.append(executor.submit(pack_item, item, options))
@@ -122,14 +124,23 @@ def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[
         executor.shutdown(wait=False, cancel_futures=True)
 
 
-def _ignore_interrupts() -> None:
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end with it when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent: BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:
     """Return the clips that are new; count them by source, and what was rejected by reason."""
     accepted = []
-    place = f"{item.path}/{item.name}" if item.archive else item.path
+    place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
     state.rejected += [[place, item.source, offset, reason] for offset, reason in packed.rejected]
     for clip in packed.clips:
         if clip.audio_hash in known:
@@ -147,7 +158,7 @@ def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> li
     return accepted
 
 
-def _finish(out: Path, state: PackState, options: PackOptions, split: str) -> ShardIndex:
+def _finish(out: Path, state: PackState, options: PackOptions, split: str, items: int) -> ShardIndex:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["path", "source", "offset_seconds", "reason"])
@@ -165,7 +176,7 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str) -> Sh
     clips = sum(shard.clips for shard in shards)
     index = ShardIndex(options.sample_rate, options.codec, split, round(seconds / 3600.0, 6), clips, shards, tuple(sources), dict(reasons))
     write_index(out, index)
-    state.finished = True
+    state.finished, state.next_item = True, items
     atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
     return index
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import os
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
+from hear_ssl.data.decode import decoder_reason
 from hear_ssl.data.pack_inputs import Item, read_item
 
 SILENT_PEAK = 1e-4
@@ -60,10 +62,10 @@ def pack_item(item: Item, options: PackOptions) -> Packed:
         packed.rejected.append((0.0, item.refused))
         return packed
     try:
-        with soundfile.SoundFile(io.BytesIO(read_item(item)) if item.archive else item.path) as file:
+        with soundfile.SoundFile(io.BytesIO(read_item(item)) if item.archive else os.fsencode(item.path)) as file:
             _pack_pieces(item, file, options, packed)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
-        packed.rejected.append((0.0, f"unreadable: {' '.join(str(error).split())[:120]}"))
+        packed.rejected.append((0.0, f"unreadable: {decoder_reason(error)[:120]}"))
     return packed
 
 
@@ -84,11 +86,12 @@ def _pack_pieces(item: Item, file: soundfile.SoundFile, options: PackOptions, pa
             packed.rejected.append((round(first / rate, 6), f"unreadable: ends after {len(decoded)} of {last - first} samples"))
             continue
         mono = decoded.mean(axis=1)
-        reason = unfit(mono)
+        waveform = mono if rate == options.sample_rate else soxr.resample(mono, rate, options.sample_rate, quality="HQ")
+        reason = unfit(mono) or unfit(waveform)  # a resampled one may overflow, or lack what lay above half the new rate
         if reason:
             packed.rejected.append((round(first / rate, 6), reason))
         else:
-            packed.clips.append(_clip(item, mono, (rate, file.channels, first / rate), piece, options))
+            packed.clips.append(_clip(item, waveform, (rate, file.channels, first / rate), piece, options))
 
 
 def unfit(waveform: Waveform) -> str:
@@ -98,15 +101,16 @@ def unfit(waveform: Waveform) -> str:
     return "silent" if float(np.abs(waveform).max()) < SILENT_PEAK else ""
 
 
-def _clip(item: Item, mono: Waveform, original: tuple[int, int, float], piece: int, options: PackOptions) -> PackedClip:
+def _clip(item: Item, waveform: Waveform, original: tuple[int, int, float], piece: int, options: PackOptions) -> PackedClip:
     rate, channels, offset_seconds = original
-    waveform = mono if rate == options.sample_rate else soxr.resample(mono, rate, options.sample_rate, quality="HQ")
     peak = float(np.abs(waveform).max())
     gain = 1.0 if peak <= 1.0 else 0.999 / peak
     samples = np.round(waveform * gain * 32767.0).clip(-32768, 32767).astype(np.int16)
     buffer = io.BytesIO()
     kind, subtype = FORMATS[options.codec]
-    soundfile.write(buffer, samples, options.sample_rate, format=kind, subtype=subtype)
+    with soundfile.SoundFile(buffer, "w", options.sample_rate, 1, subtype, format=kind) as file:
+        for start in range(0, len(samples), options.sample_rate):  # one long write overflows the stack of libsndfile's Vorbis
+            file.write(samples[start : start + options.sample_rate])
     record = {
         "source": item.source,
         "path": item.name,
@@ -125,5 +129,6 @@ def _clip(item: Item, mono: Waveform, original: tuple[int, int, float], piece: i
 def clip_key(item: Item, piece: int) -> str:
     """Return a key without dots, unique to the file's place in its source and the piece."""
     stem = re.sub(r"[^a-z0-9]+", "-", item.name.rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()).strip("-")[:32] or "clip"
-    place = hashlib.sha1(f"{item.source}\0{item.name}\0{item.split}".encode(errors="surrogateescape")).hexdigest()[:12]
-    return f"{stem}-{place}-{piece:04d}"
+    place = f"{item.source}\0{item.name}\0{item.split}" + (f"\0{item.copy}" if item.copy else "")
+    digest = hashlib.sha1(place.encode()).hexdigest()[:12]
+    return f"{stem}-{digest}-{piece:04d}"

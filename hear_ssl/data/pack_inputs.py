@@ -8,16 +8,21 @@ from __future__ import annotations
 
 import csv
 import json
+import lzma
 import os
 import stat
 import tarfile
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from hear_ssl.data.index import TEST_MARKS
+from hear_ssl.files import tar_members
+
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"}
-TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
@@ -27,8 +32,9 @@ COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 class Item:
     """One audio file: where it lies and what is known of it.
 
-    archive is the tar or zip that holds it ('' for a plain file); name is its path relative to the input, or the member
-    name; offset and size are its place in a plain tar. refused is the reason why it must not be read, '' when it may.
+    archive is the kind of archive that holds it ('' for a plain file); name is its path relative to the input, or the
+    member name; offset and size are its place in the archive. refused is the reason why it must not be read, '' when it
+    may. copy counts the files of one source and name, which two folders or two members may share.
     """
 
     path: str
@@ -40,6 +46,7 @@ class Item:
     offset: int = 0
     size: int = 0
     refused: str = ""
+    copy: int = 0
 
 
 def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
@@ -54,7 +61,23 @@ def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
         items += _one_input(Path(given), license, split)
     if not items:
         raise ValueError(f"no audio files in {', '.join(inputs)}; formats read: {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
-    return sorted(items, key=lambda item: (item.source, item.name, item.path))
+    items.sort(key=lambda item: (item.source, item.name, item.path, item.offset))
+    return _numbered([replace(item, name=printable(item.name), source=printable(item.source)) for item in items])
+
+
+def printable(name: str) -> str:
+    """Return a file's name in valid UTF-8: bytes that are none are written out."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _numbered(items: list[Item]) -> list[Item]:
+    seen: Counter[tuple[str, str, str]] = Counter()
+    numbered = []
+    for item in items:
+        place = (item.source, item.name, item.split)
+        numbered.append(replace(item, copy=seen[place]))
+        seen[place] += 1
+    return numbered
 
 
 def check_split(split: str, where: str) -> None:
@@ -131,7 +154,7 @@ def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
                     refused = "unsafe member name or link"
                 elif info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024):
                     refused = "unpacks to far more than it occupies"
-                yield Item(str(path), info.filename, source, license, split, archive="zip", size=info.file_size, refused=refused)
+                yield Item(str(path), info.filename, source, license, split, "zip", info.header_offset, info.file_size, refused)
     except zipfile.BadZipFile as error:
         raise ValueError(f"archive {path} is damaged ({error}); fetch it again") from None
 
@@ -142,30 +165,38 @@ def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
     limit = MAX_EXPANSION * max(os.path.getsize(path), 1024)
     try:
         with tarfile.open(path, "r:*") as archive:
-            for member in archive:
+            for member in tar_members(archive):
                 if kind == "packed tar" and member.offset_data + member.size > limit:
                     raise ValueError(f"archive {path} unpacks to far more than it occupies; unpack it yourself if you trust it")
                 if member.isdir() or not _is_audio(member.name):
                     continue
                 refused = "" if member.isreg() and not unsafe_name(member.name) else "unsafe member name or link"
                 yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"archive {path} is damaged ({str(error)[:60]}); fetch it again") from None
 
 
 def read_item(item: Item) -> bytes:
     """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
-    if item.archive == "zip":
-        with zipfile.ZipFile(item.path) as archive, archive.open(item.name) as file:
-            content = file.read(item.size + 1)
-    elif item.archive == "tar":
-        with open(item.path, "rb") as file:
-            file.seek(item.offset)
-            content = file.read(item.size)
-    else:
-        with tarfile.open(item.path, "r:*") as tar:
-            member = tar.extractfile(item.name)
-            content = member.read(item.size + 1) if member else b""
+    try:
+        content = _read_member(item)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
+        raise ValueError(f"the archive is damaged there ({str(error)[:60]})") from None
     if len(content) != item.size:
         raise ValueError("the archive ends early or lies about its size")
     return content
+
+
+def _read_member(item: Item) -> bytes:
+    if item.archive == "zip":
+        with zipfile.ZipFile(item.path) as archive:
+            info = next(info for info in archive.infolist() if info.header_offset == item.offset)
+            with archive.open(info) as file:
+                return file.read(item.size + 1)
+    if item.archive == "tar":
+        with open(item.path, "rb") as plain:
+            plain.seek(item.offset)
+            return plain.read(item.size)
+    with tarfile.open(item.path, "r:*") as tar:
+        member = tar.extractfile(next(member for member in tar if member.offset_data == item.offset))
+        return member.read(item.size + 1) if member else b""

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.index import ShardIndex, check_shards, read_index
+from hear_ssl.data.index import TEST_MARKS, ShardIndex, check_shards, read_index
+from hear_ssl.files import tar_members
 
 AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
 
@@ -39,7 +40,7 @@ def read_table(path: str | Path) -> list[Clip]:
     members: dict[str, dict[str, tuple[int, int]]] = {}
     try:
         with tarfile.open(path, "r:") as tar:
-            for member in tar:
+            for member in tar_members(tar):
                 if member.isreg():
                     key, _, suffix = member.name.partition(".")
                     members.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
@@ -81,7 +82,7 @@ class ShardSet:
         self.clips: list[Clip] = []
         for folder, index in self.indexes.items():
             check_shards(folder, index)
-            if index.split.lower() in ("test", "eval", "evaluation"):
+            if index.split.strip().lower() in TEST_MARKS:
                 raise ValueError(
                     f"{folder} is marked as {index.split}; HEAR rule: existing data marked as test may not be used for training"
                 )

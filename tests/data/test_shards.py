@@ -1,0 +1,237 @@
+"""Shards: every read is tarfile's own, and damage never passes for a shorter shard."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import webdataset
+
+from hear_ssl.config import DataConfig
+from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.data.index import TEST_MARKS, ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shards import Clip, ShardSet, read_bytes, read_table
+from tests.data.sounds import encoded, tone
+
+
+def shard_folder(folder: Path, counts: tuple[int, ...] = (3, 4), split: str = "train", rate: int = 16000, source: str = "a") -> Path:
+    """Write shards of short clips with the packer's own writer, and their index."""
+    shards, first = [], 0
+    for number, count in enumerate(counts):
+        clips = []
+        for clip in range(first, first + count):
+            record = {"source": source, "license": "CC0-1.0", "seconds": 0.1 + 0.01 * clip, "clip": clip}
+            audio = encoded(tone(0.1 + 0.01 * clip, 300.0 + 40 * clip, rate), rate, "FLAC")
+            clips.append(EncodedClip(f"{source}-{clip:04d}", "flac", audio, record))
+        shards.append(write_shard(folder / f"{split}-{number:06d}.tar", clips))
+        first += count
+    hours = sum(shard.seconds for shard in shards) / 3600
+    write_index(folder, ShardIndex(rate, "flac", split, hours, first, tuple(shards), (SourceRecord(source, "CC0-1.0", hours, first),), {}))
+    return folder
+
+
+def copied(source: Path, folder: Path) -> Path:
+    folder.mkdir()
+    for path in source.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def believed(folder: Path) -> Path:
+    """Make the index believe the sizes that the shards have now."""
+    index = read_index(folder)
+    shards = tuple(replace(shard, bytes=os.path.getsize(folder / shard.name)) for shard in index.shards)
+    write_index(folder, replace(index, shards=shards))
+    return folder
+
+
+def tar_of(path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> Path:
+    with tarfile.open(path, "w") as tar:
+        for name, content in members.items():
+            if isinstance(content, tarfile.TarInfo):
+                tar.addfile(content)
+            else:
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+    return path
+
+
+def test_reads_are_those_of_tarfile_in_the_order_of_folders_shards_and_members(tmp_path: Path) -> None:
+    folders = [shard_folder(tmp_path / "one"), shard_folder(tmp_path / "two", (2,), source="b")]
+    found = ShardSet([str(folder) for folder in folders])
+    expected = []
+    for path in (folders[0] / "train-000000.tar", folders[0] / "train-000001.tar", folders[1] / "train-000000.tar"):
+        with tarfile.open(path) as tar:
+            for audio, record in zip(*[iter(tar.getmembers())] * 2, strict=True):
+                contents = [file.read() for file in (tar.extractfile(audio), tar.extractfile(record)) if file]
+                expected.append((str(path), audio.name.removesuffix(".flac"), contents[0], json.loads(contents[1])))
+    assert len(expected) == 9
+    assert [(clip.shard, clip.key, found.audio(clip), found.record(clip)) for clip in found.clips] == expected
+
+
+def test_webdataset_writes_what_is_read_and_reads_what_is_written(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "ours")
+    ours = ShardSet([str(folder)])
+    theirs = list(webdataset.WebDataset(str(folder / "train-000000.tar"), shardshuffle=False))
+    assert [sample["__key__"] for sample in theirs] == [clip.key for clip in ours.clips[:3]]
+    assert [sample["flac"] for sample in theirs] == [ours.audio(clip) for clip in ours.clips[:3]]
+    with webdataset.TarWriter(str(tmp_path / "theirs.tar")) as writer:
+        for sample in theirs:
+            writer.write({key: value for key, value in sample.items() if key in ("__key__", "flac", "json")})
+    clips = read_table(tmp_path / "theirs.tar")
+    assert [read_bytes(clip.shard, clip.offset, clip.size) for clip in clips] == [sample["flac"] for sample in theirs]
+
+
+def test_members_that_are_no_clip_are_passed_over(tmp_path: Path) -> None:
+    directory = tarfile.TarInfo("folder")
+    directory.type = tarfile.DIRTYPE
+    table = read_table(tar_of(tmp_path / "a.tar", {"folder": directory, "k.wav": b"sound", "k.txt": b"words", "k.JSON": b"{}"}))
+    assert [(clip.key, clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in table] == [("k", "wav", b"sound")]
+
+
+@pytest.mark.parametrize(
+    "members", [{"k.flac": b"sound"}, {"k.json": b"{}"}, {"k.flac": b"sound", "l.json": b"{}"}, {"k": b"", "k.json": b""}]
+)
+def test_a_clip_without_a_member_is_named(tmp_path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> None:
+    with pytest.raises(ValueError, match=r"a.tar is damaged \(clip 'k' lacks a whole member\)"):
+        read_table(tar_of(tmp_path / "a.tar", members))
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff" * 2000, b"no tar at all" * 100, encoded(tone(0.5))])
+def test_a_file_that_is_no_tar_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.tar").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a.tar is damaged \(.*\); pack or download it again$") as caught:
+        read_table(tmp_path / "a.tar")
+    assert "\n" not in str(caught.value)
+
+
+def same_or_refused(folder: Path, whole: list[Clip], contents: list[Any]) -> bool:
+    """Return whether the shards were refused, with a line that names the first; if not, nothing may be lost."""
+    try:
+        found = ShardSet([str(folder)])
+    except ValueError as error:
+        line = str(error)
+    else:
+        assert found.clips == whole
+        assert [(found.audio(clip), found.record(clip)) for clip in found.clips] == contents
+        return False
+    assert "train-000000.tar" in line
+    assert "\n" not in line
+    return True
+
+
+def test_a_truncated_shard_is_refused_wherever_it_ends(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    whole = ShardSet([str(folder)])
+    contents = [(whole.audio(clip), whole.record(clip)) for clip in whole.clips]
+    path = folder / "train-000000.tar"
+    content = path.read_bytes()
+    last = whole.clips[2].json_offset + whole.clips[2].json_size
+    for length in sorted({*range(0, len(content), 512), *range(0, len(content), 333)}):
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError, match=r"train-000000.tar has \d+ bytes, the index says \d+: truncated or changed"):
+            ShardSet([str(folder)])
+        assert same_or_refused(believed(folder), whole.clips, contents) or length >= last
+        path.write_bytes(content)
+        believed(folder)
+
+
+def test_a_flipped_bit_in_a_header_is_refused_or_harmless(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    whole = ShardSet([str(folder)])
+    contents = [(whole.audio(clip), whole.record(clip)) for clip in whole.clips]
+    path = folder / "train-000000.tar"
+    content = path.read_bytes()
+    refused = 0
+    for start in (0, whole.clips[1].offset - 512, whole.clips[2].json_offset - 512):
+        for place in range(start, start + 512, 3):
+            flipped = bytearray(content)
+            flipped[place] ^= 1 << place % 8
+            path.write_bytes(flipped)
+            refused += same_or_refused(folder, whole.clips, contents)
+    assert refused > 500  # of 513; what does not change a checksum's value may pass
+
+
+def test_a_table_does_not_end_quietly_at_a_damaged_header(tmp_path: Path) -> None:
+    path = shard_folder(tmp_path / "shards") / "train-000000.tar"
+    content = bytearray(path.read_bytes())
+    content[read_table(path)[1].offset - 512] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"is damaged"):
+        read_table(path)
+
+
+def test_a_shard_with_other_clips_than_the_index_says_is_named(tmp_path: Path) -> None:
+    folder, other = shard_folder(tmp_path / "one", (3,)), shard_folder(tmp_path / "two", (2,))
+    (folder / "train-000000.tar").write_bytes((other / "train-000000.tar").read_bytes())
+    with pytest.raises(ValueError, match=r"train-000000.tar holds 2 clips, the index says 3"):
+        ShardSet([str(believed(folder))])
+
+
+def test_a_missing_shard_or_index_is_named(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    (folder / "train-000001.tar").unlink()
+    with pytest.raises(ValueError, match=r"shard train-000001.tar is missing"):
+        ShardSet([str(folder)])
+    (folder / "index.json").unlink()
+    with pytest.raises(ValueError, match=r"has no index.json"):
+        ShardSet([str(folder)])
+    with pytest.raises(ValueError, match=r"data.shards is empty"):
+        ShardSet([])
+
+
+@pytest.mark.parametrize("content", [b"[1, 2]", b"{", b"\xff\xfe", b"null"])
+def test_a_damaged_record_is_named(tmp_path: Path, content: bytes) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    found = ShardSet([str(folder)])
+    clip = found.clips[1]
+    with open(clip.shard, "r+b") as file:
+        file.seek(clip.json_offset)
+        file.write(content.ljust(clip.json_size))
+    with pytest.raises(ValueError, match=r"the JSON of clip a-0001 in .*train-000000.tar is"):
+        found.record(clip)
+    assert found.record(found.clips[2])["clip"] == 2
+
+
+def test_a_read_beyond_the_end_is_an_error(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "shards", (2,))
+    found = ShardSet([str(folder)])
+    os.truncate(found.clips[1].shard, found.clips[1].offset + 10)
+    with pytest.raises(ValueError, match=r"train-000000.tar ended early"):
+        found.audio(found.clips[1])
+    os.remove(found.clips[0].shard)
+    with pytest.raises(FileNotFoundError):
+        found.audio(found.clips[0])
+
+
+@pytest.mark.parametrize("split", [*sorted(TEST_MARKS), "Test", "EVAL"])
+def test_shards_marked_as_test_are_refused(tmp_path: Path, split: str) -> None:
+    with pytest.raises(ValueError, match=rf"is marked as {split}; HEAR rule: existing data marked as test may not be used for training"):
+        ShardSet([str(shard_folder(tmp_path / "shards", (1,), split=split))])
+
+
+def test_shards_of_two_rates_are_refused(tmp_path: Path) -> None:
+    folders = [shard_folder(tmp_path / "one", (1,)), shard_folder(tmp_path / "two", (1,), rate=32000)]
+    with pytest.raises(ValueError, match=r"the shards have 16000, 32000 Hz, the model wants 16000 Hz"):
+        ShardDataModule(DataConfig(shards=[str(folder) for folder in folders]), 16000, 0)
+
+
+def test_the_data_card_adds_up_hours_and_keeps_every_licence(tmp_path: Path) -> None:
+    folders = [shard_folder(tmp_path / "one"), shard_folder(tmp_path / "two", (2,), split="valid", source="b")]
+    card = ShardSet([str(folder) for folder in folders]).data_card()
+    seconds = np.array([0.1 + 0.01 * clip for clip in range(7)])
+    assert card["hours"] == pytest.approx((seconds.sum() + seconds[:2].sum()) / 3600)
+    assert card["split"] == "train, valid"
+    assert [(source["name"], source["license"], source["clips"]) for source in card["sources"]] == [
+        ("a", "CC0-1.0", 7),
+        ("b", "CC0-1.0", 2),
+    ]
