@@ -148,7 +148,7 @@ class Progress(pl.Callback):
         steps = pl_module.step_metrics
         means = gather_constant(torch.stack([value.float() for value in steps.values()]).unsqueeze(0)).mean(0)
         row.update({name: float(value) for name, value in [*zip(steps, means, strict=True), *measures(clip).items()]})
-        row["clips_lost"] = float(sum(self.data.lost.values()))
+        row["clips_lost"] = float(gather_constant(torch.tensor([[sum(self.data.lost.values())]], device=clip.device)).sum())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
         row["data_wait_share"] = min(1.0, self.waited / elapsed)

@@ -23,8 +23,15 @@ from hear_ssl.runtime.settings import EmbedderConfig, check_ranges, option
 class DataConfig:
     """Where the shards are and how clips become crops."""
 
-    shards: list[str] = option([], "folders of packed shards (each with index.json), or their http(s)://, s3://, gs:// or hf:// addresses")
+    shards: list[str] = option(
+        [],
+        "folders of packed shards (each with index.json), their http(s)://, s3://, gs:// or hf:// addresses,"
+        " or some of one's shards: FOLDER/train-{000000..000007}.tar",
+    )
+    weights: list[float] = option([], "share of a batch for each entry of shards; empty: every clip of all entries once a pass")
+    window_shards: int = option(0, "shards shuffled together, for data larger than the cache; 0 shuffles all together", "shards", 0)
     cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
+    cache_gb: float = option(0.0, "bound of the cache, in which two windows must fit; 0: no bound", "GB", 0.0)
     batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
     crops: int = option(2, "crops cut from each clip", "crops", 1, 16)
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)

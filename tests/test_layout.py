@@ -15,7 +15,19 @@ FILES = sorted(
 )
 
 SHARED = {"hear_ssl.errors", "hear_ssl.files"}
-DATA = {"torch", "torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "hear_ssl.data", "hear_ssl.config"} | SHARED
+DATA = {
+    "torch",
+    "torchaudio",
+    "webdataset",
+    "soundfile",
+    "soxr",
+    "numpy",
+    "fsspec",
+    "braceexpand",
+    "tqdm",
+    "hear_ssl.data",
+    "hear_ssl.config",
+} | SHARED
 TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/runtime/", {"torch", "."}),
     ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.objective_config"}),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from typing import Any
@@ -14,22 +12,31 @@ from torch.utils.data import DataLoader
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
-from hear_ssl.data.remote import local_copy
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
+from hear_ssl.data.workers import forkserver, start_worker
 
 
 class ShardDataModule(pl.LightningDataModule):
     """Batches from packed shards. Its state is one number: how many batches the training has taken."""
 
     def __init__(self, config: DataConfig, sample_rate: int, seed: int) -> None:
-        """Open the shards. Raises ValueError when they are missing, damaged, of another rate or marked as test."""
+        """Open the shards.
+
+        Raises ValueError when there are none, they have another rate or are marked as test, more of them are missing or
+        damaged than `max_lost_fraction` allows, or they do not fit the cache.
+        """
         super().__init__()
         self.config, self.sample_rate, self.seed = config, sample_rate, seed
-        self.shards = ShardSet([str(local_copy(source, config.cache)) for source in config.shards])
+        self.shards = ShardSet(config.shards, config.cache, config.cache_gb, 4 * config.window_shards * max(1, len(config.weights)))
         if self.shards.sample_rates != {sample_rate}:
             rates = ", ".join(map(str, sorted(self.shards.sample_rates)))
             raise ValueError(f"the shards have {rates} Hz, the model wants {sample_rate} Hz; pack again with --sample-rate {sample_rate}")
+        check_cache(self.shards, config)
+        report_damage(self.shards, config.max_lost_fraction)
+        for source in self.shards.sources:
+            if source.cache and not config.window_shards:
+                source.cache.fetch_all(source.index, config.max_lost_fraction)
         self.first_step = 0
         self.clips_read = 0
         self.lost: Counter[str] = Counter()
@@ -44,7 +51,7 @@ class ShardDataModule(pl.LightningDataModule):
             stream,
             batch_size=None,
             num_workers=workers,
-            multiprocessing_context=multiprocessing.get_context("forkserver") if workers else None,
+            multiprocessing_context=forkserver() if workers else None,
             worker_init_fn=start_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=2 if workers else None,
@@ -88,10 +95,33 @@ class ShardDataModule(pl.LightningDataModule):
         self.lost = Counter(state["lost"])
 
 
-def start_worker(worker: int) -> None:
-    """Leave Ctrl-C to the training process and keep to one thread."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+def check_cache(shards: ShardSet, config: DataConfig) -> None:
+    """Raise ValueError when the shards of addresses, or two windows of them, do not fit the cache's bound."""
+    remote = [[record.bytes for record in source.index.shards] for source in shards.sources if source.cache]
+    limit = config.cache_gb * 1e9
+    if not limit or not remote or sum(map(sum, remote)) <= limit:
+        return
+    largest = max(map(max, remote)) * max(1, len(config.weights))
+    window = int(limit / largest / 2)
+    if not 0 < config.window_shards <= window:
+        raise ValueError(
+            f"the shards take {sum(map(sum, remote)) / 1e9:.2f} GB, data.cache_gb allows {config.cache_gb:g}: "
+            + (f"set data.window_shards to 1 to {window}" if window else f"it must hold two shards, {2 * largest / 1e9:.2f} GB")
+        )
+
+
+def report_damage(shards: ShardSet, allowed: float) -> None:
+    """Name the shards that are missing or have another size; raises ValueError when more of the clips are in them than allowed."""
+    damage = shards.damage()
+    lines = []
+    for number, reason in damage.items():
+        source, record = shards.shards[number]
+        lines.append(f"shard {source.address}/{record.name} is damaged: {reason}; {record.clips} clips")
+    clips = sum(shards.shards[number][1].clips for number in damage)
+    if clips > allowed * len(shards):
+        raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
+    for line in lines:
+        print(f"{line} are lost as far as they cannot be read", flush=True)
 
 
 def batches(stream: BatchStream, count: int) -> Iterator[Batch]:

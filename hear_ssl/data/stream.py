@@ -6,6 +6,7 @@ read keeps its position: a clip drawn by the position's hash takes its place, an
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,10 +17,18 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.decode import Waveform, decode_crops
-from hear_ssl.data.order import SampleOrder, mix
+from hear_ssl.data.order import MixedOrder, SampleOrder, mix
 from hear_ssl.data.shards import Clip, ShardSet
 
 REPLACEMENTS = 20
+
+
+def sample_order(shards: ShardSet, config: DataConfig, seed: int) -> SampleOrder:
+    """Return the order that the config asks for. Raises ValueError when weights do not fit the sources."""
+    counts = [[record.clips for record in source.index.shards] for source in shards.sources]
+    if config.weights:
+        return MixedOrder(counts, config.weights, seed, config.window_shards)
+    return SampleOrder([count for source in counts for count in source], seed, config.window_shards)
 
 
 class BatchStream(IterableDataset[Batch]):
@@ -32,19 +41,21 @@ class BatchStream(IterableDataset[Batch]):
             raise ValueError(f"data.batch_size is {config.batch_size}; it must be a multiple of the {ranks} ranks")
         self.shards, self.config, self.sample_rate = shards, config, sample_rate
         self.seed, self.rank, self.ranks, self.first_step = seed, rank, ranks, 0
-        self.order = SampleOrder(len(shards.clips), seed)
+        self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
         self.partners: dict[str, int] = {}
         if config.positives == "doppelgaenger":
             self.partners = {clip.key: number for number, clip in enumerate(shards.clips)}
-            if "pair" not in shards.record(shards.clips[0]):
+            if "pair" not in shards.record(shards.clip(0)):
                 raise ValueError("data.positives is doppelgaenger, but these shards hold no pairs; make some with hear_ssl.data.synthetic")
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches: steps first_step + worker, + workers, and so on."""
         worker = get_worker_info()
         step, stride = (self.first_step + worker.id, worker.num_workers) if worker else (self.first_step, 1)
+        ahead = FetchAhead(self.shards, worker.id if worker else 0)
         while True:
+            ahead.want(self.order.upcoming(self.order.batch(step, self.config.batch_size, self.rank, self.ranks)[-1]))
             yield self.batch(step)
             step += stride
 
@@ -55,23 +66,23 @@ class BatchStream(IterableDataset[Batch]):
         seeds, indices = [], []
         keys: list[str] = []
         lost: list[str] = []
-        for row, (pass_number, number) in enumerate(rows):
-            seed = mix(self.seed, 2, pass_number, number)
-            number, crops = self._read(number, seed, lost)
-            waveform[row] = crops
+        for row, position in enumerate(rows):
+            place = self.order.at(position)
+            seed = mix(self.seed, 2, place.pass_number, place.clip)
+            number, key, waveform[row] = self._read(place.clip, position, seed, lost)
             seeds.append(seed)
             indices.append(number)
-            keys.append(self.shards.clips[number].key)
+            keys.append(key)
         return Batch(torch.from_numpy(waveform), torch.tensor(seeds), torch.tensor(indices), keys, lost)
 
-    def _read(self, number: int, seed: int, lost: list[str]) -> tuple[int, list[Waveform]]:
+    def _read(self, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str, list[Waveform]]:
         for attempt in range(REPLACEMENTS):
-            clip = self.shards.clips[number]
             try:
-                return number, self._crops(clip, seed)
+                clip = self.shards.clip(number)
+                return number, clip.key, self._crops(clip, seed)
             except (ValueError, OSError) as error:
-                lost.append(f"{clip.shard}/{clip.key}: {' '.join(str(error).split())}")
-                number = mix(seed, 3, attempt) % len(self.shards.clips)
+                lost.append(f"{self.shards.name(number)}: {' '.join(str(error).split())}")
+                number = self.order.substitute(position, mix(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
     def _crops(self, clip: Clip, seed: int) -> list[Waveform]:
@@ -82,5 +93,34 @@ class BatchStream(IterableDataset[Batch]):
         if partner not in self.partners:
             raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
-        clips = (clip, self.shards.clips[self.partners[partner]])
+        clips = (clip, self.shards.clip(self.partners[partner]))
         return [crop for one in clips for crop in decode_crops(self.shards.audio(one), [share], self.time, self.sample_rate)]
+
+
+class FetchAhead:
+    """Fetches the shards of the next window in the background, so that the stream does not wait for them.
+
+    Each worker begins at another shard; the cache's locks keep two from fetching the same one.
+    """
+
+    def __init__(self, shards: ShardSet, worker: int) -> None:
+        self.shards, self.worker = shards, worker
+        self.wanted: tuple[int, ...] = ()
+        self.thread: threading.Thread | None = None
+
+    def want(self, wanted: tuple[int, ...]) -> None:
+        """Fetch these shards unless they were asked for already; returns at once."""
+        if not wanted or wanted == self.wanted or (self.thread and self.thread.is_alive()):
+            return
+        self.wanted = wanted
+        start = self.worker % len(wanted)
+        self.thread = threading.Thread(target=self._fetch, args=(wanted[start:] + wanted[:start],), daemon=True)
+        self.thread.start()
+
+    def _fetch(self, wanted: tuple[int, ...]) -> None:
+        for number in wanted:
+            source, record = self.shards.shards[number]
+            try:
+                source.path(record)
+            except (ValueError, OSError):
+                continue  # the stream meets it again, and counts what is lost

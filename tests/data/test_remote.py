@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.server
 import multiprocessing
+import os
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +18,11 @@ import torch
 from hear_ssl.config import DataConfig
 from hear_ssl.data import remote
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.remote import local_copy
+from hear_ssl.data.index import read_index
+from hear_ssl.data.remote import ShardCache
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
+from tests.data.test_shards import shard_folder
 
 
 class Flaky(http.server.SimpleHTTPRequestHandler):
@@ -25,10 +30,12 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
 
     faults: list[str]
     served: list[str]
+    gone: set[str]
 
     def do_GET(self) -> None:
         self.served.append(self.path)
         fault = self.faults.pop(0) if self.faults and self.path.endswith(".tar") else ""
+        fault = "404" if self.path.lstrip("/") in self.gone else fault
         content = (Path(self.directory) / self.path.lstrip("/")).read_bytes() if not fault.isdigit() else b""
         if fault.isdigit():
             self.send_error(int(fault))
@@ -40,6 +47,11 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
             content = content[: len(content) // 2]
         if fault == "wrong bytes":
             content = content[:-1] + bytes([content[-1] ^ 1])
+        if fault == "stall":
+            self.wfile.write(content[:100])
+            self.wfile.flush()
+            time.sleep(1.0)
+            return
         if fault == "reset":
             self.connection.close()
             return
@@ -52,11 +64,19 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky]]]:
     monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
-    handler = type("Handler", (Flaky,), {"faults": [], "served": []})
+    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.3)
+    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set()})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(shards), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}", handler
         running.shutdown()
+
+
+def fetched(address: str, cache: Path, limit_gb: float = 0.0) -> Path:
+    """Fetch all shards of an address and return their folder."""
+    shards = ShardCache(address, cache, limit_gb)
+    shards.fetch_all(shards.index())
+    return shards.folder
 
 
 def test_batches_from_a_server_equal_the_local_ones_and_are_fetched_once(
@@ -73,13 +93,13 @@ def test_batches_from_a_server_equal_the_local_ones_and_are_fetched_once(
     assert sum(path.endswith(".tar") for path in handler.served) == len(list(shards.glob("*.tar")))
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "truncated", "wrong bytes", "reset"])
+@pytest.mark.parametrize("fault", ["500", "503", "truncated", "wrong bytes", "reset", "stall"])
 def test_a_fault_is_tried_again_until_the_bytes_are_right(
     server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path, fault: str
 ) -> None:
     address, handler = server
     handler.faults += [fault] * 3
-    folder = local_copy(address, tmp_path)
+    folder = fetched(address, tmp_path)
     for path in shards.glob("*.tar"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert handler.faults == []
@@ -92,25 +112,25 @@ def test_a_server_that_never_gets_better_is_one_line_and_leaves_no_shard(
     address, handler = server
     handler.faults += [fault] * 100
     with pytest.raises(ValueError, match=r"cannot be fetched after 6 attempts .* goes on when it answers again") as caught:
-        local_copy(address, tmp_path)
+        fetched(address, tmp_path)
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".tar", ".part")]
     handler.faults.clear()
-    local_copy(address, tmp_path)
+    fetched(address, tmp_path)
 
 
 def test_nothing_at_an_address_is_said_at_once(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
     handler.faults += ["404"]
     with pytest.raises(ValueError, match=r"is not there; give the address of a folder packed"):
-        local_copy(address, tmp_path)
+        fetched(address, tmp_path)
     with pytest.raises(ValueError, match=r"nosuch:// cannot be read"):
-        local_copy("nosuch://bucket/shards", tmp_path)
+        fetched("nosuch://bucket/shards", tmp_path)
 
 
 def test_two_folders_of_one_name_do_not_meet_in_the_cache(server: tuple[str, type[Flaky]], tmp_path: Path) -> None:
     address, _ = server
-    assert local_copy(address, tmp_path) != local_copy(address.replace("127.0.0.1", "localhost"), tmp_path)
+    assert fetched(address, tmp_path) != fetched(address.replace("127.0.0.1", "localhost"), tmp_path)
 
 
 def test_any_fsspec_address_is_read(shards: Path, tmp_path: Path) -> None:
@@ -119,7 +139,7 @@ def test_any_fsspec_address_is_read(shards: Path, tmp_path: Path) -> None:
     memory = fsspec.filesystem("memory")
     for path in shards.iterdir():
         memory.pipe_file(f"/bucket/{path.name}", path.read_bytes())
-    folder = local_copy("memory://bucket", tmp_path)
+    folder = fetched("memory://bucket", tmp_path)
     assert len(ShardSet([str(folder)]).clips) == len(ShardSet([str(shards)]).clips)
 
 
@@ -127,10 +147,160 @@ def test_any_fsspec_address_is_read(shards: Path, tmp_path: Path) -> None:
 def test_processes_share_the_cache_without_fetching_twice(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=local_copy, args=(address, tmp_path)) for _ in range(3)]
+    processes = [context.Process(target=fetched, args=(address, tmp_path)) for _ in range(3)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
         assert process.exitcode == 0
     assert sum(path.endswith(".tar") for path in handler.served) == len(list(shards.glob("*.tar")))
+
+
+@pytest.fixture
+def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky], Path]]:
+    """Serve eight shards of 25 clips."""
+    folder = shard_folder(tmp_path / "served", (25,) * 8)
+    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
+    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set()})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(folder), **k)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{running.server_port}", handler, folder
+        running.shutdown()
+
+
+def used(cache: Path) -> int:
+    return sum(path.stat().st_size for path in cache.rglob("*.tar"))
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_data_larger_than_the_cache_streams_in_windows_within_its_bound(
+    many: tuple[str, type[Flaky], Path], tmp_path: Path, workers: int
+) -> None:
+    address, handler, folder = many
+    size = max(record.bytes for record in read_index(folder).shards)
+    bound = 2.5 * size / 1e9
+    options: dict[str, Any] = {"batch_size": 10, "crop_seconds": 0.05, "workers": workers, "window_shards": 1}
+    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), cache_gb=bound, **options)
+    data = ShardDataModule(config, 16000, 0)
+    assert used(tmp_path / "cache") == 0  # nothing is fetched before it is needed
+    local = BatchStream(ShardSet([str(folder)]), config, 16000, 0)
+    most = 0
+    for step, batch in zip(range(40), data.train_dataloader(), strict=False):  # two passes
+        expected = local.batch(step)
+        assert torch.equal(batch.waveform, expected.waveform)
+        assert (batch.keys, batch.lost) == (expected.keys, [])
+        most = max(most, used(tmp_path / "cache"))
+    assert size < most <= 2.5 * size
+    requests = [path for path in handler.served if path.endswith(".tar")]
+    assert 8 < len(requests) <= 3 * 8  # at most once a pass, and what was prefetched for the third
+
+
+def test_the_next_window_is_there_before_it_is_needed(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
+    address, _, _ = many
+    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), batch_size=10, crop_seconds=0.05, window_shards=2)
+    stream = BatchStream(ShardSet([address], config.cache), config, 16000, 0)
+    iterator = iter(stream)
+    next(iterator)
+    wanted = [stream.shards.shards[number] for number in stream.order.upcoming(0)]
+    deadline = time.monotonic() + 20
+    while not all(source.cache and (source.cache.folder / record.name).exists() for source, record in wanted):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(wanted) == 2
+
+
+def test_a_shard_given_up_by_the_cache_is_fetched_again(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
+    address, handler, folder = many
+    shards, local = ShardSet([address], tmp_path / "cache"), ShardSet([str(folder)])
+    clip = shards.clip(3)
+    Path(clip.shard).unlink()
+    assert shards.audio(clip) == local.audio(local.clip(3))
+    assert len(handler.served) == 3
+
+
+@pytest.mark.parametrize(("window", "line"), [(0, "set data.window_shards to 1"), (3, "set data.window_shards to 1")])
+def test_a_cache_too_small_for_the_windows_is_said_before_anything_is_fetched(
+    many: tuple[str, type[Flaky], Path], tmp_path: Path, window: int, line: str
+) -> None:
+    address, handler, folder = many
+    size = max(record.bytes for record in read_index(folder).shards)
+    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), cache_gb=2.5 * size / 1e9, window_shards=window)
+    with pytest.raises(ValueError, match=line):
+        ShardDataModule(config, 16000, 0)
+    with pytest.raises(ValueError, match="it must hold two shards"):
+        ShardDataModule(replace(config, cache_gb=1.5 * size / 1e9, window_shards=1), 16000, 0)
+    assert not [path for path in handler.served if path.endswith(".tar")]
+
+
+@pytest.mark.parametrize("window", [0, 4])
+def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
+    many: tuple[str, type[Flaky], Path], tmp_path: Path, window: int
+) -> None:
+    address, handler, folder = many
+    handler.gone = {"train-000003.tar"}
+    options: dict[str, Any] = {"batch_size": 10, "crop_seconds": 0.05, "workers": 0, "window_shards": window}
+    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), max_lost_fraction=0.2, **options)
+    data = ShardDataModule(config, 16000, 0)
+    local = BatchStream(ShardSet([str(folder)]), config, 16000, 0)
+    stream = BatchStream(data.shards, config, 16000, 0)
+    for step in range(20):
+        batch, expected = stream.batch(step), local.batch(step)
+        data.count(batch)
+        for row, key in enumerate(expected.keys):
+            if 75 <= int(expected.index[row]) < 100:
+                assert batch.keys[row] != key
+            else:
+                assert torch.equal(batch.waveform[row], expected.waveform[row])
+    assert data.lost.keys() == {f"{address}/train-000003.tar"}
+    assert data.lost.total() >= 25
+    if not window:
+        with pytest.raises(ValueError, match=r"train-000003.tar is not there"):
+            ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
+
+
+def test_what_a_crash_left_is_removed_and_what_another_process_writes_is_not(tmp_path: Path) -> None:
+    cache = ShardCache("http://example.com/shards", tmp_path)
+    old, young = cache.folder / ".a.tar.1.abc.part", cache.folder / ".b.tar.2.abc.part"
+    for path in (old, young):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 3600,) * 2)
+    ShardCache("http://example.com/shards", tmp_path)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
+def test_the_index_fetched_earlier_serves_while_the_address_is_silent(
+    server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path
+) -> None:
+    address, _ = server
+    fetched(address, tmp_path)
+    dead = ShardCache("http://127.0.0.1:9", tmp_path)
+    with pytest.raises(ValueError, match=r"http://127.0.0.1:9/index.json cannot be fetched after 6 attempts"):
+        dead.index()
+    (dead.folder / "index.json").write_bytes((shards / "index.json").read_bytes())
+    assert dead.index() == read_index(shards)
+
+
+@pytest.mark.slow
+def test_shards_stream_from_a_real_s3_server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import s3fs
+    from moto.server import ThreadedMotoServer
+
+    for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1")):
+        monkeypatch.setenv(name, value)
+    server = ThreadedMotoServer("127.0.0.1", port=0)
+    server.start()
+    try:
+        host, port = server.get_host_and_port()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
+        bucket = s3fs.S3FileSystem(skip_instance_cache=True)
+        bucket.mkdir("audio")
+        for path in shards.iterdir():
+            bucket.put_file(str(path), f"audio/shards/{path.name}")
+        config = DataConfig(shards=["s3://audio/shards"], cache=str(tmp_path), batch_size=8, crop_seconds=0.5, workers=0)
+        stream = BatchStream(ShardDataModule(config, 16000, 0).shards, config, 16000, 0)
+        local = BatchStream(ShardSet([str(shards)]), config, 16000, 0)
+        assert all(torch.equal(stream.batch(step).waveform, local.batch(step).waveform) for step in range(3))
+        with pytest.raises(ValueError, match="is not there"):
+            ShardDataModule(replace(config, shards=["s3://audio/nothing"]), 16000, 0)
+    finally:
+        server.stop()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import multiprocessing
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -114,8 +113,6 @@ def test_crops_longer_than_the_clips_hold_them_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", [0, 5])
 @pytest.mark.filterwarnings("ignore:This DataLoader will create 8 worker processes")
 def test_any_number_of_workers_delivers_the_same_batches_in_the_same_order(shards: Path, tmp_path: Path, workers: int, first: int) -> None:
-    # The server that forks the workers imports them once, not every worker anew: 110 s become 7 s for this test.
-    multiprocessing.set_forkserver_preload(["hear_ssl.data.datamodule"])
     folder = broken(shards, tmp_path / "broken", [3])
     data = ShardDataModule(config(folder, workers=workers), 16000, 0)
     data.first_step = first
