@@ -1,0 +1,89 @@
+"""Make index.json for WebDataset shards that another tool wrote, so that training can read them as they are.
+
+    python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
+
+Every clip needs an audio member (flac, wav, ogg, opus, mp3) and a .json member of one key, and all one sample rate; other
+members are passed over. Shards are read, never changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+
+import soundfile
+from tqdm import tqdm
+
+from hear_ssl.data.decode import decoder_reason
+from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, TEST_MARKS, ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.data.shards import Clip, read_bytes, read_table
+from hear_ssl.errors import run_main
+from hear_ssl.files import sha256_of
+
+
+def reindex(folder: Path, license: str, source: str = "", split: str = "train") -> ShardIndex:
+    """Write the index of a folder of shards and return it.
+
+    Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip's header does not decode,
+    or rates differ; FileExistsError when there is an index already.
+    """
+    paths = sorted(folder.glob("*.tar"))
+    if not paths:
+        raise ValueError(f"{folder} holds no .tar shards; give the folder of a WebDataset")
+    if split.strip().lower() in TEST_MARKS:
+        raise ValueError(
+            f"--split says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
+        )
+    if (folder / INDEX_NAME).exists():
+        raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
+    records, kinds = [], set()
+    for path in tqdm(paths, unit="shard", desc="reading"):
+        if not SHARD_NAME.fullmatch(path.name):
+            raise ValueError(f"{path.name!r} is no shard's name; use letters, digits, dot, hyphen and underscore")
+        seconds = 0.0
+        clips = read_table(path)
+        for clip in clips:
+            rate, clip_seconds = header(clip)
+            kinds.add((rate, clip.codec))
+            seconds += clip_seconds
+            if len({kind[0] for kind in kinds}) > 1:
+                raise ValueError(f"{path}: clip {clip.key} has {rate} Hz, clips before it another rate; pack again with hear_ssl.data.pack")
+        records.append(ShardRecord(path.name, len(clips), path.stat().st_size, sha256_of(path), round(seconds, 3)))
+    if not kinds:
+        raise ValueError(f"{folder} holds no clips: a clip is an audio member and a .json member of one key")
+    hours, count = round(sum(record.seconds for record in records) / 3600, 6), sum(record.clips for record in records)
+    codecs = "+".join(sorted({codec for _, codec in kinds}))
+    sources = (SourceRecord(source or folder.resolve().name, license, hours, count),)
+    index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
+    write_index(folder, index)
+    return index
+
+
+def header(clip: Clip) -> tuple[int, float]:
+    """Return sample rate in Hz and length in seconds of a clip. Raises ValueError when its header does not decode."""
+    try:
+        info = soundfile.info(io.BytesIO(read_bytes(clip.shard, clip.offset, clip.size)))
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
+    return info.samplerate, info.frames / info.samplerate
+
+
+def main() -> int:
+    """Index as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.data.reindex", description="Make index.json for WebDataset shards that another tool wrote."
+    )
+    parser.add_argument("folder", metavar="FOLDER", help="folder of .tar shards")
+    parser.add_argument("--license", default="unknown", help="licence of the audio (SPDX, such as CC-BY-4.0); the export asks for it")
+    parser.add_argument("--source", default="", metavar="NAME", help="what the data card calls the audio (default: the folder's name)")
+    parser.add_argument("--split", default="train", metavar="NAME", help="split of the audio (default: %(default)s)")
+    arguments = parser.parse_args()
+    index = reindex(Path(arguments.folder), arguments.license, arguments.source, arguments.split)
+    what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
+    print(f"{arguments.folder}/{INDEX_NAME}: {what}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

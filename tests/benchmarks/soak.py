@@ -1,0 +1,231 @@
+"""Train under random SIGKILLs from a flaky server with damaged shards, and prove from a log what was delivered.
+
+python tests/benchmarks/soak.py --out DIR [--minutes 30] [--seed 0]
+
+The server truncates, resets and refuses a fifth of its answers, one shard is gone, one has a damaged header, and some
+clips hold no audio. The cache holds two windows of the shards. For two thirds of the time the run is killed every 15 to
+60 s and resumed; then it runs on, and its memory is sampled. At the end the log must show every clip of every whole pass
+exactly once, or named as lost, and every step that was run again delivering the very same clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from hear_ssl.data.index import ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.order import SampleOrder
+from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shards import read_table
+from hear_ssl.files import sha256_of
+from tests.data.sounds import encoded
+
+SHARDS, CLIPS, BATCH, WINDOW = 24, 40, 16, 3
+GONE, DAMAGED, BROKEN = "train-000007.tar", "train-000011.tar", "train-000015.tar"
+
+
+def make_shards(folder: Path, seed: int) -> None:
+    """Write shards of short noise; damage one in a header, and the audio of some clips of another."""
+    generator, records = np.random.default_rng(seed), []
+    for shard in range(SHARDS):
+        clips = []
+        for clip in range(CLIPS):
+            audio = encoded(generator.uniform(-0.5, 0.5, 8000).astype(np.float32), 16000, "FLAC")
+            clips.append(EncodedClip(f"s{shard:02d}-{clip:03d}", "flac", audio, {"seconds": 0.5}))
+        records.append(write_shard(folder / f"train-{shard:06d}.tar", clips))
+    for name, places in (
+        (DAMAGED, [read_table(folder / DAMAGED)[25].offset - 300]),
+        (BROKEN, [c.offset for c in read_table(folder / BROKEN)[::9]]),
+    ):
+        with open(folder / name, "r+b") as file:
+            for place in places:
+                file.seek(place)
+                file.write(b"\xff" * 40)
+    records = [replace(record, sha256=sha256_of(folder / record.name)) for record in records]
+    hours = SHARDS * CLIPS * 0.5 / 3600
+    source = (SourceRecord("soak", "CC0-1.0", hours, SHARDS * CLIPS),)
+    write_index(folder, ShardIndex(16000, "flac", "train", hours, SHARDS * CLIPS, tuple(records), source, {}))
+
+
+def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
+    """Serve the folder badly from a thread; return its address and what was answered."""
+    answers: Counter[str] = Counter()
+    chance = random.Random(seed)
+
+    class Flaky(http.server.SimpleHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.lstrip("/")
+            fault = (
+                "404" if name == GONE else chance.choice(["truncated", "reset", "500", "wrong bytes"]) if chance.random() < 0.2 else "right"
+            )
+            answers[fault] += 1
+            if fault in ("404", "500"):
+                self.send_error(int(fault))
+                return
+            content = (folder / name).read_bytes()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            if fault == "wrong bytes" and name.endswith(".tar"):
+                content = content[:-1] + bytes([content[-1] ^ 1])
+            if fault != "reset":
+                self.wfile.write(content[: len(content) // 2] if fault == "truncated" else content)
+
+        def log_message(self, *arguments: Any) -> None:
+            return
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return f"http://127.0.0.1:{server.server_port}", answers
+
+
+def train(out: Path, address: str, resume: bool) -> None:
+    """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
+    from hear_ssl.config import load_config
+    from hear_ssl.data.datamodule import ShardDataModule
+    from train.running import fit
+
+    count = ShardDataModule.count
+    log = open(out / "log.jsonl", "a", buffering=1)  # noqa: SIM115 - open until the process is killed
+
+    def logged(data: ShardDataModule, batch: Any) -> None:
+        assert data.trainer is not None
+        lost = [line.split(": ")[0].rpartition("/")[2] for line in batch.lost]
+        log.write(json.dumps([data.trainer.global_step, batch.index.tolist(), lost]) + "\n")
+        count(data, batch)
+
+    ShardDataModule.count = logged  # type: ignore[method-assign]
+    options = [f"data.shards={address}", f"run={out / 'run'}", f"data.cache={out / 'cache'}", f"data.window_shards={WINDOW}"]
+    options += [
+        f"data.cache_gb={cache_gb(out):.9f}",
+        f"data.batch_size={BATCH}",
+        "data.crop_seconds=0.4",
+        "data.workers=2",
+        "trainer.steps=1000000",
+    ]
+    options += ["data.max_lost_fraction=0.2", "trainer.checkpoint_every=25", "trainer.log_every=5", "trainer.threads=1", "wandb=disabled"]
+    options += ["embedder.encoder.channels=4", "embedder.encoder.dim=32", "trainer.collapse_rank=0"]
+    fit(load_config(ROOT / "configs/base.yaml", options), resume)
+
+
+def cache_gb(out: Path) -> float:
+    """Return a bound that holds two windows and a little."""
+    return 2.4 * WINDOW * max(record.bytes for record in read_index(out / "served").shards) / 1e9
+
+
+def resident_mb(group: int) -> float:
+    """Return the resident memory of all processes of a group, in MB."""
+    total = 0
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if os.getpgid(int(path.name)) == group:
+                total += int((path / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except (OSError, ValueError):
+            continue
+    return total / 1e6
+
+
+def prove(out: Path) -> dict[str, Any]:
+    """Check the log against the order. Raises AssertionError at the first contradiction; returns what was counted."""
+    index = read_index(out / "served")
+    keys = [f"s{shard:02d}-{clip:03d}" for shard in range(SHARDS) for clip in range(CLIPS)]
+    order = SampleOrder([record.clips for record in index.shards], 0, WINDOW)
+    steps: dict[int, Any] = {}
+    again = 0
+    for line in (out / "log.jsonl").read_text().splitlines():
+        try:
+            step, clips, lost = json.loads(line)
+        except ValueError:
+            continue  # the line at which a kill fell
+        assert steps.setdefault(step, [clips, lost]) == [clips, lost], f"step {step} was delivered in two ways"
+        again += 1
+    again -= len(steps)
+    assert sorted(steps) == list(range(len(steps))), "a step is missing"
+    passes: dict[int, Counter[int]] = {}
+    lost_total = 0
+    for step, (clips, lost) in steps.items():
+        missing = Counter(lost)
+        for position, clip in zip(order.batch(step, BATCH), clips, strict=True):
+            place = order.at(position)
+            shard, number = divmod(place.clip, CLIPS)
+            names = {keys[place.clip], f"clip {number}"}
+            delivered = clip == place.clip
+            assert delivered or names & set(missing), f"step {step}: clip {keys[place.clip]} of shard {shard} is neither there nor named"
+            lost_total += not delivered
+            passes.setdefault(place.pass_number, Counter())[place.clip] += 1
+    whole = [number for number, clips in passes.items() if len(clips) == len(keys)]
+    assert all(set(passes[number].values()) == {1} for number in whole), "a clip came twice in a pass"
+    assert whole == list(range(len(whole)))
+    return {
+        "steps": len(steps),
+        "steps run again": again,
+        "whole passes": len(whole),
+        "clips delivered": len(steps) * BATCH - lost_total,
+        "clips lost": lost_total,
+    }
+
+
+def soak(out: Path, minutes: float, seed: int) -> None:
+    """Train, kill, resume, prove, print."""
+    make_shards(out / "served", seed)
+    address, answers = serve(out / "served", seed)
+    chance, end, lives, memory = random.Random(seed), time.time() + 60 * minutes, 0, []
+    last = end - 20 * minutes
+    while time.time() < end - 5:
+        resume = (out / "run" / "checkpoints" / "last.ckpt").exists()
+        if not resume and (out / "run").exists():
+            subprocess.run(["rm", "-rf", str(out / "run"), str(out / "log.jsonl")], check=True)
+        command = [sys.executable, __file__, "--out", str(out), "--child", address, *(["--resume"] if resume else [])]
+        with open(out / "output.txt", "a") as output:
+            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+        until = time.time() + chance.uniform(15, 60) if time.time() < last else end
+        while time.time() < until and process.poll() is None:
+            time.sleep(2)
+            if until == end:
+                memory.append(resident_mb(process.pid))
+        assert process.poll() is None, f"the training ended by itself; see {out / 'output.txt'}"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        lives += 1
+    memory = memory[len(memory) // 5 :]
+    third = len(memory) // 3
+    print(f"lives {lives}, server's answers {dict(answers)}")
+    print(", ".join(f"{name} {value}" for name, value in prove(out).items()))
+    print(f"memory of the last life, first and last third: {np.median(memory[:third]):.0f} MB, {np.median(memory[-third:]):.0f} MB")
+    print("every clip of every whole pass was delivered exactly once or named as lost")
+
+
+def main() -> None:
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        train(Path(arguments.out), arguments.child, arguments.resume)
+    else:
+        soak(Path(arguments.out), arguments.minutes, arguments.seed)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Clips per second of the stream beside bare decoding and plain webdataset, on the same shards, in one run.
+
+python tests/benchmarks/stream.py SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
+
+bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
+this process. webdataset: its WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
+Kinds take turns within a round; printed are the median of the rounds and their range.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+import webdataset
+
+from hear_ssl.config import DataConfig
+from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.data.order import mix
+
+BATCH = 64
+RATE = 16000
+
+
+def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
+    """Decode one crop of each clip, over and over; yield after every batch."""
+    number = 0
+    while True:
+        for _ in range(BATCH):
+            with soundfile.SoundFile(io.BytesIO(clips[number % len(clips)])) as file:
+                spare = max(0, file.frames - time_samples)
+                file.seek(int(mix(number) / 2**63 * (spare + 1)))
+                file.read(time_samples, dtype="float32")
+            number += 1
+        yield BATCH
+
+
+def ours(shards: str, crop_seconds: float, workers: int) -> Iterator[int]:
+    """Deliver batches of one crop a clip."""
+    config = DataConfig(shards=[shards], batch_size=BATCH, crops=1, crop_seconds=crop_seconds, workers=workers)
+    for batch in ShardDataModule(config, RATE, 0).train_dataloader():
+        yield len(batch.waveform)
+
+
+def crop_of(sample: dict[str, Any], time_samples: int) -> Any:
+    """Decode one crop of a sample, as a training script with webdataset would."""
+    with soundfile.SoundFile(io.BytesIO(sample["flac"])) as file:
+        spare = max(0, file.frames - time_samples)
+        file.seek(np.random.randint(spare + 1))
+        crop = file.read(time_samples, dtype="float32")
+    return (np.pad(crop, (0, time_samples - len(crop))),)
+
+
+def plain(shards: str, time_samples: int, workers: int) -> Iterator[int]:
+    """Deliver batches the way webdataset's documentation shows."""
+    urls = sorted(str(path) for path in Path(shards).glob("*.tar"))
+    dataset = webdataset.WebDataset(urls, resampled=True, shardshuffle=False, nodesplitter=webdataset.split_by_worker).shuffle(1000)
+    dataset = dataset.map(partial(crop_of, time_samples=time_samples)).batched(BATCH)
+    for batch in webdataset.WebLoader(dataset, batch_size=None, num_workers=workers):
+        yield len(batch[0])
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("shards")
+    parser.add_argument("--crop-seconds", type=float, default=2.5)
+    parser.add_argument("--batches", type=int, default=20, help="batches of every kind in a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    samples = round(arguments.crop_seconds * RATE)
+    data = ShardDataModule(DataConfig(shards=[arguments.shards], batch_size=BATCH, workers=0), RATE, 0)
+    generator = np.random.default_rng(0)
+    clips = [data.shards.audio(data.shards.clip(int(number))) for number in generator.choice(len(data.shards), 2000, replace=False)]
+    kinds: dict[str, Callable[[], Iterator[int]]] = {"bare decoding, 1 process": partial(bare, clips, samples)}
+    for workers in (0, 1, 2):
+        kinds[f"ours, {workers} workers"] = partial(ours, arguments.shards, arguments.crop_seconds, workers)
+        kinds[f"webdataset, {workers} workers"] = partial(plain, arguments.shards, samples, workers)
+    rates: dict[str, list[float]] = {name: [] for name in kinds}
+    for _ in range(arguments.rounds):
+        for name, start in kinds.items():
+            batches = start()
+            for _ in range(8):  # workers started, tables read, prefetched batches taken
+                next(batches)
+            begin = time.perf_counter()
+            clips_taken = sum(next(batches) for _ in range(arguments.batches))
+            rates[name].append(clips_taken / (time.perf_counter() - begin))
+            del batches
+    base = rates["bare decoding, 1 process"]
+    print("| | clips/s, median (range) | to bare decoding | to webdataset |\n|---|---|---|---|")
+    for name, values in rates.items():
+        rival = rates.get(name.replace("ours", "webdataset")) if name.startswith("ours") else None
+        ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
+        against = f"{statistics.median(a / b for a, b in zip(values, rival, strict=True)):.2f}" if rival else ""
+        print(f"| {name} | {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) | {ratio:.2f} | {against} |")
+
+
+if __name__ == "__main__":
+    main()

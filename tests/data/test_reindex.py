@@ -1,0 +1,58 @@
+"""Shards of another writer get an index and train as they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import webdataset
+
+from hear_ssl.config import DataConfig
+from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.data.index import read_index
+from hear_ssl.data.reindex import reindex
+from hear_ssl.data.stream import BatchStream
+from tests.data.sounds import encoded, tone
+
+
+def foreign(folder: Path, rates: tuple[int, ...] = (16000, 16000), audio: bytes | None = None) -> Path:
+    """Write two clips a shard with webdataset's own writer, with a member of text beside each."""
+    folder.mkdir()
+    for number, rate in enumerate(rates):
+        with webdataset.TarWriter(str(folder / f"part-{number:02d}.tar")) as writer:
+            for clip in range(2):
+                content = audio or encoded(tone(0.5 + number, 300.0 + 50 * clip, rate), rate, "FLAC" if clip else "WAV")
+                writer.write({"__key__": f"x{number}{clip}", "flac" if clip else "wav": content, "json": {"label": "?"}, "txt": "words"})
+    return folder
+
+
+def test_shards_of_webdataset_train_after_indexing(tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "theirs")
+    index = reindex(folder, "CC-BY-4.0", "theirs")
+    assert index == read_index(folder)
+    assert (index.clips, index.sample_rate, index.codec) == (4, 16000, "flac+wav")
+    assert index.hours * 3600 == pytest.approx(2 * 0.5 + 2 * 1.5, abs=0.01)
+    config = DataConfig(shards=[str(folder)], batch_size=4, crop_seconds=0.3, workers=0)
+    data = ShardDataModule(config, 16000, 0)
+    batch = BatchStream(data.shards, config, 16000, 0).batch(0)
+    assert (sorted(batch.keys), batch.lost) == (["x00", "x01", "x10", "x11"], [])
+    assert data.data_card()["sources"][0]["license"] == "CC-BY-4.0"
+
+
+def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"part-01.tar: clip x10 has 8000 Hz"):
+        reindex(foreign(tmp_path / "rates", (16000, 8000)), "MIT")
+    with pytest.raises(ValueError, match=r"part-00.tar: clip x00 does not decode"):
+        reindex(foreign(tmp_path / "noise", audio=b"no sound"), "MIT")
+    with pytest.raises(ValueError, match=r"holds no \.tar shards"):
+        reindex(tmp_path, "MIT")
+    with pytest.raises(ValueError, match="marked as test"):
+        reindex(tmp_path / "rates", "MIT", split="eval")
+    assert not list(tmp_path.rglob("index.json"))
+
+
+def test_an_index_is_never_overwritten(tmp_path: Path) -> None:
+    folder = foreign(tmp_path / "theirs")
+    reindex(folder, "MIT")
+    with pytest.raises(FileExistsError, match="is there already"):
+        reindex(folder, "MIT")
