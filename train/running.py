@@ -18,6 +18,7 @@ import torch
 import wandb
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 
 from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
@@ -74,12 +75,20 @@ def resume_checkpoint(run: Path, config: Config) -> Path:
 
 
 def start_run_folder(run: Path, config: Config) -> None:
-    """Make the run folder with the resolved config and the environment. Raises ValueError when it holds a run already."""
-    if (run / "config.yaml").exists() and int(os.environ.get("LOCAL_RANK", 0)) == 0:
+    """Make the run folder with the resolved config and the environment.
+
+    Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
+    """
+    if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
-    if int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0:
+    if process_rank() == 0:
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
         atomic_write(run / "environment.json", json.dumps(environment(), indent=1))
+
+
+def process_rank() -> int:
+    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def environment() -> dict[str, Any]:
@@ -133,7 +142,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
 
 def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
-    if config.wandb == "disabled" or int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))):
+    if config.wandb == "disabled" or process_rank():
         return False
     quiet = wandb.Settings(silent=True)
     record = wandb.init(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from hear_ssl.callbacks import read_rows
+from hear_ssl.checkpoint import load_checkpoint
 from tests.conftest import ROOT, TINY, tiny
 from train.running import fit
 
 pytestmark = pytest.mark.slow
 
 
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "train/fit.py")]
+
+
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run fit.py on two CPU processes."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(ROOT / "train/fit.py")]
-    return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False, timeout=300)
+    return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
 @pytest.mark.parametrize("recipe", ["simclr", "clip_frame_pitch", "byol_a"])
@@ -39,7 +45,80 @@ def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, 
     assert ranks[1] == pytest.approx(ranks[0], rel=1e-2)
 
 
+def curve(run: Path) -> list[float]:
+    return [float(row["loss"]) for row in read_rows(run / "metrics.csv")[1]]
+
+
+def test_a_run_of_one_process_goes_on_with_two_in_the_same_order(shards: Path, tmp_path: Path) -> None:
+    fixed = ("embedder.encoder.dropout=0", "trainer.steps=8", "trainer.accelerator=cpu", "trainer.checkpoint_every=4")
+    for name in ("whole", "changed"):
+        fit(tiny(shards, tmp_path / name, *fixed, recipe="simclr"), resume=False)
+    checkpoints = tmp_path / "changed" / "checkpoints"
+    (checkpoints / "last.ckpt").unlink()
+    os.link(checkpoints / "step-00000004.ckpt", checkpoints / "last.ckpt")
+    (checkpoints / "step-00000008.ckpt").unlink()
+    result = torchrun("--resume", str(tmp_path / "changed"), "data.workers=1")
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert curve(tmp_path / "changed")[:4] == curve(tmp_path / "whole")[:4]
+    assert curve(tmp_path / "changed") == pytest.approx(curve(tmp_path / "whole"), rel=1e-3)
+
+
+def test_a_rank_that_dies_ends_the_other_with_the_cause(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={run}", *TINY, "trainer.steps=100000"]
+    process = subprocess.Popen([*TORCHRUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while len(read_rows(run / "metrics.csv")[1]) < 3:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ranks = [int(child) for child in children if "fit.py" in Path(f"/proc/{child}/cmdline").read_text()]
+    assert len(ranks) == 2
+    os.kill(ranks[1], signal.SIGKILL)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "Signal 9 (SIGKILL) received" in errors
+    assert not Path(f"/proc/{ranks[0]}").exists()
+    assert len(read_rows(run / "metrics.csv")[1]) >= 3
+
+
 def test_a_mistake_on_two_processes_ends_both_with_its_line(shards: Path, tmp_path: Path) -> None:
     result = torchrun("--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={tmp_path}", *TINY, "data.batch_size=7")
     assert result.returncode != 0
     assert "must be a multiple of the 2 ranks" in result.stderr
+
+
+SRUN = """#!{python}
+import os, signal, subprocess, sys
+tasks = []
+for rank in ("0", "1"):
+    slurm = dict(SLURM_NTASKS="2", SLURM_PROCID=rank, SLURM_LOCALID=rank, SLURM_NODEID="0", SLURM_JOB_NAME="hear_ssl")
+    tasks.append(subprocess.Popen(sys.argv[2:], env={{**os.environ, **slurm}}))
+signal.signal(signal.SIGUSR1, lambda *_: [task.send_signal(signal.SIGUSR1) for task in tasks])
+sys.exit(max(task.wait() for task in tasks))
+"""
+
+
+def test_a_job_that_is_preempted_is_queued_again_and_goes_on(shards: Path, tmp_path: Path) -> None:
+    """Run train/slurm.sbatch with a launcher that starts two processes and sets what srun sets."""
+    for name, text in (("srun", SRUN.format(python=sys.executable)), ("scontrol", f'#!/bin/bash\necho "$@" >> {tmp_path}/queued\n')):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    slurm = {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "4711", "SLURM_NODELIST": "localhost"}
+    environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    run = tmp_path / "run"
+    command = ["bash", "train/slurm.sbatch", "configs/base.yaml", str(run), f"data.shards={shards}", *TINY]
+    job = subprocess.Popen([*command, "trainer.steps=100000"], cwd=ROOT, env=environment, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while len(read_rows(run / "metrics.csv")[1]) < 3:
+        assert job.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.killpg(job.pid, signal.SIGUSR1)  # what --signal=USR1@120 sends to the steps
+    assert job.wait(timeout=60) == 138
+    assert (tmp_path / "queued").read_text() == "requeue 4711\n"
+    saved = load_checkpoint(run)["global_step"]
+    assert subprocess.run([*command, f"trainer.steps={saved + 3}"], cwd=ROOT, env=environment, timeout=120).returncode == 0
+    assert load_checkpoint(run)["global_step"] == saved + 3
+    assert [int(row["step"]) for row in read_rows(run / "metrics.csv")[1]] == list(range(1, saved + 4))
