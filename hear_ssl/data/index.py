@@ -56,6 +56,10 @@ class ShardIndex:
     rejected: dict[str, int]
 
 
+class DamagedIndexError(ValueError):
+    """An index.json that is there, but cannot be read."""
+
+
 def write_index(folder: Path, index: ShardIndex) -> None:
     """Write index.json into the folder, whole or not at all."""
     atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **asdict(index)}, indent=1) + "\n")
@@ -75,7 +79,7 @@ def read_index(path: str | Path) -> ShardIndex:
     try:
         return parse_index(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, RecursionError, OSError) as error:
-        raise ValueError(f"{file} is damaged ({' '.join(str(error).split())[:100]}); run hear_ssl.data.pack again") from None
+        raise DamagedIndexError(f"{file} is damaged ({' '.join(str(error).split())[:100]}); run hear_ssl.data.pack again") from None
 
 
 def parse_index(mapping: Any) -> ShardIndex:

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, read_index
+from hear_ssl.data.index import INDEX_NAME, DamagedIndexError, ShardIndex, ShardRecord, read_index
 from hear_ssl.files import atomic_path, sha256_of
 
 ATTEMPTS = 6
@@ -149,7 +149,7 @@ def present(path: Path, record: ShardRecord) -> bool:
 
 
 def fetch(url: str, path: Path, record: ShardRecord | None) -> None:
-    """Fetch a file and check it against its record; it appears under its name only when right.
+    """Fetch a shard and check it against its record, or an index (no record); it appears under its name only when right.
 
     Raises ConnectionError with the last failure after six attempts, ValueError at once when the address says that there
     is nothing.
@@ -161,12 +161,14 @@ def fetch(url: str, path: Path, record: ShardRecord | None) -> None:
         try:
             with atomic_path(path) as temporary:
                 copy(url, temporary, record.bytes if record else INDEX_LIMIT)
-                if record and (temporary.stat().st_size, sha256_of(temporary)) != (record.bytes, record.sha256):
+                if record is None:
+                    read_index(temporary)
+                elif (temporary.stat().st_size, sha256_of(temporary)) != (record.bytes, record.sha256):
                     raise ConnectionError(f"{temporary.stat().st_size} of {record.bytes} bytes, or others than the index says")
             return
         except FileNotFoundError:
             raise ValueError(f"{url} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, DamagedIndexError) as error:
             failure = " ".join(str(error).split()) or type(error).__name__
     raise ConnectionError(
         f"{url} cannot be fetched after {ATTEMPTS} attempts ({failure[:160]}); the same command goes on when it answers again"

@@ -31,10 +31,12 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
     faults: list[str]
     served: list[str]
     gone: set[str]
+    index_faults: list[str]
 
     def do_GET(self) -> None:
         self.served.append(self.path)
         fault = self.faults.pop(0) if self.faults and self.path.endswith(".tar") else ""
+        fault = self.index_faults.pop(0) if self.index_faults and self.path.endswith("index.json") else fault
         fault = "404" if self.path.lstrip("/") in self.gone else fault
         content = (Path(self.directory) / self.path.lstrip("/")).read_bytes() if not fault.isdigit() else b""
         if fault.isdigit():
@@ -45,6 +47,8 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
         self.end_headers()
         if fault == "truncated":
             content = content[: len(content) // 2]
+        if fault == "empty":
+            content = b""
         if fault == "wrong bytes":
             content = content[:-1] + bytes([content[-1] ^ 1])
         if fault == "stall":
@@ -65,7 +69,7 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky]]]:
     monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
     monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.3)
-    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set()})
+    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(shards), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}", handler
@@ -93,7 +97,7 @@ def test_batches_from_a_server_equal_the_local_ones_and_are_fetched_once(
     assert sum(path.endswith(".tar") for path in handler.served) == len(list(shards.glob("*.tar")))
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "truncated", "wrong bytes", "reset", "stall"])
+@pytest.mark.parametrize("fault", ["500", "503", "empty", "truncated", "wrong bytes", "reset", "stall"])
 def test_a_fault_is_tried_again_until_the_bytes_are_right(
     server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path, fault: str
 ) -> None:
@@ -103,6 +107,14 @@ def test_a_fault_is_tried_again_until_the_bytes_are_right(
     for path in shards.glob("*.tar"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert handler.faults == []
+
+
+@pytest.mark.parametrize("fault", ["500", "truncated", "empty", "reset", "stall"])
+def test_a_fault_in_the_index_is_tried_again(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path, fault: str) -> None:
+    address, handler = server
+    handler.index_faults = [fault] * 3
+    assert ShardCache(address, tmp_path).index() == read_index(shards)
+    assert len(handler.served) == 4
 
 
 @pytest.mark.parametrize("fault", ["500", "wrong bytes"])
@@ -161,7 +173,7 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
     """Serve eight shards of 25 clips."""
     folder = shard_folder(tmp_path / "served", (25,) * 8)
     monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
-    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set()})
+    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(folder), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{running.server_port}", handler, folder
