@@ -58,7 +58,7 @@ def report(rows: list[Row], manifest: dict[str, Any]) -> str:
             "Weights",
             f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 {weights['sha256']}, at {weights['url']}",
         ),
-        ("Dependencies", "torch >= 2.0, Python >= 3.8, nothing else"),
+        ("Dependencies", "torch >= 2.0, Python >= 3.8, nothing else; the command line that embeds files is an extra"),
         ("CUDA, cuDNN", f"built with torch {record['torch']}, CUDA {record['cuda']}, cuDNN {record['cudnn']}; runs on the CPU too"),
     ]
     lines = [

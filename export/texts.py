@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
+EMBED = ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"]  # what `python -m NAME embed` asks for
 CC_BY = (
     "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"
     "You may share and adapt them for any purpose, also commercially, if you give appropriate credit, link to the licence and say\n"
@@ -30,6 +32,8 @@ def metadata(name: str, version: str, readme: str) -> bytes:
         "License-File: LICENSE-weights",
         "Requires-Python: >=3.8",
         "Requires-Dist: torch>=2.0",
+        "Provides-Extra: embed",
+        *(f'Requires-Dist: {requirement} ; extra == "embed"' for requirement in EMBED),
         "Description-Content-Type: text/markdown",
     ]
     return ("\n".join(head) + "\n\n" + readme).encode()
@@ -49,6 +53,9 @@ readme = "README.md"
 license = {{ text = "Apache-2.0 (code), CC BY 4.0 (weights)" }}
 requires-python = ">=3.8"
 dependencies = ["torch>=2.0"]
+
+[project.optional-dependencies]
+embed = {json.dumps(EMBED)}
 
 [tool.setuptools]
 packages = ["{name}", "{name}.encoders"]
@@ -83,6 +90,17 @@ embeddings, timestamps_ms = get_timestamp_embeddings(audio, model)
 
 `load_model(path)` reads that file and nothing else. Audio of any length up to 20 minutes and beyond is taken; long audio is
 encoded in chunks whose result equals that of the whole. Runs on the CPU, or on a GPU after `model.to("cuda")`.
+
+Audio files of any format that libsndfile reads, any rate and any number of channels, from the command line:
+
+```
+python3 -m pip install ".[embed]"           # numpy, soundfile, soxr and tqdm beside it
+python3 -m {name} embed *.wav *.flac --out embeddings.npz --timestamps
+```
+
+`embeddings.npz` (`numpy.load`) holds `files` and `scene_embeddings`, one row a file, and with `--timestamps`
+`timestamp_embeddings_0`, `timestamps_ms_0` and so on, one pair a row. A file that cannot be read is named, left out, and makes
+the exit status 1.
 
 **CUDA and cuDNN.** The package has no CUDA code of its own: any CUDA and cuDNN that the installed torch brings will do.
 Exported with torch {manifest["training"]["torch"]} (CUDA {manifest["training"]["cuda"]}, cuDNN {manifest["training"]["cudnn"]}).

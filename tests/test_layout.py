@@ -29,6 +29,7 @@ DATA = {
     "hear_ssl.config",
 } | SHARED
 TABLE: list[tuple[str, set[str]]] = [
+    ("hear_ssl/runtime/__main__.py", {"torch", "numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/runtime/", {"torch", "."}),
     ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.objective_config"}),
     (
