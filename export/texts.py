@@ -90,6 +90,7 @@ embeddings, timestamps_ms = get_timestamp_embeddings(audio, model)
 
 `load_model(path)` reads that file and nothing else. Audio of any length up to 20 minutes and beyond is taken; long audio is
 encoded in chunks whose result equals that of the whole. Runs on the CPU, or on a GPU after `model.to("cuda")`.
+The functions run under `torch.compile`; `torch.export.export(model, (audio,))` gives a program that returns scene embeddings.
 
 Audio files of any format that libsndfile reads, any rate and any number of channels, from the command line:
 
@@ -112,19 +113,14 @@ Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LIC
 
 
 def model_card(manifest: dict[str, Any]) -> str:
-    """Return the model card: what, from which data, how trained, measured how."""
+    """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub."""
     training, sizes = manifest["training"], manifest["sizes"]
     rows = "".join(
-        f"| {source['name']} | {source['license']} | {source['hours']:.3f} | {source['clips']} |\n"
+        f"| {cell(source['name'])} | {cell(source['license'])} | {source['hours']:.3f} | {source['clips']} |\n"
         for source in training["data"].get("sources", [])
     )
     metrics = "".join(f"| {key} | {value} |\n" for key, value in manifest["metrics"].items())
-    return f"""---
-license: cc-by-4.0
-library_name: {manifest["name"]}
-tags: [audio, embeddings, self-supervised, hear]
----
-
+    return f"""{front_matter(manifest)}
 # {manifest["name"]} {manifest["version"]}
 
 | | |
@@ -148,3 +144,27 @@ tags: [audio, embeddings, self-supervised, hear]
 |---|---|
 {metrics}
 """
+
+
+def front_matter(manifest: dict[str, Any]) -> str:
+    """Return the card's YAML head (https://huggingface.co/docs/hub/model-cards#model-card-metadata); values are written as JSON."""
+    head = {
+        "license": "cc-by-4.0",
+        "library_name": manifest["name"],
+        "pipeline_tag": "feature-extraction",
+        "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", manifest["embedder"]["encoder"]["name"]],
+        "datasets": sorted({printable(source["name"]) for source in manifest["training"]["data"].get("sources", [])}),
+        "inference": False,
+    }
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in head.items()]
+    return "---\n" + "".join(lines) + "---\n"
+
+
+def printable(text: str) -> str:
+    """Return a text with every control character, line break and lone surrogate as a space: YAML takes none of them."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
+def cell(text: str) -> str:
+    """Return a text as one cell of a Markdown table."""
+    return printable(text).replace("|", "\\|")

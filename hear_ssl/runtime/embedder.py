@@ -71,6 +71,10 @@ class Embedder(nn.Module):
             tokens = [layer[:, core].float() for layer in self.encoder(features)]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
 
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time): what torch.export takes."""
+        return self.scene(waveform)
+
     def scene(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
         return torch.cat([self._scene_rows(rows) for rows in self._row_slices(waveform)])
