@@ -35,7 +35,7 @@ $(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json
 
 $(WHEEL): $(QUICKSTART)/run/done
 	$(BIN)/python export/package.py --checkpoint $(QUICKSTART)/run --name hear_quickstart --version 0.1.0 \
-	  --weights-url https://example.com/hear_quickstart-0.1.0.safetensors --bundle-weights --out $(QUICKSTART)/dist
+	  --weights-url https://example.com/hear_quickstart-0.1.0.safetensors --bundle-weights --allow-unpublished --out $(QUICKSTART)/dist
 
 $(QUICKSTART)/verified: $(WHEEL)
 	$(BIN)/python export/verify.py $(WHEEL)

@@ -5,14 +5,12 @@ python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --
 
 from __future__ import annotations
 
-import argparse
 import csv
 import hashlib
 import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +20,31 @@ import torch
 
 from export import compliance, texts
 from export.golden import golden_tensors
-from export.naming import check_name, check_version
+from export.published import check_published
+from export.request import Request, read_request
 from export.wheel import build_wheel, wheel_name
-from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
 from hear_ssl.runtime import Embedder
-from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import FORMAT, parse_manifest
 from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
 from hear_ssl.runtime.weights import serialise_tensors
 
 RUNTIME = Path(__file__).resolve().parents[1] / "hear_ssl" / "runtime"
+UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
 TEST_MARKS = {"test", "testing", "eval", "evaluation"}
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asks for; composition maps 'scene.pooling' and the like to new values."""
-
-    checkpoint: Path
-    name: str
-    version: str
-    weights_url: str
-    bundle_weights: bool
-    untrained: bool
-    composition: dict[str, Any]
 
 
 def main() -> int:
     """Package as the command line says."""
-    arguments = parse_arguments()
-    check_name(arguments.name)
-    check_version(arguments.version)
-    check_url(arguments.weights_url)
-    composition = parse_composition(arguments.set)
-    checkpoint = find_checkpoint(arguments.checkpoint)
-    request = Request(
-        checkpoint, arguments.name, arguments.version, arguments.weights_url, arguments.bundle_weights, arguments.untrained, composition
-    )
-    wheel = package(request, Path(arguments.out))
+    request, out = read_request()
+    wheel = package(request, out)
     print(f"wheel        {wheel}")
-    print(f"source tree  {wheel.parent / arguments.name}")
-    print(f"weights      {wheel.parent / weights_file(request)}  (upload to {arguments.weights_url})")
+    print(f"source tree  {wheel.parent / request.name}")
+    print(f"weights      {wheel.parent / weights_file(request)}")
+    if request.allow_unpublished:
+        print(f"not checked  whether {request.weights_url} serves them; export/publish.py uploads, checks and says so in the wheel")
     print(f"next         python export/verify.py {wheel}")
     return 0
 
@@ -72,7 +52,8 @@ def main() -> int:
 def package(request: Request, out: Path) -> Path:
     """Write wheel, source tree and weights into `out` and return the wheel's path.
 
-    Raises ValueError when the checkpoint or its training data may not be shipped, OSError when `out` cannot be written.
+    Raises ValueError when the checkpoint or its training data may not be shipped, when a rule of the HEAR API is broken or
+    the weights are not at their URL and the request does not allow that, OSError when `out` cannot be written.
     """
     checkpoint = load_checkpoint(request.checkpoint)
     check_training_data(checkpoint.get("data_card") or {})
@@ -82,7 +63,10 @@ def package(request: Request, out: Path) -> Path:
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
     files = package_files(request, manifest, golden, weights)
-    report = compliance.report(compliance.measure(files, request.name, weights), manifest)
+    if not request.allow_unpublished:
+        check_published(request.weights_url, manifest["weights"]["sha256"], UNPUBLISHED)
+    rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
+    report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()
     readme = texts.readme(manifest, request.bundle_weights)
     wheel = build_wheel(request.name, request.version, files, texts.metadata(request.name, request.version, readme), texts.licenses())
@@ -105,20 +89,6 @@ def compose(request: Request) -> Embedder:
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
     composed.load_state_dict(model.state_dict())
     return composed.eval()
-
-
-def parse_composition(pairs: list[str]) -> dict[str, Any]:
-    """Return {'scene.pooling': ...} of 'scene.pooling=mean' pairs. Raises ValueError for other keys."""
-    composition = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        if not equals or key.partition(".")[0] not in ("scene", "timestamp"):
-            raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
-        try:
-            composition[key] = json.loads(text)
-        except ValueError:
-            composition[key] = text
-    return composition
 
 
 def check_training_data(card: dict[str, Any]) -> None:
@@ -244,32 +214,6 @@ def replace_folder(folder: Path, files: dict[str, bytes]) -> None:
         if folder.exists():
             shutil.move(str(folder), str(Path(temporary) / "old"))
         fresh.replace(folder)
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="package.py",
-        description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
-    )
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file")
-    parser.add_argument("--name", required=True, help="name of the package and module, such as hear_mymodel")
-    parser.add_argument("--version", required=True, help="its version, such as 0.1.0")
-    parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
-    parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
-    parser.add_argument(
-        "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
-    )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.pooling=mean+max,std, "
-        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000]; may be given several times",
-    )
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
 python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
 
-Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), writes the public URL into the source
-tree and the wheel, then installs the wheel in a clean environment, downloads the weights from the public URL without any
-credentials, and calls load_model(). A name that holds other weights already is never overwritten.
+Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
+that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
+weights from the public URL without any credentials, and calls load_model(). A name that holds other weights already is never
+overwritten.
 """
 
 from __future__ import annotations
@@ -23,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scri
 
 import fsspec
 
-from export import texts
+from export import compliance, texts
 from export.clean_env import make_environment, pip
+from export.published import check_published
 from export.wheel import build_wheel, wheel_name
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
@@ -41,6 +43,8 @@ def main() -> int:
     check_url(arguments.public_url)
     check_weights(tree, weights)
     print(f"upload       {upload(weights, arguments.to, arguments.public_url.rpartition('/')[2])}", flush=True)
+    sha256 = read_manifest(tree / tree.name / "manifest.json").weights.sha256
+    check_published(arguments.public_url, sha256, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)
     print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
     print(f"stranger     {load_as_a_stranger(wheel, tree.name)}", flush=True)
@@ -86,13 +90,20 @@ def upload(weights: Path, target: str, name: str) -> str:
 
 
 def with_url(tree: Path, url: str) -> Path:
-    """Write the public URL into the tree's manifest, build the wheel again beside the tree, and return its path."""
+    """Write the public URL, which serves the weights, into the tree; build the wheel again beside it and return its path.
+
+    Raises ValueError when the tree has no COMPLIANCE.md to say so in.
+    """
     name = tree.name
     path = tree / name / "manifest.json"
     manifest: dict[str, Any] = json.loads(path.read_text())
     manifest["weights"]["url"] = url
     bundled = (tree / name / manifest["weights"]["file"]).is_file()
     readme = texts.readme(manifest, bundled)
+    for report in (tree / "COMPLIANCE.md", tree / name / "COMPLIANCE.md"):
+        if not report.is_file():
+            raise ValueError(f"{tree} is no whole source tree: {report} is missing; package again")
+        atomic_write(report, compliance.as_published(report.read_text(encoding="utf-8"), manifest["weights"]))
     atomic_write(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
     atomic_write(tree / "README.md", readme)
     atomic_write(tree / "MODEL_CARD.md", texts.model_card(manifest))

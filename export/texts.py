@@ -119,7 +119,7 @@ def model_card(manifest: dict[str, Any]) -> str:
         f"| {cell(source['name'])} | {cell(source['license'])} | {source['hours']:.3f} | {source['clips']} |\n"
         for source in training["data"].get("sources", [])
     )
-    metrics = "".join(f"| {key} | {value} |\n" for key, value in manifest["metrics"].items())
+    metrics = "".join(f"| {key} | {value} |\n" for key, value in sorted(manifest["metrics"].items()))
     return f"""{front_matter(manifest)}
 # {manifest["name"]} {manifest["version"]}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import tempfile
@@ -56,19 +57,29 @@ def fetch(url: str, sha256: str, package: str) -> Path:
     if target.is_file() and sha256_of(target) == sha256:
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download(url, sha256, target)
+    except OSError as error:
+        raise OSError(f"{error}; give load_model a local file instead") from None
+    return target
+
+
+def download(url: str, sha256: str, target: Path) -> None:
+    """Download a file to `target`, whole and with that SHA-256 or not at all; what may pass is tried three times.
+
+    Raises ValueError when the URL serves other bytes, OSError when it cannot be reached.
+    """
     for attempt in range(1, ATTEMPTS + 1):
         try:
-            _download(url, sha256, target)
-            return target
-        except (OSError, EOFError) as error:
+            return _attempt(url, sha256, target)
+        except (OSError, EOFError, http.client.HTTPException) as error:
             final = isinstance(error, urllib.error.HTTPError) and error.code < 500
             if attempt == ATTEMPTS or final:
-                raise OSError(f"cannot download the weights from {url} ({error}); give load_model a local file instead") from None
+                raise OSError(f"cannot download the weights from {url} ({error})") from None
             time.sleep(0.5 * attempt)
-    raise AssertionError("unreachable")
 
 
-def _download(url: str, sha256: str, target: Path) -> None:
+def _attempt(url: str, sha256: str, target: Path) -> None:
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".download-")
     temporary = Path(name)
     try:

@@ -33,6 +33,7 @@ def request(run: Path, **changes: Any) -> Request:
         "bundle_weights": False,
         "untrained": False,
         "composition": {},
+        "allow_unpublished": True,
     }
     return Request(**{**values, **changes})
 
@@ -248,6 +249,20 @@ def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -
     with pytest.raises(ValueError, match=r"breaks a rule of the HEAR API, so it was not packaged: .*finite values"):
         package(request(run, checkpoint=broken), tmp_path / "dist")
     assert not (tmp_path / "dist").exists()
+
+
+def test_a_hop_over_50_ms_is_packaged_on_request_alone(run: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint["config"]["embedder"]["frontend"]["hop_length"] = 240  # tokens of 60 ms
+    long = tmp_path / "long.ckpt"
+    torch.save(checkpoint, long)
+    with pytest.raises(ValueError, match="hop at most 50 ms"):
+        package(request(run, checkpoint=long), tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
+    package(request(run, checkpoint=long, allow_long_hop=True), tmp_path / "dist")
+    broken = [line for line in (tmp_path / "dist/hear_test/COMPLIANCE.md").read_text().splitlines() if "BROKEN" in line]
+    assert len(broken) == 1
+    assert "| 60 ms | BROKEN, accepted on request |" in broken[0]
 
 
 def test_a_folder_that_is_no_source_tree_is_never_replaced(run: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from tests.conftest import ROOT
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("publish")
     checkpoint = run / "checkpoints" / "last.ckpt"
-    package(Request(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}), folder)
+    package(Request(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True), folder)
     return folder
 
 
@@ -63,14 +63,20 @@ def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes
     assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == wheel
     assert json.loads((dist / "hear_public/hear_public/manifest.json").read_text())["weights"]["url"] == url
     assert url in (dist / "hear_public/README.md").read_text()
+    for report in (dist / "hear_public/COMPLIANCE.md", dist / "hear_public/hear_public/COMPLIANCE.md"):
+        [line] = [line for line in report.read_text().splitlines() if line.startswith("| Weights |")]
+        assert line.endswith(f"fetched from {url} and found to be these | holds |")
 
 
 @pytest.mark.slow
 def test_a_url_that_does_not_answer_is_found_out(dist: Path, served: tuple[str, Path], tmp_path: Path) -> None:
+    wheel = (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes()
     result = publish(dist, tmp_path / "elsewhere", f"{served[0]}/missing.safetensors")
     assert result.returncode == 2
-    assert "a stranger cannot load the model" in result.stderr
+    assert "the weights are not published" in result.stderr
     assert result.stderr.count("\n") == 1
+    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == wheel
+    assert "| NOT PUBLISHED |" in (dist / "hear_public/COMPLIANCE.md").read_text()
 
 
 def test_other_weights_under_the_name_are_never_overwritten(dist: Path, tmp_path: Path) -> None:
@@ -105,8 +111,27 @@ def test_weights_of_another_model_are_refused(dist: Path, tmp_path: Path) -> Non
 
 
 def test_the_wheel_built_anew_equals_the_first_but_for_the_url(dist: Path) -> None:
-    before = (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes()
-    with_url(dist / "hear_public", "https://example.com/w.safetensors")
-    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == before
-    with_url(dist / "hear_public", "https://example.org/w.safetensors")
-    assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() != before
+    wheels = []
+    for url in ("https://example.com/w.safetensors", "https://example.com/w.safetensors", "https://example.org/w.safetensors"):
+        with_url(dist / "hear_public", url)
+        wheels.append((dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes())
+    assert wheels[0] == wheels[1] != wheels[2]
+
+
+def test_published_after_packaging_equals_packaged_after_publishing(
+    dist: Path, run: Path, served: tuple[str, Path], tmp_path: Path
+) -> None:
+    weights, url = dist / "hear_public-0.1.0.safetensors", f"{served[0]}/w.safetensors"
+    request = Request(run / "checkpoints" / "last.ckpt", "hear_public", "0.1.0", url, False, False, {})
+    for content, line in ((None, "404"), (weights.read_bytes()[:-1], "serves other weights")):
+        if content:
+            (served[1] / "w.safetensors").write_bytes(content)
+        with pytest.raises(ValueError, match=rf"the weights are not published: .*{line}.*--allow-unpublished") as caught:
+            package(request, tmp_path / "refused")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / "refused").exists()
+    shutil.copy(weights, served[1] / "w.safetensors")
+    wheel = package(request, tmp_path / "after")
+    assert wheel.read_bytes() == with_url(dist / "hear_public", url).read_bytes()
+    for file in ("COMPLIANCE.md", "README.md", "MODEL_CARD.md", "hear_public/manifest.json", "hear_public/COMPLIANCE.md"):
+        assert (tmp_path / "after" / "hear_public" / file).read_bytes() == (dist / "hear_public" / file).read_bytes()

@@ -19,7 +19,7 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="module")
 def wheel(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = run / "checkpoints" / "last.ckpt"
-    request = Request(checkpoint, "hear_verify", "0.1.0", "https://example.com/w.safetensors", False, False, {})
+    request = Request(checkpoint, "hear_verify", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True)
     return package(request, tmp_path_factory.mktemp("dist"))
 
 

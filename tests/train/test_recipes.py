@@ -42,7 +42,7 @@ def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Pa
     fit(config, resume=False)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     name = f"hear_test_{recipe}"
-    package(Request(checkpoint, name, "0.1.0", "https://example.com/w.safetensors", True, False, {}), tmp_path / "dist")
+    package(Request(checkpoint, name, "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
     monkeypatch.syspath_prepend(str(tmp_path / "dist" / name))
     module = __import__(name)
     model = module.load_model()

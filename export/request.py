@@ -1,0 +1,92 @@
+"""What package.py is asked for: its command line, checked before anything is read or computed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from export.naming import check_name, check_version
+from hear_ssl.checkpoint import find_checkpoint
+from hear_ssl.runtime.download import check_url
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the command line asks for; composition maps 'scene.pooling' and the like to new values."""
+
+    checkpoint: Path
+    name: str
+    version: str
+    weights_url: str
+    bundle_weights: bool
+    untrained: bool
+    composition: dict[str, Any]
+    allow_unpublished: bool = False
+    allow_long_hop: bool = False
+
+
+def read_request() -> tuple[Request, Path]:
+    """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
+    arguments = parse_arguments()
+    check_name(arguments.name)
+    check_version(arguments.version)
+    check_url(arguments.weights_url)
+    request = Request(
+        find_checkpoint(arguments.checkpoint),
+        arguments.name,
+        arguments.version,
+        arguments.weights_url,
+        arguments.bundle_weights,
+        arguments.untrained,
+        parse_composition(arguments.set),
+        arguments.allow_unpublished,
+        arguments.allow_long_hop,
+    )
+    return request, Path(arguments.out)
+
+
+def parse_composition(pairs: list[str]) -> dict[str, Any]:
+    """Return {'scene.pooling': ...} of 'scene.pooling=mean' pairs. Raises ValueError for other keys."""
+    composition = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or key.partition(".")[0] not in ("scene", "timestamp"):
+            raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
+        try:
+            composition[key] = json.loads(text)
+        except ValueError:
+            composition[key] = text
+    return composition
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="package.py",
+        description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
+    )
+    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file")
+    parser.add_argument("--name", required=True, help="name of the package and module, such as hear_mymodel")
+    parser.add_argument("--version", required=True, help="its version, such as 0.1.0")
+    parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
+    parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
+    parser.add_argument(
+        "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
+    )
+    parser.add_argument(
+        "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md says so"
+    )
+    parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md says so")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.pooling=mean+max,std, "
+        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000]; may be given several times",
+    )
+    return parser.parse_args()
