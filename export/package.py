@@ -64,7 +64,7 @@ def package(request: Request, out: Path) -> Path:
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
     files = package_files(request, manifest, golden, weights)
     if not request.allow_unpublished:
-        check_published(request.weights_url, manifest["weights"]["sha256"], UNPUBLISHED)
+        check_published(request.weights_url, manifest["weights"]["sha256"], len(weights), UNPUBLISHED)
     rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
     report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()

@@ -43,8 +43,8 @@ def main() -> int:
     check_url(arguments.public_url)
     check_weights(tree, weights)
     print(f"upload       {upload(weights, arguments.to, arguments.public_url.rpartition('/')[2])}", flush=True)
-    sha256 = read_manifest(tree / tree.name / "manifest.json").weights.sha256
-    check_published(arguments.public_url, sha256, "is the file public under that URL?")
+    record = read_manifest(tree / tree.name / "manifest.json").weights
+    check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)
     print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
     print(f"stranger     {load_as_a_stranger(wheel, tree.name)}", flush=True)
@@ -146,8 +146,8 @@ def parse_arguments() -> argparse.Namespace:
         prog="publish.py",
         description="Upload a model's weights, then load the model as a stranger would: clean environment, no credentials, public URL.",
         epilog="Zenodo and GitHub releases: upload the .safetensors file by hand, then run this with --to the folder of the file and "
-        "--public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, GitHub redirects to another host "
-        "and is refused).",
+        "--public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
+        "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME).",
     )
     parser.add_argument("--tree", required=True, metavar="DIR", help="source tree that package.py wrote")
     parser.add_argument("--weights", required=True, metavar="FILE", help="weights file that package.py wrote")

@@ -8,10 +8,10 @@ from pathlib import Path
 from hear_ssl.runtime.download import download
 
 
-def check_published(url: str, sha256: str, mend: str) -> None:
+def check_published(url: str, sha256: str, size: int, mend: str) -> None:
     """Raise ValueError, with `mend` as the way out, when the URL does not answer or serves bytes of another SHA-256."""
     with tempfile.TemporaryDirectory(prefix="hear-published-") as scratch:
         try:
-            download(url, sha256, Path(scratch) / "weights")
+            download(url, sha256, size, Path(scratch) / "weights")
         except (ValueError, OSError) as error:
             raise ValueError(f"the weights are not published: {' '.join(str(error).split())}; {mend}") from None

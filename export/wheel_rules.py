@@ -17,6 +17,7 @@ from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import Manifest, parse_manifest
 
 OPEN_LICENSES = ("apache", "bsd", "mit")
+MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
 TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 
 
@@ -27,6 +28,9 @@ def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+            if unpacked > MAX_EXPANSION * path.stat().st_size:
+                raise ValueError(f"{path} would unpack to {unpacked / 1e6:.0f} MB, {MAX_EXPANSION} times its size and more: refused")
             files = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with export/package.py") from None

@@ -37,16 +37,29 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """
     file = find_checkpoint(path)
     try:
+        check_archive(file)
         checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by fit.py"
         ) from None
-    except (RuntimeError, EOFError, KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{file} is damaged or no checkpoint ({str(error).splitlines()[0][:80]}); use an earlier one") from None
+    except Exception as error:  # the unpickler of damaged bytes raises nearly anything, AttributeError and IndexError included
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one") from None
     if not isinstance(checkpoint, dict) or not {"state_dict", "config"} <= set(checkpoint):
         raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
     return checkpoint
+
+
+def check_archive(file: Path) -> None:
+    """Raise ValueError or BadZipFile unless the file is a zip archive as torch.save writes it: nothing in it is compressed.
+
+    A compressed or doubly listed member could unpack to any size.
+    """
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > file.stat().st_size:
+        raise ValueError(f"{file.stat().st_size} bytes would unpack to {unpacked}")
 
 
 def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Embedder, dict[str, Any]]:

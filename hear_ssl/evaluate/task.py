@@ -129,11 +129,11 @@ def _names(folder: Path, metadata: dict[str, Any], key: str) -> tuple[str, ...]:
 def _read_vocabulary(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise ValueError(f"{path} is missing; unpack the task again")
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
     try:
-        places = {int(row["idx"]): row["label"] for row in rows}
-    except (KeyError, TypeError, ValueError):
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        places = {int(row["idx"]): str(row["label"]) for row in rows}
+    except (KeyError, TypeError, ValueError, csv.Error):
         raise ValueError(f"{path} must have the columns idx and label") from None
     if sorted(places) != list(range(len(rows))) or not rows:
         raise ValueError(f"{path}: idx must run from 0 to the number of labels - 1, each once")
@@ -147,7 +147,7 @@ def _read_index(folder: Path, split: str, metadata: dict[str, Any], labels: set[
         raise ValueError(f"{path} is empty: the split {split} has no clips; unpack the task again")
     event = metadata["embedding_type"] == "event"
     for file, entries in index.items():
-        if Path(file).name != file or not isinstance(entries, list):
+        if Path(file).name != file or not file.isprintable() or not isinstance(entries, list):
             raise ValueError(f"{path}: the entry {file[:60]!r} is not a plain file name with a list")
         for entry in entries:
             if event and not (isinstance(entry, dict) and {"label", "start", "end"} <= set(entry)):

@@ -37,7 +37,7 @@ def load_model(model_file_path: str = "") -> Embedder:
     elif (HERE / manifest.weights.file).is_file():
         path = HERE / manifest.weights.file
     else:
-        path = fetch(manifest.weights.url, manifest.weights.sha256, manifest.name)
+        path = fetch(manifest.weights.url, manifest.weights.sha256, manifest.weights.bytes, manifest.name)
     found = sha256_of(path)
     if found != manifest.weights.sha256:
         raise ValueError(

@@ -123,7 +123,8 @@ def _build(kind: Type[Settings], mapping: Any, where: str) -> Settings:
     hints = get_type_hints(kind)
     unknown = sorted(set(mapping) - set(hints))
     if unknown:
-        raise ValueError(f"{where}.{unknown[0]} is not known; allowed are {', '.join(hints)}")
+        shown = "".join(character if character.isprintable() else "?" for character in unknown[0][:80])
+        raise ValueError(f"{where}.{shown} is not known; allowed are {', '.join(hints)}")
     values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
     return kind(**values)
 
@@ -141,7 +142,10 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         items = [_convert(hint.__args__[0], element, f"{where}[{index}]") for index, element in enumerate(value)]
         return tuple(items) if hint.__origin__ is tuple else items
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is larger than any float") from None
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"{where} is {value!r}; it must be of type {hint.__name__}")
     return value

@@ -179,7 +179,7 @@ def test_an_unreachable_url_and_a_redirect_to_another_host_are_one_line(
         load(tmp_path / "missing").load_model()
     assert "\n" not in str(caught.value)
     package(request(run, weights_url=f"{server[0]}/elsewhere.safetensors"), tmp_path / "elsewhere")
-    with pytest.raises(ValueError, match="redirects to another host"):
+    with pytest.raises(ValueError, match="only https may lead to another host"):
         load(tmp_path / "elsewhere").load_model()
     assert not list((tmp_path / "cache").glob("*"))
 
@@ -273,14 +273,3 @@ def test_a_folder_that_is_no_source_tree_is_never_replaced(run: Path, tmp_path: 
         package(request(run), tmp_path)
     assert precious.read_text() == "mine"
     assert not list(tmp_path.glob("*.whl"))
-
-
-def test_a_checkpoint_that_executes_something_is_not_loaded(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return Path.touch, (tmp_path / "executed",)
-
-    torch.save({"state_dict": {}, "config": Evil()}, tmp_path / "evil.ckpt")
-    with pytest.raises(ValueError, match="holds more than tensors and plain data"):
-        package(request(tmp_path, checkpoint=tmp_path / "evil.ckpt"), tmp_path / "dist")
-    assert not (tmp_path / "executed").exists()

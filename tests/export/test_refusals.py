@@ -1,0 +1,49 @@
+"""What was made to do harm is refused in one line: pickles, archives that swell, manifests with wrong types."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from export.package import package
+from export.wheel_rules import wheel_rows
+from hear_ssl.checkpoint import load_checkpoint
+from tests.export.test_package import load, request
+
+
+def test_a_checkpoint_that_executes_something_is_not_loaded(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (tmp_path / "executed",)
+
+    torch.save({"state_dict": {}, "config": Evil()}, tmp_path / "evil.ckpt")
+    with pytest.raises(ValueError, match="holds more than tensors and plain data"):
+        package(request(tmp_path, checkpoint=tmp_path / "evil.ckpt"), tmp_path / "dist")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_archives_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
+    for name, read in (("bomb.ckpt", load_checkpoint), ("bomb-1-py3-none-any.whl", lambda path: wheel_rows(path, None))):
+        with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("archive/data.pkl", bytes(50_000_000))
+        with pytest.raises(ValueError, match="would unpack to") as caught:
+            read(tmp_path / name)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("weights", []), ("embedder", {"chunk_frames": "800"}), ("name", 3), ("weights", {"file": "../w"}), ("weights", {"bytes": True})],
+)
+def test_a_manifest_with_wrong_types_is_refused(run: Path, tmp_path: Path, key: str, value: Any) -> None:
+    package(request(run, bundle_weights=True), tmp_path)
+    path = tmp_path / "hear_test" / "hear_test" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(ValueError, match=key) as caught:
+        load(tmp_path).load_model()
+    assert "\n" not in str(caught.value)
