@@ -1,6 +1,7 @@
 # make quickstart   set up and walk the whole way: corpus, training, export, clean install, verification, scores
 # make test         set up and run all tests
 # make quick        only the quick tests
+# make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
 
@@ -10,7 +11,7 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick check format clean
+.PHONY: quickstart test quick matrix check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ test: $(VENV)/installed
 
 quick: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+matrix: $(WHEEL)
+	$(BIN)/python export/matrix.py $(WHEEL)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

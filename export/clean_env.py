@@ -49,13 +49,20 @@ def link_layer(distributions: list[str], layer: Path) -> None:
                 (layer / top).symlink_to(target)
 
 
-def make_environment(folder: Path, fresh_torch: str | None = None) -> Path:
+def make_environment(folder: Path, fresh_torch: str | None = None, interpreter: Path | None = None) -> Path:
     """Make a virtual environment with torch alone and return its Python.
 
     fresh_torch: a requirement such as torch==2.4.1 to download instead of linking the torch that runs here.
+    interpreter: the Python to make it of instead of the running one, with fresh_torch only.
     Raises ValueError when that cannot be installed.
     """
-    venv.create(folder / "env", with_pip=False, symlinks=True)
+    if interpreter:
+        command = [str(interpreter), "-m", "venv", "--without-pip", str(folder / "env")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode:
+            raise ValueError(f"{interpreter} makes no virtual environment: {' '.join(done.stderr.split())[:200]}")
+    else:
+        venv.create(folder / "env", with_pip=False, symlinks=True)
     python = folder / "env" / "bin" / "python"
     if fresh_torch:
         pip(python, ["install", fresh_torch], f"cannot install {fresh_torch}")

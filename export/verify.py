@@ -104,13 +104,14 @@ def module_name(wheel: Path) -> str:
     return min(tops)
 
 
-def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> list[Row]:
-    """Run the checks with the clean environment's Python and return their rows."""
+def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: bool = True) -> list[Row]:
+    """Run the checks with the clean environment's Python and return their rows; memory: those of 20 minutes too."""
     home = scratch / "checks"
     home.mkdir()
     (home / "measuring").symlink_to(MEASURING)
     out = scratch / "rows.json"
     command = [str(python), "-m", "measuring", module, str(out)] + ([str(weights)] if weights else [])
+    command += [] if memory else ["--without-memory"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *paths]), "PYTHONNOUSERSITE": "1"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from export.clean_env import make_environment, pip
 from export.package import Request, package
 from export.wheel_rules import wheel_rows
 from tests.conftest import ROOT
@@ -50,6 +53,28 @@ def test_the_source_tree_installs_from_a_path_with_spaces(wheel: Path, tmp_path:
     finally:
         spaced.rename(wheel.parent / "hear_verify")
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.slow
+def test_pip_installs_the_tree_from_a_path_with_spaces_and_from_a_git_clone(wheel: Path, tmp_path: Path) -> None:
+    spaced = tmp_path / "a path with spaces" / "hear_verify"
+    shutil.copytree(wheel.parent / "hear_verify", spaced)
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+    for arguments in (["init", "-q"], ["add", "."], [*identity, "commit", "-q", "-m", "Export"]):
+        subprocess.run(["git", "-C", str(spaced), *arguments], check=True)
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", str(spaced), str(clone)], check=True)
+    code = f"import hear_verify as h, torch; m = h.load_model({str(wheel.parent / 'hear_verify-0.1.0.safetensors')!r})\n"
+    code += "print(h.__file__, tuple(h.get_scene_embeddings(torch.zeros(1, 16000), m).shape) == (1, m.scene_embedding_size))"
+    for number, source in enumerate((spaced, clone)):
+        python = make_environment(tmp_path / f"place {number}")
+        pip(python, ["install", "--no-deps", "--no-build-isolation", str(source)], f"{source} does not install")
+        done = subprocess.run(
+            [str(python), "-c", code], capture_output=True, text=True, cwd=tmp_path, check=True, env={"PATH": os.environ["PATH"]}
+        )
+        place, _, right = done.stdout.strip().rpartition(" ")
+        assert right == "True"
+        assert place.startswith(str(tmp_path / f"place {number}"))
 
 
 def changed(wheel: Path, folder: Path, member: str, content: bytes | None) -> Path:

@@ -1,0 +1,118 @@
+"""Try a wheel on every Python of this machine, with the oldest torch that it claims there and the newest there is.
+
+python export/matrix.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+
+By hand, not in CI: each pair is a fresh virtual environment with a downloaded torch, 1 to 6 GB, removed when measured. The
+rules are those of verify.py but for the 20 minutes of audio and the official validator, which depend on neither.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
+
+from export.clean_env import make_environment, pip
+from export.verify import measured_rows, module_name
+from hear_ssl.errors import run_main
+
+OLDEST_PYTHON, OLDEST_TORCH = (3, 8), (2, 0)  # what the wheel's metadata claims
+PYENV = ".pyenv/versions/*/bin/python"
+
+
+def main() -> int:
+    """Measure every pair and print a line for each; 0 when every rule holds everywhere, 1 when not."""
+    arguments = parse_arguments()
+    wheel, weights = Path(arguments.wheel).resolve(), Path(arguments.weights).resolve() if arguments.weights else None
+    for given in (wheel, weights):
+        if given and not given.is_file():
+            raise ValueError(f"{given} does not exist; give what export/package.py wrote")
+    os.environ["PIP_NO_CACHE_DIR"] = "1"  # a dozen torches would stay on the disk
+    pythons = find_pythons()
+    print(f"{'Python':8} {'torch':10} {'seconds':>7}  rules", flush=True)
+    broken = 0
+    for version, python in sorted(pythons.items()):
+        try:
+            torches = torch_versions(python)
+        except ValueError as error:
+            torches, broken = [], broken + 1
+            print(f"{dotted(version):8} {'-':10} {'-':>7}  {error}", flush=True)
+        for torch in dict.fromkeys([*torches[:1], *torches[-1:]]):
+            start = time.monotonic()
+            verdict, held = measure(wheel, weights, python, dotted(torch))
+            broken += not held
+            print(f"{dotted(version):8} {dotted(torch):10} {time.monotonic() - start:7.0f}  {verdict}", flush=True)
+    return 1 if broken else 0
+
+
+def find_pythons() -> dict[tuple[int, ...], Path]:
+    """Return one interpreter for each minor version from 3.8 on: pyenv's, and python3.X on the path."""
+    candidates = [*sorted(Path.home().glob(PYENV)), *(Path(found) for minor in range(8, 30) if (found := shutil.which(f"python3.{minor}")))]
+    pythons: dict[tuple[int, ...], Path] = {}
+    for candidate in candidates:
+        command = [str(candidate), "-c", "import sys, venv; print('%d.%d' % sys.version_info[:2])"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        version = numbers(done.stdout.strip()) if done.returncode == 0 else ()
+        if version >= OLDEST_PYTHON:
+            pythons.setdefault(version, candidate)
+    return pythons
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    """Return 2.11.0 as (2, 11, 0)."""
+    return tuple(int(part) for part in version.split("."))
+
+
+def dotted(version: tuple[int, ...]) -> str:
+    """Return (2, 11, 0) as 2.11.0."""
+    return ".".join(map(str, version))
+
+
+def torch_versions(python: Path) -> list[tuple[int, ...]]:
+    """Return the releases of torch that pip finds for a Python and the wheel claims, ascending. Raises ValueError when none."""
+    command = [sys.executable, "-m", "pip", "--python", str(python), "index", "versions", "torch"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    listed = next((line for line in done.stdout.splitlines() if line.startswith("Available versions:")), "")
+    found = sorted({numbers(version) for version in re.findall(r"(?<=[ ,])\d+\.\d+\.\d+(?=,|$)", listed)})
+    claimed = [version for version in found if version >= OLDEST_TORCH]
+    if not claimed:
+        raise ValueError(f"pip finds no torch >= {dotted(OLDEST_TORCH)} for it")
+    return claimed
+
+
+def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tuple[str, bool]:
+    """Install torch and the wheel in a fresh environment of `python`; return what was found and whether every rule holds."""
+    with tempfile.TemporaryDirectory(prefix="hear-matrix-") as folder:
+        scratch = Path(folder)
+        try:
+            inside = make_environment(scratch, f"torch=={torch}", python)
+            pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
+        except ValueError as error:
+            return str(error), False
+        rows = measured_rows(inside, module_name(wheel), weights, scratch, [], memory=False)
+    broken = [f"{row.name} ({row.measured[:80]})" for row in rows if not row.passed]
+    return f"{len(rows) - len(broken)} of {len(rows)} hold" + (f"; broken: {'; '.join(broken)}" if broken else ""), not broken
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="matrix.py",
+        description="Install a wheel on every Python found here with the oldest torch it claims and the newest that pip finds, and "
+        "measure the rules of the HEAR API. Exit status 1 when one is broken anywhere.",
+    )
+    parser.add_argument("wheel", metavar="WHEEL", help="a wheel that package.py wrote")
+    parser.add_argument("--weights", metavar="FILE", help="weights file to load; without it the package finds its own")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    run_main(main)
