@@ -166,7 +166,7 @@ def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
     if not path.is_file():
         return {}
     with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and int(row["step"]) <= step]
+        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and row.get("loss") and int(row["step"]) <= step]
     kept = ("step", "loss", "effective_rank", "alignment", "uniformity", "clips_lost")
     return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
 

@@ -107,6 +107,7 @@ class Progress(pl.Callback):
         self.collapse_rank = collapse_rank
         self.collapsed = 0
         self.every = every
+        self.note = ""
         self.columns: list[str] = []
         self.ended = self.window_start = self.started = 0.0
         self.waited = 0.0
@@ -161,7 +162,7 @@ class Progress(pl.Callback):
         left = time.strftime("%H:%M:%S", time.gmtime((steps - step) / max(rate, 1e-9)))
         print(
             f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
-            f"  data wait {row['data_wait_share']:.0%}  left {left}",
+            f"  data wait {row['data_wait_share']:.0%}  left {left}{self.note}",
             flush=True,
         )
 
@@ -179,6 +180,13 @@ class Progress(pl.Callback):
             self._rewrite(read_rows(self.path)[1])
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
+
+    def add(self, step: int, values: dict[str, float]) -> None:
+        """Add what became known of an earlier step to its row of metrics.csv, a new one where it has none."""
+        self.columns += [name for name in ("step", *values) if name not in self.columns]
+        rows = {int(row["step"]): row for row in read_rows(self.path)[1]}
+        rows.setdefault(step, {"step": str(step)}).update({name: _number(value) for name, value in values.items()})
+        self._rewrite([rows[place] for place in sorted(rows)])
 
     def _rewrite(self, rows: list[dict[str, str]]) -> None:
         text = io.StringIO()

@@ -97,6 +97,16 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True)
+class ProbeConfig:
+    """Scores while it trains, from a process beside it: validation clips of HEAR-format tasks, by neighbours and linearly."""
+
+    every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
+    tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")
+    clips: int = option(400, "most clips of a task to learn from, and as many to validate with", "clips", 2, 100000)
+    seconds: float = option(800.0, "most audio of a task to learn from, and as much to validate with", "s", 1.0)
+
+
+@dataclass(frozen=True)
 class Config:
     """One run."""
 
@@ -110,6 +120,7 @@ class Config:
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     wandb: str = option(
         "offline", "Weights & Biases: offline keeps the record in the run folder", choices=("offline", "online", "disabled")
     )

@@ -46,6 +46,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/data/", DATA),
     ("hear_ssl/module.py", {"torch", "torchaudio", "pytorch_lightning", "wandb", "hear_ssl"}),
     ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
+    ("hear_ssl/probe.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.runtime", "hear_ssl.errors", "hear_ssl.objective_config"}),
     ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.runtime"} | SHARED),
     ("hear_ssl/errors.py", set()),

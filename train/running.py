@@ -27,6 +27,7 @@ from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
+from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.runtime.settings import to_mapping
 
 
@@ -37,6 +38,8 @@ def fit(config: Config, resume: bool) -> int:
     """
     run = Path(config.run)
     checkpoint = resume_checkpoint(run, config) if resume else None
+    if config.probe.every and is_first_process():
+        check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
     if not resume:
         start_run_folder(run, config)
@@ -81,14 +84,24 @@ def start_run_folder(run: Path, config: Config) -> None:
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
+<<<<<<< HEAD
     if process_rank() == 0:
+=======
+    if is_first_process():
+>>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
         atomic_write(run / "environment.json", json.dumps(environment(), indent=1))
 
 
+<<<<<<< HEAD
 def process_rank() -> int:
     """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
     return int(getattr(rank_zero_only, "rank", 0))
+=======
+def is_first_process() -> bool:
+    """Say whether this is the only process or the first of several."""
+    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
+>>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
 
 
 def environment() -> dict[str, Any]:
@@ -115,6 +128,8 @@ def set_threads(config: Config) -> None:
 def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
     options = config.trainer
+    progress = Progress(run, options.log_every, data, options.collapse_rank)
+    probe = [ProbeBeside(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
     devices, nodes = options.devices, options.nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has decided already
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -128,11 +143,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         precision="bf16-mixed" if options.precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=build_logger(config, run),
-        callbacks=[
-            stop,
-            Progress(run, options.log_every, data, options.collapse_rank),
-            SaveCheckpoints(run, options.checkpoint_every),
-        ],
+        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), *probe],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -142,7 +153,11 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
 
 def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
+<<<<<<< HEAD
     if config.wandb == "disabled" or process_rank():
+=======
+    if config.wandb == "disabled" or not is_first_process():
+>>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
         return False
     quiet = wandb.Settings(silent=True)
     record = wandb.init(

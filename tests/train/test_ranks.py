@@ -14,6 +14,7 @@ import pytest
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
 from tests.conftest import ROOT, TINY, tiny
+from tests.evaluate.test_evaluate import make_scene
 from train.running import fit
 
 pytestmark = pytest.mark.slow
@@ -122,3 +123,14 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on(shards: Path, tmp_p
     assert subprocess.run([*command, f"trainer.steps={saved + 3}"], cwd=ROOT, env=environment, timeout=120).returncode == 0
     assert load_checkpoint(run)["global_step"] == saved + 3
     assert [int(row["step"]) for row in read_rows(run / "metrics.csv")[1]] == list(range(1, saved + 4))
+
+
+def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
+    task = make_scene(tmp_path / "scene")
+    run = tmp_path / "run"
+    probe = ("probe.every=3", f"probe.tasks={task}")
+    result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *probe)
+    assert result.returncode == 0, result.stderr[-2000:]
+    assert result.stdout.count("probe of step 3: ") == result.stdout.count("probe of step 6: ") == 1
+    assert [row["step"] for row in read_rows(run / "metrics.csv")[1] if row["probe"]] == ["3", "6"]
+    assert (run / "checkpoints" / "best.ckpt").is_file()

@@ -1,0 +1,217 @@
+"""The probe beside training: snapshots of the embedder go to a process of low priority, scores come back at later steps.
+
+Training only copies the embedder's weights to a file and looks whether an answer has come; it never waits before its end.
+The snapshot is a checkpoint of the embedder alone, which export and evaluation read like any other; the best one becomes
+checkpoints/best.ckpt.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from hear_ssl.callbacks import Progress, StopCleanly
+from hear_ssl.config import ProbeConfig
+from hear_ssl.evaluate.probe import probe_tasks
+from hear_ssl.evaluate.task import audio_folder
+from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.module import ContrastiveModule
+from hear_ssl.runtime.settings import to_mapping
+
+SERVE = "import os; os.nice(19); from hear_ssl.evaluate.probe import serve; serve()"  # nice before torch loads
+WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
+PATIENCE_SECONDS = 1800.0  # for the last answers at the end of training
+
+
+def check_probe(config: ProbeConfig, sample_rate: int, seed: int) -> None:
+    """Read the tasks of the probe. Raises ValueError when they are missing, damaged or none are named."""
+    if not config.tasks:
+        raise ValueError("probe.every is set, but probe.tasks names no task; give folders of tasks in HEAR format, or probe.every=0")
+    for task in probe_tasks(config.tasks, config.clips, config.seconds, seed):
+        for split in task.splits:
+            audio_folder(task, split, sample_rate)
+
+
+class Prober:
+    """The process that scores snapshots, one after the other."""
+
+    def __init__(self, config: ProbeConfig, seed: int, log: Path) -> None:
+        """Start it; what it has to complain about goes to `log`."""
+        self.log = log
+        self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        root = str(Path(__file__).resolve().parents[1])
+        paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        with open(log, "w") as complaints:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SERVE],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                text=True,
+                env=environment,
+                start_new_session=True,  # Ctrl-C is for training, which tells this process when to end
+            )
+        settings = {"folders": [str(Path(folder).resolve()) for folder in config.tasks], "clips": config.clips, "seconds": config.seconds}
+        self.send({**settings, "seed": seed})
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def send(self, message: Any) -> None:
+        """Write a line to the process; one that has ended is noticed by its missing answer."""
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(json.dumps(message) + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            return
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.answers.put(json.loads(line))
+        self.answers.put({"ended": f"the probe's process ended by itself; {self.log} says why"})
+
+    def end(self) -> None:
+        """End the process now."""
+        self.process.kill()
+        self.process.wait()
+
+
+class ProbeBeside(pl.Callback):
+    """Every `every` steps and at the end: a snapshot to the prober; its scores to progress line, metrics.csv and loggers."""
+
+    def __init__(self, run: Path, config: ProbeConfig, seed: int, progress: Progress, stop: StopCleanly) -> None:
+        self.run, self.config, self.seed = run, config, seed
+        self.progress, self.stop = progress, stop
+        self.snapshots: list[Path] = []  # the first is being scored, the others wait
+        self.taken = -1
+        self.best = -1.0
+        self.prober: Prober | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the prober, on what a stopped run left unscored first."""
+        if not trainer.is_global_zero:
+            return
+        self.best = read_best(self.run)
+        self.prober = Prober(self.config, self.seed, self.run / "probe.log")
+        for path in sorted((self.run / "probe").glob("step-*.ckpt")):
+            if step_of(path) <= trainer.global_step:
+                self._submit(path)
+            else:
+                path.unlink()  # training comes by there again
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Take up answers that have come; snapshot when it is time."""
+        if self.prober is None:
+            return
+        while self.prober is not None and not self.prober.answers.empty():
+            self._take(trainer, self.prober.answers.get())
+        if trainer.global_step % self.config.every == 0:
+            self._snapshot(trainer, pl_module)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Wait for the last answers; a run that was stopped leaves its snapshots to the one that goes on."""
+        if self.prober is None:
+            return
+        if self.stop.signal is None:
+            self._snapshot(trainer, pl_module)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            if self.snapshots and self.prober is not None:
+                print(f"waiting for the probe of step {step_of(self.snapshots[-1])}", flush=True)
+            while self.snapshots and self.prober is not None and self.stop.signal is None and time.monotonic() < deadline:
+                try:
+                    self._take(trainer, self.prober.answers.get(timeout=0.2))
+                except queue.Empty:
+                    continue
+        self._end()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Leave no process behind."""
+        self._end()
+
+    def _end(self) -> None:
+        if self.prober is not None:
+            self.prober.end()
+            self.prober = None
+
+    def _snapshot(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        step = trainer.global_step
+        if step == self.taken or self.prober is None:
+            return
+        self.taken = step
+        assert isinstance(pl_module, ContrastiveModule)
+        path = self.run / "probe" / f"step-{step:08d}.ckpt"
+        with atomic_path(path) as temporary:
+            torch.save(embedder_checkpoint(pl_module, step), temporary)
+        self._submit(path)
+
+    def _submit(self, path: Path) -> None:
+        assert self.prober is not None
+        self.snapshots.append(path)
+        if len(self.snapshots) > 1 + WAITING:
+            dropped = self.snapshots.pop(1)
+            dropped.unlink(missing_ok=True)
+            print(f"probe of step {step_of(dropped)} left out: probes take longer than probe.every={self.config.every} steps", flush=True)
+        if len(self.snapshots) == 1:
+            self.prober.send(str(path.resolve()))
+
+    def _take(self, trainer: pl.Trainer, answer: dict[str, Any]) -> None:
+        """Record an answer and hand over the next snapshot."""
+        if "ended" in answer:
+            print(f"no more probes: {answer['ended']}", flush=True)
+            self._end()
+            return
+        path = self.snapshots.pop(0)
+        if "error" in answer:
+            print(f"probe of step {step_of(path)} failed: {answer['error']}", flush=True)
+            path.unlink(missing_ok=True)
+        else:
+            self._record(trainer, path, answer["scores"])
+        if self.snapshots and self.prober is not None:
+            self.prober.send(str(self.snapshots[0].resolve()))
+
+    def _record(self, trainer: pl.Trainer, path: Path, scores: dict[str, float]) -> None:
+        step, value = step_of(path), scores["probe"]
+        self.progress.add(step, scores)
+        for logger in trainer.loggers:
+            logger.log_metrics(scores, step=step)
+        better = value > self.best
+        details = "  ".join(f"{name.removeprefix('probe_')} {number:.3f}" for name, number in scores.items() if name != "probe")
+        print(f"probe of step {step}: {value:.4f}{' (best)' if better else ''}  {details}", flush=True)
+        self.progress.note = f"  probe {value:.4f} at {step}"
+        if better:
+            self.best = value
+            os.replace(path, self.run / "checkpoints" / "best.ckpt")
+            atomic_write(self.run / "checkpoints" / "best.json", json.dumps({"step": step, **scores}, indent=1))
+        else:
+            path.unlink()
+
+
+def embedder_checkpoint(module: ContrastiveModule, step: int) -> dict[str, Any]:
+    """Return what export and evaluation need of a checkpoint: the embedder's tensors on the CPU, config and data card."""
+    state = {f"embedder.{name}": value.detach().cpu() for name, value in module.embedder.state_dict().items()}
+    return {"state_dict": state, "config": to_mapping(module.config), "data_card": module.data_card, "global_step": step}
+
+
+def step_of(path: Path) -> int:
+    """Return the step of a snapshot's name."""
+    return int(path.stem.rpartition("-")[2])
+
+
+def read_best(run: Path) -> float:
+    """Return the probe of the run's best checkpoint, -1 when it has none."""
+    try:
+        best = float(json.loads((run / "checkpoints" / "best.json").read_text())["probe"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return -1.0
+    return best if (run / "checkpoints" / "best.ckpt").is_file() else -1.0
