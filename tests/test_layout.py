@@ -61,6 +61,7 @@ TABLE: list[tuple[str, set[str]]] = [
             "soxr",
             "sklearn",
             "matplotlib",
+            "umap",
             "tqdm",
             "hear_ssl.runtime",
             "hear_ssl.evaluate",

@@ -38,7 +38,7 @@ def fit(config: Config, resume: bool) -> int:
     """
     run = Path(config.run)
     checkpoint = resume_checkpoint(run, config) if resume else None
-    if config.probe.every and is_first_process():
+    if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
     if not resume:
@@ -84,24 +84,14 @@ def start_run_folder(run: Path, config: Config) -> None:
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
-<<<<<<< HEAD
     if process_rank() == 0:
-=======
-    if is_first_process():
->>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
         atomic_write(run / "environment.json", json.dumps(environment(), indent=1))
 
 
-<<<<<<< HEAD
 def process_rank() -> int:
     """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
     return int(getattr(rank_zero_only, "rank", 0))
-=======
-def is_first_process() -> bool:
-    """Say whether this is the only process or the first of several."""
-    return int(os.environ.get("RANK", os.environ.get("LOCAL_RANK", 0))) == 0
->>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
 
 
 def environment() -> dict[str, Any]:
@@ -153,11 +143,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
 
 def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
-<<<<<<< HEAD
     if config.wandb == "disabled" or process_rank():
-=======
-    if config.wandb == "disabled" or not is_first_process():
->>>>>>> bcd4d9a (Probe the embedder while it trains and keep the best checkpoint)
         return False
     quiet = wandb.Settings(silent=True)
     record = wandb.init(

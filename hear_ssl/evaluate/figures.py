@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from importlib.util import find_spec
 from typing import Any
 
 import matplotlib
@@ -18,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 Array = NDArray[Any]
+CLIPS_FOR_UMAP = 20  # more than the 15 neighbours it looks at
 PALETTE = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"]
 
 
@@ -46,9 +48,21 @@ def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
     return svg(figure)
 
 
+def projection(clips: int) -> str:
+    """Return which projection a map of so many clips has: UMAP where it is installed and has enough of them, else PCA."""
+    return "UMAP" if find_spec("umap") and clips >= CLIPS_FOR_UMAP else "the first two principal components"
+
+
 def project(embeddings: Array) -> Array:
-    """Return standardised embeddings (clips, dim) on their first two principal components (clips, 2), within -1 and 1."""
-    plane = PCA(2, random_state=0).fit_transform(StandardScaler().fit_transform(embeddings))
+    """Return standardised embeddings (clips, dim) in two dimensions (clips, 2), within -1 and 1: by UMAP if installed, else PCA."""
+    rows = StandardScaler().fit_transform(embeddings)
+    if projection(len(rows)) == "UMAP":
+        import umap
+
+        plane = umap.UMAP(random_state=0, n_jobs=1, n_neighbors=15).fit_transform(rows)
+        plane = plane - plane.mean(0)
+    else:
+        plane = PCA(2, random_state=0).fit_transform(rows)
     return np.asarray(plane / np.abs(plane).max(axis=0).clip(1e-9))
 
 

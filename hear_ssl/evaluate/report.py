@@ -13,6 +13,7 @@ import csv
 import html
 import io
 import json
+import math
 import statistics
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from hear_ssl.files import atomic_write
 
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
 CURVES = {
     "loss": "loss",
     "effective_rank": "effective rank of the embeddings",
@@ -54,8 +56,19 @@ def figure(content: str, caption: str) -> str:
     return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
 
 
+def confidence(result: dict[str, Any]) -> tuple[float, str]:
+    """Return the half width of a score's 95 % interval over its folds (Student's t), else over its seeds as a standard deviation.
+
+    One fold and one seed say nothing of it: (0, "").
+    """
+    folds = len(result["folds"])
+    if folds > 1:
+        return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
+    return result["seed_deviation"], "seeds" if result["seed_deviation"] else ""
+
+
 def score_table(record: dict[str, Any], module: str) -> str:
-    """Return the table of primary scores with the deviation over folds, the model first."""
+    """Return the table of primary scores with their confidence, the model first."""
     names = list(dict.fromkeys(name for results in record["tasks"].values() for name in results))
     names.sort(key=lambda name: (name != module, name in ("untrained", "log-mel"), name))
     head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
@@ -68,8 +81,8 @@ def score_table(record: dict[str, Any], module: str) -> str:
             if result is None:
                 cells.append("<td>-</td>")
                 continue
-            spread = result["deviation"][result["primary"]]
-            text = f"{result['score']:.3f}" + (f" ± {spread:.3f}" if spread else "")
+            half, kind = confidence(result)
+            text = f"{result['score']:.3f}" + (f" ± {half:.3f} <small>{kind}</small>" if kind else "")
             cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
         primary = next(iter(results.values()))["primary"]
         lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
@@ -100,7 +113,7 @@ def sound(path: Path, sample_rate: int) -> str:
 
 
 def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
-    """Return an SVG of clips by their first two principal components, coloured by label, that play on click."""
+    """Return an SVG of clips by their embeddings in two dimensions, coloured by label, that play on click."""
     plane = figures.project(rows.embeddings.numpy())
     labels = rows.targets.argmax(1).tolist()
     folder, marks = audio_folder(task, split, sample_rate), []
@@ -149,7 +162,7 @@ def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path],
     return [
         section(
             "Clips near each other sound alike to the model",
-            f"Test clips of {name} on the first two principal components of their scene embeddings. Large dots play.",
+            f"Test clips of {name} by {figures.projection(len(rows[split].clips))} of their scene embeddings. Large dots play.",
             figure(embedding_map(task, rows[split], split, subject.sample_rate), f"{len(rows[split].clips)} clips, colour: label"),
         ),
         section(
@@ -176,6 +189,19 @@ def data_card(card: dict[str, Any]) -> str:
     return f"{total}<div class=scroll><table>{head}{''.join(lines)}</table></div>"
 
 
+def probe_section(rows: list[dict[str, str]]) -> list[str]:
+    """Return the curves of the probe beside training; nothing without one."""
+    names = [name for name in rows[-1] if name == "probe" or name.startswith("probe_")]
+    scored = [row for row in rows if row.get("probe")]
+    if not scored:
+        return []
+    best = max(scored, key=lambda row: float(row["probe"]))
+    titles = {name: "probe, mean of the tasks" if name == "probe" else name.removeprefix("probe_").replace("_", " ") for name in names}
+    caption = f"{len(scored)} probes, the best {float(best['probe']):.3f} at step {best['step']}: checkpoints/best.ckpt"
+    text = "Neighbours (knn) and a linear probe on a few validation clips of each task, while it trained."
+    return [section("What it was worth on the way", text, figure(figures.curves(scored, titles), caption))]
+
+
 def run_sections(run: Path) -> list[str]:
     """Return curves and data card of a run folder."""
     found = []
@@ -186,6 +212,7 @@ def run_sections(run: Path) -> list[str]:
         if rows:
             content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
             found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
+            found += probe_section(rows)
     card = load_checkpoint(find_checkpoint(run)).get("data_card") or {}
     return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.stats
 
+from hear_ssl.callbacks import read_rows
 from hear_ssl.evaluate.leaderboard import column_of, standings
-from hear_ssl.evaluate.report import build
+from hear_ssl.evaluate.report import build, confidence
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
@@ -22,8 +26,9 @@ from train.running import fit
 def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train, score and report on a tiny task."""
     folder = tmp_path_factory.mktemp("report")
-    fit(tiny(shards, folder / "run"), resume=False)
     make_scene(folder / "tasks" / "esc50-v2.0.0-full")
+    make_scene(folder / "tasks" / "folds", folds=True)
+    fit(tiny(shards, folder / "run", "probe.every=2", f"probe.tasks={folder / 'tasks' / 'esc50-v2.0.0-full'}"), resume=False)
     subjects = subjects_to_compare(str(folder / "run"), "", [])
     evaluate(subjects, find_tasks(folder / "tasks"), folder / "scores", "fast", 1, show=False)
     build(folder / "scores", str(folder / "run"), folder / "tasks", folder / "report.html")
@@ -33,12 +38,40 @@ def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_drawn_and_nothing_is_fetched(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<figure>(.*?)</figure>", text, re.DOTALL)
-    assert len(figures) == 4
+    assert len(figures) == 5
     assert all("<svg" in figure and ("<path" in figure or "<circle" in figure) for figure in figures)
     outside = {address for address in re.findall(r"(?:https?:)?//[\w.-]+", text) if "w3.org" not in address and "purl.org" not in address}
     assert not [address for address in outside if re.search(rf'(?:src|href)="{re.escape(address)}', text)]
     assert "data:audio/wav;base64," in text
     assert 'name=viewport content="width=device-width' in text
+
+
+def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path) -> None:
+    text = page.read_text()
+    for words in (
+        "loss",
+        "probe, mean of the tasks",
+        "esc50-v2.0.0-full linear",
+        "throughput (clips/s)",
+        "checkpoints/best.ckpt",
+        "licence",
+    ):
+        assert words in text, words
+    rows = [row for row in read_rows(page.parent / "run" / "metrics.csv")[1] if row["probe"]]
+    assert f"{len(rows)} probes, the best {max(float(row['probe']) for row in rows):.3f} at step" in text
+
+
+def test_confidence_is_students_over_folds(page: Path) -> None:
+    record = json.loads((page.parent / "scores" / "scores.json").read_text())
+    result = record["tasks"]["folds"]["log-mel"]
+    values = [fold["top1_acc"] for fold in result["folds"]]
+    low, high = scipy.stats.t.interval(0.95, 2, np.mean(values), scipy.stats.sem(values)) if np.ptp(values) else (values[0],) * 2
+    assert confidence(result) == (pytest.approx((high - low) / 2, rel=1e-3), "95 %, 3 folds")
+    assert "95 %, 3 folds</small>" in page.read_text()
+    spread = {"primary": "mAP", "deviation": {"mAP": 0.1}, "folds": [{}] * 5, "seed_deviation": 0.0}
+    assert confidence(spread)[0] == pytest.approx(scipy.stats.t.ppf(0.975, 4) * 0.1 / 5**0.5, rel=1e-3)
+    assert confidence(spread | {"folds": [{}], "seed_deviation": 0.02}) == (0.02, "seeds")
+    assert confidence(spread | {"folds": [{}]}) == (0.0, "")
 
 
 def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -> None:
