@@ -33,6 +33,7 @@ from hear_ssl.files import atomic_write
 from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import read_manifest
 
+STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
 
 
@@ -76,7 +77,8 @@ def upload(weights: Path, target: str, name: str) -> str:
             if filesystem.cat_file(path) == content:
                 return f"{path} holds these weights already"
             raise ValueError(f"{path} holds other weights; never overwritten: give a new version or another --public-url")
-        filesystem.makedirs(folder, exist_ok=True)
+        if filesystem.protocol not in STORES:
+            filesystem.makedirs(folder, exist_ok=True)
         partial = f"{path}.part"
         filesystem.pipe_file(partial, content)
         filesystem.mv(partial, path)
@@ -84,7 +86,9 @@ def upload(weights: Path, target: str, name: str) -> str:
             raise ValueError(f"{path} came out differently; upload again")
     except ImportError as error:
         raise ValueError(f"{target} needs another package ({error}); install it beside hear_ssl") from None
-    except (OSError, PermissionError) as error:
+    except ValueError:
+        raise
+    except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
         raise ValueError(f"cannot write to {target}: {' '.join(str(error).split())[:160]}") from None
     return f"{path}, {len(content) / 1e6:.1f} MB"
 
