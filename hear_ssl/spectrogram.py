@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hear_ssl.random import SampleRandom
-from hear_ssl.runtime.frontend import hz_to_mel
+from hear_ssl.runtime.bands import hz_to_mel, mel_to_hz
 from hear_ssl.runtime.settings import FrontendConfig
 
 TOKEN = 4  # frames and bands that structured dropping hides together: a token of 40 ms
@@ -71,10 +73,15 @@ def shift_pitch(features: Tensor, semitones: Tensor, config: FrontendConfig) -> 
 
     Linear between bands; beyond the outer bands the outermost is repeated. Time is untouched.
     """
-    edges = torch.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2, device=features.device)
-    centres = 700.0 * (10.0 ** (edges[1:-1] / 2595.0) - 1.0)  # Hz
-    sources = 2595.0 * torch.log10(1.0 + centres * 2.0 ** (-semitones.unsqueeze(1) / 12.0) / 700.0)  # (batch, n_mels) mel
-    place = ((sources - edges[1]) / (edges[1] - edges[0])).clamp(0.0, config.n_mels - 1.0)
+    if config.layout == "log":
+        steps_per_octave = (config.n_mels + 1) / math.log2(config.f_max / config.f_min)
+        place = torch.arange(config.n_mels, device=features.device) - semitones.unsqueeze(1) / 12.0 * steps_per_octave
+    else:
+        edges = torch.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2, device=features.device)
+        centres = mel_to_hz(edges[1:-1])
+        sources = 2595.0 * torch.log10(1.0 + centres * 2.0 ** (-semitones.unsqueeze(1) / 12.0) / 700.0)  # (batch, n_mels) mel
+        place = (sources - edges[1]) / (edges[1] - edges[0])
+    place = place.clamp(0.0, config.n_mels - 1.0)
     below = place.floor().long().clamp(max=config.n_mels - 2)
     share = (place - below).unsqueeze(2)  # (batch, n_mels, 1)
     index = below.unsqueeze(2).expand(-1, -1, features.shape[2])

@@ -16,6 +16,7 @@ from hear_ssl.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 from hear_ssl.views import Views
 
 FRONTEND = FrontendConfig()
+PITCH_FRONTEND = FrontendConfig(layout="log", n_fft=4096, n_mels=128, f_min=40.0, log_offset=1e-8, mean=-12.0)
 NOTHING = ViewsConfig(gain_db=0, polarity=0, noise_std=0, mixup=0, time_masks=0, frequency_masks=0)
 BATCH, TIME = 4, 16000
 SEEDS = torch.arange(BATCH) * 7919 + 3
@@ -126,10 +127,11 @@ def test_resize_crop_off_is_the_identity_and_frequency_alone_leaves_time() -> No
     assert (moved.sum(1).argmax(1) != 20).any()
 
 
+@pytest.mark.parametrize("config", [FRONTEND, PITCH_FRONTEND], ids=["mel", "log"])
 @pytest.mark.parametrize("semitones", [-5.0, -2.0, 0.0, 3.0, 6.0])
-def test_a_shifted_tone_lies_where_a_tone_of_that_pitch_lies(semitones: float) -> None:
-    frontend = LogMel(FRONTEND, time_stride=4)
-    shifted = shift_pitch(frontend(tone(1000.0)[None]), torch.tensor([semitones]), FRONTEND)
+def test_a_shifted_tone_lies_where_a_tone_of_that_pitch_lies(semitones: float, config: FrontendConfig) -> None:
+    frontend = LogMel(config, time_stride=4)
+    shifted = shift_pitch(frontend(tone(1000.0)[None]), torch.tensor([semitones]), config)
     real = frontend(tone(1000.0 * 2 ** (semitones / 12))[None])
     assert abs(int(shifted.mean(2).argmax()) - int(real.mean(2).argmax())) <= 1
     if semitones == 0.0:

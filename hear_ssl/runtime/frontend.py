@@ -1,4 +1,4 @@
-"""Log-mel spectrogram in plain torch, equal to torchaudio's MelSpectrogram (HTK scale, no filter norm, power 2).
+"""Log spectrogram in plain torch: mel bands equal to torchaudio's MelSpectrogram (HTK scale, no filter norm, power 2), or pitch bands.
 
 Frames are laid so that the tokens an encoder makes of `time_stride` frames are centred on multiples of the token hop,
 from 0 to the end of the clip: hop j of tokens covers frames j * stride .. j * stride + stride - 1, whose mean centre is
@@ -7,35 +7,18 @@ sample j * stride * hop_length. Normalisation uses two fixed numbers, never stat
 
 from __future__ import annotations
 
-import math
-from typing import Optional
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .bands import log_filters, mel_filters
 from .settings import FrontendConfig
 
 
-def hz_to_mel(frequency: float) -> float:
-    """Convert Hz to mel on the HTK scale (Young et al., The HTK Book, eq. 5.13)."""
-    return 2595.0 * math.log10(1.0 + frequency / 700.0)
-
-
-def mel_filters(config: FrontendConfig) -> Tensor:
-    """Return triangular filters (n_fft // 2 + 1, n_mels) with corners equally spaced in mel."""
-    frequencies = torch.linspace(0, config.sample_rate // 2, config.n_fft // 2 + 1)
-    corners_mel = torch.linspace(hz_to_mel(config.f_min), hz_to_mel(config.f_max), config.n_mels + 2)
-    corners = 700.0 * (10.0 ** (corners_mel / 2595.0) - 1.0)
-    slopes = corners.unsqueeze(0) - frequencies.unsqueeze(1)  # (bins, n_mels + 2)
-    widths = corners[1:] - corners[:-1]
-    rising = -slopes[:, :-2] / widths[:-1]
-    falling = slopes[:, 2:] / widths[1:]
-    return torch.clamp(torch.minimum(rising, falling), min=0.0)
-
-
 class LogMel(nn.Module):
-    """Turn waveforms (batch, time) into normalised log-mel features (batch, n_mels, frames)."""
+    """Turn waveforms (batch, time) into normalised log features (batch, n_mels, frames)."""
 
     window: Tensor
     filters: Tensor
@@ -43,20 +26,25 @@ class LogMel(nn.Module):
     def __init__(self, config: FrontendConfig, time_stride: int = 1) -> None:
         """Build for an encoder that makes one token of `time_stride` frames.
 
-        Raises ValueError when the window is longer than the transform or the bands do not fit below half the rate.
+        Raises ValueError when windows and transform or bands and rate do not fit together.
         """
         super().__init__()
-        if config.win_length > config.n_fft:
-            raise ValueError(f"frontend.win_length is {config.win_length}; it must be at most n_fft, {config.n_fft} samples")
-        if not config.f_min < config.f_max <= config.sample_rate / 2:
-            raise ValueError(f"frontend.f_max is {config.f_max:g}; it must lie above f_min and at most at {config.sample_rate / 2:g} Hz")
+        check(config)
         self.config = config
         self.time_stride = time_stride
         self.lead = config.n_fft // 2 + (time_stride - 1) * config.hop_length // 2
-        margin = config.n_fft - config.win_length
-        window = F.pad(torch.hann_window(config.win_length), (margin // 2, margin - margin // 2))
-        self.register_buffer("window", window, persistent=False)
-        self.register_buffer("filters", mel_filters(config), persistent=False)
+        self.lengths: List[int] = []
+        if config.layout == "log":
+            for length, filters in log_filters(config):
+                self._register(str(length), torch.hann_window(length), filters)
+                self.lengths.append(length)
+        else:
+            margin = config.n_fft - config.win_length
+            self._register("", F.pad(torch.hann_window(config.win_length), (margin // 2, margin - margin // 2)), mel_filters(config))
+
+    def _register(self, name: str, window: Tensor, filters: Tensor) -> None:
+        self.register_buffer(f"window{name}", window, persistent=False)
+        self.register_buffer(f"filters{name}", filters, persistent=False)
 
     def token_count(self, time: int) -> int:
         """Return how many tokens a clip of `time` samples has: one on every multiple of the token hop up to its end."""
@@ -73,7 +61,20 @@ class LogMel(nn.Module):
         inside = waveform[:, max(start, 0) : max(min(stop, waveform.shape[-1]), 0)].float()
         padded = F.pad(inside, (max(-start, 0), stop - max(start, 0) - inside.shape[-1]))
         with torch.autocast(waveform.device.type, enabled=False):
-            return self.normalise(torch.log(self.mel_power(padded) + self.config.log_offset))
+            power = self.pitch_power(padded) if self.lengths else self.mel_power(padded)
+            return self.normalise(torch.log(power + self.config.log_offset))
+
+    def pitch_power(self, padded: Tensor) -> Tensor:
+        """Return band power (batch, n_mels, frames), 1 for a sine of amplitude 1 amid a band; shorter windows lie amid the longest."""
+        config, groups = self.config, []
+        for length in self.lengths:
+            margin = (config.n_fft - length) // 2
+            window, filters = getattr(self, f"window{length}"), getattr(self, f"filters{length}")
+            inside = padded[:, margin : padded.shape[1] - margin]
+            spectrum = torch.stft(inside, length, config.hop_length, window=window, center=False, return_complex=True)
+            power = spectrum.real.square() + spectrum.imag.square()  # (batch, bins, frames)
+            groups.append(torch.matmul(power.transpose(-1, -2), filters * (4.0 / length) ** 2).transpose(-1, -2))
+        return torch.cat(groups, 1)
 
     def mel_power(self, padded: Tensor) -> Tensor:
         """Return mel power (batch, n_mels, frames) of a waveform whose first frame starts at its first sample."""
@@ -83,5 +84,17 @@ class LogMel(nn.Module):
         return torch.matmul(power.transpose(-1, -2), self.filters).transpose(-1, -2)
 
     def normalise(self, log_mel: Tensor) -> Tensor:
-        """Shift and scale log-mel power (ln) by the fixed mean and standard deviation of the config."""
+        """Shift and scale log power (ln) by the fixed mean and standard deviation of the config."""
         return (log_mel - self.config.mean) / self.config.std
+
+
+def check(config: FrontendConfig) -> None:
+    """Raise ValueError when windows and transform, or bands and sample rate, do not fit together."""
+    if config.layout == "mel" and config.win_length > config.n_fft:
+        raise ValueError(f"frontend.win_length is {config.win_length}; it must be at most n_fft, {config.n_fft} samples")
+    if config.layout == "log" and config.n_fft not in [config.min_window << doublings for doublings in range(16)]:
+        raise ValueError(f"frontend.n_fft is {config.n_fft}; it must be min_window, {config.min_window}, times 1, 2, 4, 8, ...")
+    if config.layout == "log" and config.f_min <= 0:
+        raise ValueError("frontend.f_min is 0; the log layout needs a lowest pitch, such as 40 Hz")
+    if not config.f_min < config.f_max <= config.sample_rate / 2:
+        raise ValueError(f"frontend.f_max is {config.f_max:g}; it must lie above f_min and at most at {config.sample_rate / 2:g} Hz")

@@ -33,16 +33,22 @@ def option(
 
 @dataclass(frozen=True)
 class FrontendConfig:
-    """Log-mel spectrogram with fixed normalisation statistics."""
+    """Log spectrogram in mel or pitch bands, with fixed normalisation statistics."""
 
     sample_rate: int = option(16000, "rate the model expects; callers resample", "Hz", choices=SAMPLE_RATES)
-    n_fft: int = option(1024, "length of the Fourier transform", "samples", 16, 65536)
-    win_length: int = option(1024, "length of the Hann window, at most n_fft", "samples", 16, 65536)
+    layout: str = option(
+        "mel",
+        "bands: equal steps of mel through one window, or equal steps of pitch, each through the shortest window that resolves it",
+        choices=("mel", "log"),
+    )
+    n_fft: int = option(1024, "length of the Fourier transform; log layout: longest window, for the lowest bands", "samples", 16, 65536)
+    win_length: int = option(1024, "mel layout: length of the Hann window, at most n_fft", "samples", 16, 65536)
+    min_window: int = option(512, "log layout: shortest window, for the highest bands; n_fft / 2, / 4, ...", "samples", 16, 65536)
     hop_length: int = option(160, "step between frames", "samples", 1, 65536)
-    n_mels: int = option(64, "mel bands", "bands", 1, 1024)
-    f_min: float = option(60.0, "lower edge of the lowest band", "Hz", 0.0)
+    n_mels: int = option(64, "bands", "bands", 1, 1024)
+    f_min: float = option(60.0, "lower edge of the lowest band; above 0 in the log layout", "Hz", 0.0)
     f_max: float = option(7800.0, "upper edge of the highest band, at most half the sample rate", "Hz", 1.0)
-    log_offset: float = option(1e-6, "added to the mel power before the logarithm", "power", 1e-12, 1.0)
+    log_offset: float = option(1e-6, "added to the power of a band before the logarithm", "power", 1e-12, 1.0)
     mean: float = option(-5.0, "subtracted from the log-mel features", "ln power")
     std: float = option(4.0, "divides the log-mel features", "ln power", 1e-3)
 
@@ -54,6 +60,9 @@ class EncoderConfig:
     name: str = option("audio_ntt", "which encoder", choices=("audio_ntt", "convnext", "vit"))
     channels: int = option(64, "audio_ntt, convnext: channels of the first convolutions", "channels", 1, 4096)
     dim: int = option(1024, "width of the tokens; vit: of each of a token's four patches", "dimensions", 1, 16384)
+    context: int = option(
+        0, "audio_ntt: blocks over time on top; n of them see 80 ms * (2^n - 1) to either side at a hop of 10 ms", "blocks", 0, 8
+    )
     depth: int = option(6, "convnext, vit: blocks", "blocks", 1, 64)
     heads: int = option(3, "vit: attention heads", "heads", 1, 64)
     dropout: float = option(0.3, "audio_ntt, convnext: dropout before the output layer while training", "probability", 0.0, 0.95)

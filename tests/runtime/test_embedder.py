@@ -20,6 +20,7 @@ RICH = EmbedderConfig(
 
 ENCODERS = {
     "audio_ntt": EncoderConfig(channels=8, dim=32),
+    "audio_ntt with context": EncoderConfig(channels=8, dim=32, context=3),
     "convnext": EncoderConfig(name="convnext", channels=4, dim=16, depth=3),
     "vit": EncoderConfig(name="vit", dim=12, depth=2, heads=2, keep=0.5, window_frames=200),
 }

@@ -12,7 +12,7 @@ from .vit import ViT
 def build_encoder(config: EncoderConfig, n_mels: int) -> Encoder:
     """Build the encoder that the config names. Raises ValueError when it does not fit the number of mel bands."""
     if config.name == "audio_ntt":
-        return AudioNTT(n_mels, config.channels, config.dim, config.dropout)
+        return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context)
     if config.name == "convnext":
         return ConvNeXt(n_mels, config.channels, config.dim, config.depth, config.dropout)
     if config.name == "vit":
