@@ -63,7 +63,7 @@ def test_a_wheel_that_no_environment_can_install_is_a_row(wheel: Path, tmp_path:
     python = make_environment(tmp_path / "place")
     row = install_row(python, broken, alone=True)
     assert not row.passed
-    assert "torch==1.7" in row.measured
+    assert row.measured.startswith("pip refuses: ERROR: Cannot install hear-verify")
 
 
 @pytest.mark.slow
