@@ -65,7 +65,7 @@ def make_environment(folder: Path, fresh_torch: str | None = None, interpreter: 
         venv.create(folder / "env", with_pip=False, symlinks=True)
     python = folder / "env" / "bin" / "python"
     if fresh_torch:
-        pip(python, ["install", fresh_torch], f"cannot install {fresh_torch}")
+        pip(python, ["install", "--no-compile", fresh_torch], f"cannot install {fresh_torch}")
         return python
     layer = folder / "layer"
     link_layer(requirement_closure("torch"), layer)

@@ -25,6 +25,7 @@ from export.verify import measured_rows, module_name
 from hear_ssl.errors import run_main
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 8), (2, 0)  # what the wheel's metadata claims
+FALLBACKS = 3  # how many of the newest are tried where pip cannot install the newest
 PYENV = ".pyenv/versions/*/bin/python"
 
 
@@ -45,12 +46,23 @@ def main() -> int:
         except ValueError as error:
             torches, broken = [], broken + 1
             print(f"{dotted(version):8} {'-':10} {'-':>7}  {error}", flush=True)
-        for torch in dict.fromkeys([*torches[:1], *torches[-1:]]):
-            start = time.monotonic()
-            verdict, held = measure(wheel, weights, python, dotted(torch))
-            broken += not held
-            print(f"{dotted(version):8} {dotted(torch):10} {time.monotonic() - start:7.0f}  {verdict}", flush=True)
+        for choices in (torches[:1], torches[1:][: -FALLBACKS - 1 : -1]):
+            broken += bool(choices) and not one_of(choices, wheel, weights, version, python)
     return 1 if broken else 0
+
+
+def one_of(choices: list[tuple[int, ...]], wheel: Path, weights: Path | None, version: tuple[int, ...], python: Path) -> bool:
+    """Measure with the first of some torches that pip can install, print a line for each tried; True when every rule holds.
+
+    An index may list a torch whose own requirements it does not have.
+    """
+    for torch in choices:
+        start = time.monotonic()
+        verdict, held = measure(wheel, weights, python, dotted(torch))
+        print(f"{dotted(version):8} {dotted(torch):10} {time.monotonic() - start:7.0f}  {verdict}", flush=True)
+        if held is not None:
+            return held
+    return False
 
 
 def find_pythons() -> dict[tuple[int, ...], Path]:
@@ -88,17 +100,23 @@ def torch_versions(python: Path) -> list[tuple[int, ...]]:
     return claimed
 
 
-def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tuple[str, bool]:
-    """Install torch and the wheel in a fresh environment of `python`; return what was found and whether every rule holds."""
+def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tuple[str, bool | None]:
+    """Install torch and the wheel in a fresh environment of `python`; return what was found and whether every rule holds.
+
+    None: this torch could not be installed.
+    """
     with tempfile.TemporaryDirectory(prefix="hear-matrix-") as folder:
         scratch = Path(folder)
         try:
             inside = make_environment(scratch, f"torch=={torch}", python)
+        except ValueError as error:
+            return str(error), None
+        try:
             pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
         except ValueError as error:
             return str(error), False
-        rows = measured_rows(inside, module_name(wheel), weights, scratch, [], memory=False)
-    broken = [f"{row.name} ({row.measured[:80]})" for row in rows if not row.passed]
+        rows = measured_rows(inside, module_name(wheel), weights, scratch, [], memory="none")
+    broken = [f"{row.name} ({row.measured[:80]})" for row in rows if row.passed is False]
     return f"{len(rows) - len(broken)} of {len(rows)} hold" + (f"; broken: {'; '.join(broken)}" if broken else ""), not broken
 
 

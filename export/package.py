@@ -23,6 +23,7 @@ from export.golden import golden_tensors
 from export.published import check_published
 from export.request import Request, read_request
 from export.wheel import build_wheel, wheel_name
+from export.wheel_rules import license_row
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
@@ -57,6 +58,7 @@ def package(request: Request, out: Path) -> Path:
     """
     checkpoint = load_checkpoint(request.checkpoint)
     check_training_data(checkpoint.get("data_card") or {})
+    check_licenses(texts.licenses())
     model = compose(request)
     weights = serialise_tensors(model.state_dict(), {"format": "pt"})
     manifest = build_manifest(request, checkpoint, model, weights)
@@ -105,6 +107,14 @@ def check_training_data(card: dict[str, Any]) -> None:
             raise ValueError(
                 f"training source {source['name']} has no licence; pack it with --license NAME (or a license column) and train again"
             )
+
+
+def check_licenses(licenses: dict[str, bytes]) -> None:
+    """Raise ValueError unless the code's licence and that of the weights are those that the HEAR rules ask for."""
+    for name, what in (("LICENSE", "code"), ("LICENSE-weights", "weights")):
+        row = license_row(licenses, "", name, what)
+        if not row.passed:
+            raise ValueError(f"{name} is not compatible ({row.measured}); HEAR rule: {row.rule}")
 
 
 def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:

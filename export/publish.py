@@ -6,6 +6,12 @@ Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec addre
 that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
 weights from the public URL without any credentials, and calls load_model(). A name that holds other weights already is never
 overwritten.
+
+By hand to Zenodo: new upload, the .safetensors file, licence CC BY 4.0, publish; the file's address is then
+https://zenodo.org/records/N/files/NAME. To a GitHub release: gh release create TAG NAME.safetensors; its address is
+https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME. Neither lets a published file be replaced by another under
+its address unseen: load_model() compares the SHA-256. Then, with the file already there, run this script with --to the local
+folder that holds the weights and --public-url that address: nothing is uploaded, all the rest is done and checked.
 """
 
 from __future__ import annotations
@@ -149,9 +155,10 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="publish.py",
         description="Upload a model's weights, then load the model as a stranger would: clean environment, no credentials, public URL.",
-        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand, then run this with --to the folder of the file and "
-        "--public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
-        "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME).",
+        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand under the name that package.py gave it (Zenodo: new "
+        "upload, licence CC BY 4.0, publish; GitHub: gh release create TAG FILE), then run this with --to the local folder of that file "
+        "and --public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
+        "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME): nothing is uploaded, the rest is done and checked.",
     )
     parser.add_argument("--tree", required=True, metavar="DIR", help="source tree that package.py wrote")
     parser.add_argument("--weights", required=True, metavar="FILE", help="weights file that package.py wrote")

@@ -66,48 +66,64 @@ packages = ["{name}", "{name}.encoders"]
 
 
 def readme(manifest: dict[str, Any], bundled: bool) -> str:
-    """Return the README of the source tree."""
-    name, sizes = manifest["name"], manifest["sizes"]
-    where = "come with the package" if bundled else f"are fetched once from {manifest['weights']['url']} into the user's cache"
+    """Return the README of the source tree: in twenty lines what it is, how to install, embed, evaluate and cite; then the rest."""
+    name, sizes, version = manifest["name"], manifest["sizes"], manifest["version"]
+    scene, frame, sample_rate = sizes["scene_embedding_size"], sizes["timestamp_embedding_size"], sizes["sample_rate"]
+    where = "come with the package" if bundled else "fetched once into the user's cache, checked by SHA-256"
     return f"""# {name}
 
-General-purpose audio embeddings with the [HEAR API](https://hearbenchmark.com/hear-api.html).
+Audio embeddings learned without labels, with the [HEAR API](https://hearbenchmark.com/hear-api.html):
+{scene} numbers a clip, {frame} every {sizes["hop_ms"]:g} ms, of mono audio at {sample_rate} Hz.
 
 ```
-python3 -m pip install .          # this folder; needs Python >= 3.8 and torch >= 2.0, nothing else
+python3 -m pip install .                  # in this folder; Python >= 3.8 and torch >= 2.0, nothing else
+python3 -m pip install ".[embed]"         # with what reads audio files: numpy, soundfile, soxr, tqdm
+python3 -m {name} embed *.wav --out embeddings.npz --timestamps
 ```
 
 ```python
 import torch
 from {name} import load_model, get_scene_embeddings, get_timestamp_embeddings
 
-model = load_model()                                   # weights {where}
-audio = torch.zeros(4, 2 * model.sample_rate)          # (n_sounds, n_samples), mono, {sizes["sample_rate"]} Hz, in [-1, 1]
-scene = get_scene_embeddings(audio, model)             # (4, {sizes["scene_embedding_size"]})
-embeddings, timestamps_ms = get_timestamp_embeddings(audio, model)
-# (4, time, {sizes["timestamp_embedding_size"]}), one every {sizes["hop_ms"]:g} ms
+model = load_model()                                   # weights: {where}
+audio = torch.zeros(4, 2 * model.sample_rate)          # (n_sounds, n_samples) in [-1, 1]
+scene = get_scene_embeddings(audio, model)             # (4, {scene})
+frames, times_ms = get_timestamp_embeddings(audio, model)   # (4, n_timestamps, {frame})
 ```
 
-`load_model(path)` reads that file and nothing else. Audio of any length up to 20 minutes and beyond is taken; long audio is
-encoded in chunks whose result equals that of the whole. Runs on the CPU, or on a GPU after `model.to("cuda")`.
-The functions run under `torch.compile`; `torch.export.export(model, (audio,))` gives a program that returns scene embeddings.
+Evaluate: the [HEAR kit](https://github.com/hearbenchmark/hear-eval-kit) takes `{name}` as its module.
+Cite: `{name} {version}, weights SHA-256 {manifest["weights"]["sha256"][:16]}`, and
+J. Turian et al., HEAR: Holistic Evaluation of Audio Representations, PMLR 176 (2022).
+{details(manifest)}"""
 
-Audio files of any format that libsndfile reads, any rate and any number of channels, from the command line:
+
+def details(manifest: dict[str, Any]) -> str:
+    """Return the second part of the README."""
+    name, training, weights = manifest["name"], manifest["training"], manifest["weights"]
+    return f"""
+## More
+
+`load_model(path)` reads that file and nothing else. Audio of any length is taken, 20 minutes and beyond; long audio is encoded in
+chunks whose result equals that of the whole. It runs on the CPU, or on a GPU after `model.to("cuda")`, and under
+`torch.compile`; `torch.export.export(model, (audio,))` gives a program that returns scene embeddings.
+
+`embed` reads any format that libsndfile does, any rate and number of channels. `embeddings.npz` (`numpy.load`) holds `files` and
+`scene_embeddings`, one row a file, and with `--timestamps` `timestamp_embeddings_0`, `timestamps_ms_0` and so on, one pair a
+row. A file that cannot be read is named, left out, and makes the exit status 1.
+
+Evaluation with the kit, which needs Python 3.8 and the tasks from https://zenodo.org/records/6332517:
 
 ```
-python3 -m pip install ".[embed]"           # numpy, soundfile, soxr and tqdm beside it
-python3 -m {name} embed *.wav *.flac --out embeddings.npz --timestamps
+python3 -m pip install heareval
+python3 -m heareval.embeddings.runner {name} --tasks-dir tasks
+python3 -m heareval.predictions.runner embeddings/{name}/*
 ```
-
-`embeddings.npz` (`numpy.load`) holds `files` and `scene_embeddings`, one row a file, and with `--timestamps`
-`timestamp_embeddings_0`, `timestamps_ms_0` and so on, one pair a row. A file that cannot be read is named, left out, and makes
-the exit status 1.
 
 **CUDA and cuDNN.** The package has no CUDA code of its own: any CUDA and cuDNN that the installed torch brings will do.
-Exported with torch {manifest["training"]["torch"]} (CUDA {manifest["training"]["cuda"]}, cuDNN {manifest["training"]["cudnn"]}).
+Exported with torch {training["torch"]} (CUDA {training["cuda"]}, cuDNN {training["cudnn"]}).
 
-Weights: {manifest["weights"]["bytes"] / 1e6:.1f} MB, SHA-256 `{manifest["weights"]["sha256"]}`.
-What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md).
+Weights: {weights["url"]}, {weights["bytes"] / 1e6:.1f} MB, SHA-256 `{weights["sha256"]}`.
+What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md). Every rule measured: [COMPLIANCE.md](COMPLIANCE.md).
 Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LICENSE-weights)).
 """
 

@@ -47,8 +47,8 @@ def validator_folder() -> Path:
     return folder
 
 
-def validator_row(python: Path, module: str, weights: Path | None, scratch: Path) -> Row:
-    """Run the validator with `python` on an installed module and return its row."""
+def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> Row:
+    """Run the validator with `python` on a module, installed or on one of `paths`, and return its row."""
     try:
         folder = validator_folder()
     except ValueError as error:
@@ -57,7 +57,7 @@ def validator_row(python: Path, module: str, weights: Path | None, scratch: Path
     link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
     command = [str(python), "-W", "ignore", "-c", "import sys; from hearvalidator.validate import main; sys.exit(main())", module]
     command += ["--model", str(weights)] if weights else []
-    environment = {**os.environ, "PYTHONPATH": f"{folder}{os.pathsep}{extras}"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(extras), *paths])}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     passed = done.returncode == 0 and any("Looks good" in line for line in lines)

@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
 
 from export.clean_env import make_environment, pip
-from export.measuring.rows import Row
+from export.measuring.rows import Row, read_rows
 from export.validator import validator_row
 from export.wheel_rules import wheel_rows
 from hear_ssl.errors import run_main
@@ -39,7 +40,7 @@ def main() -> int:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         print_rows(rows)
-    return 0 if all(row.passed for row in rows) else 1
+    return 1 if any(row.passed is False for row in rows) else 0
 
 
 def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[Row]:
@@ -55,12 +56,24 @@ def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, 
         say(progress, f"making a clean environment and installing {module}")
         python = make_environment(scratch, fresh_torch)
         if wheel:
-            pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install in a clean environment with torch alone")
+            rows.append(install_row(python, wheel, alone=all(row.passed for row in rows if row.name == "depends on torch alone")))
+            if not rows[-1].passed:
+                return rows
+        paths = [] if wheel else [str(Path(path).resolve()) for path in sys.path if path and Path(path).resolve() != MEASURING.parent]
         say(progress, "running the official validator")
-        environment_paths = [] if wheel else [path for path in sys.path if path]
-        rows.append(validator_row(python, module, weights, scratch))
+        rows.append(validator_row(python, module, weights, scratch, paths))
         say(progress, "measuring every rule (20 minutes of audio take the longest)")
-        return rows + measured_rows(python, module, weights, scratch, environment_paths)
+        return rows + measured_rows(python, module, weights, scratch, paths)
+
+
+def install_row(python: Path, wheel: Path, alone: bool) -> Row:
+    """Install a wheel into a clean environment that has torch; alone: without looking for anything else."""
+    rule = "pip installs it in a clean environment that has torch."
+    try:
+        pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses")
+    except ValueError as error:
+        return Row("installs with pip", rule, str(error), False, "Several submissions pin versions that no current Python can install.")
+    return Row("installs with pip", rule, "installed" + (" with nothing else" if alone else ", what it requires from the index"), True)
 
 
 def say(progress: bool, line: str) -> None:
@@ -104,31 +117,34 @@ def module_name(wheel: Path) -> str:
     return min(tops)
 
 
-def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: bool = True) -> list[Row]:
-    """Run the checks with the clean environment's Python and return their rows; memory: those of 20 minutes too."""
+def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: str = "all") -> list[Row]:
+    """Run the checks with the clean environment's Python and return their rows; memory: which clips of minutes, all or none."""
     home = scratch / "checks"
     home.mkdir()
     (home / "measuring").symlink_to(MEASURING)
-    out = scratch / "rows.json"
-    command = [str(python), "-m", "measuring", module, str(out)] + ([str(weights)] if weights else [])
-    command += [] if memory else ["--without-memory"]
+    out = scratch / "rows.jsonl"
+    command = [str(python), "-m", "measuring", module, str(out), *([str(weights)] if weights else []), "--memory", memory]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *paths]), "PYTHONNOUSERSITE": "1"}
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        return [Row("measurement", "Every rule can be measured.", f"not finished after {TIMEOUT_SECONDS} s", False)]
-    if not out.is_file():
-        last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-        return [Row("measurement", "Every rule can be measured.", f"ended with status {done.returncode}: {last[:160]}", False)]
-    return [Row(**row) for row in json.loads(out.read_text())]
+        return read_rows(out, f"not finished after {TIMEOUT_SECONDS} s")
+    killed = ", out of memory?" if done.returncode == -signal.SIGKILL else ""
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return read_rows(out, f"the process ended there with status {done.returncode}{killed}: {last[:160]}")
 
 
 def print_rows(rows: list[Row]) -> None:
-    """Print the table and the verdict."""
+    """Print the table, the reason of each rule that is broken, and the verdict."""
     for row in rows:
-        print(f"{'ok  ' if row.passed else 'FAIL'}  {row.name}: {row.rule}\n      measured: {row.measured}")
-    broken = [row.name for row in rows if not row.passed]
-    print(f"\n{len(rows) - len(broken)} of {len(rows)} rules hold" + (f"; broken: {', '.join(broken)}" if broken else ": ready to submit"))
+        mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
+        print(f"{mark}  {row.name}: {row.rule}\n      measured: {row.measured}")
+        if row.passed is False and row.reason:
+            print(f"      why: {row.reason}")
+    broken, open_rows = [[row.name for row in rows if row.passed is verdict] for verdict in (False, None)]
+    verdict = f"; broken: {', '.join(broken)}" if broken else ": ready to submit"
+    unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
+    print(f"\n{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}")
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -16,7 +16,16 @@ from export.measuring.rows import Row
 from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import Manifest, parse_manifest
 
-OPEN_LICENSES = ("apache", "bsd", "mit")
+OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters of "MIT" stand in "permit" too
+    "apache license",
+    "apache-2.0",
+    "redistribution and use in source and binary forms",
+    "mit license",
+    "permission is hereby granted, free of charge",
+    "permission to use, copy, modify, and/or distribute",
+)
+OPEN_WEIGHTS = ("creative commons attribution 4.0", "cc by 4.0", "cc-by-4.0", "cc0", "public domain", *OPEN_LICENSES)
+RESTRICTED = ("noncommercial", "non-commercial", "noderiv", "no derivatives", "sharealike")
 MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
 TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 
@@ -41,8 +50,8 @@ def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
     info = meta_path.rpartition("/")[0]
     rows = [record_row(files, info), top_level_row(files, info), requirements_row(meta.get_all("Requires-Dist") or [])]
     rows += [
-        license_row(files, info, "LICENSE", "code", OPEN_LICENSES),
-        license_row(files, info, "LICENSE-weights", "weights", ("creative commons",)),
+        license_row(files, info, "LICENSE", "code"),
+        license_row(files, info, "LICENSE-weights", "weights"),
     ]
     text = str(meta.get_payload())
     rows.append(Row("CUDA and cuDNN versions", "The README names the CUDA and cuDNN versions.", *_mentions(text, ("CUDA", "cuDNN"))))
@@ -88,15 +97,22 @@ def requirements_row(requirements: list[str]) -> Row:
     )
 
 
-def license_row(files: dict[str, bytes], info: str, name: str, what: str, accepted: tuple[str, ...]) -> Row:
-    """Check that a licence file is there and is an accepted one."""
-    rule = {
-        "code": "The code is under Apache-2.0 or a compatible licence.",
-        "weights": "The weights are under CC BY 4.0 or a compatible licence.",
-    }
-    text = files.get(f"{info}/licenses/{name}", b"").decode(errors="replace")
+def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> Row:
+    """Check that a licence file is there, in the wheel's metadata, and is of the kind that the rules ask for."""
+    rule, accepted = {
+        "code": ("The code is under Apache-2.0 or a compatible licence.", OPEN_LICENSES),
+        "weights": ("The weights are under CC BY 4.0 or a compatible licence.", OPEN_WEIGHTS),
+    }[what]
+    places = [f"{info}/{folder}{name}{suffix}".lstrip("/") for folder in ("licenses/", "") for suffix in ("", ".txt", ".md")]
+    text = next((files[place] for place in places if place in files), b"").decode(errors="replace")
     first = next((line.strip() for line in text.splitlines() if line.strip()), f"no file {name}")
-    return Row(f"licence of the {what}", rule[what], first[:80], any(word in text.lower() for word in accepted))
+    return Row(f"licence of the {what}", rule, first[:80], is_open(text, accepted))
+
+
+def is_open(text: str, accepted: tuple[str, ...]) -> bool:
+    """Say whether a licence's text has one of the phrases and forbids neither commerce nor changes."""
+    words = " ".join(text.lower().split())
+    return any(phrase in words for phrase in accepted) and not any(word in words for word in RESTRICTED)
 
 
 def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:

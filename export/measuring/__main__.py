@@ -1,39 +1,67 @@
-"""python -m measuring MODULE ROWS.json [WEIGHTS] [--without-memory]: import, load, check, write the rows."""
+"""python -m measuring MODULE ROWS [WEIGHTS] [--memory all|reported|none]: import, load, check, write each row as it is measured."""
 
 from __future__ import annotations
 
+import argparse
 import importlib
-import json
-import sys
+import os
+import tempfile
 import time
 import warnings
-from dataclasses import asdict
 from pathlib import Path
+from typing import Optional
 
-from . import golden, memory, outputs, timing
-from .rows import Row, Subject, run_checks
+from . import golden, independence, memory, outputs, timing
+from .rows import END, Row, Subject, run_checks, write_row
+
+MEMORY = {"all": memory.CHECKS, "reported": memory.REPORTED, "none": []}
 
 
 def main() -> None:
     """Check the module named on the command line."""
     warnings.filterwarnings("ignore")
-    given = [argument for argument in sys.argv[1:] if not argument.startswith("--")]
-    name, out = given[0], Path(given[1])
-    weights = given[2] if len(given) > 2 else None
+    arguments = parse_arguments()
+    out = Path(arguments.rows)
+    subject = load(arguments.module, arguments.weights, out)
+    if subject:
+        checks = outputs.CHECKS + independence.CHECKS + timing.CHECKS + golden.CHECKS + MEMORY[arguments.memory]
+        run_checks(subject, checks, lambda row: write_row(out, row))
+    write_row(out, END)
+
+
+def load(name: str, weights: Optional[str], out: Path) -> Optional[Subject]:
+    """Import a module, load its model from an empty working directory, write both rows; None when that raises."""
     rule = "The module imports, and load_model(path) and load_model() return the model."
-    rows = []
-    try:
-        module = importlib.import_module(name)
-        start = time.perf_counter()
-        model = module.load_model(weights) if weights else module.load_model()
-        seconds = time.perf_counter() - start
-        rows.append(Row("import and load", rule, f"loaded in {seconds:.2f} s", True))
-        subject = Subject(module, model, weights)
-        long = [] if "--without-memory" in sys.argv else memory.CHECKS
-        rows += run_checks(subject, outputs.CHECKS + timing.CHECKS + golden.CHECKS + long)
-    except Exception as error:  # whatever the module raises on import or load is the finding
-        rows.append(Row("import and load", rule, f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}", False))
-    out.write_text(json.dumps([asdict(row) for row in rows]))
+    write_row(out, Row("import and load", rule, "", None))
+    with tempfile.TemporaryDirectory() as empty:
+        os.chdir(empty)
+        try:
+            module = importlib.import_module(name)
+            start = time.perf_counter()
+            subject = Subject(module, module.load_model(weights) if weights else module.load_model(), weights)
+            measured = f"loaded in {time.perf_counter() - start:.2f} s"
+        except Exception as error:  # whatever the module raises on import or load is the finding
+            message = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            write_row(out, Row("import and load", rule, message, False))
+            return None
+        finally:
+            left = sorted(os.listdir(empty))
+            os.chdir(out.parent)
+    write_row(out, Row("import and load", rule, measured, True))
+    reason = "Some submissions download their weights to wherever they run: other users find them gone, or read-only."
+    rule = "Loading writes nothing into the working directory."
+    write_row(out, Row("working directory left alone", rule, f"wrote {', '.join(left)[:120]}" if left else "nothing", not left, reason))
+    return subject
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="measuring", description="Measure the rules of the HEAR API on an importable module.")
+    parser.add_argument("module", help="name of the module")
+    parser.add_argument("rows", help="absolute path of the file to write, one row a line")
+    parser.add_argument("weights", nargs="?", help="weights file to load")
+    parser.add_argument("--memory", choices=sorted(MEMORY), default="all", help="which clips of minutes to measure")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -1,65 +1,151 @@
-"""Twenty minutes of audio: time and peak memory, weights and outputs included."""
+"""Minutes of audio: time and peak memory, weights and embeddings included, on the CPU and on a GPU where there is one.
+
+On the CPU the peak is that of resident memory, the interpreter and torch's own 0.4 GB with it; on a GPU that of
+allocated memory. Both functions of the API are called, one after the other.
+"""
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Tuple
 
 import torch
+from torch import Tensor
 
-from .rows import Row, Subject, found
+from .independence import difference
+from .outputs import above_five_seconds, finite_on_sound
+from .rows import Check, Row, Subject, found
+from .timing import several_timestamps, timestamps_in_milliseconds
 
 LIMIT_GB = 16.0
-MINUTES = 20
+GPU_TOLERANCE = 1e-2  # TF32 and other kernels: 1e-3 in practice
 
 
-def reset_peak() -> bool:
-    """Start a new peak of resident memory; return whether this system can (Linux, proc(5): clear_refs)."""
+def reset_peak(gpu: bool) -> None:
+    """Start a new peak: of resident memory (Linux, proc(5): clear_refs), or of memory allocated on the GPU."""
+    if gpu:
+        torch.cuda.reset_peak_memory_stats()
+        return
     try:
         Path("/proc/self/clear_refs").write_text("5")
-        return True
+    except OSError:  # another system, or a container that does not allow it: the peak is then that since the start, or unknown
+        return
+
+
+def peak_gb(gpu: bool) -> float:
+    """Return the peak since the last reset in GB; not a number where this system does not tell."""
+    if gpu:
+        return torch.cuda.max_memory_allocated() / 1e9
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
     except OSError:
-        return False
+        return float("nan")
+    return next((int(line.split()[1]) * 1024 / 1e9 for line in lines if line.startswith("VmHWM")), float("nan"))
 
 
-def peak_gb() -> float:
-    """Return the peak resident memory since the last reset, in GB."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
-            return int(line.split()[1]) * 1024 / 1e9
-    raise OSError("no VmHWM in /proc/self/status")
+def size_gb(tensor: Tensor) -> float:
+    """Return what a tensor holds in GB."""
+    return tensor.numel() * tensor.element_size() / 1e9
+
+
+def embed(subject: Subject, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    """Return timestamp embeddings, timestamps and scene embeddings, of the audio itself: a copy would count."""
+    embeddings, timestamps_ms = subject.module.get_timestamp_embeddings(audio, subject.model)
+    return embeddings, timestamps_ms, subject.module.get_scene_embeddings(audio, subject.model)
+
+
+@dataclass
+class Clip:
+    """What embedding minutes of audio took: peak memory and the part of it that weights and outputs hold (GB), time (s)."""
+
+    peak: float
+    own: float
+    seconds: float
+    speed: float
+    finite: bool
+    whole: bool
+
+    def row(self, memory: str) -> Row:
+        """Return the row: finite, timestamps to the end, and not more memory than the rule allows."""
+        whole = ("" if self.finite else "; not finite") + ("" if self.whole else "; timestamps do not reach the end")
+        return found(memory + whole, self.finite and self.whole and not self.peak > LIMIT_GB)
+
+    def text(self) -> str:
+        """Return what was measured."""
+        text = f"peak {self.peak:.2f} GB, {self.own:.2f} of it weights and embeddings"
+        return f"{text}; {self.seconds:.1f} s ({self.speed:.0f} times real time)"
+
+
+def minutes(subject: Subject, count: int, batch: int = 1, gpu: bool = False) -> Clip:
+    """Embed `count` minutes of noise, `batch` times; the speed counts scene and timestamp embeddings as two passes."""
+    rate = int(subject.model.sample_rate)
+    audio = subject.noise(10.0)[:, : 10 * rate].repeat(batch, 6 * count)
+    audio = audio.cuda() if gpu else audio
+    reset_peak(gpu)
+    start = time.perf_counter()
+    outputs = embed(subject, audio)
+    if gpu:
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    peak = peak_gb(gpu)
+    finite = all(bool(torch.isfinite(row).all()) for output in outputs for row in output)
+    whole = abs(float(outputs[1].max()) / 1000.0 - count * 60) < 1.0
+    own = sum(size_gb(tensor) for tensor in [*outputs, *subject.model.parameters(), *subject.model.buffers()])
+    return Clip(peak, own, seconds, 2 * batch * count * 60 / seconds, finite, whole)
+
+
+def measured(subject: Subject, count: int, batch: int = 1, gpu: bool = False) -> Row:
+    """Return the row of a clip."""
+    clip = minutes(subject, count, batch, gpu)
+    return clip.row(clip.text())
 
 
 def twenty_minutes(subject: Subject) -> Row:
-    """20 minutes of audio stay under 16 GB, with weights and embeddings; timestamps and scene both."""
-    audio = subject.noise(10.0).repeat(1, 6 * MINUTES)
-    measurable = reset_peak()
-    start = time.perf_counter()
-    embeddings, timestamps_ms = subject.timestamps(audio)
-    scene = subject.scene(audio)
-    seconds = time.perf_counter() - start
-    peak = peak_gb() if measurable else float("nan")
-    passed = bool(torch.isfinite(embeddings).all() and torch.isfinite(scene).all()) and not peak > LIMIT_GB
-    last = float(timestamps_ms[0, -1]) / 1000.0
-    passed = passed and abs(last - MINUTES * 60) < 1.0
-    speed = 2 * MINUTES * 60 / seconds
-    return found(f"{seconds:.1f} s ({speed:.0f} times real time on {torch.get_num_threads()} threads), peak {peak:.2f} GB", passed)
+    """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
+
+    This is a rule of HEAR; 18 of 29 models ran out of memory on clips of ten minutes.
+    """
+    return measured(subject, 20)
 
 
-def twenty_minutes_on_gpu(subject: Subject) -> Row:
-    """On the GPU, 20 minutes stay under 16 GB and equal the CPU's result."""
+def twenty_minutes_in_powers_of_two(subject: Subject) -> Row:
+    """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
+
+    The report carried in the package has the same bytes each time it is made: no seconds in it, and no exact peak.
+    """
+    clip = minutes(subject, 20)
+    bound = next((gb for gb in (4, 8, 16) if clip.peak <= gb), None)
+    return clip.row(f"peak of resident memory on the CPU {f'below {bound} GB' if bound else f'{clip.peak:.0f} GB'}")
+
+
+def ten_minutes(subject: Subject) -> Row:
+    """10 minutes of audio, the length of the Beehive task, stay under 16 GB with weights and embeddings."""
+    return measured(subject, 10)
+
+
+def four_times_five_minutes(subject: Subject) -> Row:
+    """A batch of 4 x 5 minutes stays under 16 GB with weights and embeddings."""
+    return measured(subject, 5, batch=4)
+
+
+def minutes_on_a_gpu(subject: Subject) -> Row:
+    """On a GPU 20 minutes, 10 minutes and 4 x 5 minutes stay under 16 GB, and 20 s equal the CPU's embeddings to 1 %."""
     if not torch.cuda.is_available():
-        return found("no GPU here: not measured", True)
-    audio = subject.noise(10.0).repeat(1, 6 * MINUTES)
+        return found("not measured: no GPU here", None)
+    audio = subject.noise(20.0)
     expected = subject.scene(audio)
-    torch.cuda.reset_peak_memory_stats()
     subject.model.cuda()
-    found_scene = subject.scene(audio.cuda()).cpu()
-    subject.timestamps(audio.cuda())
-    peak = torch.cuda.max_memory_allocated() / 1e9
-    subject.model.cpu()
-    apart = float((found_scene - expected).abs().max() / expected.abs().max().clamp_min(1e-6))
-    return found(f"peak {peak:.2f} GB, {apart:.2g} from the CPU (relative)", peak <= LIMIT_GB and apart < 1e-2)
+    try:
+        distance = difference(expected, subject.scene(audio.cuda()).cpu())
+        rows = [measured(subject, count, batch, gpu=True) for count, batch in ((20, 1), (10, 1), (5, 4))]
+    finally:
+        subject.model.cpu()
+    text = "; ".join(f"{name} min {row.measured}" for name, row in zip(("20", "10", "4 x 5"), rows))  # noqa: B905
+    return found(f"{text}; {distance:.2g} from the CPU (relative)", all(row.passed for row in rows) and distance <= GPU_TOLERANCE)
 
 
-CHECKS = [twenty_minutes, twenty_minutes_on_gpu]
+NEEDS = (finite_on_sound, above_five_seconds, several_timestamps, timestamps_in_milliseconds)
+CHECKS = [Check(measure, NEEDS) for measure in (twenty_minutes, ten_minutes, four_times_five_minutes, minutes_on_a_gpu)]
+REPORTED = [Check(twenty_minutes_in_powers_of_two, NEEDS)]

@@ -1,8 +1,14 @@
-"""One row of the verification table, and what every check is given."""
+"""One row of the verification table, what every check is given, and how the checks run one after another.
+
+A rule that is broken makes others meaningless: whoever returns NaN has no timestamps to speak of. A check therefore names
+those it needs, and is not measured when one of them does not hold; so each fault shows itself in its own row.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Callable, List, Optional, Sequence, Tuple
 
 import torch
@@ -11,12 +17,13 @@ from torch import Tensor
 
 @dataclass
 class Row:
-    """A rule, what was measured, and whether it holds."""
+    """A rule, what was measured, whether it holds (None: not measured), and why the rule and its tolerance are as they are."""
 
     name: str
     rule: str
     measured: str
-    passed: bool
+    passed: Optional[bool]
+    reason: str = ""
 
 
 @dataclass
@@ -28,37 +35,90 @@ class Subject:
     weights: Optional[str]
 
     def scene(self, audio: Tensor) -> Tensor:
-        """Call get_scene_embeddings."""
-        embeddings: Tensor = self.module.get_scene_embeddings(audio, self.model)
-        return embeddings
+        """Return scene embeddings of a copy of the audio, whatever the module does to it, without their gradient."""
+        embeddings: Tensor = self.module.get_scene_embeddings(audio.clone(), self.model)
+        return embeddings.detach()
 
     def timestamps(self, audio: Tensor) -> Tuple[Tensor, Tensor]:
-        """Call get_timestamp_embeddings."""
-        embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio, self.model)
-        return embeddings, timestamps_ms
+        """Return timestamp embeddings and timestamps of a copy of the audio, without their gradient."""
+        embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio.clone(), self.model)
+        return embeddings.detach(), timestamps_ms.detach()
+
+    def fresh(self) -> "Subject":
+        """Return the same module with a model loaded anew."""
+        return Subject(self.module, self.module.load_model(self.weights) if self.weights else self.module.load_model(), self.weights)
 
     def noise(self, seconds: float, batch: int = 1, seed: int = 0) -> Tensor:
-        """Return white noise (batch, seconds * sample_rate) within [-1, 1]."""
-        samples = max(1, round(seconds * self.model.sample_rate))
+        """Return white noise (batch, seconds * sample_rate) within [-1, 1], an odd number of samples: a multiple of no usual hop."""
+        samples = round(seconds * self.model.sample_rate) | 1
         return torch.rand(batch, samples, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
 
 
-Check = Callable[[Subject], Row]
+Measure = Callable[[Subject], Row]
+END = Row("end", "", "reached", True)  # the last line of the rows' file
 
 
-def run_checks(subject: Subject, checks: Sequence[Check]) -> List[Row]:
-    """Run every check; one that raises is a failed row that says what it raised."""
-    rows = []
+@dataclass(frozen=True)
+class Check:
+    """A measurement, and the measurements without which it says nothing."""
+
+    measure: Measure
+    needs: Tuple[Measure, ...] = ()
+
+
+def name_of(measure: Measure) -> str:
+    """Return the name of a check's row."""
+    return measure.__name__.replace("_", " ")
+
+
+def run_checks(subject: Subject, checks: Sequence[Check], tell: Callable[[Row], None] = lambda row: None) -> List[Row]:
+    """Run the checks in order and return their rows; one that raises is a failed row that says what it raised.
+
+    tell is given each row twice: with an empty measurement before it is measured, and whole.
+    """
+    rows: List[Row] = []
     for check in checks:
-        rule = (check.__doc__ or "").strip().splitlines()[0]
-        try:
-            row = check(subject)
-        except Exception as error:  # a module under test may raise anything: that is the finding
-            row = Row("", "", f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}", False)
-        rows.append(Row(check.__name__.replace("_", " "), rule, row.measured, row.passed))
+        name, (rule, _, rest) = name_of(check.measure), (check.measure.__doc__ or "").strip().partition("\n")
+        reason = " ".join(rest.split())
+        tell(Row(name, rule, "", None, reason))
+        rows.append(Row(name, rule, *_measured(subject, check, rows), reason))
+        tell(rows[-1])
     return rows
 
 
-def found(measured: str, passed: bool) -> Row:
-    """Return a row whose name and rule the runner fills in from the check."""
-    return Row("", "", measured, bool(passed))
+def _measured(subject: Subject, check: Check, rows: Sequence[Row]) -> Tuple[str, Optional[bool]]:
+    wanted = [name_of(need) for need in check.needs]
+    missing = next((row.name for row in rows if row.name in wanted and not row.passed), None)
+    if missing:
+        return f"not measured: it needs '{missing}'", None
+    try:
+        row = check.measure(subject)
+        return row.measured, row.passed
+    except Exception as error:  # a module under test may raise anything: that is the finding
+        return f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
+
+
+def found(measured: str, passed: Optional[bool]) -> Row:
+    """Return a row whose name, rule and reason the runner fills in from the check."""
+    return Row("", "", measured, None if passed is None else bool(passed))
+
+
+def write_row(path: Path, row: Row) -> None:
+    """Append a row to a file, at once: a process that is killed leaves the rows it had."""
+    with open(str(path), "a", encoding="utf-8") as file:
+        file.write(json.dumps(asdict(row)) + "\n")
+
+
+def read_rows(path: Path, ended: str) -> List[Row]:
+    """Return the rows of a file; without its last line the check that was running is broken, and says how the process ended."""
+    rows: List[Row] = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
+        row = Row(**json.loads(line))
+        if rows and rows[-1].name == row.name:
+            rows.pop()
+        rows.append(row)
+    if rows and rows[-1] == END:
+        return rows[:-1]
+    if rows and not rows[-1].measured:
+        return [*rows[:-1], Row(rows[-1].name, rows[-1].rule, ended, False, rows[-1].reason)]
+    return [*rows, Row("measurement", "Every rule can be measured.", ended, False)]

@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 import torch
 
+from export import texts
 from export.naming import check_name, check_version
 from export.package import Request, check_training_data, package
+from export.wheel_rules import OPEN_WEIGHTS, is_open
 from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.runtime import hear
 from tests.conftest import ROOT
@@ -79,6 +81,9 @@ def test_the_source_tree_says_what_it_is(run: Path, tmp_path: Path) -> None:
     tree = tmp_path / "hear_test"
     readme, card = (tree / "README.md").read_text(), (tree / "MODEL_CARD.md").read_text()
     assert "load_model" in readme
+    assert len([line for line in readme.partition("## More")[0].splitlines() if line.strip()]) <= 20
+    for heading in ("pip install", "hear_test embed", "Evaluate: ", "Cite: "):
+        assert heading in readme.partition("## More")[0]
     assert "CUDA" in readme
     assert "cuDNN" in readme
     assert "CC BY 4.0" in readme + card
@@ -90,6 +95,8 @@ def test_the_source_tree_says_what_it_is(run: Path, tmp_path: Path) -> None:
     assert report == (tree / "hear_test" / "COMPLIANCE.md").read_text()
     assert report.count("| holds |") > 15
     assert manifest["weights"]["sha256"] in report
+    assert "| peak of resident memory on the CPU below 4 GB | holds |" in report
+    assert report.count("| not measured |") == 0
 
 
 def test_the_exported_model_is_the_trained_one(run: Path, tmp_path: Path) -> None:
@@ -225,6 +232,33 @@ def test_data_that_may_not_be_trained_on_is_refused(card: dict[str, Any], line: 
         check_training_data(card)
 
 
+def test_a_licence_that_is_not_open_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(texts, "ROOT", tmp_path)
+    (tmp_path / "LICENSE").write_text("All rights reserved. We permit no use without limitation.\n")
+    with pytest.raises(ValueError, match=r"LICENSE is not compatible \(All rights reserved.*HEAR rule"):
+        package(request(run), tmp_path / "dist")
+    (tmp_path / "LICENSE").unlink()
+    with pytest.raises(OSError, match="LICENSE"):
+        package(request(run), tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "is_it"),
+    [
+        ("MIT License\n\nPermission is hereby granted, free of charge, to any person", True),
+        ("Creative Commons Attribution 4.0 International", True),
+        ("CC0 1.0 Universal", True),
+        ("Creative Commons Attribution-NonCommercial 4.0 International (CC BY-NC 4.0)", False),
+        ("Creative Commons Attribution-NoDerivatives 4.0", False),
+        ("You are not permitted to use this", False),
+        ("", False),
+    ],
+)
+def test_what_counts_as_an_open_licence_of_weights(text: str, is_it: bool) -> None:
+    assert is_open(text, OPEN_WEIGHTS) is is_it
+
+
 def test_the_script_ends_with_one_line_and_nothing_written(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "dist"
     for arguments, line in (
@@ -246,7 +280,7 @@ def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -
             value.fill_(float("nan"))
     broken = tmp_path / "broken.ckpt"
     torch.save(checkpoint, broken)
-    with pytest.raises(ValueError, match=r"breaks a rule of the HEAR API, so it was not packaged: .*finite values"):
+    with pytest.raises(ValueError, match=r"breaks a rule of the HEAR API, so it was not packaged: .*finite on sound"):
         package(request(run, checkpoint=broken), tmp_path / "dist")
     assert not (tmp_path / "dist").exists()
 

@@ -64,7 +64,7 @@ def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes
     assert json.loads((dist / "hear_public/hear_public/manifest.json").read_text())["weights"]["url"] == url
     assert url in (dist / "hear_public/README.md").read_text()
     for report in (dist / "hear_public/COMPLIANCE.md", dist / "hear_public/hear_public/COMPLIANCE.md"):
-        [line] = [line for line in report.read_text().splitlines() if line.startswith("| Weights |")]
+        [line] = [line for line in report.read_text().splitlines() if line.startswith("| Weights at a public URL |")]
         assert line.endswith(f"fetched from {url} and found to be these | holds |")
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from export.clean_env import make_environment, pip
 from export.package import Request, package
+from export.verify import install_row
 from export.wheel_rules import wheel_rows
 from tests.conftest import ROOT
 
@@ -38,10 +39,31 @@ def rows(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
 def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
     result = verify(str(wheel), "--weights", str(wheel.parent / "hear_verify-0.1.0.safetensors"), "--json")
     found = rows(result)
-    assert [name for name, row in found.items() if not row["passed"]] == []
+    assert [name for name, row in found.items() if row["passed"] is False] == []
     assert result.returncode == 0
     assert len(found) > 25
-    assert "GB" in found["twenty minutes"]["measured"]
+    assert "GB" in found["four times five minutes"]["measured"]
+
+
+@pytest.mark.slow
+def test_the_naive_baseline_passes_as_an_importable_module(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "tests" / "export" / "naive.py", tmp_path / "hear_naive.py")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "export/verify.py"), "hear_naive", "--json"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert not [row for row in rows(result).values() if row["passed"] is False]
+    assert rows(result)["official validator"]["measured"] == "Looks good!"
+
+
+def test_a_wheel_that_no_environment_can_install_is_a_row(wheel: Path, tmp_path: Path) -> None:
+    info = "hear_verify-0.1.0.dist-info"
+    metadata = zipfile.ZipFile(wheel).read(f"{info}/METADATA").replace(b"torch>=2.0", b"torch==1.7")
+    broken = changed(wheel, tmp_path, f"{info}/METADATA", metadata)
+    python = make_environment(tmp_path / "place")
+    row = install_row(python, broken, alone=True)
+    assert not row.passed
+    assert row.measured.startswith("pip refuses: ERROR: Cannot install hear-verify")
 
 
 @pytest.mark.slow

@@ -1,0 +1,91 @@
+"""Peak memory and speed on minutes of audio, and whether chunks give what the whole clip gives, for every encoder.
+
+taskset -c 1 python tests/benchmarks/memory.py
+
+Each encoder has a process of its own, one thread. "beyond" is the peak of resident memory less weights and
+embeddings: interpreter, torch, audio and activations. Speed is audio seconds per CPU-second of one function of the API.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+
+from export.measuring.memory import minutes, size_gb
+from export.measuring.rows import Subject
+from hear_ssl import runtime
+from hear_ssl.runtime.settings import EmbedderConfig, EncoderConfig
+
+ENCODERS = {
+    "audio_ntt 32/512": EncoderConfig(channels=32, dim=512),
+    "audio_ntt 64/1024": EncoderConfig(channels=64, dim=1024),
+    "convnext 64/1024 x 6": EncoderConfig("convnext", channels=64, dim=1024, depth=6),
+    "vit 192 x 12": EncoderConfig("vit", dim=192, heads=3, depth=12),
+}
+CLIPS = ((10, 1), (20, 1), (5, 4))
+
+
+def measure(name: str) -> str:
+    """Return the lines of one encoder."""
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    gpu = torch.cuda.is_available()
+    model = runtime.Embedder(EmbedderConfig(encoder=ENCODERS[name])).eval()
+    weights = sum(size_gb(parameter) for parameter in model.parameters())
+    cells = []
+    for count, batch in CLIPS:
+        clip = minutes(Subject(runtime, model, None), count, batch)
+        cells.append(f"{clip.peak:.2f} / {clip.peak - clip.own:.2f}")
+        assert clip.finite
+        assert clip.whole
+    if gpu:
+        clip = minutes(Subject(runtime, model.cuda(), None), 20, gpu=True)
+        cells.append(f"GPU {clip.peak:.2f} / {clip.peak - clip.own:.2f}")
+        model.cpu()
+    speeds = " / ".join(
+        f"{speed:.0f}" for speed in (speed_of(model, runtime.get_scene_embeddings), speed_of(model, runtime.get_timestamp_embeddings))
+    )
+    return f"| {name} | {weights * 1000:.0f} MB | {' | '.join(cells)} | {speeds} | {chunks_against_whole(model):.1e} |"
+
+
+def speed_of(model: runtime.Embedder, function: object) -> float:
+    """Return the median of three: audio seconds per CPU-second on 2 minutes."""
+    audio, times = torch.rand(1, 120 * model.sample_rate) - 0.5, []
+    for _ in range(3):
+        start = time.process_time()
+        function(audio, model)  # type: ignore[operator]
+        times.append(time.process_time() - start)
+    return 120.0 / sorted(times)[1]
+
+
+def chunks_against_whole(model: runtime.Embedder) -> float:
+    """Return the largest difference of any embedding of a minute in chunks from that in one piece, relative to the largest value."""
+    audio, results = torch.rand(1, 60 * model.sample_rate) - 0.5, []
+    for chunk_frames in (model.config.chunk_frames, 10**6):
+        model.config = replace(model.config, chunk_frames=chunk_frames)
+        results.append((runtime.get_scene_embeddings(audio, model), runtime.get_timestamp_embeddings(audio, model)[0]))
+    return max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(*results, strict=True))
+
+
+def main() -> None:
+    """Print the table."""
+    if len(sys.argv) > 1:
+        print(measure(sys.argv[1]), flush=True)
+        return
+    print(f"torch {torch.__version__.partition('+')[0]}, one thread")
+    columns = "10 min: peak / beyond, GB | 20 min | 4 x 5 min | times real time: scene / timestamps | chunks against whole"
+    print(f"| encoder | weights | {columns} |")
+    print("|---|---|---|---|---|---|---|", flush=True)
+    for name in ENCODERS:
+        subprocess.run([sys.executable, __file__, name], check=True)
+
+
+if __name__ == "__main__":
+    main()
