@@ -40,7 +40,7 @@ OFFICIAL: dict[str, list[Any]] = {
     "batch_size": [1024],
     "initialization": ["xavier_uniform_", "xavier_normal_"],
 }
-FAST = OFFICIAL | {"hidden_layers": [1], "lr": [1e-3, 3.2e-4], "patience": [5], "initialization": ["xavier_uniform_"]}
+FAST = OFFICIAL | {"hidden_layers": [1], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
 GRIDS = {"official": OFFICIAL, "fast": FAST}
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
 Done = TypeVar("Done")
@@ -134,7 +134,11 @@ def score_task(
     if len(names) > 1:
         progress(f"folds 2 to {len(names)}")
     pairs = [(best, test_scores(task, best, first.test)), *together([partial(other, number) for number in range(1, len(names))])]
-    results = [scores | {"validation": fitted.value, "epoch": fitted.epoch} for fitted, scores in pairs]
+    sizes = [sum(len(splits[split].clips) for split in fold["test"]) for fold in names]
+    results = [
+        scores | {"validation": fitted.value, "epoch": fitted.epoch, "test_clips": clips}
+        for (fitted, scores), clips in zip(pairs, sizes, strict=True)
+    ]
     return {
         "primary": task.scores[0],
         "scores": {name: statistics.fmean(result[name] for result in results) for name in task.scores},
