@@ -33,19 +33,23 @@ def svg(figure: Figure) -> str:
 
 
 def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
-    """Return one small panel a column of metrics.csv over steps; columns maps names to axis labels with units."""
-    shown = [name for name in columns if any(row.get(name) for row in rows)]
-    figure = Figure(figsize=(9.0, 2.4 * -(-len(shown) // 3)))
-    for place, name in enumerate(shown):
-        axes = figure.add_subplot(-(-len(shown) // 3), 3, place + 1)
+    """Return a small panel for each column of metrics.csv over steps, side by side where there is room.
+
+    columns maps names to axis labels with units.
+    """
+    panels = []
+    for name in columns:
         points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        axes.plot(*zip(*points, strict=True), color=PALETTE[0], linewidth=1.2)
-        axes.set_title(columns[name], fontsize=9)
-        axes.set_xlabel("step", fontsize=8)
-        axes.tick_params(labelsize=7)
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.tight_layout()
-    return svg(figure)
+        if points:
+            figure = Figure(figsize=(3.4, 2.3))
+            axes = figure.add_subplot()
+            axes.plot(*zip(*points, strict=True), color=PALETTE[0], linewidth=1.2, marker="." if len(points) < 3 else None)
+            axes.set_title(columns[name], fontsize=9)
+            axes.set_xlabel("step", fontsize=8)
+            axes.tick_params(labelsize=8)
+            axes.spines[["top", "right"]].set_visible(False)
+            panels.append(svg(figure))
+    return f"<div class=panels>{''.join(panels)}</div>"
 
 
 def projection(clips: int) -> str:
@@ -68,20 +72,20 @@ def project(embeddings: Array) -> Array:
 
 def spectrogram_and_similarity(features: Array, timestamps: Array, hop_ms: float, seconds: float) -> str:
     """Return log-mel features (n_mels, frames) above the cosine similarity of timestamp embeddings (tokens, dim)."""
-    figure = Figure(figsize=(7.0, 7.5))
-    above, below = figure.subplots(2, 1, gridspec_kw={"height_ratios": [1, 2.2]})
+    figure = Figure(figsize=(6.0, 7.5), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [1, 2.2]})
     above.imshow(features, aspect="auto", origin="lower", cmap="magma", extent=(0.0, seconds, 0, features.shape[0]))
-    above.set_ylabel("mel band", fontsize=8)
+    above.set_ylabel("mel band", fontsize=10)
     unit = timestamps - timestamps.mean(0)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True).clip(1e-9)
     end = len(unit) * hop_ms / 1000.0
     image = below.imshow(unit @ unit.T, origin="lower", cmap="viridis", vmin=-1, vmax=1, extent=(0.0, end, 0.0, end), aspect="auto")
-    below.set_xlabel("time (s)", fontsize=8)
-    below.set_ylabel("time (s)", fontsize=8)
-    figure.colorbar(image, ax=below, label="cosine similarity", shrink=0.8)
+    below.set_xlim(0.0, seconds)
+    below.set_xlabel("time (s)", fontsize=10)
+    below.set_ylabel("time (s)", fontsize=10)
+    figure.colorbar(image, ax=below, label="cosine similarity", location="bottom", shrink=0.7, aspect=30)
     for axes in (above, below):
-        axes.tick_params(labelsize=7)
-    figure.tight_layout()
+        axes.tick_params(labelsize=9)
     return svg(figure)
 
 
@@ -93,12 +97,15 @@ def confusion(train: tuple[Array, Array], test: tuple[Array, Array], labels: lis
     matrix = np.zeros((len(labels), len(labels)))
     np.add.at(matrix, (test[1], predicted), 1.0)
     shares = matrix / matrix.sum(1, keepdims=True).clip(1.0)
-    size = 3.0 + 0.22 * len(labels)
+    size = 3.0 + 0.25 * len(labels)
     figure = Figure(figsize=(size, size))
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
-    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(labels)), labels, fontsize=7)
-    axes.set_xlabel("predicted", fontsize=8)
-    axes.set_ylabel("true", fontsize=8)
+    axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.set_xlabel("predicted", fontsize=10)
+    axes.set_ylabel("true", fontsize=10)
+    for row, column in np.argwhere(shares >= 0.005) if len(labels) <= 20 else ():
+        share = shares[row, column]
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
     return svg(figure), float((predicted == test[1]).mean())

@@ -17,7 +17,9 @@ section>p{margin:.2rem 0 .8rem;color:#555} code{font-size:.8rem;overflow-wrap:an
 figure{margin:0} figcaption{color:#666;font-size:.85rem} svg{max-width:100%;height:auto}
 .scroll{overflow-x:auto} table{border-collapse:collapse;font-size:.9rem}
 td,th{padding:.3rem .7rem;border-bottom:1px solid #eee;text-align:right}
-th:first-child{text-align:left;font-weight:500} small{color:#777}
+td{white-space:nowrap} th:first-child{text-align:left;font-weight:500;min-width:8rem;overflow-wrap:anywhere} small{color:#777}
+.panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.6rem} .panels svg{width:100%}
+@media(max-width:40rem){main{padding:.4rem} section{padding:.7rem} td,th{padding:.3rem .35rem}}
 .map{width:100%;background:#fcfcfa} .sound{cursor:pointer;stroke:#fff} .sound.playing{stroke:#222;stroke-width:2}
 .key span{display:inline-block;margin-right:.8rem;font-size:.8rem}
 .key i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.3em}
@@ -29,6 +31,7 @@ document.querySelectorAll('.sound').forEach(mark => mark.addEventListener('click
   if (player) { player.pause(); document.querySelectorAll('.playing').forEach(other => other.classList.remove('playing')); }
   player = new Audio(mark.dataset.sound);
   mark.classList.add('playing');
+  document.querySelector('#heard').textContent = mark.querySelector('title').textContent;
   player.addEventListener('ended', () => mark.classList.remove('playing'));
   player.play();
 }));

@@ -2,7 +2,7 @@
 
 The grid is searched on the first fold; its best point by validation score is trained again on every other fold. Early
 stopping, the best epoch and the postprocessing of events follow the first score of the task, or the validation loss
-where the task says so. Grid points of one depth train side by side in one stack.
+where the task says so.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import math
 import random
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +23,7 @@ from sklearn.model_selection import ParameterGrid
 from torch import Tensor
 
 from hear_ssl.evaluate.events import EventLists, find_events
-from hear_ssl.evaluate.predictor import Settings, Stack
+from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
 
@@ -38,9 +40,10 @@ OFFICIAL: dict[str, list[Any]] = {
     "batch_size": [1024],
     "initialization": ["xavier_uniform_", "xavier_normal_"],
 }
-FAST = OFFICIAL | {"hidden_layers": [1], "lr": [1e-3, 3.2e-4], "patience": [5], "initialization": ["xavier_uniform_"]}
+FAST = OFFICIAL | {"hidden_layers": [1], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
 GRIDS = {"official": OFFICIAL, "fast": FAST}
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
+Done = TypeVar("Done")
 POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
 
@@ -78,15 +81,30 @@ class Rows:
 
 
 @dataclass
+class Fold:
+    """What one fold trains on, in batches of every size asked for, what it validates and tests with."""
+
+    batches: dict[int, list[Batch]]
+    valid: Rows
+    test: Rows
+
+    @staticmethod
+    def of(splits: dict[str, Rows], names: dict[str, list[str]], points: list[Settings]) -> Fold:
+        """Return the fold of these splits by role."""
+        train, valid, test = (Rows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
+        sizes = {point.batch_size for point in points}
+        return Fold({size: Batch.split(train.embeddings, train.targets, size) for size in sizes}, valid, test)
+
+
+@dataclass
 class Fitted:
-    """A trained member: its grid point, the best check's value, epoch, state and postprocessing."""
+    """A trained network: its grid point, the best check's value, epoch, state and postprocessing."""
 
     settings: Settings
     value: float
     epoch: int = -1
-    state: list[Tensor] | None = None
+    state: list[Tensor] = field(default_factory=list)
     postprocessing: Postprocessing | None = None
-    waited: int = 0
 
 
 def grid_points(task: Task, grid: str) -> list[Settings]:
@@ -102,81 +120,90 @@ def score_task(
     task: Task, splits: dict[str, Rows], grid: str, seed: int = SEED, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Return the scores of a task: mean over folds of every score, each fold's own, and what was chosen."""
-    folds = task.folds()
-    results, best = [], None
-    for number, fold in enumerate(folds):
-        parts = {role: Rows.joined([splits[split] for split in names]) for role, names in fold.items()}
-        points = grid_points(task, grid) if best is None else [best]
-        progress(f"fold {number + 1} of {len(folds)}, {len(points)} grid point{'s' if len(points) > 1 else ''}")
-        fitted = max(fit_all(task, points, parts["train"], parts["valid"], seed + number), key=lambda one: one.value)
-        best = fitted.settings
-        results.append(test_scores(task, fitted, parts["test"]) | {"validation": fitted.value, "epoch": fitted.epoch})
-    assert best is not None
+    names, points = task.folds(), grid_points(task, grid)
+    progress(f"fold 1 of {len(names)}, {len(points)} grid points")
+    first = Fold.of(splits, names[0], points)
+    searched = together([partial(fit, task, point, first, seed * 1009 + number) for number, point in enumerate(points)])
+    best = max(searched, key=lambda one: one.value)
+
+    def other(number: int) -> tuple[Fitted, dict[str, float]]:
+        fold = Fold.of(splits, names[number], [best.settings])
+        fitted = fit(task, best.settings, fold, (seed + number) * 1009)
+        return fitted, test_scores(task, fitted, fold.test)
+
+    if len(names) > 1:
+        progress(f"folds 2 to {len(names)}")
+    pairs = [(best, test_scores(task, best, first.test)), *together([partial(other, number) for number in range(1, len(names))])]
+    sizes = [sum(len(splits[split].clips) for split in fold["test"]) for fold in names]
+    results = [
+        scores | {"validation": fitted.value, "epoch": fitted.epoch, "test_clips": clips}
+        for (fitted, scores), clips in zip(pairs, sizes, strict=True)
+    ]
     return {
         "primary": task.scores[0],
         "scores": {name: statistics.fmean(result[name] for result in results) for name in task.scores},
         "deviation": {name: statistics.stdev(r[name] for r in results) if len(results) > 1 else 0.0 for name in task.scores},
         "folds": results,
-        "settings": vars(best),
+        "settings": vars(best.settings),
     }
 
 
-def fit_all(task: Task, points: list[Settings], train: Rows, valid: Rows, seed: int) -> list[Fitted]:
-    """Train every grid point, those of one shape side by side, and return them in the order given."""
-    order: dict[tuple[Any, ...], list[int]] = {}
-    for place, point in enumerate(points):
-        order.setdefault(point.shape(), []).append(place)
-    fitted: dict[int, Fitted] = {}
-    for number, places in enumerate(order.values()):
-        generator = torch.Generator().manual_seed(seed * 1009 + number)
-        torch.manual_seed(seed * 1013 + number)  # dropout draws from the global generator
-        multilabel = task.prediction_type == "multilabel"
-        group = [points[place] for place in places]
-        stack = Stack(train.embeddings.shape[1], len(task.labels), group, multilabel, generator)
-        fitted.update(zip(places, fit_stack(task, stack, train, valid), strict=True))
-    return [fitted[place] for place in range(len(points))]
+def together(jobs: list[Callable[[], Done]]) -> list[Done]:
+    """Return the results of jobs in order, run as many at once as torch has threads.
 
-
-def fit_stack(task: Task, stack: Stack, train: Rows, valid: Rows) -> list[Fitted]:
-    """Train a stack with early stopping and return each member at its best check.
-
-    A check whose value is not finite ends the member, as it does in the kit (an event predictor that finds nothing).
+    One thread a network uses several cores better than several threads a product; results do not depend on how many.
     """
-    shared = stack.settings[0]
-    members = [Fitted(settings, -math.inf) for settings in stack.settings]
-    active = list(members)
-    for epoch in range(shared.max_epochs):
-        for start in range(0, len(train.embeddings), shared.batch_size):
-            rows = slice(start, start + shared.batch_size)
-            stack.train_batch(train.embeddings[rows], train.targets[rows])
-        if (epoch + 1) % shared.check_val_every_n_epoch:
+    threads = torch.get_num_threads()
+    if threads == 1 or len(jobs) < 2:
+        return [job() for job in jobs]
+
+    def alone(job: Callable[[], Done]) -> Done:
+        torch.set_num_threads(1)  # of the thread that calls it
+        return job()
+
+    pool = ThreadPoolExecutor(threads)
+    try:
+        return list(pool.map(alone, jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)
+
+
+def new_predictor(task: Task, dim: int, point: Settings, seed: int) -> Predictor:
+    """Return an untrained network for embeddings (rows, dim) of a task."""
+    return Predictor(dim, len(task.labels), point, task.prediction_type == "multilabel", seed)
+
+
+def fit(task: Task, settings: Settings, fold: Fold, seed: int) -> Fitted:
+    """Train a network with early stopping and return it at its best check.
+
+    A check whose value is not finite ends it, as it does in the kit (an event predictor that finds nothing), and so does
+    one that cannot be surpassed.
+    """
+    network = new_predictor(task, fold.valid.embeddings.shape[1], settings, seed)
+    best, waited = Fitted(settings, -math.inf), 0
+    most = SCORES[task.scores[0]].best if task.stop_by_score else math.inf
+    for epoch in range(settings.max_epochs):
+        for batch in fold.batches[settings.batch_size]:
+            network.step(batch)
+        if (epoch + 1) % settings.check_val_every_n_epoch:
             continue
-        logits = stack.predict(valid.embeddings)
-        staying = []
-        for place, member in enumerate(active):
-            value, postprocessing = validation_value(task, stack, logits[place], valid)
-            better = value > member.value
-            if better or member.state is None:
-                waited = 0
-                fresh = Fitted(member.settings, value, epoch, stack.state(place), postprocessing, waited)
-                members[members.index(member)] = active[place] = fresh
-            else:
-                member.waited += 1
-            if math.isfinite(value) and active[place].waited < shared.patience:
-                staying.append(place)
-        if not staying:
+        value, postprocessing = validation_value(task, network, fold.valid)
+        if value > best.value or not best.state:
+            best = Fitted(settings, value, epoch, [tensor.clone() for tensor in network.state()], postprocessing)
+            waited = 0
+        else:
+            waited += 1
+        if not math.isfinite(value) or waited >= settings.patience or value >= most:
             break
-        if len(staying) < len(active):
-            stack.keep(staying)
-            active = [active[place] for place in staying]
-    return members
+    return best
 
 
-def validation_value(task: Task, stack: Stack, logits: Tensor, valid: Rows) -> tuple[float, Postprocessing | None]:
+def validation_value(task: Task, network: Predictor, valid: Rows) -> tuple[float, Postprocessing | None]:
     """Return what a check maximises, -inf when undefined, and the postprocessing it was reached with."""
-    choices = postprocessing_choices(task)
+    choices, logits = postprocessing_choices(task), network.predict(valid.embeddings)
     if not task.stop_by_score:
-        return -float(stack.loss(logits.unsqueeze(0), valid.targets)[0]), choices[-1]
+        return -float(loss(logits, valid.targets, network.multilabel)), choices[-1]
     name = task.scores[0]
     sign = 1.0 if SCORES[name].maximize else -1.0
     if task.embedding_type == "scene":
@@ -207,16 +234,9 @@ def events_of(task: Task, logits: Tensor, rows: Rows, postprocessing: Postproces
 
 def test_scores(task: Task, fitted: Fitted, test: Rows) -> dict[str, float]:
     """Return every score of the task on the test rows; a score that is undefined there counts 0."""
-    assert fitted.state is not None
-    stack = Stack(
-        test.embeddings.shape[1],
-        len(task.labels),
-        [replace(fitted.settings)],
-        task.prediction_type == "multilabel",
-        torch.Generator().manual_seed(0),
-    )
-    stack.load(0, fitted.state)
-    logits = stack.predict(test.embeddings)[0]
+    network = new_predictor(task, test.embeddings.shape[1], fitted.settings, 0)
+    network.copy_from(fitted.state)
+    logits = network.predict(test.embeddings)
     if task.embedding_type == "scene":
         predictions: Any = probabilities(task, logits)
         targets: Any = test.targets.numpy()

@@ -36,6 +36,7 @@ from hear_ssl.files import atomic_write
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
+ACCURACIES = ("top1_acc", "pitch_acc", "chroma_acc")
 CURVES = {
     "loss": "loss",
     "effective_rank": "effective rank of the embeddings",
@@ -57,14 +58,19 @@ def figure(content: str, caption: str) -> str:
 
 
 def confidence(result: dict[str, Any]) -> tuple[float, str]:
-    """Return the half width of a score's 95 % interval over its folds (Student's t), else over its seeds as a standard deviation.
+    """Return the half width of a score's 95 % interval over its folds (Student's t), else its standard deviation over seeds.
 
-    One fold and one seed say nothing of it: (0, "").
+    With one fold and one seed an accuracy has that of a share of its test clips (1.96 sqrt(p (1 - p) / n)), other scores none: (0, "").
     """
     folds = len(result["folds"])
     if folds > 1:
         return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
-    return result["seed_deviation"], "seeds" if result["seed_deviation"] else ""
+    if result["seed_deviation"]:
+        return result["seed_deviation"], "seeds"
+    clips = result["folds"][0].get("test_clips", 0)
+    if result["primary"] not in ACCURACIES or not clips:
+        return 0.0, ""
+    return 1.96 * math.sqrt(result["score"] * (1.0 - result["score"]) / clips), f"95 %, {clips} clips"
 
 
 def score_table(record: dict[str, Any], module: str) -> str:
@@ -82,7 +88,7 @@ def score_table(record: dict[str, Any], module: str) -> str:
                 cells.append("<td>-</td>")
                 continue
             half, kind = confidence(result)
-            text = f"{result['score']:.3f}" + (f" ± {half:.3f} <small>{kind}</small>" if kind else "")
+            text = f"{result['score']:.3f}" + (f" ± {half:.3f}<br><small>{kind}</small>" if kind else "")
             cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
         primary = next(iter(results.values()))["primary"]
         lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
@@ -132,7 +138,9 @@ def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
         f'<span><i style="background:{figures.PALETTE[number % len(figures.PALETTE)]}"></i>{html.escape(label)}</span>'
         for number, label in enumerate(task.labels[:20])
     )
-    return f'<svg class=map viewBox="0 0 640 440" role=img aria-label="embedding map">{"".join(marks)}</svg><p class=key>{key}</p>'
+    key += " … and more" if len(task.labels) > 20 else ""
+    heard = "<p class=key><b id=heard>click on a large dot to hear it</b></p>"
+    return f'<svg class=map viewBox="0 0 640 440" role=img aria-label="embedding map">{"".join(marks)}</svg>{heard}<p class=key>{key}</p>'
 
 
 def one_label(rows: Rows) -> tuple[Any, Any]:

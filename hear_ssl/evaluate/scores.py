@@ -24,11 +24,17 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Score:
-    """How to compute a score, whether it compares events, and whether more is better."""
+    """How to compute a score, whether it compares events, whether more is better, and whether that has an end."""
 
     compute: Callable[[Any, Any], float]
     events: bool = False
     maximize: bool = True
+    finite: bool = True
+
+    @property
+    def best(self) -> float:
+        """The value that cannot be surpassed, in the direction that is better: 1, or for errors 0."""
+        return (1.0 if self.maximize else 0.0) if self.finite else math.inf
 
 
 def top1_accuracy(predictions: Array, targets: Array) -> float:
@@ -73,7 +79,7 @@ SCORES = {
     "pitch_acc": Score(top1_accuracy),
     "chroma_acc": Score(chroma_accuracy),
     "mAP": Score(mean_average_precision),
-    "d_prime": Score(d_prime),
+    "d_prime": Score(d_prime, finite=False),
     "aucroc": Score(area_under_roc),
     "event_onset_200ms_fms": Score(_onset(200.0), events=True),
     "event_onset_50ms_fms": Score(_onset(50.0), events=True),

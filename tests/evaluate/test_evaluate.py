@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,10 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hear_ssl.evaluate import baselines
+from hear_ssl.evaluate import baselines, predictor, protocol
 from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.predictor import Settings, Stack, initial_weight
-from hear_ssl.evaluate.protocol import fit_all, grid_points, score_task
+from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, initial_weight
+from hear_ssl.evaluate.protocol import Fold, grid_points, score_task
 from hear_ssl.evaluate.run import evaluate, table
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import Subject, load_subject
@@ -28,7 +30,7 @@ from tests.data.sounds import tone, write
 from train.running import fit
 
 PITCHES = {"low": 300.0, "mid": 900.0, "high": 2500.0}
-QUICK = {"task_specific_param_grid": {"max_epochs": [12], "hidden_dim": [32]}}
+QUICK = {"task_specific_param_grid": {"max_epochs": [30], "hidden_dim": [64]}}
 
 
 def make_scene(folder: Path, multilabel: bool = False, folds: bool = False, **metadata: Any) -> Path:
@@ -203,50 +205,82 @@ def test_timestamps_in_other_units_or_past_the_end_are_named(tasks: Path, tmp_pa
 def test_the_grid_is_the_kits_first_eight_and_tasks_may_change_it(tasks: Path) -> None:
     points = grid_points(read_task(tasks / "scene"), "official")
     assert len(points) == 8
-    assert {point.max_epochs for point in points} == {12}
+    assert {point.max_epochs for point in points} == {30}
     assert len({(point.hidden_layers, point.lr, point.initialization) for point in points}) == 8
 
 
-def test_a_stack_trains_each_member_as_if_it_were_alone(tasks: Path, tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    rows, targets = torch.randn(64, 10), torch.eye(3)[torch.arange(64) % 3]
-    settings = [Settings(2, 16, 0.0, lr, "xavier_uniform_", 64) for lr in (1e-2, 1e-3)]
-    stack = Stack(10, 3, settings, False, torch.Generator().manual_seed(0))
-    alone = Stack(10, 3, settings[1:], False, torch.Generator().manual_seed(0))
-    alone.load(0, stack.state(1))
-    for _ in range(5):
-        stack.train_batch(rows, targets)
-        alone.train_batch(rows, targets)
-    torch.testing.assert_close(stack.logits(rows, True)[1], alone.logits(rows, True)[0], rtol=1e-3, atol=1e-4)
-    stack.keep([1])
-    for _ in range(3):
-        stack.train_batch(rows, targets)
-        alone.train_batch(rows, targets)
-    torch.testing.assert_close(stack.logits(rows, True)[0], alone.logits(rows, True)[0], rtol=1e-3, atol=1e-4)
-
-
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_a_stack_of_one_is_torchs_own_network(multilabel: bool) -> None:
-    """Linear, BatchNorm, ReLU, Linear with torch's Adam and losses give the same predictions after five steps."""
-    generator = torch.Generator().manual_seed(0)
-    stack = Stack(10, 3, [Settings(1, 16, 0.0, 1e-2, batch_size=64)], multilabel, generator)
-    network = torch.nn.Sequential(torch.nn.Linear(10, 16), torch.nn.BatchNorm1d(16), torch.nn.ReLU(), torch.nn.Linear(16, 3))
+def torchs_network(mine: Predictor) -> torch.nn.Sequential:
+    """Return torch's own network with the same parameters, without dropout."""
+    layers: list[torch.nn.Module] = []
+    for layer in mine.hidden:
+        layers += [torch.nn.Linear(*layer.weight.shape), torch.nn.BatchNorm1d(layer.weight.shape[1]), torch.nn.ReLU()]
+    network = torch.nn.Sequential(*layers, torch.nn.Linear(*mine.weight.shape))
     with torch.no_grad():
-        for mine, theirs in zip(stack.parameters, network.parameters(), strict=True):
-            theirs.copy_(mine[0].T if theirs.ndim == 2 else mine[0].reshape(theirs.shape))
+        theirs = iter(network.parameters())
+        for tensor in [part for layer in mine.hidden for part in layer.state()[:4]] + [mine.weight, mine.bias]:
+            next(theirs).copy_(tensor.mT if tensor.ndim == 2 else tensor)
+    for layer in layers[::3]:
+        layer.bias.requires_grad_(False)  # without effect before BatchNorm, but Adam makes steps of rounding errors
+    return network
+
+
+@pytest.mark.parametrize("onednn", [True, False])
+@pytest.mark.parametrize("depth", [0, 1, 2])
+@pytest.mark.parametrize("multilabel", [False, True])
+def test_the_predictor_is_torchs_own_network(multilabel: bool, depth: int, onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same gradients as autograd's, and after five steps the predictions of torch's layers, losses and Adam."""
+    monkeypatch.setattr(predictor, "ONEDNN", onednn and predictor.ONEDNN)
+    generator = torch.Generator().manual_seed(0)
+    mine = Predictor(10, 3, Settings(depth, 16, 0.0, 1e-2), multilabel, 0)
+    network = torchs_network(mine)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     rows, targets = torch.randn(64, 10, generator=generator), torch.eye(3)[torch.arange(64) % 3]
-    loss = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()
-    for _ in range(5):
-        stack.train_batch(rows, targets)
+    compute = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()
+    [batch] = Batch.split(rows, targets, 64)
+    for step in range(5):
         optimizer.zero_grad()
-        loss(network(rows), targets if multilabel else targets.argmax(1)).backward()
+        compute(network(rows), targets if multilabel else targets.argmax(1)).backward()
+        if step == 0:
+            expected = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+            for ours, theirs in zip(mine.gradients(batch), expected, strict=True):
+                torch.testing.assert_close(ours, theirs.mT if theirs.ndim == 2 else theirs, rtol=1e-4, atol=1e-6)
+            for layer in mine.hidden:  # gradients() has moved the running statistics once
+                layer.mean.zero_()
+                layer.variance.fill_(1.0)
         optimizer.step()
-    pairs = list(zip(stack.parameters, network.parameters(), strict=True))
-    del pairs[1]  # the bias before BatchNorm has no gradient but rounding, which Adam makes steps of
-    for mine, theirs in pairs:
-        torch.testing.assert_close(mine[0].T if theirs.ndim == 2 else mine[0].reshape(theirs.shape), theirs, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(stack.logits(rows, True)[0], network(rows), rtol=1e-4, atol=1e-4)
+        mine.step(batch)
+    with torch.no_grad():
+        expected_logits = network.eval()(rows)
+        expected_loss = float(compute(expected_logits, targets if multilabel else targets.argmax(1)))
+    torch.testing.assert_close(mine.predict(rows), expected_logits, rtol=1e-3, atol=1e-4)
+    assert float(predictor.loss(mine.predict(rows), targets, multilabel)) == pytest.approx(expected_loss, rel=1e-3)
+
+
+def test_dropout_leaves_nine_tenths_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = Predictor(10, 3, Settings(1, 1000, 0.1), False, 0)
+    first, second = mine.kept(1000), mine.kept(1000)
+    assert set(first.unique().tolist()) == {0.0, 1.0}
+    assert float(first.mean()) == pytest.approx(0.9, abs=2e-3)
+    assert float((first * second).mean()) == pytest.approx(0.81, abs=3e-3)
+    layer, rows = mine.hidden[0], torch.randn(1000, 10)
+    plain = layer.forward(rows, torch.ones(1000, 1000), 0.0)
+    assert float((layer.forward(rows, first, 0.1) * 0.9 - plain * first).abs().max()) < 1e-5
+    [batch] = Batch.split(rows, torch.eye(3)[torch.arange(1000) % 3], 1000)
+    monkeypatch.setattr(mine, "kept", lambda count: first)
+    mine.weight.requires_grad_()
+    layer.weight.requires_grad_()
+    normal = torch.nn.functional.batch_norm(rows @ layer.weight + layer.bias, None, None, training=True)
+    logits = torch.relu(normal * first / 0.9) @ mine.weight + mine.bias
+    expected = torch.autograd.grad(predictor.loss(logits, batch.targets, False), [layer.weight, mine.weight])
+    with torch.no_grad():
+        found = mine.gradients(batch)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(found[3], expected[1], rtol=1e-3, atol=1e-6)
+
+
+def test_a_single_row_at_the_end_is_left_out() -> None:
+    batches = Batch.split(torch.randn(9, 4), torch.zeros(9, 2), 4)
+    assert [len(batch.rows) for batch in batches] == [4, 4]
 
 
 @pytest.mark.parametrize("how", ["xavier_uniform_", "xavier_normal_"])
@@ -272,13 +306,34 @@ def test_scene_scores_are_sklearns() -> None:
 def test_another_seed_changes_the_predictor_and_the_same_does_not(tasks: Path, tmp_path: Path) -> None:
     task: Task = read_task(tasks / "scene")
     rows = task_rows(task, log_mel(), tmp_path)
-    fitted = [fit_all(task, [Settings(1, 16, max_epochs=3)], rows["train"], rows["valid"], seed)[0] for seed in (1, 1, 2)]
-    assert fitted[0].state is not None
-    assert fitted[1].state is not None
-    assert fitted[2].state is not None
-    assert torch.equal(fitted[0].state[0], fitted[1].state[0])
-    assert not torch.equal(fitted[0].state[0], fitted[2].state[0])
+    fold = Fold.of(rows, task.folds()[0], [Settings()])
+    first, again, other = (protocol.fit(task, Settings(1, 16, max_epochs=3), fold, seed) for seed in (1, 1, 2))
+    assert torch.equal(first.state[0], again.state[0])
+    assert not torch.equal(first.state[0], other.state[0])
     assert score_task(task, rows, "fast", 1)["scores"] == score_task(task, rows, "fast", 1)["scores"]
+
+
+def test_scores_do_not_depend_on_the_number_of_threads(tasks: Path, tmp_path: Path) -> None:
+    task = read_task(tasks / "folds")
+    rows, before = task_rows(task, log_mel(), tmp_path), torch.get_num_threads()
+    found = []
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            found.append(score_task(task, rows, "official"))
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_what_cannot_be_surpassed_ends_training(tasks: Path, tmp_path: Path) -> None:
+    task = replace(read_task(tasks / "scene"), parameters={})
+    rows = task_rows(task, log_mel(), tmp_path)
+    result = score_task(task, rows, "fast")
+    assert result["folds"][0]["validation"] == 1.0
+    assert result["scores"]["top1_acc"] > 0.9
+    assert [SCORES[name].best for name in ("mAP", "segment_1s_er", "d_prime")] == [1.0, 0.0, math.inf]
 
 
 def test_what_is_no_module_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import html
+import io
 import json
 import re
 import shutil
@@ -11,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.stats
+import soundfile
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.evaluate.leaderboard import column_of, standings
@@ -71,7 +75,9 @@ def test_confidence_is_students_over_folds(page: Path) -> None:
     spread = {"primary": "mAP", "deviation": {"mAP": 0.1}, "folds": [{}] * 5, "seed_deviation": 0.0}
     assert confidence(spread)[0] == pytest.approx(scipy.stats.t.ppf(0.975, 4) * 0.1 / 5**0.5, rel=1e-3)
     assert confidence(spread | {"folds": [{}], "seed_deviation": 0.02}) == (0.02, "seeds")
-    assert confidence(spread | {"folds": [{}]}) == (0.0, "")
+    assert confidence(spread | {"folds": [{"test_clips": 100}]}) == (0.0, "")
+    accuracy = spread | {"primary": "top1_acc", "score": 0.8, "folds": [{"test_clips": 100}]}
+    assert confidence(accuracy) == (pytest.approx(1.96 * 0.04), "95 %, 100 clips")
 
 
 def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -> None:
@@ -85,26 +91,50 @@ def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -
     assert column_of("dev_drum_events") is None
 
 
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+SEEN = """<script>
+const told = [];
+window.addEventListener('error', event => told.push(event.message));
+window.addEventListener('unhandledrejection', event => told.push(String(event.reason)));
+window.addEventListener('load', () => {
+  const figures = [...document.querySelectorAll('figure svg')];
+  const drawn = figure => [...figure.querySelectorAll('path, circle, image')].filter(part => part.getBoundingClientRect().width > 1);
+  const empty = figures.filter(figure => figure.getBoundingClientRect().height < 80 || drawn(figure).length < 2);
+  const small = [...document.querySelectorAll('figure svg text')].filter(text => text.getBoundingClientRect().height < 5);
+  document.querySelector('.sound').dispatchEvent(new Event('click'));
+  const result = {figures: figures.length, empty: empty.length, small: small.length, told, window: innerWidth,
+    width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24),
+    playing: document.querySelectorAll('.playing').length, sound: player.src, heard: document.querySelector('#heard').textContent};
+  parent.postMessage(JSON.stringify(result), '*');
+});
+</script>"""
+FRAME = """<!doctype html><link rel=icon href="data:,"><body style="margin:0"><iframe src=probed.html width=WIDTH height=800></iframe>
+<script>window.addEventListener('message', event => { document.title = event.data; });</script>"""
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
-def test_a_browser_shows_it_without_an_error(page: Path, tmp_path: Path) -> None:
-    options = [
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        f"--user-data-dir={tmp_path}",
-        "--enable-logging=stderr",
-        "--window-size=400,900",
-    ]
-    script = (
-        "<script>document.title = [...document.querySelectorAll('figure svg')].filter(s => s.getBoundingClientRect().height < 20).length"
-    )
-    script += " + ' ' + (document.documentElement.scrollWidth <= window.innerWidth)</script>"
-    probed = page.with_name("probed.html")
-    probed.write_text(page.read_text().replace("</body>", script + "</body>"))
-    result = subprocess.run(["chromium", *options, "--dump-dom", probed.as_uri()], capture_output=True, text=True, timeout=60)
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the PATH (Debian: apt install chromium)")
+@pytest.mark.parametrize("width", [360, 1100])
+def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_path: Path, width: int) -> None:
+    """A frame as wide as the screen shows the page; the page's own scripts run, a dot is clicked, its sound plays."""
+    assert BROWSER is not None
+    (tmp_path / "probed.html").write_text(page.read_text().replace("</head>", SEEN + "</head>"))
+    (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
+    options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
+    options += ["--autoplay-policy=no-user-gesture-required", "--virtual-time-budget=20000", "--window-size=1200,900", "--dump-dom"]
+    result = subprocess.run([BROWSER, *options, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120)
     assert not [line for line in result.stderr.splitlines() if "CONSOLE" in line]
-    assert "<title>0 true</title>" in result.stdout  # every figure has a height, and a phone need not scroll sideways
+    title = re.search(r"<title>(.*?)</title>", result.stdout)
+    assert title, result.stderr[-1000:]
+    seen = json.loads(html.unescape(title.group(1)))
+    assert seen["window"] == width
+    assert seen["width"] <= width  # no scrolling sideways
+    assert seen["figures"] == len(re.findall(r"<svg", page.read_text()))
+    assert (seen["empty"], seen["small"], seen["told"]) == (0, 0, [])
+    assert max(seen["heads"]) < 5  # lines: no name is broken into single letters
+    waveform, sample_rate = soundfile.read(io.BytesIO(base64.b64decode(seen["sound"].removeprefix("data:audio/wav;base64,"))))
+    assert (len(waveform) / sample_rate, seen["playing"]) == (0.5, 1)
+    assert seen["heard"] in ("high", "low", "mid")
 
 
 def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
