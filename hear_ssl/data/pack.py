@@ -33,6 +33,7 @@ from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecor
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
 
@@ -167,6 +168,9 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     if not state.shards:
         raise ValueError(f"none of the files can be used; {out / 'rejected.csv'} says why, file by file")
     shards = tuple(ShardRecord(**record) for record in state.shards)
+    for shard in shards:  # folders packed before there were tables get theirs
+        if (out / shard.name).is_file() and load_table(out / shard.name, shard.sha256) is None:
+            write_table(out / shard.name, shard.sha256)
     sources = []
     for key, row in sorted(state.sources.items()):
         name, _, license = key.partition("\t")

@@ -18,7 +18,8 @@ from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.decode import Waveform, decode_crops
 from hear_ssl.data.order import MixedOrder, SampleOrder, mix
-from hear_ssl.data.shards import Clip, ShardSet
+from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.table import Clip
 
 REPLACEMENTS = 20
 

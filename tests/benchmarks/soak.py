@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from hear_ssl.data.index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.order import SampleOrder
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards import read_table
+from hear_ssl.data.table import read_table
 from hear_ssl.files import sha256_of
 from tests.data.sounds import encoded
 
