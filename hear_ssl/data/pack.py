@@ -17,13 +17,11 @@ import os
 import random
 import signal
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +30,7 @@ from tqdm import tqdm
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
+from hear_ssl.data.parent import end_with_parent
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
@@ -128,14 +127,7 @@ def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:

@@ -23,7 +23,7 @@ from hear_ssl.files import atomic_write, tar_members
 
 AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
 SUFFIX = ".clips"
-HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows, bytes of a key
+HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows that starts from the next, bytes of a key
 MARK = b"clips/1\0"
 HEAD_BYTES = 4096
 UNKNOWN = -1
@@ -137,8 +137,8 @@ def write_table(path: Path, sha256: str) -> None:
     """
     table = _whole(path)
     table.rows["checksum"] = [checksum(clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in _clips(table) if clip]
-    body = table.rows.tobytes()
-    head = HEADER.pack(MARK, bytes.fromhex(sha256), zlib.crc32(body), table.rows.dtype["key"].itemsize)
+    body, key_bytes = table.rows.tobytes(), table.rows.dtype["key"].itemsize
+    head = HEADER.pack(MARK, bytes.fromhex(sha256), zlib.crc32(body, key_bytes), key_bytes)
     atomic_write(path.with_suffix(SUFFIX), head + body)
 
 
@@ -148,7 +148,7 @@ def load_table(path: Path, sha256: str) -> Table | None:
         content = path.with_suffix(SUFFIX).read_bytes()
         mark, shard, crc, key_bytes = HEADER.unpack_from(content)
         body = memoryview(content)[HEADER.size :]
-        if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body)):
+        if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)):
             return None
         return Table(str(path), np.frombuffer(body, row_type(key_bytes)), summed=True)
     except (OSError, ValueError, struct.error):
