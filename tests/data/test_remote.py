@@ -274,8 +274,8 @@ def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
                 assert batch.keys[row] != key
             else:
                 assert torch.equal(batch.waveform[row], expected.waveform[row])
-    assert data.lost.keys() == {f"{address}/train-000003.tar"}
-    assert data.lost.total() >= 25
+    assert data.losses.lost.keys() == {f"{address}/train-000003.tar"}
+    assert data.losses.lost.total() >= 25
     if not window:
         with pytest.raises(ValueError, match=r"train-000003.tar is not there"):
             ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)

@@ -258,7 +258,7 @@ def test_more_damage_than_allowed_ends_before_the_training_with_the_list(tmp_pat
     assert re.search(line, capsys.readouterr().out)
     for batch in batches(BatchStream(data.shards, config, 16000, 0), 5):
         data.count(batch)
-    assert data.lost_summary() == f"{folder}/train-000000.tar (1)"
+    assert data.losses.summary() == f"{folder}/train-000000.tar (1)"
     with pytest.raises(ValueError, match=rf"{line}: restore them or pack again"):
         ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 
