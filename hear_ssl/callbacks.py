@@ -142,14 +142,14 @@ class Progress(pl.Callback):
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> dict[str, float]:
         now = time.perf_counter()
         elapsed = max(now - self.window_start, 1e-9)
-        row = {"step": float(step)}
+        row = {"step": float(step), **self.data.passes(step)}
         assert isinstance(pl_module, ContrastiveModule)
         assert pl_module.last_clip is not None
         clip = gather_constant(pl_module.last_clip[:2].transpose(0, 1)).transpose(0, 1)  # (2, batch of all ranks, dim)
         steps = pl_module.step_metrics
         means = gather_constant(torch.stack([value.float() for value in steps.values()]).unsqueeze(0)).mean(0)
         row.update({name: float(value) for name, value in [*zip(steps, means, strict=True), *measures(clip).items()]})
-        row["clips_lost"] = float(gather_constant(torch.tensor([[sum(self.data.lost.values())]], device=clip.device)).sum())
+        row["clips_lost"] = float(self.data.losses.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
         row["data_wait_share"] = min(1.0, self.waited / elapsed)

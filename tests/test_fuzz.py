@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
-from hear_ssl.data.shards import read_table
+from hear_ssl.data.table import read_table
 from hear_ssl.evaluate.task import read_task
 from hear_ssl.runtime import manifest as manifests
 from hear_ssl.runtime.settings import EmbedderConfig, to_mapping

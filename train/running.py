@@ -24,6 +24,7 @@ from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_li
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.config import Config
 from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.data.workers import plain_error
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
@@ -53,12 +54,16 @@ def fit(config: Config, resume: bool) -> int:
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data)
     if trainer.is_global_zero:
-        print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips", flush=True)
+        print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except (ValueError, OSError, RuntimeError) as error:
+            raise plain_error(error) from error.__cause__
+    losses = data.losses.everywhere()
     if trainer.is_global_zero:
-        print(f"clips read {data.clips_read}, lost {sum(data.lost.values())}: {data.lost_summary()}", flush=True)
+        print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
         finished = trainer.global_step >= config.trainer.steps
         print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
+from hear_ssl.data.losses import Losses
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.data.workers import forkserver, start_worker
@@ -38,8 +40,7 @@ class ShardDataModule(pl.LightningDataModule):
             if source.cache and not config.window_shards:
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
         self.first_step = 0
-        self.clips_read = 0
-        self.lost: Counter[str] = Counter()
+        self.losses = Losses(config.max_lost_fraction)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
@@ -63,36 +64,44 @@ class ShardDataModule(pl.LightningDataModule):
 
     def count(self, batch: Batch) -> None:
         """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
-        self.clips_read += len(batch.keys)
-        for line in batch.lost:
-            shard = line.partition(": ")[0].rpartition("/")[0]
-            if shard not in self.lost:
-                print(f"lost a clip of {line}; more of this shard are counted, not shown", flush=True)
-            self.lost[shard] += 1
-        total = sum(self.lost.values())
-        if total > max(self.config.max_lost_fraction * max(self.clips_read, 1000), 0):
-            raise ValueError(
-                f"{total} of {self.clips_read} clips were lost, more than data.max_lost_fraction allows: {self.lost_summary()}"
-            )
-
-    def lost_summary(self) -> str:
-        """Return 'shard (clips lost), ...', most lost first, or 'none'."""
-        return ", ".join(f"{shard} ({count})" for shard, count in self.lost.most_common(20)) or "none"
+        self.losses.count(len(batch.keys), batch.lost)
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences."""
         return self.shards.data_card()
 
+    def passes(self, step: int) -> dict[str, float]:
+        """Return {"pass": passes over the clips done after `step` steps}; nothing for a mixture, whose sources have passes of their own."""
+        return {} if self.config.weights else {"pass": step * self.config.batch_size / len(self.shards)}
+
+    def pass_line(self) -> str:
+        """Say how long a pass is, and where its last, partial batch goes."""
+        clips, batch = len(self.shards), self.config.batch_size
+        if self.config.weights:
+            return f"{clips} clips of {len(self.config.weights)} sources mixed by weight, each in passes of its own"
+        rest = f"; the {clips % batch} clips left over begin a batch that the next pass completes" if clips % batch else ""
+        return f"a pass is {clips} clips, {clips // batch} batches{rest}"
+
+    def order_card(self) -> dict[str, Any]:
+        """Return as plain data what the order of the clips follows from."""
+        shards = hashlib.sha256("".join(record.sha256 for _, record in self.shards.shards).encode()).hexdigest()
+        values = {f"data.{key}": getattr(self.config, key) for key in ("batch_size", "window_shards", "weights")}
+        return {"seed": self.seed, **values, "data.shards": shards}
+
     def state_dict(self) -> dict[str, Any]:
-        """Return how many batches training has taken: what was prefetched beyond does not count."""
+        """Return how many batches training has taken: what was prefetched beyond does not count. All ranks must call it."""
         assert self.trainer is not None
-        return {"batches": self.trainer.global_step, "clips_read": self.clips_read, "lost": dict(self.lost)}
+        return {"batches": self.trainer.global_step, "order": self.order_card(), **self.losses.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the batches that training has taken."""
+        """Go on behind the batches that training has taken. Raises ValueError when the order would be another one."""
+        now = self.order_card()
+        for key, before in state.get("order", now).items():
+            if now[key] != before:
+                change = "holds other shards, or in another order" if key == "data.shards" else f"was {before} and is {now[key]} now"
+                raise ValueError(f"{key} {change}: the run cannot go on with its next batch; set it as it was, or start a new run")
         self.first_step = int(state["batches"])
-        self.clips_read = int(state["clips_read"])
-        self.lost = Counter(state["lost"])
+        self.losses.load(state)
 
 
 def check_cache(shards: ShardSet, config: DataConfig) -> None:
@@ -120,7 +129,7 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
     clips = sum(shards.shards[number][1].clips for number in damage)
     if clips > allowed * len(shards):
         raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
-    for line in lines:
+    for line in lines if getattr(rank_zero_only, "rank", 0) == 0 else ():
         print(f"{line} are lost as far as they cannot be read", flush=True)
 
 

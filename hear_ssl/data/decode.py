@@ -5,14 +5,17 @@ WAV with 16-bit samples is sliced without a decoder; everything else goes throug
 
 from __future__ import annotations
 
-import io
 import struct
+from typing import Any
 
 import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from hear_ssl.data.sound_bytes import open_sound
+
 Waveform = NDArray[np.float32]
+PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
 
 
 def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
@@ -32,7 +35,14 @@ def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
 
 
 def decode_crops(content: bytes, starts: list[float], time: int, sample_rate: int) -> list[Waveform]:
-    """Return crops (time,) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
+    """Return crops (time,) that start at shares 0 to 1 of the places where a whole crop fits; raises as `decode_into`."""
+    crops = np.empty((len(starts), time), np.float32)
+    decode_into(crops, content, starts, sample_rate)
+    return list(crops)
+
+
+def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> None:
+    """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
 
     In a clip shorter than the crop the share places the clip within zeros. Raises ValueError when the clip does not
     decode or has another sample rate.
@@ -42,20 +52,27 @@ def decode_crops(content: bytes, starts: list[float], time: int, sample_rate: in
         rate, _, offset, length = layout
         samples = np.frombuffer(content, "<i2", length // 2, offset)
         _check_rate(rate, sample_rate)
-        return [_place(samples, share, time, np.float32(1.0 / 32768.0)) for share in starts]
+        for crop, share in zip(crops, starts, strict=True):
+            _place(samples, share, crop, np.float32(1.0 / 32768.0))
+        return
     try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
+        with open_sound(content) as file:
             _check_rate(file.samplerate, sample_rate)
-            if file.frames <= time:
-                whole = _mono(file.read(dtype="float32", always_2d=True), file.frames)
-                return [_place(whole, share, time, np.float32(1.0)) for share in starts]
-            crops: list[Waveform] = []
-            for share in starts:
-                if crops and file.format == "OGG":
+            spare = file.frames - crops.shape[1]
+            if spare <= 0:
+                whole = np.empty(file.frames, np.float32)
+                _read(file, whole)
+                for crop, share in zip(crops, starts, strict=True):
+                    _place(whole, share, crop, np.float32(1.0))
+                return
+            for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
+                if number and file.format == "OGG":
                     file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
-                file.seek(int(share * (file.frames - time + 1)))
-                crops.append(_mono(file.read(time, dtype="float32", always_2d=True), time))
-            return crops
+                start = int(share * (spare + 1))
+                before = min(start, PREROLL) if file.format == "MP3" else 0
+                file.seek(start - before)
+                _read(file, np.empty(before, np.float32))
+                _read(file, crop)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise ValueError(f"does not decode ({decoder_reason(error)[:80]})") from None
 
@@ -65,10 +82,13 @@ def decoder_reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
-def _mono(frames: Waveform, expected: int) -> Waveform:
-    if len(frames) != expected:
-        raise ValueError(f"ends after {len(frames)} of {expected} samples")
-    return np.ascontiguousarray(frames[:, 0]) if frames.shape[1] == 1 else frames.mean(axis=1)
+def _read(file: Any, waveform: Waveform) -> None:
+    """Fill a waveform (time,) with the mean of the channels from where the file stands."""
+    frames = file.read(out=waveform if file.channels == 1 else np.empty((len(waveform), file.channels), np.float32))
+    if len(frames) != len(waveform):
+        raise ValueError(f"ends after {len(frames)} of {len(waveform)} samples")
+    if file.channels > 1:
+        np.mean(frames, axis=1, out=waveform)
 
 
 def _check_rate(rate: int, expected: int) -> None:
@@ -76,12 +96,13 @@ def _check_rate(rate: int, expected: int) -> None:
         raise ValueError(f"has {rate} Hz; the model wants {expected} Hz: pack again with --sample-rate {expected}")
 
 
-def _place(samples: NDArray[np.generic], share: float, time: int, scale: np.float32) -> Waveform:
-    spare = len(samples) - time
+def _place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
+    """Cut a crop (time,) from a clip's samples at a share of its places, or lay a shorter clip within zeros."""
+    spare = len(samples) - len(crop)
+    start = int(share * (abs(spare) + 1))
     if spare >= 0:
-        start = int(share * (spare + 1))
-        return samples[start : start + time].astype(np.float32) * scale
-    crop = np.zeros(time, np.float32)
-    start = int(share * (-spare + 1))
-    crop[start : start + len(samples)] = samples.astype(np.float32) * scale
-    return crop
+        np.multiply(samples[start : start + len(crop)], scale, out=crop)
+        return
+    crop[:start] = 0.0
+    np.multiply(samples, scale, out=crop[start : start + len(samples)])
+    crop[start + len(samples) :] = 0.0

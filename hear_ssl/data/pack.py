@@ -17,13 +17,11 @@ import os
 import random
 import signal
 import sys
-import threading
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,9 @@ from tqdm import tqdm
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
+from hear_ssl.data.parent import end_with_parent
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
 
@@ -127,14 +127,7 @@ def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[
 def _start_worker() -> None:
     """Leave Ctrl-C to the parent, and end with it when it is killed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-
-
-def _end_with(parent: BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
+    end_with_parent()
 
 
 def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:
@@ -167,6 +160,9 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     if not state.shards:
         raise ValueError(f"none of the files can be used; {out / 'rejected.csv'} says why, file by file")
     shards = tuple(ShardRecord(**record) for record in state.shards)
+    for shard in shards:  # folders packed before there were tables get theirs
+        if (out / shard.name).is_file() and load_table(out / shard.name, shard.sha256) is None:
+            write_table(out / shard.name, shard.sha256)
     sources = []
     for key, row in sorted(state.sources.items()):
         name, _, license = key.partition("\t")

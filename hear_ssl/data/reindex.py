@@ -3,7 +3,7 @@
     python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
 
 Every clip needs an audio member (flac, wav, ogg, opus, mp3) and a .json member of one key, and all one sample rate; other
-members are passed over. Shards are read, never changed.
+members are passed over. Shards are read, never changed; a table of its clips is written beside each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from hear_ssl.data.decode import decoder_reason
 from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, TEST_MARKS, ShardIndex, ShardRecord, SourceRecord, write_index
-from hear_ssl.data.shards import Clip, read_bytes, read_table
+from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 
@@ -56,6 +56,8 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
     codecs = "+".join(sorted({codec for _, codec in kinds}))
     sources = (SourceRecord(source or folder.resolve().name, license, hours, count),)
     index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
+    for record in records:
+        write_table(folder / record.name, record.sha256)
     write_index(folder, index)
     return index
 

@@ -1,9 +1,8 @@
 """Shard folders at a URL: every shard is fetched whole into a local cache, checked against the index, and then read like a
 local one. The cache may be bounded; then shards used longest ago give way.
 
-http and https need nothing more; s3://, gs://, hf:// and other addresses go through fsspec and ask for its package. A
-fetch that breaks off, or brings other bytes, is tried again with growing pauses. Processes on one machine share the
-cache: each shard is fetched by one of them while the others wait. A shard counts as there only under its final name.
+Processes on one machine share the cache: each shard is fetched by one of them while the others wait. A shard counts as
+there only under its final name.
 """
 
 from __future__ import annotations
@@ -11,26 +10,19 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import http.client
 import os
+import re
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from hear_ssl.data.index import INDEX_NAME, DamagedIndexError, ShardIndex, ShardRecord, read_index
-from hear_ssl.files import atomic_path, sha256_of
+from hear_ssl.data.fetch import fetch
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, read_index
+from hear_ssl.data.table import SUFFIX, write_table
 
-ATTEMPTS = 6
-FIRST_PAUSE_SECONDS = 0.5
-TIMEOUT_SECONDS = 30.0
-BLOCK = 1 << 20
-INDEX_LIMIT = 64 << 20  # bytes
-ABANDONED_SECONDS = 600.0  # a partial file that did not grow for so long belongs to no fetch any more
+PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
 
 
 def is_remote(source: str) -> bool:
@@ -52,10 +44,7 @@ class ShardCache:
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
         self.folder.mkdir(parents=True, exist_ok=True)
-        for path in self.folder.glob(".*.part"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > ABANDONED_SECONDS:
-                    path.unlink()
+        remove_abandoned(self.folder)
 
     def index(self) -> ShardIndex:
         """Return the address's index, fetched now, or the one fetched earlier when the address does not answer.
@@ -81,6 +70,8 @@ class ShardCache:
                     try:
                         with self.room(record):
                             fetch(f"{self.address}/{record.name}", path, record)
+                            with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
+                                write_table(path, record.sha256)
                     except ConnectionError as error:
                         raise ValueError(str(error)) from None
         with contextlib.suppress(OSError):
@@ -128,6 +119,8 @@ class ShardCache:
         try:
             with locked(self.root / ".lock"):
                 found = []
+                for folder in self.root.glob("*/"):
+                    remove_abandoned(folder)
                 for path in [*self.root.glob("*/*.tar"), *self.root.glob("*/.*.room.part")]:
                     with contextlib.suppress(FileNotFoundError):
                         found.append((path.stat().st_mtime, path.stat().st_size, path))
@@ -135,6 +128,7 @@ class ShardCache:
                 for _, size, path in sorted(found):
                     if used > self.limit and path.suffix == ".tar":
                         path.unlink(missing_ok=True)
+                        path.with_suffix(SUFFIX).unlink(missing_ok=True)
                         used -= size
                 with open(kept, "wb") as file:
                     file.truncate(record.bytes)
@@ -148,67 +142,30 @@ def present(path: Path, record: ShardRecord) -> bool:
     return path.is_file() and path.stat().st_size == record.bytes
 
 
-def fetch(url: str, path: Path, record: ShardRecord | None) -> None:
-    """Fetch a shard and check it against its record, or an index (no record); it appears under its name only when right.
-
-    Raises ConnectionError with the last failure after six attempts, ValueError at once when the address says that there
-    is nothing.
-    """
-    failure = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(FIRST_PAUSE_SECONDS * 2 ** (attempt - 1))
-        try:
-            with atomic_path(path) as temporary:
-                copy(url, temporary, record.bytes if record else INDEX_LIMIT)
-                if record is None:
-                    read_index(temporary)
-                elif (temporary.stat().st_size, sha256_of(temporary)) != (record.bytes, record.sha256):
-                    raise ConnectionError(f"{temporary.stat().st_size} of {record.bytes} bytes, or others than the index says")
-            return
-        except FileNotFoundError:
-            raise ValueError(f"{url} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
-        except (OSError, http.client.HTTPException, DamagedIndexError) as error:
-            failure = " ".join(str(error).split()) or type(error).__name__
-    raise ConnectionError(
-        f"{url} cannot be fetched after {ATTEMPTS} attempts ({failure[:160]}); the same command goes on when it answers again"
-    )
-
-
-def copy(url: str, path: Path, limit: int) -> None:
-    """Copy at most `limit` bytes of a URL to a file. Raises OSError when it breaks off or is longer."""
-    with closing(opened(url)) as source, open(path, "wb") as target:
-        size = 0
-        while block := source.read(BLOCK):
-            size += len(block)
-            if size > limit:
-                raise ConnectionError(f"more than the {limit} bytes that it should have")
-            target.write(block)
-
-
-def opened(url: str) -> Any:
-    """Return a file to read a URL from. Raises FileNotFoundError when there is none, OSError when it does not answer."""
-    if url.startswith(("http://", "https://")):
-        try:
-            return urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
-                raise FileNotFoundError(url) from None
-            raise
-    try:
-        import fsspec
-
-        return fsspec.open(url, "rb").open()
-    except (ImportError, ValueError) as error:
-        raise ValueError(f"{url.partition('://')[0]}:// cannot be read ({' '.join(str(error).split())[:120]})") from None
+def remove_abandoned(folder: Path) -> None:
+    """Remove what crashes left in a folder of the cache: partial files whose lock nobody holds."""
+    for path in folder.glob(".*.part"):
+        found = PART.fullmatch(path.name)
+        if found:
+            shard, kind = found.groups()
+            with locked(folder / (".lock" if kind == "json" else f".{shard}.tar.lock"), wait=False) as free:
+                if free:
+                    path.unlink(missing_ok=True)
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock that other processes of this machine wait for; it ends with the process, however that ends."""
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that other processes of this machine wait for; it ends with the process, however that ends.
+
+    Without waiting, say whether it is held now or by somebody else.
+    """
     with open(path, "w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
 
 
 def say(line: str) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.index import ShardRecord
+from hear_ssl.data.table import write_table
 from hear_ssl.files import atomic_path, sha256_of
 
 
@@ -25,7 +26,7 @@ class EncodedClip:
 
 
 def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
-    """Write a shard and return its record for the index. Raises OSError when the disk is full; then no file stays."""
+    """Write a shard with its table and return its record for the index. Raises OSError when the disk is full; then no table stays."""
     count, seconds = 0, 0.0
     with atomic_path(path) as temporary:
         with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -35,6 +36,7 @@ def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
                 count += 1
                 seconds += clip.record["seconds"]
         record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
+    write_table(path, record.sha256)
     return record
 
 

@@ -1,91 +1,21 @@
-"""Random access into tar shards: a table of where each clip lies, and reads of just those bytes.
+"""Random access into the clips of several sources of tar shards.
 
-Headers are walked by the tar format's own block structure (POSIX.1-1988 ustar); nothing is extracted. A shard's table is
-read when its first clip is asked for; the number of a clip follows from the indexes alone, so damage shifts nothing.
+A shard's table is read when its first clip is asked for; the number of a clip follows from the indexes alone, so damage
+shifts nothing.
 """
 
 from __future__ import annotations
 
 import bisect
 import json
-import os
-import tarfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.index import ShardIndex, ShardRecord
 from hear_ssl.data.sources import Source, open_source
-from hear_ssl.files import tar_members
-
-AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
-
-
-@dataclass(frozen=True)
-class Clip:
-    """Where one clip lies: shard path, key, codec, offset and size of its audio and of its JSON member in bytes."""
-
-    shard: str
-    key: str
-    codec: str
-    offset: int
-    size: int
-    json_offset: int
-    json_size: int
-
-
-@dataclass(frozen=True)
-class Table:
-    """The clips of a shard in its order, None for one that lacks a whole member, and what is damaged ('' when nothing is)."""
-
-    clips: list[Clip | None]
-    damage: str = ""
-
-
-def scan_table(path: str | Path) -> Table:
-    """Return the clips of a shard as far as it can be read. Raises OSError when it cannot be opened."""
-    members: dict[str, dict[str, tuple[int, int]]] = {}
-    damage = ""
-    try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar_members(tar):
-                if member.isreg():
-                    key, _, suffix = member.name.partition(".")
-                    members.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
-    except (tarfile.TarError, EOFError) as error:
-        damage = " ".join(str(error).split())[:60]
-    size = os.path.getsize(path)
-    clips: list[Clip | None] = []
-    for key, parts in members.items():
-        codec = next((suffix for suffix in AUDIO_SUFFIXES if suffix in parts), None)
-        if codec is None or "json" not in parts or any(offset + length > size for offset, length in parts.values()):
-            damage = damage or f"clip {key[:60]!r} lacks a whole member"
-            clips.append(None)
-        else:
-            clips.append(Clip(str(path), key, codec, *parts[codec], *parts["json"]))
-    return Table(clips, damage)
-
-
-def read_table(path: str | Path) -> list[Clip]:
-    """Return the clips of a whole shard in its order. Raises ValueError with one line when anything of it is damaged."""
-    table = scan_table(path)
-    if table.damage:
-        raise ValueError(f"shard {path} is damaged ({table.damage}); pack or download it again")
-    return [clip for clip in table.clips if clip is not None]
-
-
-def read_bytes(path: str, offset: int, size: int) -> bytes:
-    """Return `size` bytes of a file from `offset`. Raises ValueError when it ends earlier, OSError when it cannot be read."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        content = os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-    if len(content) != size:
-        raise ValueError(f"shard {path} ended early")
-    return content
+from hear_ssl.data.table import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
 
 
 class ShardSet:
@@ -129,10 +59,11 @@ class ShardSet:
 
     def _whole(self) -> Iterator[Clip]:
         for number, (source, record) in enumerate(self.shards):
-            damage = source.damage(record) or self.table(number).damage
+            table = self.table(number)
+            damage = source.damage(record) or table.damage
             if damage:
                 raise ValueError(f"shard {source.address}/{record.name} is damaged ({damage}); pack or download it again")
-            yield from (clip for clip in self.table(number).clips if clip is not None)
+            yield from (clip for clip in map(table.clip, range(len(table))) if clip is not None)
 
     def damage(self) -> dict[int, str]:
         """Return what is wrong with local shards by their sizes: shard number -> reason. Reads no shard."""
@@ -147,8 +78,7 @@ class ShardSet:
         """Return where a clip lies. Raises ValueError that names its shard when that is missing or damaged there."""
         shard = self.shard_of(number)
         table = self.table(shard)
-        place = number - self.first_clips[shard]
-        clip = table.clips[place] if place < len(table.clips) else None
+        clip = table.clip(number - self.first_clips[shard])
         if clip is None:
             raise ValueError(f"the shard is damaged ({table.damage})")
         return clip
@@ -163,11 +93,12 @@ class ShardSet:
 
     def _read(self, source: Source, record: ShardRecord) -> Table:
         try:
-            table = scan_table(source.path(record))
+            path = source.path(record)
+            table = load_table(path, record.sha256) or scan_table(path)
         except (ValueError, OSError) as error:
-            return Table([], " ".join(str(error).split()))
-        if len(table.clips) > record.clips or (len(table.clips) < record.clips and not table.damage):
-            return Table([], f"it holds {len(table.clips)} clips, the index says {record.clips}")
+            return empty_table(" ".join(str(error).split()))
+        if len(table) > record.clips or (len(table) < record.clips and not table.damage):
+            return empty_table(f"it holds {len(table)} clips, the index says {record.clips}")
         return table
 
     def name(self, number: int) -> str:
@@ -175,12 +106,15 @@ class ShardSet:
         shard = self.shard_of(number)
         source, record = self.shards[shard]
         place = number - self.first_clips[shard]
-        known = self._tables.get(shard, Table([])).clips[place : place + 1]
-        return f"{source.address}/{record.name}/{known[0].key if known and known[0] else f'clip {place}'}"
+        clip = self._tables[shard].clip(place) if shard in self._tables else None
+        return f"{source.address}/{record.name}/{clip.key if clip else f'clip {place}'}"
 
     def audio(self, clip: Clip) -> bytes:
-        """Return the encoded audio of a clip. Raises ValueError or OSError when it cannot be read."""
-        return self._bytes(clip.shard, clip.offset, clip.size)
+        """Return the encoded audio of a clip. Raises ValueError or OSError when it cannot be read or has changed since packing."""
+        content = self._bytes(clip.shard, clip.offset, clip.size)
+        if clip.checksum not in (UNKNOWN, checksum(clip.codec, content)):
+            raise ValueError("its bytes are not those that were packed")
+        return content
 
     def _bytes(self, path: str, offset: int, size: int) -> bytes:
         try:

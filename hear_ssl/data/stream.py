@@ -6,19 +6,21 @@ read keeps its position: a clip drawn by the position's hash takes its place, an
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
-from hear_ssl.data.decode import Waveform, decode_crops
+from hear_ssl.data.decode import Waveform, decode_into
 from hear_ssl.data.order import MixedOrder, SampleOrder, mix
-from hear_ssl.data.shards import Clip, ShardSet
+from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.table import Clip
 
 REPLACEMENTS = 20
 
@@ -62,39 +64,49 @@ class BatchStream(IterableDataset[Batch]):
     def batch(self, step: int) -> Batch:
         """Return this rank's rows of the global batch of a step."""
         rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
-        waveform = np.empty((len(rows), self.config.crops if not self.partners else 2, self.time), np.float32)
+        shape = (len(rows), self.config.crops if not self.partners else 2, self.time)
+        waveform = shared_tensor(shape) if get_worker_info() else torch.empty(shape)
+        crops = waveform.numpy()
         seeds, indices = [], []
         keys: list[str] = []
         lost: list[str] = []
         for row, position in enumerate(rows):
             place = self.order.at(position)
             seed = mix(self.seed, 2, place.pass_number, place.clip)
-            number, key, waveform[row] = self._read(place.clip, position, seed, lost)
+            number, key = self._read(crops[row], place.clip, position, seed, lost)
             seeds.append(seed)
             indices.append(number)
             keys.append(key)
-        return Batch(torch.from_numpy(waveform), torch.tensor(seeds), torch.tensor(indices), keys, lost)
+        return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost)
 
-    def _read(self, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str, list[Waveform]]:
+    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str]:
+        """Fill crops (crops, time) from a clip, or one in its place; return the number and key of that which was read."""
         for attempt in range(REPLACEMENTS):
             try:
                 clip = self.shards.clip(number)
-                return number, clip.key, self._crops(clip, seed)
+                self._decode(crops, clip, seed)
+                return number, clip.key
             except (ValueError, OSError) as error:
                 lost.append(f"{self.shards.name(number)}: {' '.join(str(error).split())}")
                 number = self.order.substitute(position, mix(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _crops(self, clip: Clip, seed: int) -> list[Waveform]:
+    def _decode(self, crops: Waveform, clip: Clip, seed: int) -> None:
         if not self.partners:
-            shares = [mix(seed, 4, crop) / 2**63 for crop in range(self.config.crops)]
-            return decode_crops(self.shards.audio(clip), shares, self.time, self.sample_rate)
+            decode_into(crops, self.shards.audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
+            return
         partner: Any = self.shards.record(clip).get("pair")
         if partner not in self.partners:
             raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
-        clips = (clip, self.shards.clip(self.partners[partner]))
-        return [crop for one in clips for crop in decode_crops(self.shards.audio(one), [share], self.time, self.sample_rate)]
+        for number, one in enumerate((clip, self.shards.clip(self.partners[partner]))):
+            decode_into(crops[number : number + 1], self.shards.audio(one), [share], self.sample_rate)
+
+
+def shared_tensor(shape: tuple[int, ...]) -> Tensor:
+    """Return an empty float32 tensor in memory that the training process can map, so that a worker's batch is not copied to it."""
+    storage: Any = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # type: ignore[no-untyped-call]
+    return torch.empty(0).set_(storage, 0, shape, torch.empty(shape, device="meta").stride())
 
 
 class FetchAhead:

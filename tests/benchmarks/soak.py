@@ -2,10 +2,11 @@
 
 python tests/benchmarks/soak.py --out DIR [--minutes 30] [--seed 0]
 
-The server truncates, resets and refuses a fifth of its answers, one shard is gone, one has a damaged header, and some
-clips hold no audio. The cache holds two windows of the shards. For two thirds of the time the run is killed every 15 to
-60 s and resumed; then it runs on, and its memory is sampled. At the end the log must show every clip of every whole pass
-exactly once, or named as lost, and every step that was run again delivering the very same clips.
+The server truncates, stalls, resets, refuses or falsifies a fifth of its answers, one shard is gone, one has a damaged
+header, and some clips hold no audio. The cache holds two windows of the shards. For two thirds of the time a SIGKILL falls every
+15 to 60 s on all processes, on the training alone or on one decoding worker, and the run is resumed; then it runs on, and
+its memory is sampled. At the end the log must show every clip of every whole pass exactly once, or named as lost with its
+shard, every step that was run again delivering the very same clips, and memory that did not grow.
 """
 
 from __future__ import annotations
@@ -33,11 +34,14 @@ sys.path.insert(0, str(ROOT))
 from hear_ssl.data.index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.order import SampleOrder
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards import read_table
+from hear_ssl.data.table import read_table
+from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from tests.data.sounds import encoded
 
 SHARDS, CLIPS, BATCH, WINDOW = 24, 40, 16, 3
+FAULTS = ("truncated", "stalled", "reset", "500", "wrong bytes")
+STALL_SECONDS = 2.0
 GONE, DAMAGED, BROKEN = "train-000007.tar", "train-000011.tar", "train-000015.tar"
 
 
@@ -72,9 +76,7 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
     class Flaky(http.server.SimpleHTTPRequestHandler):
         def do_GET(self) -> None:
             name = self.path.lstrip("/")
-            fault = (
-                "404" if name == GONE else chance.choice(["truncated", "reset", "500", "wrong bytes"]) if chance.random() < 0.2 else "right"
-            )
+            fault = "404" if name == GONE else chance.choice(FAULTS) if chance.random() < 0.2 else "right"
             answers[fault] += 1
             if fault in ("404", "500"):
                 self.send_error(int(fault))
@@ -86,7 +88,10 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
             if fault == "wrong bytes" and name.endswith(".tar"):
                 content = content[:-1] + bytes([content[-1] ^ 1])
             if fault != "reset":
-                self.wfile.write(content[: len(content) // 2] if fault == "truncated" else content)
+                self.wfile.write(content[: len(content) // 2] if fault in ("truncated", "stalled") else content)
+            if fault == "stalled":
+                self.wfile.flush()
+                time.sleep(2.0 * STALL_SECONDS)
 
         def log_message(self, *arguments: Any) -> None:
             return
@@ -99,15 +104,17 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
 def train(out: Path, address: str, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
     from hear_ssl.config import load_config
+    from hear_ssl.data import fetch
     from hear_ssl.data.datamodule import ShardDataModule
     from train.running import fit
 
+    fetch.TIMEOUT_SECONDS = STALL_SECONDS
     count = ShardDataModule.count
     log = open(out / "log.jsonl", "a", buffering=1)  # noqa: SIM115 - open until the process is killed
 
     def logged(data: ShardDataModule, batch: Any) -> None:
         assert data.trainer is not None
-        lost = [line.split(": ")[0].rpartition("/")[2] for line in batch.lost]
+        lost = ["/".join(line.split(": ")[0].split("/")[-2:]) for line in batch.lost]
         log.write(json.dumps([data.trainer.global_step, batch.index.tolist(), lost]) + "\n")
         count(data, batch)
 
@@ -130,16 +137,43 @@ def cache_gb(out: Path) -> float:
     return 2.4 * WINDOW * max(record.bytes for record in read_index(out / "served").shards) / 1e9
 
 
-def resident_mb(group: int) -> float:
-    """Return the resident memory of all processes of a group, in MB."""
-    total = 0
+def processes(group: int) -> dict[int, int]:
+    """Return the processes of a group: id -> id of the parent."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if os.getpgid(int(path.name)) == group:
-                total += int((path / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                found[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
         except (OSError, ValueError):
             continue
+    return found
+
+
+def resident_mb(group: int) -> float:
+    """Return the resident memory of all processes of a group, in MB; what they share counts in each."""
+    total = 0
+    for process in processes(group):
+        try:
+            total += int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        except OSError:
+            continue
     return total / 1e6
+
+
+def kill(process: subprocess.Popen[bytes], target: str) -> None:
+    """SIGKILL all processes of a run, its training alone, or one worker; what is left must end by itself within a minute."""
+    alive = processes(process.pid)
+    workers = [child for child, parent in alive.items() if parent not in (process.pid, os.getpid())]
+    if target == "all" or not workers:
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        os.kill(process.pid if target == "training" else workers[0], signal.SIGKILL)
+    status = process.wait(60)
+    assert status == (2 if target == "worker" and workers else -signal.SIGKILL), f"exit status {status} after a SIGKILL of {target}"
+    deadline = time.monotonic() + 60
+    while processes(process.pid):
+        assert time.monotonic() < deadline, f"processes are left after a SIGKILL of {target}"
+        time.sleep(0.2)
 
 
 def prove(out: Path) -> dict[str, Any]:
@@ -161,13 +195,12 @@ def prove(out: Path) -> dict[str, Any]:
     passes: dict[int, Counter[int]] = {}
     lost_total = 0
     for step, (clips, lost) in steps.items():
-        missing = Counter(lost)
         for position, clip in zip(order.batch(step, BATCH), clips, strict=True):
             place = order.at(position)
             shard, number = divmod(place.clip, CLIPS)
-            names = {keys[place.clip], f"clip {number}"}
+            names = {f"{index.shards[shard].name}/{name}" for name in (keys[place.clip], f"clip {number}")}
             delivered = clip == place.clip
-            assert delivered or names & set(missing), f"step {step}: clip {keys[place.clip]} of shard {shard} is neither there nor named"
+            assert delivered or names & set(lost), f"step {step}: clip {keys[place.clip]} of shard {shard} is neither there nor named"
             lost_total += not delivered
             passes.setdefault(place.pass_number, Counter())[place.clip] += 1
     whole = [number for number, clips in passes.items() if len(clips) == len(keys)]
@@ -186,7 +219,7 @@ def soak(out: Path, minutes: float, seed: int) -> None:
     """Train, kill, resume, prove, print."""
     make_shards(out / "served", seed)
     address, answers = serve(out / "served", seed)
-    chance, end, lives, memory = random.Random(seed), time.time() + 60 * minutes, 0, []
+    chance, end, kills, memory = random.Random(seed), time.time() + 60 * minutes, Counter[str](), []
     last = end - 20 * minutes
     while time.time() < end - 5:
         resume = (out / "run" / "checkpoints" / "last.ckpt").exists()
@@ -201,14 +234,16 @@ def soak(out: Path, minutes: float, seed: int) -> None:
             if until == end:
                 memory.append(resident_mb(process.pid))
         assert process.poll() is None, f"the training ended by itself; see {out / 'output.txt'}"
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        lives += 1
+        target = chance.choice(["all", "training", "worker"]) if until < end else "all"
+        kill(process, target)
+        kills[target] += 1
     memory = memory[len(memory) // 5 :]
     third = len(memory) // 3
-    print(f"lives {lives}, server's answers {dict(answers)}")
+    first, last = (float(np.median(part)) for part in (memory[:third], memory[-third:]))
+    print(f"SIGKILLs {dict(kills)}, server's answers {dict(answers)}")
     print(", ".join(f"{name} {value}" for name, value in prove(out).items()))
-    print(f"memory of the last life, first and last third: {np.median(memory[:third]):.0f} MB, {np.median(memory[-third:]):.0f} MB")
+    print(f"memory of the last life, first and last third: {first:.0f} MB, {last:.0f} MB")
+    assert last < 1.03 * first, "memory grew"
     print("every clip of every whole pass was delivered exactly once or named as lost")
 
 
@@ -228,4 +263,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

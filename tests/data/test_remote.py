@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import http.server
-import multiprocessing
-import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from hear_ssl.config import DataConfig
-from hear_ssl.data import remote
+from hear_ssl.data import fetch
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.index import read_index
-from hear_ssl.data.remote import ShardCache
+from hear_ssl.data.remote import ShardCache, locked
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from tests.data.test_shards import shard_folder
@@ -51,6 +51,15 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
             content = b""
         if fault == "wrong bytes":
             content = content[:-1] + bytes([content[-1] ^ 1])
+        if fault == "trickle":
+            for place in range(0, 2000, 100):
+                self.wfile.write(content[place : place + 100])
+                self.wfile.flush()
+                time.sleep(0.05)
+            return
+        if fault == "hang":
+            time.sleep(30.0)
+            return
         if fault == "stall":
             self.wfile.write(content[:100])
             self.wfile.flush()
@@ -67,8 +76,8 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky]]]:
-    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(remote, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.3)
     handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(shards), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -97,7 +106,7 @@ def test_batches_from_a_server_equal_the_local_ones_and_are_fetched_once(
     assert sum(path.endswith(".tar") for path in handler.served) == len(list(shards.glob("*.tar")))
 
 
-@pytest.mark.parametrize("fault", ["500", "503", "empty", "truncated", "wrong bytes", "reset", "stall"])
+@pytest.mark.parametrize("fault", ["500", "503", "empty", "truncated", "wrong bytes", "reset", "stall", "trickle"])
 def test_a_fault_is_tried_again_until_the_bytes_are_right(
     server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path, fault: str
 ) -> None:
@@ -155,16 +164,18 @@ def test_any_fsspec_address_is_read(shards: Path, tmp_path: Path) -> None:
     assert len(ShardSet([str(folder)]).clips) == len(ShardSet([str(shards)]).clips)
 
 
-@pytest.mark.slow
+FETCH = "import sys; from hear_ssl.data.remote import ShardCache; c = ShardCache(*sys.argv[1:3], 1.0); c.fetch_all(c.index())"
+
+
+def fetching(address: str, cache: Path) -> subprocess.Popen[bytes]:
+    """Start a process that fetches all shards of an address."""
+    return subprocess.Popen([sys.executable, "-c", FETCH, address, str(cache)], stderr=subprocess.DEVNULL)
+
+
 def test_processes_share_the_cache_without_fetching_twice(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
-    context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=fetched, args=(address, tmp_path)) for _ in range(3)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join()
-        assert process.exitcode == 0
+    processes = [fetching(address, tmp_path) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
     assert sum(path.endswith(".tar") for path in handler.served) == len(list(shards.glob("*.tar")))
 
 
@@ -172,7 +183,7 @@ def test_processes_share_the_cache_without_fetching_twice(server: tuple[str, typ
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky], Path]]:
     """Serve eight shards of 25 clips."""
     folder = shard_folder(tmp_path / "served", (25,) * 8)
-    monkeypatch.setattr(remote, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.001)
     handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(folder), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -263,21 +274,44 @@ def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
                 assert batch.keys[row] != key
             else:
                 assert torch.equal(batch.waveform[row], expected.waveform[row])
-    assert data.lost.keys() == {f"{address}/train-000003.tar"}
-    assert data.lost.total() >= 25
+    assert data.losses.lost.keys() == {f"{address}/train-000003.tar"}
+    assert data.losses.lost.total() >= 25
     if not window:
         with pytest.raises(ValueError, match=r"train-000003.tar is not there"):
             ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 
 
-def test_what_a_crash_left_is_removed_and_what_another_process_writes_is_not(tmp_path: Path) -> None:
-    cache = ShardCache("http://example.com/shards", tmp_path)
-    old, young = cache.folder / ".a.tar.1.abc.part", cache.folder / ".b.tar.2.abc.part"
-    for path in (old, young):
-        path.write_bytes(b"half")
-    os.utime(old, (time.time() - 3600,) * 2)
+def test_what_a_crash_left_is_removed_at_once_and_what_another_process_writes_is_not(tmp_path: Path) -> None:
+    folder = ShardCache("http://example.com/shards", tmp_path).folder
+    names = {
+        ".a.tar.1.0123abcd.part": ".a.tar.lock",
+        ".a.clips.1.0123abcd.part": ".a.tar.lock",
+        ".a.b.tar.room.part": ".a.b.tar.lock",
+        ".index.json.1.0123abcd.part": ".lock",
+    }
+    for name in names:
+        (folder / name).write_bytes(b"half")
+    with locked(folder / ".a.b.tar.lock"):
+        ShardCache("http://example.com/shards", tmp_path)
+        assert [path.name for path in folder.glob("*.part")] == [".a.b.tar.room.part"]
     ShardCache("http://example.com/shards", tmp_path)
-    assert (old.exists(), young.exists()) == (False, True)
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
+    address, handler, folder = many
+    record = read_index(folder).shards[0]
+    handler.faults += ["hang"]
+    process = fetching(address, tmp_path / "cache")
+    deadline = time.monotonic() + 20
+    while not list((tmp_path / "cache").glob("*/.*.room.part")) or "hang" in handler.faults:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    cache = ShardCache(address, tmp_path / "cache", 1.1 * record.bytes / 1e9)
+    assert not list(cache.folder.glob("*.part"))
+    assert cache.path(record).read_bytes() == (folder / record.name).read_bytes()
 
 
 def test_the_index_fetched_earlier_serves_while_the_address_is_silent(
@@ -290,29 +324,3 @@ def test_the_index_fetched_earlier_serves_while_the_address_is_silent(
         dead.index()
     (dead.folder / "index.json").write_bytes((shards / "index.json").read_bytes())
     assert dead.index() == read_index(shards)
-
-
-@pytest.mark.slow
-def test_shards_stream_from_a_real_s3_server(shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import s3fs
-    from moto.server import ThreadedMotoServer
-
-    for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1")):
-        monkeypatch.setenv(name, value)
-    server = ThreadedMotoServer("127.0.0.1", port=0)
-    server.start()
-    try:
-        host, port = server.get_host_and_port()
-        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-        bucket = s3fs.S3FileSystem(skip_instance_cache=True)
-        bucket.mkdir("audio")
-        for path in shards.iterdir():
-            bucket.put_file(str(path), f"audio/shards/{path.name}")
-        config = DataConfig(shards=["s3://audio/shards"], cache=str(tmp_path), batch_size=8, crop_seconds=0.5, workers=0)
-        stream = BatchStream(ShardDataModule(config, 16000, 0).shards, config, 16000, 0)
-        local = BatchStream(ShardSet([str(shards)]), config, 16000, 0)
-        assert all(torch.equal(stream.batch(step).waveform, local.batch(step).waveform) for step in range(3))
-        with pytest.raises(ValueError, match="is not there"):
-            ShardDataModule(replace(config, shards=["s3://audio/nothing"]), 16000, 0)
-    finally:
-        server.stop()

@@ -21,8 +21,9 @@ from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule, batches
 from hear_ssl.data.index import TEST_MARKS, ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards import Clip, ShardSet, read_bytes, read_table
+from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
+from hear_ssl.data.table import SUFFIX, Clip, read_bytes, read_table
 from tests.data.sounds import encoded, tone
 
 
@@ -50,7 +51,9 @@ def copied(source: Path, folder: Path) -> Path:
 
 
 def believed(folder: Path) -> Path:
-    """Make the index believe the sizes that the shards have now."""
+    """Make the index believe the sizes that the shards have now, and drop the tables that know better."""
+    for path in folder.glob(f"*{SUFFIX}"):
+        path.unlink()
     index = read_index(folder)
     shards = tuple(replace(shard, bytes=os.path.getsize(folder / shard.name)) for shard in index.shards)
     write_index(folder, replace(index, shards=shards))
@@ -141,6 +144,18 @@ def kept(folder: Path, whole: list[Clip], contents: list[Any]) -> int:
     return count
 
 
+def test_with_its_table_a_shard_loses_no_clip_to_damaged_headers(tmp_path: Path) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    whole = ShardSet([str(folder)])
+    contents = [(whole.audio(clip), whole.record(clip)) for clip in whole.clips]
+    clips = whole.clips
+    with open(folder / "train-000000.tar", "r+b") as file:
+        for place in (0, clips[1].offset - 512, clips[2].json_offset - 512):
+            file.seek(place)
+            file.write(b"\xff" * 512)
+    assert kept(folder, clips, contents) == 7
+
+
 def test_a_truncated_shard_keeps_the_clips_before_its_end_and_their_numbers(tmp_path: Path) -> None:
     folder = shard_folder(tmp_path / "shards")
     whole = ShardSet([str(folder)])
@@ -158,8 +173,8 @@ def test_a_truncated_shard_keeps_the_clips_before_its_end_and_their_numbers(tmp_
         believed(folder)
 
 
-def test_a_flipped_bit_in_a_header_loses_clips_and_shifts_none(tmp_path: Path) -> None:
-    folder = shard_folder(tmp_path / "shards")
+def test_without_a_table_a_flipped_bit_in_a_header_loses_clips_and_shifts_none(tmp_path: Path) -> None:
+    folder = believed(shard_folder(tmp_path / "shards"))
     whole = ShardSet([str(folder)])
     contents = [(whole.audio(clip), whole.record(clip)) for clip in whole.clips]
     path = folder / "train-000000.tar"
@@ -243,7 +258,7 @@ def test_more_damage_than_allowed_ends_before_the_training_with_the_list(tmp_pat
     assert re.search(line, capsys.readouterr().out)
     for batch in batches(BatchStream(data.shards, config, 16000, 0), 5):
         data.count(batch)
-    assert data.lost_summary() == f"{folder}/train-000000.tar (1)"
+    assert data.losses.summary() == f"{folder}/train-000000.tar (1)"
     with pytest.raises(ValueError, match=rf"{line}: restore them or pack again"):
         ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 

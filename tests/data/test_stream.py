@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from torch.utils.data import DataLoader
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.datamodule import ShardDataModule, batches
-from hear_ssl.data.shards import Clip, ShardSet
+from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
+from hear_ssl.data.table import Clip
+from hear_ssl.data.workers import plain_error
 from tests.data.test_shards import believed, copied, shard_folder
 
 
@@ -171,9 +174,26 @@ def test_a_replacement_is_the_same_for_any_reader(shards: Path, tmp_path: Path) 
 
 
 def test_shards_without_a_clip_that_decodes_end_in_one_line(tmp_path: Path) -> None:
-    folder = broken(shard_folder(tmp_path / "whole"), tmp_path / "broken", list(range(7)))
+    folder = believed(broken(shard_folder(tmp_path / "whole"), tmp_path / "broken", list(range(7))))
     with pytest.raises(ValueError, match=r"^20 clips in a row cannot be read; the first: .*/a-000\d: does not decode"):
         stream(folder).batch(0)
+
+
+@pytest.mark.slow
+def test_what_ends_a_worker_is_one_line_without_its_traceback(tmp_path: Path) -> None:
+    folder = believed(broken(shard_folder(tmp_path / "whole"), tmp_path / "broken", list(range(7))))
+    data = ShardDataModule(config(folder, workers=1, max_lost_fraction=1.0), 16000, 0)
+    with pytest.raises(ValueError, match=r"Caught ValueError in DataLoader worker") as caught:
+        next(iter(data.train_dataloader()))
+    plain = plain_error(caught.value)
+    assert type(plain) is ValueError
+    assert re.fullmatch(r"20 clips in a row cannot be read; the first: .*/a-000\d: does not decode .*", str(plain))
+
+
+def test_the_partial_batch_at_the_end_of_a_pass_is_named(shards: Path) -> None:
+    lines = {size: ShardDataModule(config(shards, batch_size=size), 16000, 0).pass_line() for size in (8, 10)}
+    assert lines[8] == "a pass is 24 clips, 3 batches"
+    assert lines[10] == "a pass is 24 clips, 2 batches; the 4 clips left over begin a batch that the next pass completes"
 
 
 def test_a_shard_that_vanishes_is_a_loss_and_no_crash(tmp_path: Path) -> None:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import multiprocessing
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +22,11 @@ import torch
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.config import load_config
-from tests.conftest import HEADS, ROOT, TINY, tiny
+from hear_ssl.config import Config, load_config
+from tests.conftest import ROOT, TINY, tiny
 from train.running import fit
+
+RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
 def command(*arguments: str) -> list[str]:
@@ -89,23 +94,73 @@ def test_two_workers_give_the_bits_of_none(shards: Path, finished: Path, tmp_pat
     assert_same(finished, tmp_path / "run")
 
 
-@pytest.mark.parametrize("recipe", sorted(HEADS))
-def test_resume_from_the_middle_equals_the_uninterrupted_run(shards: Path, tmp_path: Path, recipe: str) -> None:
-    whole, resumed = (tiny(shards, tmp_path / name, recipe=recipe) for name in ("whole", "resumed"))
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_resume_within_a_pass_equals_the_uninterrupted_run(shards: Path, tmp_path: Path, recipe: str) -> None:
+    options = ("trainer.steps=7", "trainer.checkpoint_every=4")  # a pass is three batches: from the second pass into the third
+    whole, resumed = (tiny(shards, tmp_path / name, *options, recipe=recipe) for name in ("whole", "resumed"))
     fit(whole, resume=False)
     fit(resumed, resume=False)
     checkpoints = tmp_path / "resumed" / "checkpoints"
-    (checkpoints / "step-00000006.ckpt").unlink()
+    (checkpoints / "step-00000007.ckpt").unlink()
     (checkpoints / "last.ckpt").unlink()
-    os.link(checkpoints / "step-00000003.ckpt", checkpoints / "last.ckpt")
+    os.link(checkpoints / "step-00000004.ckpt", checkpoints / "last.ckpt")
     assert fit(resumed, resume=True) == 0
     assert_same(tmp_path / "whole", tmp_path / "resumed")
+
+
+def killed(config: Config, steps: int) -> None:
+    """Train in a process of its own and SIGKILL it once so many steps are done."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["train.running"])
+    process = context.Process(target=fit, args=(config, False))
+    process.start()
+    deadline = time.monotonic() + 90
+    while len(read_rows(Path(config.run) / "metrics.csv")[1]) < steps:
+        assert process.is_alive()
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_after_sigkill_every_recipe_ends_with_the_same_bits_for_any_workers(shards: Path, tmp_path: Path, recipe: str) -> None:
+    length = ("trainer.steps=48", "trainer.checkpoint_every=2")
+    fit(tiny(shards, tmp_path / "whole", *length, recipe=recipe), resume=False)
+    for before, after in ((0, 2), (2, 0)):
+        run = tmp_path / f"workers{before}"
+        config = tiny(shards, run, *length, f"data.workers={before}", recipe=recipe)
+        killed(config, 5 + len(recipe) % 7)  # within a pass for some, between passes for others
+        assert 4 <= load_checkpoint(run)["global_step"] < 48
+        assert fit(replace(config, data=replace(config.data, workers=after)), resume=True) == 0
+        assert_same(tmp_path / "whole", run)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"), [("data.batch_size=4", "data.batch_size was 8 and is 4 now"), ("seed=3", "seed was 0 and is 3")]
+)
+def test_resuming_with_another_order_is_refused(shards: Path, finished: Path, change: str, line: str) -> None:
+    with pytest.raises(ValueError, match=f"{line}.*set it as it was, or start a new run"):
+        fit(tiny(shards, finished, "trainer.steps=7", change), resume=True)
+
+
+def test_resuming_with_other_shards_is_refused_and_moved_ones_are_not(shards: Path, finished: Path, tmp_path: Path) -> None:
+    from hear_ssl.data.synthetic import write_corpus
+
+    write_corpus(tmp_path / "others", clips=24, seed=1)
+    with pytest.raises(ValueError, match=r"data.shards holds other shards, or in another order"):
+        fit(tiny(tmp_path / "others", finished, "trainer.steps=7"), resume=True)
+    shutil.copytree(shards, tmp_path / "moved")
+    shutil.copytree(finished, tmp_path / "run")
+    assert fit(tiny(tmp_path / "moved", tmp_path / "run", "trainer.steps=7"), resume=True) == 0
 
 
 def started(run: Path, shards: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start a long run and return once it has made five steps."""
     arguments = [f"data.shards={shards}", f"run={run}", *TINY, "trainer.steps=100000", *overrides]
-    process = subprocess.Popen(command("--config", str(ROOT / "configs/base.yaml"), *arguments), stdout=subprocess.PIPE, text=True)
+    command_line = command("--config", str(ROOT / "configs/base.yaml"), *arguments)
+    process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
     while len(read_rows(run / "metrics.csv")[1]) < 5:
         assert process.poll() is None
@@ -130,12 +185,41 @@ def test_a_signal_saves_and_says_how_to_resume(shards: Path, tmp_path: Path, num
     assert load_checkpoint(run)["global_step"] == step + 3
 
 
+def decoding_workers(pid: int) -> list[int]:
+    """Return the processes that the forkserver of a run has started."""
+
+    def children(parent: int) -> list[int]:
+        return [int(child) for child in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+    return [worker for child in children(pid) for worker in children(child)]
+
+
+@pytest.mark.slow
+def test_a_decoding_worker_that_is_killed_ends_the_run_with_one_line(shards: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = started(run, shards, "data.workers=1")
+
+    workers = decoding_workers(process.pid)
+    assert len(workers) == 1
+    os.kill(workers[0], signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert re.fullmatch(r"error: a decoding worker died \(.*\); is memory short\? Lower data.workers, then --resume\n", errors)
+    assert script("--resume", str(run), f"trainer.steps={load_checkpoint(run)['global_step'] + 3}").returncode == 0
+
+
 @pytest.mark.slow
 def test_after_sigkill_the_run_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
     length = ("trainer.steps=150", "trainer.checkpoint_every=4", "data.workers=2")
     process = started(tmp_path / "killed", shards, *length)
+    workers = decoding_workers(process.pid)
+    assert len(workers) == 2
     process.kill()
     process.wait()
+    deadline = time.monotonic() + 30
+    while any(Path(f"/proc/{worker}").exists() for worker in workers):  # they end with it
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
     assert load_checkpoint(tmp_path / "killed")["global_step"] < 150
     resumed = script("--resume", str(tmp_path / "killed"))
     assert resumed.returncode == 0, resumed.stderr

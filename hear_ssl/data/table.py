@@ -1,0 +1,167 @@
+"""Where each clip of a tar shard lies, and what its bytes sum to.
+
+Headers are walked by the tar format's own block structure (POSIX.1-1988 ustar); nothing is extracted. The walk is done once,
+when a shard is packed, indexed or fetched, and kept in NAME.clips beside NAME.tar: a run then starts at once on any number of
+clips, and a clip whose bytes have changed since is named. Without that file the shard is walked, and nothing is summed.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hear_ssl.files import atomic_write, tar_members
+
+AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
+SUFFIX = ".clips"
+HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows that starts from the next, bytes of a key
+MARK = b"clips/1\0"
+HEAD_BYTES = 4096
+UNKNOWN = -1
+
+
+@dataclass(frozen=True)
+class Clip:
+    """Where one clip lies: shard path, key, codec, offset and size of its audio and of its JSON member in bytes.
+
+    checksum: what `checksum` gave when the shard was whole, or UNKNOWN.
+    """
+
+    shard: str
+    key: str
+    codec: str
+    offset: int
+    size: int
+    json_offset: int
+    json_size: int
+    checksum: int = field(default=UNKNOWN, compare=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """The clips of a shard in its order, 70 bytes or so each: rows (clips,) of `row_type`, without a codec where a member is not whole.
+
+    damage: what is wrong with the shard, '' when nothing is. summed: whether checksums are known.
+    """
+
+    shard: str
+    rows: NDArray[np.void]
+    damage: str = ""
+    summed: bool = False
+
+    def __len__(self) -> int:
+        """Return the number of clips."""
+        return len(self.rows)
+
+    def clip(self, place: int) -> Clip | None:
+        """Return where a clip lies; None beyond the end, and where a member is not whole."""
+        if place >= len(self.rows):
+            return None
+        offset, size, json_offset, json_size, total, codec, key = self.rows[place].item()
+        if not codec:
+            return None
+        name = key.decode(errors="surrogateescape")
+        return Clip(self.shard, name, codec.decode(), offset, size, json_offset, json_size, total if self.summed else UNKNOWN)
+
+
+def row_type(key_bytes: int) -> np.dtype[Any]:
+    """Return the type of a row: places and sizes in bytes, checksum, codec, key."""
+    numbers = [(name, "<i8") for name in ("offset", "size", "json_offset", "json_size")]
+    return np.dtype([*numbers, ("checksum", "<u4"), ("codec", "S4"), ("key", f"S{key_bytes}")])
+
+
+def empty_table(damage: str) -> Table:
+    """Return the table of a shard of which nothing can be read."""
+    return Table("", np.empty(0, row_type(1)), damage)
+
+
+def checksum(codec: str, audio: bytes) -> int:
+    """Return the CRC-32 of a clip's encoded audio; of FLAC of its head alone, because every frame has a sum that decoding checks."""
+    return zlib.crc32(audio[:HEAD_BYTES] if codec == "flac" else audio)
+
+
+def scan_table(path: str | Path) -> Table:
+    """Return the clips of a shard as far as it can be read. Raises OSError when it cannot be opened."""
+    members: dict[str, dict[str, tuple[int, int]]] = {}
+    damage = ""
+    try:
+        with tarfile.open(path, "r:") as tar:
+            for member in tar_members(tar):
+                if member.isreg():
+                    key, _, suffix = member.name.partition(".")
+                    members.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
+    except (tarfile.TarError, EOFError) as error:
+        damage = " ".join(str(error).split())[:60]
+    size = os.path.getsize(path)
+    rows: list[tuple[int, int, int, int, int, bytes, bytes]] = []
+    for key, parts in members.items():
+        codec = next((suffix for suffix in AUDIO_SUFFIXES if suffix in parts), None)
+        name = key.encode(errors="surrogateescape")
+        if codec is None or "json" not in parts or any(offset + length > size for offset, length in parts.values()):
+            damage = damage or f"clip {key[:60]!r} lacks a whole member"
+            rows.append((0, 0, 0, 0, 0, b"", name))
+        else:
+            rows.append((*parts[codec], *parts["json"], 0, codec.encode(), name))
+    return Table(str(path), np.array(rows, row_type(max((len(row[-1]) for row in rows), default=1))), damage)
+
+
+def read_table(path: str | Path) -> list[Clip]:
+    """Return the clips of a whole shard in its order. Raises ValueError with one line when anything of it is damaged."""
+    return [clip for clip in _clips(_whole(path)) if clip is not None]
+
+
+def _whole(path: str | Path) -> Table:
+    table = scan_table(path)
+    if table.damage:
+        raise ValueError(f"shard {path} is damaged ({table.damage}); pack or download it again")
+    return table
+
+
+def _clips(table: Table) -> Iterator[Clip | None]:
+    return map(table.clip, range(len(table)))
+
+
+def write_table(path: Path, sha256: str) -> None:
+    """Write the table of a whole shard, whose SHA-256 is given, beside it.
+
+    Raises ValueError with one line when the shard is damaged, OSError when the table cannot be written.
+    """
+    table = _whole(path)
+    table.rows["checksum"] = [checksum(clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in _clips(table) if clip]
+    body, key_bytes = table.rows.tobytes(), table.rows.dtype["key"].itemsize
+    head = HEADER.pack(MARK, bytes.fromhex(sha256), zlib.crc32(body, key_bytes), key_bytes)
+    atomic_write(path.with_suffix(SUFFIX), head + body)
+
+
+def load_table(path: Path, sha256: str) -> Table | None:
+    """Return the table that was written beside a shard; None when there is none, it is damaged, or belongs to other bytes."""
+    try:
+        content = path.with_suffix(SUFFIX).read_bytes()
+        mark, shard, crc, key_bytes = HEADER.unpack_from(content)
+        body = memoryview(content)[HEADER.size :]
+        if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)):
+            return None
+        return Table(str(path), np.frombuffer(body, row_type(key_bytes)), summed=True)
+    except (OSError, ValueError, struct.error):
+        return None
+
+
+def read_bytes(path: str, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a file from `offset`. Raises ValueError when it ends earlier, OSError when it cannot be read."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        content = os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+    if len(content) != size:
+        raise ValueError(f"shard {path} ended early")
+    return content
