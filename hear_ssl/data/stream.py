@@ -7,6 +7,7 @@ read keeps its position: a clip drawn by the position's hash takes its place, an
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -43,6 +44,7 @@ class BatchStream(IterableDataset[Batch]):
         self.seed, self.rank, self.ranks, self.first_step = seed, rank, ranks, 0
         self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
+        self.read_seconds = 0.0
         self.partners: dict[str, int] = {}
         if config.positives == "doppelgaenger":
             self.partners = {clip.key: number for number, clip in enumerate(shards.clips)}
@@ -61,6 +63,7 @@ class BatchStream(IterableDataset[Batch]):
 
     def batch(self, step: int) -> Batch:
         """Return this rank's rows of the global batch of a step."""
+        began, self.read_seconds = time.perf_counter(), 0.0
         rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
         waveform = np.empty((len(rows), self.config.crops if not self.partners else 2, self.time), np.float32)
         seeds, indices = [], []
@@ -73,7 +76,8 @@ class BatchStream(IterableDataset[Batch]):
             seeds.append(seed)
             indices.append(number)
             keys.append(key)
-        return Batch(torch.from_numpy(waveform), torch.tensor(seeds), torch.tensor(indices), keys, lost)
+        seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
+        return Batch(torch.from_numpy(waveform), torch.tensor(seeds), torch.tensor(indices), keys, lost, seconds)
 
     def _read(self, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str, list[Waveform]]:
         for attempt in range(REPLACEMENTS):
@@ -88,13 +92,19 @@ class BatchStream(IterableDataset[Batch]):
     def _crops(self, clip: Clip, seed: int) -> list[Waveform]:
         if not self.partners:
             shares = [mix(seed, 4, crop) / 2**63 for crop in range(self.config.crops)]
-            return decode_crops(self.shards.audio(clip), shares, self.time, self.sample_rate)
+            return decode_crops(self._audio(clip), shares, self.time, self.sample_rate)
         partner: Any = self.shards.record(clip).get("pair")
         if partner not in self.partners:
             raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
         clips = (clip, self.shards.clip(self.partners[partner]))
-        return [crop for one in clips for crop in decode_crops(self.shards.audio(one), [share], self.time, self.sample_rate)]
+        return [crop for one in clips for crop in decode_crops(self._audio(one), [share], self.time, self.sample_rate)]
+
+    def _audio(self, clip: Clip) -> bytes:
+        began = time.perf_counter()
+        content = self.shards.audio(clip)
+        self.read_seconds += time.perf_counter() - began
+        return content
 
 
 class FetchAhead:
