@@ -99,7 +99,7 @@ def test_no_choice_changes_a_loss_beyond_its_rounding(shards: Path, tmp_path: Pa
 def test_compiled_parts_give_the_same_losses(shards: Path, tmp_path: Path, encoder: tuple[str, ...]) -> None:
     plain = losses(shards, tmp_path / "plain", *encoder, "trainer.steps=3", "embedder.encoder.dropout=0")
     compiled = losses(shards, tmp_path / "compiled", *encoder, "trainer.steps=3", "embedder.encoder.dropout=0", "speed.compile=true")
-    assert compiled == pytest.approx(plain, rel=1e-4)
+    assert compiled == pytest.approx(plain, rel=2e-3)
 
 
 def test_keeping_memory_applies_where_there_is_glibc() -> None:
