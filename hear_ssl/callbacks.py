@@ -21,8 +21,10 @@ from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.monitor import measures
 from hear_ssl.objectives.gather import gather_constant
+from hear_ssl.stages import Late
 
 COLLAPSED_REPORTS = 3
+SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
 
 
 class SaveCheckpoints(pl.Callback):
@@ -44,17 +46,20 @@ class SaveCheckpoints(pl.Callback):
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""
-        step = trainer.global_step
+        step, module = trainer.global_step, trainer.lightning_module
         if step == self.saved_step:
             return
+        assert isinstance(module, ContrastiveModule)
+        module.check_loss()
         numbered = self.folder / f"step-{step:08d}.ckpt"
-        if trainer.is_global_zero:
-            with atomic_path(numbered) as temporary:
-                _save(trainer, temporary)
-            with atomic_path(self.folder / "last.ckpt") as temporary:
-                _link_or_copy(numbered, temporary)
-        else:
-            _save(trainer, numbered)
+        with module.stages("checkpoint"):
+            if trainer.is_global_zero:
+                with atomic_path(numbered) as temporary:
+                    _save(trainer, temporary)
+                with atomic_path(self.folder / "last.ckpt") as temporary:
+                    _link_or_copy(numbered, temporary)
+            else:
+                _save(trainer, numbered)
         self.saved_step = step
 
 
@@ -77,6 +82,7 @@ class StopCleanly(pl.Callback):
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.late = Late()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals, after Lightning has set its own handlers."""
@@ -84,10 +90,13 @@ class StopCleanly(pl.Callback):
             signal.signal(number, self._note)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """End the run after this step when any rank was signalled."""
+        """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
         noted = self.signal or 0
         if trainer.world_size > 1:
-            noted = int(trainer.strategy.reduce(torch.tensor(float(noted), device=pl_module.device), reduce_op="max"))
+            highest = trainer.strategy.reduce(torch.full((), float(noted), device=pl_module.device), reduce_op="max")
+            assert isinstance(highest, torch.Tensor)
+            due = self.late.swap(highest, trainer.global_step)
+            noted = int(due[0]) if due else 0
         if noted:
             self.signal = noted
             trainer.should_stop = True
@@ -99,7 +108,7 @@ class StopCleanly(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Every `every` steps: a line on the terminal and a row in metrics.csv, with the share of time spent waiting for data."""
+    """Every `every` steps: a line on the terminal and a row in metrics.csv, with the shares of time that are not training."""
 
     def __init__(self, run: Path, every: int, data: ShardDataModule, collapse_rank: float) -> None:
         self.path = run / "metrics.csv"
@@ -110,40 +119,50 @@ class Progress(pl.Callback):
         self.note = ""
         self.columns: list[str] = []
         self.ended = self.window_start = self.started = 0.0
-        self.waited = 0.0
+        self.window: dict[str, float] = {}
+        self.aside = 0.0
         self.window_step = self.first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows that lie after the step this run continues from."""
         self.columns, rows = read_rows(self.path)
         self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
+        assert isinstance(pl_module, ContrastiveModule)
+        self.window = dict(pl_module.stages.seconds)
+        self.aside = beside_waiting(self.window)
         self.ended = self.window_start = self.started = time.perf_counter()
         self.window_step = self.first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the time since the last step ended as waiting for data, and the clips that were lost."""
-        self.waited += time.perf_counter() - self.ended
+        """Count the time since the last step ended as waiting for data, but for what else went on, and the clips that were lost."""
+        assert isinstance(pl_module, ContrastiveModule)
+        stages = pl_module.stages
+        aside = beside_waiting(stages.seconds) - self.aside
+        stages.add({"wait": max(0.0, time.perf_counter() - self.ended - aside), **batch.seconds})
         self.data.count(batch)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Report at the first step, then at every multiple of `every`."""
         step = trainer.global_step
+        assert isinstance(pl_module, ContrastiveModule)
         if step % self.every == 0 or step == self.first_step + 1:
-            row = self._measure(trainer, pl_module, step)  # on every rank: it gathers
-            if trainer.is_global_zero:
-                self._append(row)
-                self._print(trainer, row)
-                for logger in trainer.loggers:
-                    logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
+            with pl_module.stages("logging"):
+                row = self._measure(trainer, pl_module, step)  # on every rank: it gathers
+                if trainer.is_global_zero:
+                    self._append(row)
+                    self._print(trainer, row)
+                    for logger in trainer.loggers:
+                        logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
             self._check_collapse(row)
-            self.window_start, self.window_step, self.waited = time.perf_counter(), step, 0.0
+        self.aside = beside_waiting(pl_module.stages.seconds)
         self.ended = time.perf_counter()
 
-    def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule, step: int) -> dict[str, float]:
+    def _measure(self, trainer: pl.Trainer, pl_module: ContrastiveModule, step: int) -> dict[str, float]:
+        pl_module.check_loss()
         now = time.perf_counter()
         elapsed = max(now - self.window_start, 1e-9)
+        spent = pl_module.stages.since(self.window)
         row = {"step": float(step), **self.data.passes(step)}
-        assert isinstance(pl_module, ContrastiveModule)
         assert pl_module.last_clip is not None
         clip = gather_constant(pl_module.last_clip[:2].transpose(0, 1)).transpose(0, 1)  # (2, batch of all ranks, dim)
         steps = pl_module.step_metrics
@@ -152,8 +171,9 @@ class Progress(pl.Callback):
         row["clips_lost"] = float(self.data.losses.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
-        row["data_wait_share"] = min(1.0, self.waited / elapsed)
+        row.update({f"{name}_share": min(1.0, spent[stage] / elapsed) for name, stage in SHARES.items()})
         row["seconds"] = now - self.started
+        self.window, self.window_start, self.window_step = dict(pl_module.stages.seconds), now, step
         return row
 
     def _print(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
@@ -162,7 +182,8 @@ class Progress(pl.Callback):
         left = time.strftime("%H:%M:%S", time.gmtime((steps - step) / max(rate, 1e-9)))
         print(
             f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
-            f"  data wait {row['data_wait_share']:.0%}  left {left}{self.note}",
+            f"  data wait {row['data_wait_share']:.0%}  logging {row['logging_share']:.0%}  checkpoint {row['checkpoint_share']:.0%}"
+            f"  left {left}{self.note}",
             flush=True,
         )
 
@@ -194,6 +215,11 @@ class Progress(pl.Callback):
         writer.writeheader()
         writer.writerows(rows)
         atomic_write(self.path, text.getvalue() if self.columns else "")
+
+
+def beside_waiting(seconds: dict[str, float]) -> float:
+    """Return the seconds of what goes on between two steps and is no waiting for data."""
+    return seconds["copy"] + seconds["checkpoint"]
 
 
 def _number(value: float) -> str:

@@ -82,7 +82,9 @@ class TrainerConfig:
     """How long, how precise, how often it saves."""
 
     steps: int = option(2000, "optimizer steps of the whole run", "steps", 1)
-    precision: str = option("32", "arithmetic of the encoder; losses are always float32", choices=("32", "bf16"))
+    precision: str = option(
+        "auto", "arithmetic of the encoder; losses are always float32; auto follows `performance`", choices=("32", "bf16", "auto")
+    )
     log_every: int = option(20, "a row in metrics.csv and a progress line", "steps", 1)
     checkpoint_every: int = option(500, "a numbered checkpoint; the last one is kept beside them", "steps", 1)
     accelerator: str = option("auto", "where it runs", choices=("auto", "cpu", "gpu"))
@@ -94,6 +96,17 @@ class TrainerConfig:
         0, "views encoded at once, each again in the backward pass, for batches larger than memory; 0: all", "views", 0
     )
     collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Switches beneath `performance`: null follows it, true and false overrule it."""
+
+    allocator: bool | None = option(None, "let the C library keep freed memory between steps (glibc)")
+    channels_last: bool | None = option(None, "lay convolutions out with channels last")
+    explicit_attention: bool | None = option(None, "vit: attention of up to 128 tokens by plain matrix products, on the CPU")
+    compile: bool | None = option(None, "torch.compile of the encoder, for fixed shapes")
+    fused_optimizer: bool | None = option(None, "AdamW in one kernel")
 
 
 @dataclass(frozen=True)
@@ -121,6 +134,13 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    performance: str = option(
+        "exact",
+        "auto: whatever is fast on this machine, bfloat16 too; exact: what keeps float32; plain: none of it",
+        choices=("auto", "exact", "plain"),
+    )
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    profile: bool = option(False, "write where the time of a step goes to profile.csv, and a trace of three steps")
     wandb: str = option(
         "offline", "Weights & Biases: offline keeps the record in the run folder", choices=("offline", "online", "disabled")
     )

@@ -21,6 +21,7 @@ from hear_ssl.objectives.grad_cache import encode_in_chunks
 from hear_ssl.objectives.heads import frozen_copy, update_ema
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.stages import Late, Stages
 from hear_ssl.views import Views
 
 
@@ -44,6 +45,9 @@ class ContrastiveModule(pl.LightningModule):
         self.views = Views(config.views, config.embedder.frontend, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
+        self.fused_optimizer = False
+        self.stages = Stages()
+        self.late_loss = Late()
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
@@ -51,13 +55,16 @@ class ContrastiveModule(pl.LightningModule):
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return augmented features (views, batch, n_mels, frames) and the third view's shift in semitones (batch,), if any."""
-        waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
-        plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
-        views = self.views.spectrogram(plain, batch.seeds)
-        if not self.objective.needs_pitch_view:
-            return views, None
-        shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.config.objective.pitch.semitones)
-        return torch.cat([views, shifted.unsqueeze(0)]), shift
+        with self.stages("views"):
+            waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
+        with self.stages("features"):
+            plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
+        with self.stages("views"):
+            views = self.views.spectrogram(plain, batch.seeds)
+            if not self.objective.needs_pitch_view:
+                return views, None
+            shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.config.objective.pitch.semitones)
+            return torch.cat([views, shifted.unsqueeze(0)]), shift
 
     def encode(self, features: Tensor) -> Encoded:
         """Return what the objectives see of features (views, batch, n_mels, frames)."""
@@ -74,20 +81,48 @@ class ContrastiveModule(pl.LightningModule):
             encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(2, shape[1], -1)
         return encoded
 
+    def compile_parts(self) -> None:
+        """Compile encoder and teacher for the shapes of training. Not the views: inductor folds the hash's int64 beyond its range."""
+        for part in (self.embedder.encoder, self.teacher):
+            if part is not None:
+                part.compile(dynamic=False)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""
         with torch.no_grad():
             features, pitch_shift = self.features(batch)
-        encoded = self.encode(features)
-        encoded.pitch_shift = pitch_shift
-        loss: Tensor = self.objective(encoded)
+        with self.stages("forward"):
+            encoded = self.encode(features)
+        with self.stages("loss"):
+            encoded.pitch_shift = pitch_shift
+            loss: Tensor = self.objective(encoded)
         self.last_clip = encoded.clip.detach()
         self.step_metrics = {"loss": loss.detach(), **self.objective.metrics}
-        if not torch.isfinite(loss):
-            raise ValueError(
-                f"the loss is {loss.item()} at step {self.global_step}; lower optimizer.learning_rate or set trainer.precision=32"
-            )
+        check_finite(self.late_loss.swap(loss.detach(), self.global_step))
         return loss
+
+    def check_loss(self) -> None:
+        """Raise ValueError when the last loss was not finite, which a GPU tells a step late: before anything is saved."""
+        check_finite(self.late_loss.take())
+
+    def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Count the copy to the device from here."""
+        self.stages.begin("copy")
+        return batch
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Count the copy to the device up to here."""
+        self.stages.end("copy")
+        return batch
+
+    def on_before_backward(self, loss: Tensor) -> None:
+        """Count the backward pass from here."""
+        self.stages.begin("backward")
+
+    def on_after_backward(self) -> None:
+        """Count the backward pass up to here, then the optimizer."""
+        self.stages.end("backward")
+        self.stages.begin("optimizer")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what is left to the global generators (dropout) by the step, so that a resumed run repeats it."""
@@ -96,18 +131,21 @@ class ContrastiveModule(pl.LightningModule):
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
         """Step, then move the EMA teacher towards the encoder: before any checkpoint of this step is written."""
         super().optimizer_step(*arguments, **options)
-        if self.teacher is None:
-            return
-        progress = self.global_step / self.config.trainer.steps
-        momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0
-        update_ema(self.teacher, self.embedder.encoder, momentum)
-        self.objective.update_teacher(momentum)
+        if self.teacher is not None:
+            progress = self.global_step / self.config.trainer.steps
+            momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0
+            update_ema(self.teacher, self.embedder.encoder, momentum)
+            self.objective.update_teacher(momentum)
+        self.stages.end("optimizer")
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over all trained parameters and its schedule by steps."""
         options = self.config.optimizer
         optimizer = torch.optim.AdamW(
-            parameter_groups(self, options.weight_decay), lr=options.learning_rate, betas=(options.beta1, options.beta2)
+            parameter_groups(self, options.weight_decay),
+            lr=options.learning_rate,
+            betas=(options.beta1, options.beta2),
+            fused=self.fused_optimizer or None,
         )
         schedule = LambdaLR(optimizer, lambda step: learning_rate_factor(step, self.config.trainer.steps, options))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -123,6 +161,12 @@ class ContrastiveModule(pl.LightningModule):
         """Add the config as a plain dict and the data card: all that export needs."""
         checkpoint["config"] = to_mapping(self.config)
         checkpoint["data_card"] = self.data_card
+
+
+def check_finite(due: tuple[float, int] | None) -> None:
+    """Raise ValueError when the loss of a step (value, step) is not finite."""
+    if due is not None and not math.isfinite(due[0]):
+        raise ValueError(f"the loss is {due[0]} at step {due[1]}; lower optimizer.learning_rate or set trainer.precision=32")
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

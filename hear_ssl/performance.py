@@ -1,17 +1,114 @@
-"""What makes the CPU faster without changing a number: memory that is kept, and layouts that convolutions like."""
+"""What makes training faster: which of it this machine gains from, and one switch for each.
+
+`performance` in the config names the set. `plain` is the way a model runs when nobody has looked at speed. `exact` keeps
+float32 and takes what only moves memory or the order of a sum. `auto` adds bfloat16 where the processor multiplies it,
+and on a GPU compiled kernels and the fused optimizer. A key of `speed`, or `trainer.precision`, overrules the set.
+Needs no torch, since the allocator must be told before torch loads.
+"""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.config import Config
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a choice depends on: cpu or gpu, the cores this process may use, and why bfloat16 is fast here ('' when not)."""
+
+    device: str
+    cores: int
+    bfloat16: str
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a run does for speed; `why` has a few words on each."""
+
+    allocator: bool
+    channels_last: bool
+    precision: str
+    explicit_attention: bool
+    compile: bool
+    fused_optimizer: bool
+    threads: int
+    why: dict[str, str]
+
+    def line(self, name: str) -> str:
+        """Return the line that a run prints at its start: each choice and, in brackets, why."""
+        parts = []
+        for key, value in asdict(self).items():
+            if key != "why":
+                said = {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+                parts.append(f"{key.replace('_', ' ')} {said}" + (f" ({self.why[key]})" if self.why.get(key) else ""))
+        return f"performance {name}: {', '.join(parts)}"
+
+    def record(self) -> dict[str, Any]:
+        """Return the choices as plain data for environment.json."""
+        return asdict(self)
+
+
+def choose(config: Config, machine: Machine) -> Choices:
+    """Return what a run of this config does on this machine."""
+    gpu, plain, auto = machine.device == "gpu", config.performance == "plain", config.performance == "auto"
+    why: dict[str, str] = {}
+
+    def switch(name: str, default: bool, reason: str = "") -> bool:
+        asked: bool | None = getattr(config.speed, name)
+        why[name] = reason if asked is None else f"speed.{name}"
+        return default if asked is None else asked
+
+    precision = config.trainer.precision
+    if precision != "auto":
+        why["precision"] = "trainer.precision"
+    elif auto and machine.bfloat16:
+        precision, why["precision"] = "bf16", machine.bfloat16
+    else:
+        precision = "32"
+        why["precision"] = f"auto would take bf16: {machine.bfloat16}" if machine.bfloat16 else "no fast bfloat16 here"
+    workers = config.data.workers
+    why["threads"] = "trainer.threads" if config.trainer.threads else f"{machine.cores} cores, {workers} decoding"
+    return Choices(
+        allocator=switch("allocator", not plain and sys.platform.startswith("linux")),
+        channels_last=switch("channels_last", not plain),
+        precision=precision,
+        explicit_attention=switch("explicit_attention", not plain and not gpu, "" if gpu else "vit, up to 128 tokens"),
+        compile=switch("compile", auto and gpu, "" if gpu else "gains little on a CPU"),
+        fused_optimizer=switch("fused_optimizer", auto and gpu, "" if gpu else "1 % of a step on a CPU"),
+        threads=config.trainer.threads or max(1, machine.cores - workers),
+        why=why,
+    )
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def cpu_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """Return by what the CPU multiplies bfloat16 faster than float32: amx_bf16, avx512_bf16, or '' for nothing that is known.
+
+    Both were measured to gain (tests/benchmarks/speed.md); elsewhere bfloat16 is emulated, and slower.
+    """
+    try:
+        flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()
+    except OSError:
+        return ""
+    return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "")
 
 
 def keep_memory() -> bool:
     """Tell glibc to keep freed memory instead of handing it back after every step; return whether it did.
 
-    A training step frees and takes the same hundreds of MB each time, and faulting the pages in again costs a third of
+    A training step frees and takes the same hundreds of MB each time, and faulting the pages in again costs up to half of
     the step. Call before torch loads. Does nothing on other C libraries.
     """
     if not sys.platform.startswith("linux"):

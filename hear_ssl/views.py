@@ -8,6 +8,8 @@ itself are in `spectrogram.py`.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +35,11 @@ class Views(nn.Module):
         size = config.mixup_memory if config.mixup > 0 else 0
         self.register_buffer("memory", torch.zeros(size, frontend.n_mels, frames))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
+        self.remembers = False  # whether `filled` is known to be above 0 without asking the device
+
+    def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*arguments, **options)
+        self.remembers = False
 
     def waveform(self, crops: Tensor, seeds: Tensor) -> Tensor:
         """Return two views (2, batch, time) of crops (batch, crops, time); from one crop both are made of it."""
@@ -67,11 +74,11 @@ class Views(nn.Module):
 
     def mixup(self, features: Tensor, random: SampleRandom) -> Tensor:
         """Mix a share of a remembered input's mel power into each sample; without memory return the features as they are."""
-        filled = int(self.filled)
-        if not filled:
+        self.remembers = self.remembers or bool(self.filled)
+        if not self.remembers:
             return features
         share = random.uniform(1, 1, high=self.config.mixup)  # (batch, 1, 1)
-        partner = self.memory[random.integers(filled)]
+        partner = self.memory[random.integers(self.filled)]
         log_power, partner_log_power = self.log_power(features), self.log_power(partner)
         mixed = torch.logaddexp(torch.log1p(-share) + log_power, torch.log(share + 1e-12) + partner_log_power)
         return (mixed - self.frontend.mean) / self.frontend.std

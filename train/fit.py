@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` 
 
 from hear_ssl.config import config_keys, load_config
 from hear_ssl.errors import run_main
-from hear_ssl.performance import keep_memory
+from hear_ssl.performance import Machine, choose, keep_memory
 
 
 def main() -> int:
@@ -33,18 +33,19 @@ def main() -> int:
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.resume):
         raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
-    keep_memory()
-    from train.running import fit  # torch and Lightning load only once the command line is right
-
     if arguments.resume:
         run = Path(arguments.resume)
         if not (run / "config.yaml").is_file():
             raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
-        config = replace(load_config(run / "config.yaml", arguments.overrides), run=str(run))
-        return fit(config, resume=True)
-    config = load_config(arguments.config, arguments.overrides)
-    run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return fit(replace(config, run=str(run)), resume=False)
+        config = load_config(run / "config.yaml", arguments.overrides)
+    else:
+        config = load_config(arguments.config, arguments.overrides)
+        run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if choose(config, Machine("cpu", 1, "")).allocator:
+        keep_memory()  # before torch loads
+    from train.running import fit  # torch and Lightning load only once the command line is right
+
+    return fit(replace(config, run=str(run)), resume=bool(arguments.resume))
 
 
 def key_help() -> str:

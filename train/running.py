@@ -28,7 +28,10 @@ from hear_ssl.data.workers import plain_error
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
+from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.probe import ProbeBeside, check_probe
+from hear_ssl.profile import ProfileSteps
+from hear_ssl.runtime.encoders.vit import Attention
 from hear_ssl.runtime.settings import to_mapping
 
 
@@ -42,19 +45,20 @@ def fit(config: Config, resume: bool) -> int:
     if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
+    choices = choose(config, machine(config.trainer.accelerator))
     if not resume:
-        start_run_folder(run, config)
+        start_run_folder(run, config, choices)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
-    set_threads(config)
     module = ContrastiveModule(config, data.data_card())
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
-    module.to(memory_format=torch.channels_last)  # convolutions run faster so, in float32 too
+    apply(choices, module)
     stop = StopCleanly()
-    trainer = build_trainer(config, run, stop, data)
+    trainer = build_trainer(config, run, stop, data, choices.precision)
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
+        print(choices.line(config.performance), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
@@ -82,7 +86,7 @@ def resume_checkpoint(run: Path, config: Config) -> Path:
     return path
 
 
-def start_run_folder(run: Path, config: Config) -> None:
+def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
     """Make the run folder with the resolved config and the environment.
 
     Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
@@ -91,7 +95,7 @@ def start_run_folder(run: Path, config: Config) -> None:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
-        atomic_write(run / "environment.json", json.dumps(environment(), indent=1))
+        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 
 
 def process_rank() -> int:
@@ -114,17 +118,36 @@ def environment() -> dict[str, Any]:
     }
 
 
-def set_threads(config: Config) -> None:
-    """Set torch's CPU threads: as configured, else one core less per decoding worker."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    torch.set_num_threads(config.trainer.threads or max(1, cores - config.data.workers))
+def machine(accelerator: str) -> Machine:
+    """Return what this machine offers to a run with this trainer.accelerator."""
+    if accelerator != "cpu" and torch.cuda.is_available():
+        fast = torch.cuda.get_device_capability() >= (8, 0)
+        return Machine("gpu", usable_cores(), torch.cuda.get_device_name() if fast else "")
+    return Machine("cpu", usable_cores(), cpu_bfloat16())
 
 
-def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule) -> pl.Trainer:
+def apply(choices: Choices, module: ContrastiveModule) -> None:
+    """Do to process and module what was chosen; precision is the Trainer's."""
+    if choices.allocator:
+        keep_memory()
+    torch.set_num_threads(choices.threads)
+    if choices.channels_last:
+        module.to(memory_format=torch.channels_last)
+    if not choices.explicit_attention:
+        for part in module.modules():
+            if isinstance(part, Attention):
+                part.explicit_tokens = 0
+    module.fused_optimizer = choices.fused_optimizer
+    if choices.compile:
+        module.compile_parts()
+
+
+def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
     probe = [ProbeBeside(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
+    timing = [ProfileSteps(run)] if config.profile else []
     devices, nodes = options.devices, options.nodes
     if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has decided already
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
@@ -135,10 +158,10 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         num_nodes=nodes,
         max_steps=options.steps,
         max_epochs=-1,
-        precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+        precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=build_logger(config, run),
-        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), *probe],
+        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), *probe, *timing],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

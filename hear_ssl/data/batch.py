@@ -15,6 +15,7 @@ class Batch:
     waveform: crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
     views draw. index: (batch,) int64, the clip's number in the dataset. keys: the clips' keys.
     lost: 'shard/key: reason' for every clip that could not be read and was replaced.
+    seconds: what reading and decoding took.
     """
 
     waveform: Tensor
@@ -22,12 +23,13 @@ class Batch:
     index: Tensor
     keys: list[str]
     lost: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch with its tensors on the device."""
         waveform, seeds, index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.waveform, self.seeds, self.index))
-        return Batch(waveform, seeds, index, self.keys, self.lost)
+        return Batch(waveform, seeds, index, self.keys, self.lost, self.seconds)
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in page-locked memory."""
-        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.index.pin_memory(), self.keys, self.lost)
+        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.index.pin_memory(), self.keys, self.lost, self.seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -45,6 +46,7 @@ class BatchStream(IterableDataset[Batch]):
         self.seed, self.rank, self.ranks, self.first_step = seed, rank, ranks, 0
         self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
+        self.read_seconds = 0.0
         self.partners: dict[str, int] = {}
         if config.positives == "doppelgaenger":
             self.partners = {clip.key: number for number, clip in enumerate(shards.clips)}
@@ -63,6 +65,7 @@ class BatchStream(IterableDataset[Batch]):
 
     def batch(self, step: int) -> Batch:
         """Return this rank's rows of the global batch of a step."""
+        began, self.read_seconds = time.perf_counter(), 0.0
         rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
         shape = (len(rows), self.config.crops if not self.partners else 2, self.time)
         waveform = shared_tensor(shape) if get_worker_info() else torch.empty(shape)
@@ -77,7 +80,8 @@ class BatchStream(IterableDataset[Batch]):
             seeds.append(seed)
             indices.append(number)
             keys.append(key)
-        return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost)
+        seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
+        return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost, seconds)
 
     def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str]:
         """Fill crops (crops, time) from a clip, or one in its place; return the number and key of that which was read."""
@@ -93,14 +97,20 @@ class BatchStream(IterableDataset[Batch]):
 
     def _decode(self, crops: Waveform, clip: Clip, seed: int) -> None:
         if not self.partners:
-            decode_into(crops, self.shards.audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
+            decode_into(crops, self._audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
             return
         partner: Any = self.shards.record(clip).get("pair")
         if partner not in self.partners:
             raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
         for number, one in enumerate((clip, self.shards.clip(self.partners[partner]))):
-            decode_into(crops[number : number + 1], self.shards.audio(one), [share], self.sample_rate)
+            decode_into(crops[number : number + 1], self._audio(one), [share], self.sample_rate)
+
+    def _audio(self, clip: Clip) -> bytes:
+        began = time.perf_counter()
+        content = self.shards.audio(clip)
+        self.read_seconds += time.perf_counter() - began
+        return content
 
 
 def shared_tensor(shape: tuple[int, ...]) -> Tensor:

@@ -210,6 +210,23 @@ def probe_section(rows: list[dict[str, str]]) -> list[str]:
     return [section("What it was worth on the way", text, figure(figures.curves(scored, titles), caption))]
 
 
+def profile_section(run: Path) -> list[str]:
+    """Return the table of profile.csv, which a run with profile=true leaves; nothing without one."""
+    path = run / "profile.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ("stage", "process", "ms_per_step", "share_of_step")
+    lines = [
+        f"<tr><th>{html.escape(row['stage'])}</th>{''.join(f'<td>{html.escape(row[name])}</td>' for name in names[1:])}</tr>"
+        for row in rows
+    ]
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    text = "From profile.csv. Reading and decoding go on in workers beside the step; what they hold up is the wait."
+    return [section("Where the time of a step goes", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
+
+
 def run_sections(run: Path) -> list[str]:
     """Return curves and data card of a run folder."""
     found = []
@@ -221,6 +238,7 @@ def run_sections(run: Path) -> list[str]:
             content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
             found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
             found += probe_section(rows)
+    found += profile_section(run)
     card = load_checkpoint(find_checkpoint(run)).get("data_card") or {}
     return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
 

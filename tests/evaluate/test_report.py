@@ -32,7 +32,9 @@ def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("report")
     make_scene(folder / "tasks" / "esc50-v2.0.0-full")
     make_scene(folder / "tasks" / "folds", folds=True)
-    fit(tiny(shards, folder / "run", "probe.every=2", f"probe.tasks={folder / 'tasks' / 'esc50-v2.0.0-full'}"), resume=False)
+    fit(
+        tiny(shards, folder / "run", "profile=true", "probe.every=2", f"probe.tasks={folder / 'tasks' / 'esc50-v2.0.0-full'}"), resume=False
+    )
     subjects = subjects_to_compare(str(folder / "run"), "", [])
     evaluate(subjects, find_tasks(folder / "tasks"), folder / "scores", "fast", 1, show=False)
     build(folder / "scores", str(folder / "run"), folder / "tasks", folder / "report.html")
@@ -57,6 +59,8 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
         "probe, mean of the tasks",
         "esc50-v2.0.0-full linear",
         "throughput (clips/s)",
+        "Where the time of a step goes",
+        "<tr><th>backward</th><td>training</td>",
         "checkpoints/best.ckpt",
         "licence",
     ):

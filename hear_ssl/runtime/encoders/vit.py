@@ -22,7 +22,12 @@ EXPLICIT_TOKENS = 128  # up to this many, plain softmax is faster on CPUs than t
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention.
+
+    explicit_tokens: up to this many tokens, a CPU computes it by plain matrix products; the result differs by rounding.
+    """
+
+    explicit_tokens = EXPLICIT_TOKENS
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -35,7 +40,7 @@ class Attention(nn.Module):
         batch, count, dim = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         queries, keys, values = qkv.unbind(0)  # (batch, heads, tokens, head_dim)
-        if count <= EXPLICIT_TOKENS and tokens.device.type == "cpu":
+        if count <= self.explicit_tokens and tokens.device.type == "cpu":
             shares = (queries @ keys.transpose(-2, -1) / math.sqrt(dim // self.heads)).softmax(-1)
             attended = shares @ values
         else:

@@ -1,0 +1,97 @@
+"""`profile=true`: a table of where the time of a step went, and a trace of three steps to open in a browser (ui.perfetto.dev)."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.module import ContrastiveModule
+from hear_ssl.stages import STAGES, WORKER_STAGES
+
+WARM_UP, TRACED = 2, 3  # steps that are not counted, and steps of the trace, which the trace itself slows down
+
+
+class ProfileSteps(pl.Callback):
+    """Waits for the device after every stage, so that each is charged what it costs; traces three steps, counts the others."""
+
+    def __init__(self, run: Path) -> None:
+        self.run = run
+        self.first = self.counted_from = 0
+        self.tracer: Any = None
+        self.started = 0.0
+        self.before: dict[str, float] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count from the first step on, until the traced steps are over."""
+        assert isinstance(pl_module, ContrastiveModule)
+        pl_module.stages.exact = True
+        self.first = trainer.global_step
+        self._count_from(pl_module, self.first)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Start the trace behind the warm-up."""
+        if trainer.global_step == self.first + WARM_UP and trainer.is_global_zero:
+            kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
+            self.tracer = profile(activities=kinds)
+            self.tracer.start()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Write the trace once its steps are done, and count anew from there."""
+        assert isinstance(pl_module, ContrastiveModule)
+        if trainer.global_step == self.first + WARM_UP + TRACED:
+            self._end_trace()
+            self._count_from(pl_module, trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write and print the table."""
+        assert isinstance(pl_module, ContrastiveModule)
+        self._end_trace()
+        steps = trainer.global_step - self.counted_from
+        if not trainer.is_global_zero or not steps:
+            return
+        elapsed = time.perf_counter() - self.started
+        rows = stage_rows(pl_module.stages.since(self.before), elapsed, steps)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+        atomic_write(self.run / "profile.csv", text.getvalue())
+        print(f"where the time of a step goes ({steps} steps; trace.json.gz has {TRACED} of them call by call):")
+        for row in rows:
+            print(f"  {row['stage']:<12}{float(row['ms_per_step']):10.2f} ms  {row['share_of_step']:>6}  {row['process']}", flush=True)
+
+    def _count_from(self, module: ContrastiveModule, step: int) -> None:
+        self.counted_from, self.started, self.before = step, time.perf_counter(), dict(module.stages.seconds)
+
+    def _end_trace(self) -> None:
+        if self.tracer is not None:
+            self.tracer.stop()
+            with atomic_path(self.run / "trace.json.gz") as temporary:
+                whole = temporary.with_suffix(".json.gz")  # the profiler compresses by the name's ending
+                self.tracer.export_chrome_trace(str(whole))
+                whole.replace(temporary)
+            self.tracer = None
+
+
+def stage_rows(seconds: dict[str, float], elapsed: float, steps: int) -> list[dict[str, str]]:
+    """Return a row a stage of `steps` steps that took `elapsed` seconds: its milliseconds and share of a step.
+
+    Stages of workers run beside the step; what of them was not hidden is the wait. The training process's rows and `other` sum to
+    the whole.
+    """
+    spent = {name: seconds[name] for name in STAGES}
+    lines = [("step", elapsed, "whole"), *((name, seconds[name], "workers") for name in WORKER_STAGES)]
+    lines += [(name, value, "training") for name, value in spent.items()]
+    lines.append(("other", elapsed - sum(spent.values()), "training"))
+    return [
+        {"stage": name, "process": process, "ms_per_step": f"{1000.0 * value / steps:.3f}", "share_of_step": f"{value / elapsed:.1%}"}
+        for name, value, process in lines
+    ]

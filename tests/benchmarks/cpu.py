@@ -1,0 +1,128 @@
+"""What each choice for speed gains on this CPU, whole training steps from waveforms in memory: python tests/benchmarks/cpu.py
+
+Two views of 2.08 s, 64 clips, one thread, Lightning's own loop, no data and no logging; clips per second of the process's CPU time,
+so that other work on the machine counts less. Every side runs in a process of its own (the allocator is chosen once a process);
+sides take turns, and printed are the median of the rounds, their range and the ratio to the first line, by rounds: the same
+network the way it is usually trained, float32, with all tokens.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from hear_ssl.config import load_config
+from hear_ssl.performance import Machine, choose, cpu_bfloat16, keep_memory
+
+VIT = ["embedder.encoder.name=vit", "embedder.encoder.dim=192", "embedder.encoder.depth=12", "embedder.encoder.heads=3"]
+CONVNEXT = ["embedder.encoder.name=convnext", "embedder.encoder.depth=6"]
+PLAIN, AUTO = ["performance=plain"], ["performance=auto"]
+SIDES: dict[str, dict[str, list[str]]] = {
+    "audio_ntt": {
+        "plain float32": PLAIN,
+        "allocator": [*PLAIN, "speed.allocator=true"],
+        "channels_last": [*PLAIN, "speed.channels_last=true"],
+        "exact: both": ["performance=exact"],
+        "auto: both and bf16": AUTO,
+    },
+    "vit": {
+        "plain float32": [*VIT, *PLAIN],
+        "allocator": [*VIT, *PLAIN, "speed.allocator=true"],
+        "exact: allocator and explicit attention": [*VIT, "performance=exact"],
+        "auto: exact and bf16": [*VIT, *AUTO],
+        "auto, 30 % of the tokens": [*VIT, *AUTO, "embedder.encoder.keep=0.3"],
+    },
+    "convnext": {
+        "plain float32": [*CONVNEXT, *PLAIN],
+        "exact": [*CONVNEXT, "performance=exact"],
+        "auto: exact and bf16": [*CONVNEXT, *AUTO],
+    },
+}
+
+
+def measure(overrides: list[str], steps: int) -> None:
+    """Print the clips/s of `steps` steps after one of warm-up."""
+    config = load_config(None, ["data.shards=none", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", *overrides])
+    choices = choose(config, Machine("cpu", 1, cpu_bfloat16()))
+    if choices.allocator:
+        keep_memory()
+    import pytorch_lightning as pl
+    import torch
+
+    from hear_ssl.data.batch import Batch
+    from hear_ssl.module import ContrastiveModule
+    from train.running import apply
+
+    class Clock(pl.Callback):
+        times: list[float] = []  # noqa: RUF012
+
+        def on_train_batch_end(self, *_: object) -> None:
+            self.times.append(time.process_time())
+
+    torch.manual_seed(0)
+    rows = config.data.batch_size
+    batch = Batch(torch.randn(rows, 2, round(config.data.crop_seconds * 16000)) * 0.1, torch.arange(rows), torch.arange(rows), [])
+
+    class Same(torch.utils.data.IterableDataset[Batch]):
+        def __iter__(self) -> Iterator[Batch]:
+            while True:
+                yield batch
+
+    module = ContrastiveModule(config)
+    apply(choices, module)
+    clock = Clock()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_steps=steps + 1,
+        precision="bf16-mixed" if choices.precision == "bf16" else "32-true",
+        logger=False,
+        callbacks=[clock],
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(module, torch.utils.data.DataLoader(Same(), batch_size=None))
+    print(json.dumps(rows * steps / (clock.times[-1] - clock.times[0])))
+
+
+def run(overrides: list[str], steps: int) -> float:
+    """Return the clips/s of a side, from a process of its own."""
+    command = [sys.executable, "-W", "ignore", __file__, "--side", json.dumps(overrides), "--steps", str(steps)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(result.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Print a table for every encoder."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--encoders", nargs="+", default=list(SIDES), choices=list(SIDES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=4, help="steps of every side in a round")
+    parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.side is not None:
+        measure(arguments.side, arguments.steps)
+        return
+    for encoder in arguments.encoders:
+        sides = SIDES[encoder]
+        rates: dict[str, list[float]] = {name: [] for name in sides}
+        for _ in range(arguments.rounds):
+            for name, overrides in sides.items():
+                rates[name].append(run(overrides, arguments.steps))
+        base = next(iter(rates.values()))
+        print(f"\n| {encoder}, {cpu_bfloat16() or 'no fast bfloat16'} | clips per CPU-second, median (range) | to plain |\n|---|---|---|")
+        for name, values in rates.items():
+            ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
+            print(f"| {name} | {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f}) | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
