@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -48,8 +48,8 @@ SIDES: dict[str, dict[str, list[str]]] = {
 }
 
 
-def measure(overrides: list[str], steps: int) -> None:
-    """Print the clips/s of `steps` steps after one of warm-up."""
+def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> None:
+    """Print the clips/s by a clock of `steps` steps after one of warm-up."""
     config = load_config(None, ["data.shards=none", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", *overrides])
     choices = choose(config, Machine("cpu", 1, cpu_bfloat16()))
     if choices.allocator:
@@ -61,11 +61,11 @@ def measure(overrides: list[str], steps: int) -> None:
     from hear_ssl.module import ContrastiveModule
     from train.running import apply
 
-    class Clock(pl.Callback):
+    class Times(pl.Callback):
         times: list[float] = []  # noqa: RUF012
 
         def on_train_batch_end(self, *_: object) -> None:
-            self.times.append(time.process_time())
+            self.times.append(clock())
 
     torch.manual_seed(0)
     rows = config.data.batch_size
@@ -78,24 +78,25 @@ def measure(overrides: list[str], steps: int) -> None:
 
     module = ContrastiveModule(config)
     apply(choices, module)
-    clock = Clock()
+    taken = Times()
     trainer = pl.Trainer(
         accelerator="cpu",
         max_steps=steps + 1,
         precision="bf16-mixed" if choices.precision == "bf16" else "32-true",
         logger=False,
-        callbacks=[clock],
+        callbacks=[taken],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
     )
     trainer.fit(module, torch.utils.data.DataLoader(Same(), batch_size=None))
-    print(json.dumps(rows * steps / (clock.times[-1] - clock.times[0])))
+    print(json.dumps(rows * steps / (taken.times[-1] - taken.times[0])))
 
 
-def run(overrides: list[str], steps: int) -> float:
-    """Return the clips/s of a side, from a process of its own."""
+def run(overrides: list[str], steps: int, wall: bool = False) -> float:
+    """Return the clips/s of a side, from a process of its own, by CPU time or by the wall's clock."""
     command = [sys.executable, "-W", "ignore", __file__, "--side", json.dumps(overrides), "--steps", str(steps)]
+    command += ["--wall"] if wall else []
     result = subprocess.run(command, capture_output=True, text=True, check=True)
     return float(result.stdout.splitlines()[-1])
 
@@ -107,9 +108,10 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=4, help="steps of every side in a round")
     parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
+    parser.add_argument("--wall", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.side is not None:
-        measure(arguments.side, arguments.steps)
+        measure(arguments.side, arguments.steps, time.perf_counter if arguments.wall else time.process_time)
         return
     for encoder in arguments.encoders:
         sides = SIDES[encoder]

@@ -1,0 +1,48 @@
+"""The reference model that comes with the source: it loads offline, gives its golden embeddings, and installs with pip."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from hear_ssl.config import load_config
+from hear_ssl.runtime.settings import to_mapping
+
+ROOT = Path(__file__).resolve().parents[2]
+REFERENCE = ROOT / "export" / "reference"
+PACKAGE = REFERENCE / "hear_reference"
+
+SCRIPT = """
+import hear_reference, torch
+from hear_reference.weights import read_tensors
+golden = read_tensors(hear_reference.__path__[0] + "/golden.safetensors")
+model = hear_reference.load_model()
+scene = hear_reference.get_scene_embeddings(golden["audio"], model)
+frames, timestamps_ms = hear_reference.get_timestamp_embeddings(golden["audio"], model)
+torch.testing.assert_close(scene, golden["scene_embeddings"], rtol=1e-3, atol=1e-3)
+torch.testing.assert_close(frames, golden["timestamp_embeddings"], rtol=1e-3, atol=1e-3)
+assert torch.equal(timestamps_ms, golden["timestamps_ms"])
+"""
+
+
+def test_the_reference_gives_its_golden_embeddings_from_its_own_folder_and_offline(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(REFERENCE), "HOME": str(tmp_path), "http_proxy": "http://127.0.0.1:9", "https_proxy": ""}
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_reference_was_trained_by_its_config() -> None:
+    trained = json.loads((PACKAGE / "manifest.json").read_text())["training"]["config"]
+    config = to_mapping(load_config(ROOT / "configs" / "reference.yaml", []))
+    for part in ("embedder", "objective", "views", "optimizer"):
+        assert trained[part] == config[part], part
+
+
+def test_the_reference_is_small_and_says_what_it_learned_from() -> None:
+    assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 25e6
+    sources = json.loads((PACKAGE / "manifest.json").read_text())["training"]["data"]["sources"]
+    assert all(source["license"] not in ("", "unknown") for source in sources)
+    assert "hear_ssl.synthetic" in {source["name"] for source in sources}
