@@ -84,13 +84,13 @@ def measured(name: str, folder: Path) -> list[Row]:
 
 
 def test_weights_that_are_written_where_one_happens_to_be_are_found(tmp_path: Path) -> None:
-    found = [row for row in measured("hear_writes", tmp_path) if not row.passed]
+    found = [row for row in measured("hear_writes", tmp_path) if row.passed is False]
     assert [(row.name, row.measured) for row in found] == [("working directory left alone", "wrote weights.pt")]
 
 
 def test_a_module_that_is_killed_leaves_its_rows_and_names_where(tmp_path: Path) -> None:
     found = measured("hear_killed", tmp_path)
-    assert [(row.name, row.measured) for row in found if not row.passed] == [("scene shape", "status -9")]
+    assert [(row.name, row.measured) for row in found if row.passed is False] == [("scene shape", "status -9")]
     assert len(found) > 4
 
 
