@@ -1,0 +1,132 @@
+"""The embedder: frontend, encoder and pooling; what training optimises and what the wheel ships.
+
+Long clips run through the encoder in chunks with as many frames to either side as a token can see, so that the result
+equals that of the whole clip and memory does not grow with its length.
+"""
+
+from __future__ import annotations
+
+from typing import Iterator, List, Tuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .encoders import build_encoder
+from .frontend import LogMel
+from .pooling import TimePool, parse_pooling, pool_tokens
+from .settings import CompositionConfig, EmbedderConfig
+
+ROWS_PER_CHUNK = 4
+
+
+class Embedder(nn.Module):
+    """Waveforms in, scene and timestamp embeddings out.
+
+    sample_rate (Hz), scene_embedding_size and timestamp_embedding_size are the attributes that the HEAR API asks for.
+    """
+
+    sample_rate: int
+    scene_embedding_size: int
+    timestamp_embedding_size: int
+
+    def __init__(self, config: EmbedderConfig) -> None:
+        """Build with random weights. Raises ValueError when frontend, encoder and composition do not fit together."""
+        super().__init__()
+        self.config = config
+        self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
+        self.frontend = LogMel(config.frontend, self.encoder.time_stride)
+        self.sample_rate = config.frontend.sample_rate
+        groups = len(parse_pooling(config.scene.pooling))
+        raw_scene = 3 * config.frontend.n_mels if config.scene.raw_mel else 0
+        raw_timestamp = self.encoder.time_stride * config.frontend.n_mels if config.timestamp.raw_mel else 0
+        self.scene_embedding_size = groups * self._width(config.scene) + raw_scene
+        self.timestamp_embedding_size = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms)) + raw_timestamp
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between two timestamps."""
+        return self.encoder.time_stride * self.config.frontend.hop_length
+
+    def _width(self, composition: CompositionConfig) -> int:
+        dims = self.encoder.layer_dims
+        if composition.layers == "mean" and len(set(dims)) > 1:
+            raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
+        return sum(dims) if composition.layers == "concat" else dims[-1]
+
+    def pool(self, tokens: Tensor) -> Tensor:
+        """Return the clip embedding (batch, dim) that training uses: mean + max over time of tokens."""
+        return pool_tokens(tokens)
+
+    def chunks(self, waveform: Tensor) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
+        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time)."""
+        stride, halo = self.encoder.time_stride, self.encoder.halo_frames
+        step = self.encoder.chunk_frames or max(self.config.chunk_frames // stride, 1) * stride
+        end = self.frontend.token_count(waveform.shape[-1]) * stride
+        for start in range(0, end, step):
+            stop = min(start + step, end)
+            first, last = max(start - halo, 0), min(stop + halo, end)
+            features = self.frontend(waveform, first, last - first)
+            core = slice((start - first) // stride, (stop - first) // stride)
+            tokens = [layer[:, core].float() for layer in self.encoder(features)]
+            yield start // stride, tokens, features[:, :, start - first : stop - first]
+
+    def forward(self, waveform: Tensor) -> Tensor:
+        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time): what torch.export takes."""
+        return self.scene(waveform)
+
+    def scene(self, waveform: Tensor) -> Tensor:
+        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
+        return torch.cat([self._scene_rows(rows) for rows in self._row_slices(waveform)])
+
+    def _row_slices(self, waveform: Tensor) -> Tuple[Tensor, ...]:
+        frames = self.frontend.token_count(waveform.shape[-1]) * self.encoder.time_stride
+        return torch.split(waveform, max(1, ROWS_PER_CHUNK * self.config.chunk_frames // min(frames, self.config.chunk_frames)))
+
+    def _scene_rows(self, waveform: Tensor) -> Tensor:
+        scene = self.config.scene
+        pool, mel_pool = TimePool(scene.pooling), TimePool("mean,std,max")
+        for _, tokens, features in self.chunks(waveform):
+            pool.add(combine_layers(tokens, scene.layers))
+            if scene.raw_mel:
+                mel_pool.add(features.transpose(1, 2))
+        return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
+
+    def timestamps(self, waveform: Tensor) -> Tuple[Tensor, Tensor]:
+        """Return embeddings (batch, tokens, timestamp_embedding_size) and their centres in ms (batch, tokens).
+
+        Token j is centred on sample j * hop_samples; the last one is less than a hop from the end of the clip.
+        """
+        count = self.frontend.token_count(waveform.shape[-1])
+        embeddings = waveform.new_empty((waveform.shape[0], count, self.timestamp_embedding_size), dtype=torch.float32)
+        row = 0
+        for rows in self._row_slices(waveform):
+            self._fill_timestamps(rows, embeddings[row : row + rows.shape[0]])
+            row += rows.shape[0]
+        ticks = torch.arange(count, dtype=torch.float64) * self.hop_samples * 1000.0 / self.sample_rate
+        return embeddings, ticks.float().to(waveform.device).expand(waveform.shape[0], -1).contiguous()
+
+    def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor) -> None:
+        composition, stride = self.config.timestamp, self.encoder.time_stride
+        width = self._width(composition)
+        for first, tokens, features in self.chunks(waveform):
+            chunk = combine_layers(tokens, composition.layers)
+            rows = embeddings[:, first : first + chunk.shape[1]]
+            rows[:, :, :width] = chunk
+            if composition.raw_mel:
+                frames = features.reshape(*features.shape[:2], -1, stride)  # (batch, n_mels, tokens, stride)
+                rows[:, :, -stride * features.shape[1] :] = frames.permute(0, 2, 3, 1).flatten(2)
+        for index, context_ms in enumerate(composition.contexts_ms, start=1):
+            reach = int(context_ms * self.sample_rate / (2000.0 * self.hop_samples))
+            for start in range(0, width, 256):
+                stop = min(start + 256, width)
+                block = embeddings[:, :, start:stop].transpose(1, 2)
+                mean = F.avg_pool1d(block, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+                embeddings[:, :, index * width + start : index * width + stop] = mean.transpose(1, 2)
+
+
+def combine_layers(layers: List[Tensor], mode: str) -> Tensor:
+    """Return the last layer's tokens, all layers concatenated, or their mean: (batch, tokens, dim)."""
+    if mode == "concat":
+        return torch.cat(layers, -1)
+    return torch.stack(layers).mean(0) if mode == "mean" else layers[-1]

@@ -1,0 +1,23 @@
+"""Encoders: features (batch, n_mels, frames) to the tokens of every layer, each (batch, tokens, layer_dim)."""
+
+from __future__ import annotations
+
+from ..settings import EncoderConfig
+from .audio_ntt import AudioNTT
+from .base import Encoder
+from .convnext import ConvNeXt
+from .vit import ViT
+
+
+def build_encoder(config: EncoderConfig, n_mels: int) -> Encoder:
+    """Build the encoder that the config names. Raises ValueError when it does not fit the number of mel bands."""
+    if config.name == "audio_ntt":
+        return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context)
+    if config.name == "convnext":
+        return ConvNeXt(n_mels, config.channels, config.dim, config.depth, config.dropout)
+    if config.name == "vit":
+        return ViT(n_mels, config.dim, config.depth, config.heads, config.keep, config.window_frames)
+    raise ValueError(f"encoder.name is {config.name!r}; allowed are audio_ntt, convnext and vit")
+
+
+__all__ = ["AudioNTT", "ConvNeXt", "Encoder", "ViT", "build_encoder"]

@@ -1,0 +1,69 @@
+"""AudioNTT-style CNN: two convolution blocks, a per-token MLP and, if asked for, blocks that look further over time.
+
+Follows the description in Niizumi et al., BYOL for Audio: Exploring Pre-trained General-purpose Audio Representations
+(2023), section IV: local features keep frequency and channels, the MLP mixes them, both are offered as layers.
+Own implementation from the text. Leaves out the third convolution block, whose pooling would make tokens of 80 ms. The blocks
+over time are ours: dilated depthwise convolutions (van den Oord et al., WaveNet, 2016) in the residual form of ConvNeXt.
+"""
+
+from __future__ import annotations
+
+from typing import List
+
+from torch import Tensor, nn
+
+from .base import Encoder
+
+CONTEXT_KERNEL = 5
+
+
+def convolution_block(in_channels: int, out_channels: int) -> nn.Sequential:
+    """Return 3 x 3 convolution, BatchNorm, ReLU and 2 x 2 max pooling."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+        nn.MaxPool2d(2),
+    )
+
+
+class ContextBlock(nn.Module):
+    """Depthwise convolution over time, five tokens `dilation` apart, and an MLP, added to the tokens (batch, tokens, dim)."""
+
+    def __init__(self, dim: int, dilation: int) -> None:
+        super().__init__()
+        reach = CONTEXT_KERNEL // 2 * dilation
+        self.over_time = nn.Conv1d(dim, dim, CONTEXT_KERNEL, padding=reach, dilation=dilation, groups=dim)
+        self.mlp = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return tokens of the same shape (batch, tokens, dim)."""
+        changed: Tensor = tokens + self.mlp(self.over_time(tokens.transpose(1, 2)).transpose(1, 2))
+        return changed
+
+
+class AudioNTT(Encoder):
+    """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks."""
+
+    time_stride = 4
+
+    def __init__(self, n_mels: int, channels: int, dim: int, dropout: float, context: int = 0) -> None:
+        """Build the network. Raises ValueError unless n_mels is a multiple of 4."""
+        super().__init__()
+        if n_mels % 4:
+            raise ValueError(f"frontend.n_mels is {n_mels}; the audio_ntt encoder halves frequency twice: give a multiple of 4")
+        local_dim = channels * (n_mels // 4)
+        self.layer_dims = (local_dim, dim, dim) + ((dim,) if context else ())
+        self.halo_frames = self.time_stride * (1 + CONTEXT_KERNEL // 2 * (2**context - 1))
+        self.convolutions = nn.Sequential(convolution_block(1, channels), convolution_block(channels, channels))
+        self.hidden = nn.Sequential(nn.Linear(local_dim, dim), nn.ReLU(inplace=True))
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, dim), nn.ReLU(inplace=True))
+        self.context = nn.Sequential(*[ContextBlock(dim, 2**place) for place in range(context)])
+
+    def forward(self, features: Tensor) -> List[Tensor]:
+        """Return local, hidden and output tokens of features (batch, n_mels, frames), and those with context if there are such blocks."""
+        maps = self.convolutions(features.unsqueeze(1))  # (batch, channels, n_mels / 4, tokens)
+        local = maps.permute(0, 3, 1, 2).flatten(2)  # (batch, tokens, channels * n_mels / 4)
+        hidden = self.hidden(local)
+        output = self.output(hidden)
+        return [local, hidden, output, self.context(output)] if len(self.context) else [local, hidden, output]

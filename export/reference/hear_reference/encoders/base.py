@@ -1,0 +1,27 @@
+"""What every encoder offers to the embedder."""
+
+from __future__ import annotations
+
+from typing import List, Tuple
+
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """Features (batch, n_mels, frames) to the tokens of every layer.
+
+    time_stride: frames a token stands for; frames given must be a multiple of it.
+    layer_dims: width of each layer's tokens.
+    halo_frames: a token depends on no frame further than this from its own frames, a multiple of time_stride.
+    chunk_frames: 0 when tokens do not depend on where a long clip is cut; otherwise clips are cut at multiples of it,
+    whoever calls, so that the result is the same.
+    """
+
+    time_stride: int = 1
+    layer_dims: Tuple[int, ...] = ()
+    halo_frames: int = 0
+    chunk_frames: int = 0
+
+    def forward(self, features: Tensor) -> List[Tensor]:
+        """Return each layer's tokens (batch, tokens, layer_dim), first to last."""
+        raise NotImplementedError

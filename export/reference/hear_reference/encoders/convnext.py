@@ -1,0 +1,74 @@
+"""ConvNeXt-style CNN that keeps frequency resolved.
+
+Liu et al., A ConvNet for the 2020s (2022), section 2: depthwise 7 x 7 convolution, LayerNorm over channels, an inverted
+bottleneck with GELU, residual with a learned scale. Changed for sound: after the stem of 4 x 4 nothing strides over time,
+and frequency is halved once, so that a token of 40 ms keeps n_mels / 8 bands. Leaves out stochastic depth.
+"""
+
+from __future__ import annotations
+
+from typing import List
+
+import torch
+from torch import Tensor, nn
+
+from .base import Encoder
+
+KERNEL = 7
+
+
+class ChannelNorm(nn.Module):
+    """LayerNorm over the channels of maps (batch, channels, bands, tokens)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return normalised maps of the same shape."""
+        normalised: Tensor = self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return normalised
+
+
+class Block(nn.Module):
+    """Depthwise convolution and inverted bottleneck, added to its input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.depthwise = nn.Conv2d(channels, channels, KERNEL, padding=KERNEL // 2, groups=channels)
+        self.norm = ChannelNorm(channels)
+        self.mlp = nn.Sequential(nn.Conv2d(channels, 4 * channels, 1), nn.GELU(), nn.Conv2d(4 * channels, channels, 1))
+        self.scale = nn.Parameter(torch.full((channels, 1, 1), 0.1))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps of the same shape (batch, channels, bands, tokens)."""
+        changed: Tensor = maps + self.scale * self.mlp(self.norm(self.depthwise(maps)))
+        return changed
+
+
+class ConvNeXt(Encoder):
+    """Tokens of four frames. With `depth` blocks a token sees 3 * depth tokens, 12 * depth frames, to either side."""
+
+    time_stride = 4
+
+    def __init__(self, n_mels: int, channels: int, dim: int, depth: int, dropout: float) -> None:
+        """Build the network. Raises ValueError unless n_mels is a multiple of 8."""
+        super().__init__()
+        if n_mels % 8:
+            raise ValueError(f"frontend.n_mels is {n_mels}; the convnext encoder divides frequency by 8: give a multiple")
+        first = depth // 2
+        self.halo_frames = self.time_stride * (KERNEL // 2) * depth
+        self.stem = nn.Sequential(nn.Conv2d(1, channels, 4, stride=4), ChannelNorm(channels))
+        self.low = nn.Sequential(*[Block(channels) for _ in range(first)])
+        self.narrow = nn.Sequential(ChannelNorm(channels), nn.Conv2d(channels, 2 * channels, (2, 1), stride=(2, 1)))
+        self.high = nn.Sequential(*[Block(2 * channels) for _ in range(depth - first)], ChannelNorm(2 * channels))
+        local = channels * (n_mels // 4)
+        self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(local, dim), nn.GELU())
+        self.layer_dims = (local, local, dim)
+
+    def forward(self, features: Tensor) -> List[Tensor]:
+        """Return low, high and output tokens of features (batch, n_mels, frames)."""
+        low = self.low(self.stem(features.unsqueeze(1)))  # (batch, channels, n_mels / 4, tokens)
+        high = self.high(self.narrow(low))  # (batch, 2 * channels, n_mels / 8, tokens)
+        local = [maps.permute(0, 3, 1, 2).flatten(2) for maps in (low, high)]
+        return [*local, self.output(local[1])]

@@ -1,0 +1,100 @@
+"""Log spectrogram in plain torch: mel bands equal to torchaudio's MelSpectrogram (HTK scale, no filter norm, power 2), or pitch bands.
+
+Frames are laid so that the tokens an encoder makes of `time_stride` frames are centred on multiples of the token hop,
+from 0 to the end of the clip: hop j of tokens covers frames j * stride .. j * stride + stride - 1, whose mean centre is
+sample j * stride * hop_length. Normalisation uses two fixed numbers, never statistics of the input.
+"""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .bands import log_filters, mel_filters
+from .settings import FrontendConfig
+
+
+class LogMel(nn.Module):
+    """Turn waveforms (batch, time) into normalised log features (batch, n_mels, frames)."""
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self, config: FrontendConfig, time_stride: int = 1) -> None:
+        """Build for an encoder that makes one token of `time_stride` frames.
+
+        Raises ValueError when windows and transform or bands and rate do not fit together.
+        """
+        super().__init__()
+        check(config)
+        self.config = config
+        self.time_stride = time_stride
+        self.lead = config.n_fft // 2 + (time_stride - 1) * config.hop_length // 2
+        self.lengths: List[int] = []
+        if config.layout == "log":
+            for length, filters in log_filters(config):
+                self._register(str(length), torch.hann_window(length), filters)
+                self.lengths.append(length)
+        else:
+            margin = config.n_fft - config.win_length
+            self._register("", F.pad(torch.hann_window(config.win_length), (margin // 2, margin - margin // 2)), mel_filters(config))
+
+    def _register(self, name: str, window: Tensor, filters: Tensor) -> None:
+        self.register_buffer(f"window{name}", window, persistent=False)
+        self.register_buffer(f"filters{name}", filters, persistent=False)
+
+    def token_count(self, time: int) -> int:
+        """Return how many tokens a clip of `time` samples has: one on every multiple of the token hop up to its end."""
+        return time // (self.time_stride * self.config.hop_length) + 1
+
+    def forward(self, waveform: Tensor, first: int = 0, frames: Optional[int] = None) -> Tensor:
+        """Return features (batch, n_mels, frames), float32, of all frames or of `frames` frames from frame `first` on.
+
+        Frames that reach beyond the clip see zeros there, so a slice equals the same frames of the whole.
+        """
+        count = self.token_count(waveform.shape[-1]) * self.time_stride if frames is None else frames
+        start = first * self.config.hop_length - self.lead
+        stop = start + (count - 1) * self.config.hop_length + self.config.n_fft
+        inside = waveform[:, max(start, 0) : max(min(stop, waveform.shape[-1]), 0)].float()
+        padded = F.pad(inside, (max(-start, 0), stop - max(start, 0) - inside.shape[-1]))
+        with torch.autocast(waveform.device.type, enabled=False):
+            power = self.pitch_power(padded) if self.lengths else self.mel_power(padded)
+            return self.normalise(torch.log(power + self.config.log_offset))
+
+    def pitch_power(self, padded: Tensor) -> Tensor:
+        """Return band power (batch, n_mels, frames), 1 for a sine of amplitude 1 amid a band; shorter windows lie amid the longest."""
+        config, groups = self.config, []
+        for length in self.lengths:
+            margin = (config.n_fft - length) // 2
+            window, filters = getattr(self, f"window{length}"), getattr(self, f"filters{length}")
+            inside = padded[:, margin : padded.shape[1] - margin]
+            spectrum = torch.stft(inside, length, config.hop_length, window=window, center=False, return_complex=True)
+            power = spectrum.real.square() + spectrum.imag.square()  # (batch, bins, frames)
+            groups.append(torch.matmul(power.transpose(-1, -2), filters * (4.0 / length) ** 2).transpose(-1, -2))
+        return torch.cat(groups, 1)
+
+    def mel_power(self, padded: Tensor) -> Tensor:
+        """Return mel power (batch, n_mels, frames) of a waveform whose first frame starts at its first sample."""
+        config = self.config
+        spectrum = torch.stft(padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True)
+        power = spectrum.abs().pow(2.0)  # (batch, bins, frames)
+        return torch.matmul(power.transpose(-1, -2), self.filters).transpose(-1, -2)
+
+    def normalise(self, log_mel: Tensor) -> Tensor:
+        """Shift and scale log power (ln) by the fixed mean and standard deviation of the config."""
+        return (log_mel - self.config.mean) / self.config.std
+
+
+def check(config: FrontendConfig) -> None:
+    """Raise ValueError when windows and transform, or bands and sample rate, do not fit together."""
+    if config.layout == "mel" and config.win_length > config.n_fft:
+        raise ValueError(f"frontend.win_length is {config.win_length}; it must be at most n_fft, {config.n_fft} samples")
+    if config.layout == "log" and config.n_fft not in [config.min_window << doublings for doublings in range(16)]:
+        raise ValueError(f"frontend.n_fft is {config.n_fft}; it must be min_window, {config.min_window}, times 1, 2, 4, 8, ...")
+    if config.layout == "log" and config.f_min <= 0:
+        raise ValueError("frontend.f_min is 0; the log layout needs a lowest pitch, such as 40 Hz")
+    if not config.f_min < config.f_max <= config.sample_rate / 2:
+        raise ValueError(f"frontend.f_max is {config.f_max:g}; it must lie above f_min and at most at {config.sample_rate / 2:g} Hz")

@@ -1,0 +1,84 @@
+"""The HEAR API: load_model, get_scene_embeddings, get_timestamp_embeddings (https://hearbenchmark.com/hear-api.html).
+
+Whatever the caller does, embeddings are float32, computed without gradient, in evaluation mode, outside autocast, on
+the device of the model; the audio given is never changed.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Iterator, Tuple
+
+import torch
+from torch import Tensor
+
+from .download import fetch
+from .embedder import Embedder
+from .manifest import read_manifest
+from .weights import load_weights, sha256_of
+
+HERE = Path(__file__).resolve().parent
+
+
+def load_model(model_file_path: str = "") -> Embedder:
+    """Return the model with its weights, on the CPU and in evaluation mode.
+
+    With a path, that file and nothing else is read. Without one, the weights come from the package when it carries
+    them, else from the user's cache, else from the URL in the manifest.
+
+    Raises ValueError when the file is damaged or belongs to another model, OSError when it cannot be had.
+    """
+    manifest = read_manifest(HERE / "manifest.json")
+    if model_file_path:
+        path = Path(model_file_path)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is not a file; give the path of {manifest.weights.file}, or none to fetch it")
+    elif (HERE / manifest.weights.file).is_file():
+        path = HERE / manifest.weights.file
+    else:
+        path = fetch(manifest.weights.url, manifest.weights.sha256, manifest.weights.bytes, manifest.name)
+    found = sha256_of(path)
+    if found != manifest.weights.sha256:
+        raise ValueError(
+            f"{path} has SHA-256 {found[:16]}..., these weights have {manifest.weights.sha256[:16]}...: another model or damaged"
+        )
+    model = Embedder(manifest.embedder)
+    load_weights(model, path)
+    return model.eval()
+
+
+def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
+    """Return one embedding per sound (n_sounds, model.scene_embedding_size) of audio (n_sounds, n_samples) in [-1, 1].
+
+    Raises ValueError when the audio has another number of dimensions or no samples.
+    """
+    with _embedding_mode(model):
+        return model.scene(_prepare(audio, model))
+
+
+def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Tensor]:
+    """Return embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and their centres in ms.
+
+    audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError when it has another number of dimensions or no samples.
+    """
+    with _embedding_mode(model):
+        return model.timestamps(_prepare(audio, model))
+
+
+def _prepare(audio: Tensor, model: Embedder) -> Tensor:
+    if audio.dim() != 2 or 0 in audio.shape:
+        raise ValueError(f"audio has shape {tuple(audio.shape)}; it must be (n_sounds, n_samples) with at least one sample")
+    return audio.detach().to(next(model.parameters()).device, torch.float32)
+
+
+@contextmanager
+def _embedding_mode(model: Embedder) -> Iterator[None]:
+    modes = [(module, module.training) for module in model.modules()]
+    model.eval()
+    try:
+        with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training

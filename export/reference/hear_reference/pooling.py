@@ -1,0 +1,60 @@
+"""Pooling of tokens over time, fed chunk by chunk so that 20 minutes need no more memory than 20 seconds."""
+
+from __future__ import annotations
+
+from typing import List, Optional
+
+import torch
+from torch import Tensor
+
+TERMS = ("mean", "max", "std")
+
+
+def parse_pooling(pooling: str) -> List[List[str]]:
+    """Split 'mean+max,std' into groups to concatenate, each a list of terms to sum. Raises ValueError on other terms."""
+    groups = [[term.strip() for term in group.split("+")] for group in pooling.split(",")]
+    for term in (term for group in groups for term in group):
+        if term not in TERMS:
+            raise ValueError(f"pooling {pooling!r} has the term {term!r}; allowed are {', '.join(TERMS)}, joined by + or a comma")
+    return groups
+
+
+def pool_tokens(tokens: Tensor) -> Tensor:
+    """Return mean + max over time (batch, dim) of tokens (batch, tokens, dim): what training pools by."""
+    return tokens.mean(1) + tokens.amax(1)
+
+
+class TimePool:
+    """Mean, max and standard deviation over time of everything added so far.
+
+    Sums run in float64: a mean over 30,000 tokens is then the same whether it came in one piece or in many.
+    """
+
+    def __init__(self, pooling: str) -> None:
+        self.groups = parse_pooling(pooling)
+        self.count = 0
+        self.total: Optional[Tensor] = None
+        self.squares: Optional[Tensor] = None
+        self.highest: Optional[Tensor] = None
+
+    def add(self, tokens: Tensor) -> None:
+        """Take in tokens (batch, tokens, dim)."""
+        exact = tokens.double()
+        total, squares, highest = exact.sum(1), exact.square().sum(1), tokens.amax(1)
+        self.total = total if self.total is None else self.total + total
+        self.squares = squares if self.squares is None else self.squares + squares
+        self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
+        self.count += tokens.shape[1]
+
+    def result(self) -> Tensor:
+        """Return the pooled embedding (batch, dim * groups), float32."""
+        if self.total is None or self.squares is None or self.highest is None:
+            raise AssertionError("result() before add()")
+        mean = self.total / self.count
+        terms = {
+            "mean": mean,
+            "max": self.highest.double(),
+            "std": (self.squares / self.count - mean.square()).clamp_min(0.0).sqrt(),
+        }
+        pooled = [torch.stack([terms[term] for term in group]).sum(0) for group in self.groups]
+        return torch.cat(pooled, -1).float()

@@ -1,0 +1,175 @@
+"""What an embedding model is made of: the frozen dataclasses that the manifest in the wheel records.
+
+Each field is declared with `option`, which keeps its unit, its meaning and its allowed range beside the default, so
+that the training config, its help page and the manifest reader all check the same rules.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, get_type_hints
+
+Settings = TypeVar("Settings")
+SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
+
+
+def option(
+    default: Any,
+    help: str,
+    unit: str = "",
+    low: Optional[float] = None,
+    high: Optional[float] = None,
+    choices: Tuple[Any, ...] = (),
+) -> Any:
+    """Declare a config field and return the dataclass field.
+
+    low and high are inclusive bounds in `unit`; a list is checked element by element.
+    """
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    if isinstance(default, (list, dict)):
+        return field(default_factory=lambda: default.copy(), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True)
+class FrontendConfig:
+    """Log spectrogram in mel or pitch bands, with fixed normalisation statistics."""
+
+    sample_rate: int = option(16000, "rate the model expects; callers resample", "Hz", choices=SAMPLE_RATES)
+    layout: str = option(
+        "mel",
+        "bands: equal steps of mel through one window, or equal steps of pitch, each through the shortest window that resolves it",
+        choices=("mel", "log"),
+    )
+    n_fft: int = option(1024, "length of the Fourier transform; log layout: longest window, for the lowest bands", "samples", 16, 65536)
+    win_length: int = option(1024, "mel layout: length of the Hann window, at most n_fft", "samples", 16, 65536)
+    min_window: int = option(512, "log layout: shortest window, for the highest bands; n_fft / 2, / 4, ...", "samples", 16, 65536)
+    hop_length: int = option(160, "step between frames", "samples", 1, 65536)
+    n_mels: int = option(64, "bands", "bands", 1, 1024)
+    f_min: float = option(60.0, "lower edge of the lowest band; above 0 in the log layout", "Hz", 0.0)
+    f_max: float = option(7800.0, "upper edge of the highest band, at most half the sample rate", "Hz", 1.0)
+    log_offset: float = option(1e-6, "added to the power of a band before the logarithm", "power", 1e-12, 1.0)
+    mean: float = option(-5.0, "subtracted from the log-mel features", "ln power")
+    std: float = option(4.0, "divides the log-mel features", "ln power", 1e-3)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """Network from log-mel features to tokens."""
+
+    name: str = option("audio_ntt", "which encoder", choices=("audio_ntt", "convnext", "vit"))
+    channels: int = option(64, "audio_ntt, convnext: channels of the first convolutions", "channels", 1, 4096)
+    dim: int = option(1024, "width of the tokens; vit: of each of a token's four patches", "dimensions", 1, 16384)
+    context: int = option(
+        0, "audio_ntt: blocks over time on top; n of them see 80 ms * (2^n - 1) to either side at a hop of 10 ms", "blocks", 0, 8
+    )
+    depth: int = option(6, "convnext, vit: blocks", "blocks", 1, 64)
+    heads: int = option(3, "vit: attention heads", "heads", 1, 64)
+    dropout: float = option(0.3, "audio_ntt, convnext: dropout before the output layer while training", "probability", 0.0, 0.95)
+    keep: float = option(1.0, "vit: share of the time steps encoded in training", "share", 0.01, 1.0)
+    window_frames: int = option(1000, "vit: long clips are cut at multiples of this, a multiple of 4", "frames", 64, 100000)
+
+
+@dataclass(frozen=True)
+class CompositionConfig:
+    """How tokens become an embedding; chosen at export, needs no retraining."""
+
+    layers: str = option("concat", "tokens of the last layer, of all layers, or their mean", choices=("last", "concat", "mean"))
+    pooling: str = option("mean+max", "scene, over time: mean, max and std; + sums them, a comma concatenates")
+    raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
+    contexts_ms: Tuple[float, ...] = option((), "timestamps: concatenate means over windows of these lengths", "ms", 1.0, 60000.0)
+
+
+@dataclass(frozen=True)
+class EmbedderConfig:
+    """Frontend, encoder and compositions: all that is needed to rebuild the model beside its weights."""
+
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    scene: CompositionConfig = field(default_factory=CompositionConfig)
+    timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
+    chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
+
+
+def check_ranges(settings: Any, prefix: str = "") -> None:
+    """Check every field of a dataclass, and of those nested in it, against its declared range.
+
+    Raises ValueError that names the key, the value given and what is allowed.
+    """
+    for item in fields(settings):
+        value, key = getattr(settings, item.name), prefix + item.name
+        if is_dataclass(value):
+            check_ranges(value, key + ".")
+            continue
+        for element in value if isinstance(value, (list, tuple)) else [value]:
+            _check_value(key, element, item.metadata)
+
+
+def _check_value(key: str, value: Any, rules: Any) -> None:
+    choices, low, high = rules.get("choices"), rules.get("low"), rules.get("high")
+    if choices and value not in choices:
+        raise ValueError(f"{key} is {value!r}; allowed are {', '.join(map(str, choices))}")
+    if value is None or isinstance(value, (str, bool)):
+        return
+    if value != value or (low is not None and value < low) or (high is not None and value > high):
+        bounds = " and ".join(f"{word} {bound:g}" for word, bound in (("at least", low), ("at most", high)) if bound is not None)
+        raise ValueError(f"{key} is {value}; it must be {bounds or 'a number'} {rules.get('unit', '')}".rstrip())
+
+
+def from_mapping(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+    """Build a settings dataclass from parsed JSON and check its types and ranges.
+
+    Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
+    """
+    settings = _build(kind, mapping, where)
+    check_ranges(settings, where + ".")
+    return settings
+
+
+def _build(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+    if not isinstance(mapping, dict):
+        raise ValueError(f"{where} is a {type(mapping).__name__}; it must be an object with the keys of {kind.__name__}")
+    hints = get_type_hints(kind)
+    unknown = sorted(set(mapping) - set(hints))
+    if unknown:
+        shown = "".join(character if character.isprintable() else "?" for character in unknown[0][:80])
+        raise ValueError(f"{where}.{shown} is not known; allowed are {', '.join(hints)}")
+    values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
+    return kind(**values)
+
+
+def _convert(hint: Any, value: Any, where: str) -> Any:
+    if is_dataclass(hint):
+        return _build(hint, value, where)  # type: ignore[arg-type]
+    if hint is Any or getattr(hint, "__origin__", None) is dict:
+        if hint is not Any and not isinstance(value, dict):
+            raise ValueError(f"{where} is a {type(value).__name__}; it must be an object")
+        return value
+    if getattr(hint, "__origin__", None) in (list, tuple):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError(f"{where} is a {type(value).__name__}; it must be a list")
+        items = [_convert(hint.__args__[0], element, f"{where}[{index}]") for index, element in enumerate(value)]
+        return tuple(items) if hint.__origin__ is tuple else items
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        try:
+            return float(value)
+        except OverflowError:
+            raise ValueError(f"{where} is larger than any float") from None
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise ValueError(f"{where} is {value!r}; it must be of type {hint.__name__}")
+    return value
+
+
+def to_mapping(settings: Any) -> Dict[str, Any]:
+    """Turn a settings dataclass into the plain dict that JSON and a checkpoint can hold; tuples become lists."""
+    plain: Dict[str, Any] = _plain(asdict(settings))
+    return plain
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        plain: List[Any] = [_plain(element) for element in value]
+        return plain
+    return value
