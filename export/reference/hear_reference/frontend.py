@@ -36,7 +36,7 @@ class LogMel(nn.Module):
         self.lengths: List[int] = []
         if config.layout == "log":
             for length, filters in log_filters(config):
-                self._register(str(length), torch.hann_window(length), filters)
+                self._register(str(length), torch.hann_window(length), filters * (4.0 / length) ** 2)
                 self.lengths.append(length)
         else:
             margin = config.n_fft - config.win_length
@@ -73,7 +73,7 @@ class LogMel(nn.Module):
             inside = padded[:, margin : padded.shape[1] - margin]
             spectrum = torch.stft(inside, length, config.hop_length, window=window, center=False, return_complex=True)
             power = spectrum.real.square() + spectrum.imag.square()  # (batch, bins, frames)
-            groups.append(torch.matmul(power.transpose(-1, -2), filters * (4.0 / length) ** 2).transpose(-1, -2))
+            groups.append(torch.matmul(power.transpose(-1, -2), filters).transpose(-1, -2))
         return torch.cat(groups, 1)
 
     def mel_power(self, padded: Tensor) -> Tensor:
