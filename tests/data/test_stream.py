@@ -254,8 +254,12 @@ def test_clips_without_a_pair_give_two_crops_beside_doppelgaengers(shards: Path,
     assert not batch.lost
     assert 0 < len(paired & set(batch.keys)) < len(batch.keys)
     for row, key in enumerate(batch.keys):
-        partner = reader.shards.record(clips[key]).get("pair", key)
-        assert places_of(batch.waveform[row, 1], whole(reader, clips[partner]))
+        partner = reader.shards.record(clips[key]).get("pair")
+        second, sound = batch.waveform[row, 1], whole(reader, clips[partner or key])
+        if partner is None:  # shorter than a crop, somewhere within silence
+            assert second[second != 0].tolist() == sound[sound != 0].tolist()
+        else:
+            assert places_of(second, sound)
 
 
 def test_a_clip_whose_partner_is_damaged_is_replaced(shards: Path, tmp_path: Path) -> None:
