@@ -24,7 +24,6 @@ from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_li
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.config import Config
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.workers import plain_error
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
@@ -61,10 +60,7 @@ def fit(config: Config, resume: bool) -> int:
         print(choices.line(config.performance), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise plain_error(error) from error.__cause__
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     losses = data.losses.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)

@@ -16,7 +16,7 @@ from hear_ssl.data.batch import Batch
 from hear_ssl.data.losses import Losses
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
-from hear_ssl.data.workers import forkserver, start_worker
+from hear_ssl.data.workers import WorkerLoader, forkserver, start_worker
 
 
 class ShardDataModule(pl.LightningDataModule):
@@ -48,7 +48,7 @@ class ShardDataModule(pl.LightningDataModule):
         stream = BatchStream(self.shards, self.config, self.sample_rate, self.seed, rank, ranks)
         stream.first_step = self.first_step
         workers = self.config.workers
-        return DataLoader(
+        return WorkerLoader(
             stream,
             batch_size=None,
             num_workers=workers,
