@@ -36,7 +36,9 @@ class DataConfig:
     crops: int = option(2, "crops cut from each clip", "crops", 1, 16)
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
-    positives: str = option("crops", "the two views: two crops of a clip, or a doppelgänger pair", choices=("crops", "doppelgaenger"))
+    positives: str = option(
+        "crops", "the two views: two crops of a clip, or a doppelgänger pair where a clip has one", choices=("crops", "doppelgaenger")
+    )
     max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)
 
 

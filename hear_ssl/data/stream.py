@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -38,7 +39,7 @@ class BatchStream(IterableDataset[Batch]):
     """Endless batches of one rank from global step `first_step` on."""
 
     def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and absent."""
+        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
         super().__init__()
         if config.batch_size % ranks:
             raise ValueError(f"data.batch_size is {config.batch_size}; it must be a multiple of the {ranks} ranks")
@@ -50,7 +51,8 @@ class BatchStream(IterableDataset[Batch]):
         self.partners: dict[str, int] = {}
         if config.positives == "doppelgaenger":
             self.partners = {clip.key: number for number, clip in enumerate(shards.clips)}
-            if "pair" not in shards.record(shards.clip(0)):
+            firsts = accumulate((source.index.clips for source in shards.sources[:-1]), initial=0)
+            if not any("pair" in shards.record(shards.clip(first)) for first in firsts):
                 raise ValueError("data.positives is doppelgaenger, but these shards hold no pairs; make some with hear_ssl.data.synthetic")
 
     def __iter__(self) -> Iterator[Batch]:
@@ -96,10 +98,10 @@ class BatchStream(IterableDataset[Batch]):
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
     def _decode(self, crops: Waveform, clip: Clip, seed: int) -> None:
-        if not self.partners:
+        partner: Any = self.shards.record(clip).get("pair") if self.partners else None
+        if partner is None:
             decode_into(crops, self._audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
             return
-        partner: Any = self.shards.record(clip).get("pair")
         if partner not in self.partners:
             raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet

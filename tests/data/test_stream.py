@@ -280,6 +280,19 @@ def test_doppelgaengers_are_the_two_sounds_of_a_pair_at_one_place(shards: Path) 
     assert seen == set(clips)
 
 
+def test_clips_without_a_pair_give_two_crops_beside_doppelgaengers(shards: Path, tmp_path: Path) -> None:
+    alone = believed(shard_folder(tmp_path / "alone"))
+    reader = BatchStream(ShardSet([str(alone), str(shards)]), config(alone, positives="doppelgaenger", weights=[1.0, 1.0]), 16000, 0)
+    paired = {clip.key for clip in ShardSet([str(shards)]).clips}
+    clips = {clip.key: clip for clip in reader.shards.clips}
+    batch = reader.batch(0)
+    assert not batch.lost
+    assert 0 < len(paired & set(batch.keys)) < len(batch.keys)
+    for row, key in enumerate(batch.keys):
+        partner = reader.shards.record(clips[key]).get("pair", key)
+        assert places_of(batch.waveform[row, 1], whole(reader, clips[partner]))
+
+
 def test_a_clip_whose_partner_is_damaged_is_replaced(shards: Path, tmp_path: Path) -> None:
     reader = stream(broken(shards, tmp_path / "broken", [1]), positives="doppelgaenger")
     alone = reader.shards.record(reader.shards.clips[1])["pair"]
