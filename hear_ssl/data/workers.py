@@ -1,24 +1,15 @@
-"""How decoding workers start, forked from a clean server that has imported all they need, and what their errors say."""
+"""How decoding workers start, and what their errors say."""
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
 from collections.abc import Iterator
-from multiprocessing.context import BaseContext
 
 import torch
 from torch.utils.data import DataLoader
 
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.parent import end_with_parent
-
-
-def forkserver() -> BaseContext:
-    """Return the context that workers start in: a start takes milliseconds, and no thread of the training is copied."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hear_ssl.data.stream", "hear_ssl.data.workers"])
-    return context
 
 
 def start_worker(worker: int) -> None:
