@@ -15,6 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` is found from any folder
 
 from hear_ssl.config import config_keys, load_config
+from hear_ssl.data.forkserver import start_early
 from hear_ssl.errors import run_main
 from hear_ssl.performance import Machine, choose, keep_memory
 
@@ -43,6 +44,8 @@ def main() -> int:
         run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if choose(config, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
+    if config.data.workers:
+        start_early()  # it imports torch while this process does
     from train.running import fit  # torch and Lightning load only once the command line is right
 
     return fit(replace(config, run=str(run)), resume=bool(arguments.resume))

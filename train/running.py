@@ -18,13 +18,11 @@ import torch
 import wandb
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
-from pytorch_lightning.utilities import rank_zero_only
 
 from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.config import Config
-from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.workers import plain_error
+from hear_ssl.data.datamodule import ShardDataModule, process_rank
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
@@ -32,7 +30,7 @@ from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_me
 from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.profile import ProfileSteps
 from hear_ssl.runtime.encoders.vit import Attention
-from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.runtime.settings import from_mapping, to_mapping
 
 
 def fit(config: Config, resume: bool) -> int:
@@ -61,10 +59,7 @@ def fit(config: Config, resume: bool) -> int:
         print(choices.line(config.performance), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        try:
-            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except (ValueError, OSError, RuntimeError) as error:
-            raise plain_error(error) from error.__cause__
+        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
     losses = data.losses.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
@@ -77,9 +72,9 @@ def resume_checkpoint(run: Path, config: Config) -> Path:
     """Return the run's last checkpoint. Raises ValueError when it belongs to another architecture or objective."""
     path = find_checkpoint(run)
     saved = load_checkpoint(path)["config"]
-    now = to_mapping(config)
-    for part in ("embedder", "objective"):
-        if saved.get(part) != now[part]:
+    for part, now in (("embedder", config.embedder), ("objective", config.objective)):
+        before = from_mapping(type(now), saved.get(part), f"config.{part} of {path}")  # with defaults for keys newer than the run
+        if to_mapping(before) != to_mapping(now):
             raise ValueError(
                 f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
             )
@@ -96,11 +91,6 @@ def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
     if process_rank() == 0:
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
         atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
-
-
-def process_rank() -> int:
-    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
-    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def environment() -> dict[str, Any]:

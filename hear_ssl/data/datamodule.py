@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
+from hear_ssl.data.forkserver import worker_context
 from hear_ssl.data.losses import Losses
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
-from hear_ssl.data.workers import forkserver, start_worker
+from hear_ssl.data.workers import WorkerLoader, start_worker
 
 
 class ShardDataModule(pl.LightningDataModule):
@@ -48,11 +49,11 @@ class ShardDataModule(pl.LightningDataModule):
         stream = BatchStream(self.shards, self.config, self.sample_rate, self.seed, rank, ranks)
         stream.first_step = self.first_step
         workers = self.config.workers
-        return DataLoader(
+        return WorkerLoader(
             stream,
             batch_size=None,
             num_workers=workers,
-            multiprocessing_context=forkserver() if workers else None,
+            multiprocessing_context=worker_context() if workers else None,
             worker_init_fn=start_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=2 if workers else None,
@@ -129,8 +130,13 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
     clips = sum(shards.shards[number][1].clips for number in damage)
     if clips > allowed * len(shards):
         raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
-    for line in lines if getattr(rank_zero_only, "rank", 0) == 0 else ():
+    for line in lines if process_rank() == 0 else ():
         print(f"{line} are lost as far as they cannot be read", flush=True)
+
+
+def process_rank() -> int:
+    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
+    return int(getattr(rank_zero_only, "rank", 0))
 
 
 def batches(stream: BatchStream, count: int) -> Iterator[Batch]:

@@ -1,21 +1,15 @@
-"""How decoding workers start, forked from a clean server that has imported all they need, and what their errors say."""
+"""How decoding workers start, and what their errors say."""
 
 from __future__ import annotations
 
-import multiprocessing
 import signal
-from multiprocessing.context import BaseContext
+from collections.abc import Iterator
 
 import torch
+from torch.utils.data import DataLoader
 
+from hear_ssl.data.batch import Batch
 from hear_ssl.data.parent import end_with_parent
-
-
-def forkserver() -> BaseContext:
-    """Return the context that workers start in: a start takes milliseconds, and no thread of the training is copied."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hear_ssl.data.stream", "hear_ssl.data.workers"])
-    return context
 
 
 def start_worker(worker: int) -> None:
@@ -28,11 +22,37 @@ def start_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
-def plain_error(error: Exception) -> Exception:
-    """Return an error that came out of a loader without the worker's traceback; OSError for a worker that was killed."""
-    text = str(error)
-    if isinstance(error, RuntimeError) and text.startswith("DataLoader worker (pid"):
-        return OSError(f"a decoding worker died ({' '.join(text.split())[:120]}); is memory short? Lower data.workers, then --resume")
+class WorkerLoader(DataLoader[Batch]):
+    """A DataLoader whose errors are for a user to read."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        """Yield the batches. Raises what reading them raised without its worker's traceback, OSError when a worker died."""
+        received = super().__iter__()
+        while True:
+            try:
+                batch = next(received)
+            except StopIteration:
+                return
+            except Exception as error:
+                plain = plain_error(error) if self.num_workers else None
+                if plain is None:
+                    raise
+                raise plain from None
+            yield batch
+
+
+def plain_error(error: Exception) -> ValueError | OSError | None:
+    """Return one line for what came out of a loader with workers: OSError when a worker died, None for a mistake of ours.
+
+    A worker that is killed while the training process takes a batch's memory from it shows itself as a connection that
+    breaks; DataLoader says that a worker exited only once the forkserver has reaped it.
+    """
+    text = " ".join(str(error).split())
     if text.startswith("Caught ") and "in DataLoader worker process" in text:
-        return type(error)(text.strip().splitlines()[-1].partition(": ")[2])
-    return error
+        line = str(error).strip().splitlines()[-1].partition(": ")[2]
+        return next((kind(line) for kind in (ValueError, OSError) if isinstance(error, kind)), None)
+    torn = isinstance(error, OSError) and text == "got end of file during message"
+    exited = isinstance(error, RuntimeError) and text.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
+    if torn or exited or isinstance(error, (ConnectionError, EOFError)):
+        return OSError(f"a decoding worker died ({text[:120] or type(error).__name__}); is memory short? Lower data.workers, then --resume")
+    return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import re
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from hear_ssl.data.datamodule import ShardDataModule, batches
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.data.table import Clip
-from hear_ssl.data.workers import plain_error
+from hear_ssl.data.workers import WorkerLoader, plain_error
 from tests.data.test_shards import believed, copied, shard_folder
 
 
@@ -183,11 +183,46 @@ def test_shards_without_a_clip_that_decodes_end_in_one_line(tmp_path: Path) -> N
 def test_what_ends_a_worker_is_one_line_without_its_traceback(tmp_path: Path) -> None:
     folder = believed(broken(shard_folder(tmp_path / "whole"), tmp_path / "broken", list(range(7))))
     data = ShardDataModule(config(folder, workers=1, max_lost_fraction=1.0), 16000, 0)
-    with pytest.raises(ValueError, match=r"Caught ValueError in DataLoader worker") as caught:
+    with pytest.raises(ValueError, match=r"^20 clips in a row cannot be read; the first: .*/a-000\d: does not decode [^\n]*$") as caught:
         next(iter(data.train_dataloader()))
-    plain = plain_error(caught.value)
-    assert type(plain) is ValueError
-    assert re.fullmatch(r"20 clips in a row cannot be read; the first: .*/a-000\d: does not decode .*", str(plain))
+    assert type(caught.value) is ValueError
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        ConnectionRefusedError(111, "Connection refused"),
+        BrokenPipeError(32, "Broken pipe"),
+        EOFError(),
+        OSError("got end of file during message"),
+        RuntimeError("DataLoader worker (pid(s) 4711) exited unexpectedly"),
+        RuntimeError("Pin memory thread exited unexpectedly"),
+    ],
+    ids=lambda error: str(error) or type(error).__name__,
+)
+def test_however_a_killed_worker_shows_itself_it_is_one_line(shards: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def torn(loader: DataLoader[Batch]) -> Iterator[Batch]:
+        yield stream(shards).batch(0)
+        raise error
+
+    monkeypatch.setattr(DataLoader, "__iter__", torn)
+    received = iter(WorkerLoader(stream(shards), batch_size=None, num_workers=1))
+    assert same(next(received), stream(shards).batch(0))
+    with pytest.raises(OSError, match=r"^a decoding worker died \(.+\); is memory short\? Lower data.workers, then --resume$"):
+        next(received)
+    here = iter(WorkerLoader(stream(shards), batch_size=None))
+    next(here)
+    with pytest.raises(type(error)) as caught:
+        next(here)
+    assert caught.value is error
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(24, "Too many open files"), RuntimeError("Caught RuntimeError in DataLoader worker process 0.\n")]
+)
+def test_what_no_worker_died_of_stays_as_it_is(error: Exception) -> None:
+    assert plain_error(error) is None
 
 
 def test_the_partial_batch_at_the_end_of_a_pass_is_named(shards: Path) -> None:

@@ -233,6 +233,20 @@ def test_resuming_with_another_architecture_is_refused(shards: Path, finished: P
         fit(config, resume=True)
 
 
+def test_a_run_from_before_a_key_existed_goes_on(shards: Path, finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    path = run / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(path, weights_only=True)
+    for part, key in (("frontend", "layout"), ("frontend", "min_window"), ("encoder", "context")):
+        del checkpoint["config"]["embedder"][part][key]
+    path.unlink()
+    torch.save(checkpoint, path)
+    with pytest.raises(ValueError, match="another `embedder`"):
+        fit(tiny(shards, run, "trainer.steps=7", "embedder.frontend.layout=log", "embedder.frontend.min_window=256"), resume=True)
+    assert fit(tiny(shards, run, "trainer.steps=7"), resume=True) == 0
+
+
 def test_a_new_run_never_overwrites_an_old_one(shards: Path, finished: Path) -> None:
     with pytest.raises(ValueError, match="holds a run already; go on with --resume"):
         fit(tiny(shards, finished), resume=False)

@@ -13,7 +13,10 @@ import pytest
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
+from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.stream import BatchStream
 from tests.conftest import ROOT, TINY, tiny
+from tests.data.test_stream import broken
 from tests.evaluate.test_evaluate import make_scene
 from train.running import fit
 
@@ -50,18 +53,35 @@ def curve(run: Path) -> list[float]:
     return [float(row["loss"]) for row in read_rows(run / "metrics.csv")[1]]
 
 
-def test_a_run_of_one_process_goes_on_with_two_in_the_same_order(shards: Path, tmp_path: Path) -> None:
-    fixed = ("embedder.encoder.dropout=0", "trainer.steps=8", "trainer.accelerator=cpu", "trainer.checkpoint_every=4")
-    for name in ("whole", "changed"):
-        fit(tiny(shards, tmp_path / name, *fixed, recipe="simclr"), resume=False)
-    checkpoints = tmp_path / "changed" / "checkpoints"
+def back_to_step_four(run: Path) -> None:
+    """Leave of a run of eight steps what it was when it had made four."""
+    checkpoints = run / "checkpoints"
     (checkpoints / "last.ckpt").unlink()
     os.link(checkpoints / "step-00000004.ckpt", checkpoints / "last.ckpt")
     (checkpoints / "step-00000008.ckpt").unlink()
-    result = torchrun("--resume", str(tmp_path / "changed"), "data.workers=1")
-    assert result.returncode == 0, result.stderr[-2000:]
-    assert curve(tmp_path / "changed")[:4] == curve(tmp_path / "whole")[:4]
-    assert curve(tmp_path / "changed") == pytest.approx(curve(tmp_path / "whole"), rel=1e-3)
+
+
+@pytest.mark.parametrize("before", [1, 2])
+def test_a_run_goes_on_with_another_number_of_processes_in_the_same_order(shards: Path, tmp_path: Path, before: int) -> None:
+    fixed = ("embedder.encoder.dropout=0", "trainer.steps=8", "trainer.checkpoint_every=4")
+    whole, changed = (tiny(shards, tmp_path / name, *fixed, recipe="simclr") for name in ("whole", "changed"))
+    fit(whole, resume=False)
+    expected = curve(tmp_path / "whole")
+    if before == 1:
+        fit(changed, resume=False)
+        back_to_step_four(tmp_path / "changed")
+        result = torchrun("--resume", str(tmp_path / "changed"), "data.workers=1")
+        assert result.returncode == 0, result.stderr[-2000:]
+    else:
+        arguments = [f"data.shards={shards}", f"run={tmp_path / 'changed'}", *TINY, *fixed]
+        result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), *arguments)
+        assert result.returncode == 0, result.stderr[-2000:]
+        back_to_step_four(tmp_path / "changed")
+        assert fit(changed, resume=True) == 0
+    assert load_checkpoint(tmp_path / "changed")["global_step"] == 8
+    assert curve(tmp_path / "changed") == pytest.approx(expected, rel=1e-3)
+    if before == 1:
+        assert curve(tmp_path / "changed")[:4] == expected[:4]
 
 
 def test_a_rank_that_dies_ends_the_other_with_the_cause(shards: Path, tmp_path: Path) -> None:
@@ -134,3 +154,22 @@ def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
     assert result.stdout.count("probe of step 3: ") == result.stdout.count("probe of step 6: ") == 1
     assert [row["step"] for row in read_rows(run / "metrics.csv")[1] if row["probe"]] == ["3", "6"]
     assert (run / "checkpoints" / "best.ckpt").is_file()
+
+
+def test_losses_are_counted_over_both_processes_and_once_after_resuming(shards: Path, tmp_path: Path) -> None:
+    folder, run = broken(shards, tmp_path / "broken", [0, 5, 20]), tmp_path / "run"
+    fixed = ("data.max_lost_fraction=1", "trainer.steps=6", "trainer.checkpoint_every=3")  # two passes
+    alone = tiny(folder, run, *fixed, recipe="simclr")
+    stream = BatchStream(ShardSet([str(folder)]), alone.data, 16000, alone.seed)
+    expected = [len(stream.batch(step).lost) for step in range(7)]  # by one process
+    result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={folder}", f"run={run}", *TINY, *fixed)
+    assert result.returncode == 0, result.stderr[-2000:]
+    named = [Path(line.partition(": ")[0]).parent.name for line in result.stdout.splitlines() if line.startswith("lost a clip of ")]
+    assert sorted(named) == sorted({Path(stream.shards.clips[number].shard).name for number in (0, 5, 20)})
+    assert f"clips read 48, lost {sum(expected[:6])}: " in result.stdout
+    resumed = torchrun("--resume", str(run), "trainer.steps=7")
+    assert resumed.returncode == 0, resumed.stderr[-2000:]
+    assert "lost a clip of " not in resumed.stdout
+    assert f"clips read 56, lost {sum(expected)}: " in resumed.stdout
+    lost = [int(row["clips_lost"]) for row in read_rows(run / "metrics.csv")[1]]
+    assert lost == [sum(expected[: step + 1]) for step in range(7)]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 TERMS = ("mean", "max", "std")
+DIMS_AT_ONCE = 1024
 
 
 def parse_pooling(pooling: str) -> List[List[str]]:
@@ -25,13 +26,14 @@ def pool_tokens(tokens: Tensor) -> Tensor:
 
 
 class TimePool:
-    """Mean, max and standard deviation over time of everything added so far.
+    """Mean, max and standard deviation over time of everything added so far, as far as the pooling asks for them.
 
     Sums run in float64: a mean over 30,000 tokens is then the same whether it came in one piece or in many.
     """
 
     def __init__(self, pooling: str) -> None:
         self.groups = parse_pooling(pooling)
+        self.terms = {term for group in self.groups for term in group}
         self.count = 0
         self.total: Optional[Tensor] = None
         self.squares: Optional[Tensor] = None
@@ -39,22 +41,33 @@ class TimePool:
 
     def add(self, tokens: Tensor) -> None:
         """Take in tokens (batch, tokens, dim)."""
-        exact = tokens.double()
-        total, squares, highest = exact.sum(1), exact.square().sum(1), tokens.amax(1)
-        self.total = total if self.total is None else self.total + total
-        self.squares = squares if self.squares is None else self.squares + squares
-        self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
         self.count += tokens.shape[1]
+        total, highest = exact_sum(tokens), tokens.amax(1)
+        self.total = total if self.total is None else self.total + total
+        self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
+        if "std" in self.terms:
+            squares = exact_sum(tokens, 2)
+            self.squares = squares if self.squares is None else self.squares + squares
 
     def result(self) -> Tensor:
         """Return the pooled embedding (batch, dim * groups), float32."""
-        if self.total is None or self.squares is None or self.highest is None:
+        if self.total is None or self.highest is None:
             raise AssertionError("result() before add()")
         mean = self.total / self.count
-        terms = {
-            "mean": mean,
-            "max": self.highest.double(),
-            "std": (self.squares / self.count - mean.square()).clamp_min(0.0).sqrt(),
-        }
+        terms = {"mean": mean, "max": self.highest.double()}
+        if self.squares is not None:
+            terms["std"] = (self.squares / self.count - mean.square()).clamp_min(0.0).sqrt()
         pooled = [torch.stack([terms[term] for term in group]).sum(0) for group in self.groups]
         return torch.cat(pooled, -1).float()
+
+
+def exact_sum(tokens: Tensor, power: int = 1) -> Tensor:
+    """Return the sum over time (batch, dim), float64, of tokens (batch, tokens, dim), or of their squares with a power of 2.
+
+    A copy in float64 of all dimensions of a deep encoder's layers would be most of what a long clip takes.
+    """
+    sums = []
+    for block in torch.split(tokens, DIMS_AT_ONCE, -1):
+        exact = block.double()
+        sums.append((exact.square() if power == 2 else exact).sum(1))
+    return torch.cat(sums, -1)
