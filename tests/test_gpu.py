@@ -25,8 +25,11 @@ from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.config import Config
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.errors import run_main
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.heads import update_ema
+from tests.benchmarks import gpu
+from tests.benchmarks.gpu_meter import union
 from tests.conftest import HEADS, tiny
 from train.running import apply, build_trainer, choose, fit, machine
 
@@ -110,6 +113,30 @@ def test_what_waits_for_the_device_is_caught() -> None:
             torch.empty(3).to("cuda")
         with pytest.raises(AssertionError, match="devices"):
             value.cpu()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_without_a_gpu_the_benchmark_ends_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run_main(lambda: gpu.main([]))
+    output = capsys.readouterr()
+    assert (ended.value.code, output.out, output.err.count("\n")) == (2, "", 1)
+    assert output.err.startswith("error: gpu.py measures a CUDA device and finds none")
+
+
+def test_the_benchmark_runs_to_its_end_in_miniature(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu.main(["--device", "cpu", "--peak-tflops", "1"])
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    head, rows = table[0], [dict(zip(table[0], row, strict=True)) for row in table[2:]]
+    assert head[1:-1] == ["batch", "clips/s", "ms", "MFU", "device waits", "host waits", "memory, GB"]
+    assert [row["batch"] for row in rows] == ["2", "4", "16", "16", "2", "2", "4", "4"]  # steps, loss, data
+    assert all(float(row["ms"]) > 0 for row in rows)
+    assert all(row["MFU"] and row["host waits"] == "0" and row["device waits"] for row in rows[:2])
+    assert all("data_wait" in row[""] and "of the rate from memory" in row[""] for row in rows[4:])
+
+
+def test_overlapping_kernels_count_once() -> None:
+    assert union([(5.0, 6.0), (0.0, 2.0), (1.0, 3.0), (1.5, 1.6)]) == 4.0
 
 
 class ForbidWaiting(pl.Callback):
