@@ -165,9 +165,10 @@ class Progress(pl.Callback):
         row = {"step": float(step), **self.data.passes(step)}
         assert pl_module.last_clip is not None
         clip = gather_constant(pl_module.last_clip[:2].transpose(0, 1)).transpose(0, 1)  # (2, batch of all ranks, dim)
-        steps = pl_module.step_metrics
+        steps, measured = pl_module.step_metrics, measures(clip)
         means = gather_constant(torch.stack([value.float() for value in steps.values()]).unsqueeze(0)).mean(0)
-        row.update({name: float(value) for name, value in [*zip(steps, means, strict=True), *measures(clip).items()]})
+        numbers = torch.cat([means, torch.stack(list(measured.values()))]).tolist()  # the one place where a report waits for the device
+        row.update(zip([*steps, *measured], numbers, strict=True))
         row["clips_lost"] = float(self.data.losses.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed

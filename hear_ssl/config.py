@@ -199,7 +199,7 @@ def _parse_override(override: str) -> Any:
 
 def _merge(config: Any, changes: Any, where: str) -> Any:
     try:
-        return OmegaConf.merge(config, changes)
+        return OmegaConf.unsafe_merge(config, changes)  # copies neither; both are ours
     except ConfigKeyError as error:
         key = error.full_key or str(error.key)
         raise ValueError(f"{where}: there is no config key {key!r}{_nearest_key(key)}; fit.py --help lists them all") from None

@@ -81,11 +81,11 @@ class ContrastiveModule(pl.LightningModule):
             encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(2, shape[1], -1)
         return encoded
 
-    def compile_parts(self) -> None:
+    def compile_parts(self, backend: str = "inductor") -> None:
         """Compile encoder and teacher for the shapes of training. Not the views: inductor folds the hash's int64 beyond its range."""
         for part in (self.embedder.encoder, self.teacher):
             if part is not None:
-                part.compile(dynamic=False)
+                part.compile(dynamic=False, backend=backend)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch."""

@@ -35,11 +35,11 @@ class Views(nn.Module):
         size = config.mixup_memory if config.mixup > 0 else 0
         self.register_buffer("memory", torch.zeros(size, frontend.n_mels, frames))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
-        self.remembers = False  # whether `filled` is known to be above 0 without asking the device
+        self.remembers = False  # whether `filled` is above 0, known without asking the device at every step
 
     def _load_from_state_dict(self, *arguments: Any, **options: Any) -> None:
         super()._load_from_state_dict(*arguments, **options)
-        self.remembers = False
+        self.remembers = bool(self.filled)
 
     def waveform(self, crops: Tensor, seeds: Tensor) -> Tensor:
         """Return two views (2, batch, time) of crops (batch, crops, time); from one crop both are made of it."""
@@ -74,7 +74,6 @@ class Views(nn.Module):
 
     def mixup(self, features: Tensor, random: SampleRandom) -> Tensor:
         """Mix a share of a remembered input's mel power into each sample; without memory return the features as they are."""
-        self.remembers = self.remembers or bool(self.filled)
         if not self.remembers:
             return features
         share = random.uniform(1, 1, high=self.config.mixup)  # (batch, 1, 1)
@@ -98,3 +97,4 @@ class Views(nn.Module):
         fresh = gather_constant(features)[: self.memory.shape[0]]
         self.memory = torch.cat([fresh, self.memory[: self.memory.shape[0] - fresh.shape[0]]])
         self.filled = (self.filled + fresh.shape[0]).clamp_max(self.memory.shape[0])
+        self.remembers = True

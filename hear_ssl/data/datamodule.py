@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from hear_ssl.config import DataConfig
-from hear_ssl.data.batch import Batch
+from hear_ssl.data.batch import Batch, Copier
 from hear_ssl.data.forkserver import worker_context
 from hear_ssl.data.losses import Losses
 from hear_ssl.data.shards import ShardSet
@@ -42,6 +42,7 @@ class ShardDataModule(pl.LightningDataModule):
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
         self.first_step = 0
         self.losses = Losses(config.max_lost_fraction)
+        self.copier = Copier()
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
@@ -61,7 +62,7 @@ class ShardDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Move the batch without waiting for the copy."""
-        return batch.to(device, non_blocking=True)
+        return self.copier(batch, device)
 
     def count(self, batch: Batch) -> None:
         """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""

@@ -28,7 +28,7 @@ def contrast(queries: Tensor, keys: Tensor, positives: Tensor, excluded: Exclude
     total = queries.new_zeros(())
     parts = zip(torch.split(queries, chunk), torch.split(positives, chunk), torch.split(rows, chunk), strict=True)
     for some_queries, some_positives, some_rows in parts:
-        piece = checkpoint(_sum, some_queries, keys, some_positives, some_rows, excluded, use_reentrant=False)
+        piece = checkpoint(_sum, some_queries, keys, some_positives, some_rows, excluded, use_reentrant=False, preserve_rng_state=False)
         assert isinstance(piece, Tensor)
         total = total + piece
     return total / len(rows)
