@@ -78,4 +78,5 @@ def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Em
             if state[name].shape != value.shape:
                 raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, its own config says {list(value.shape)}: damaged")
         embedder.load_state_dict(state)
+    embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model lays it out
     return embedder.eval(), checkpoint["config"]

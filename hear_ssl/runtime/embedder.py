@@ -17,7 +17,7 @@ from .frontend import LogMel
 from .pooling import TimePool, parse_pooling, pool_tokens
 from .settings import CompositionConfig, EmbedderConfig
 
-ROWS_PER_CHUNK = 4
+GPU_BATCH = 16  # times as many frames at once as on a CPU
 
 
 class Embedder(nn.Module):
@@ -80,8 +80,9 @@ class Embedder(nn.Module):
         return torch.cat([self._scene_rows(rows) for rows in self._row_slices(waveform)])
 
     def _row_slices(self, waveform: Tensor) -> Tuple[Tensor, ...]:
-        frames = self.frontend.token_count(waveform.shape[-1]) * self.encoder.time_stride
-        return torch.split(waveform, max(1, ROWS_PER_CHUNK * self.config.chunk_frames // min(frames, self.config.chunk_frames)))
+        frames = min(self.frontend.token_count(waveform.shape[-1]) * self.encoder.time_stride, self.config.chunk_frames)
+        at_once = self.encoder.batch_frames * (1 if waveform.device.type == "cpu" else GPU_BATCH)
+        return torch.split(waveform, max(1, at_once // frames))
 
     def _scene_rows(self, waveform: Tensor) -> Tensor:
         scene = self.config.scene

@@ -138,10 +138,12 @@ def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:
     except torch.cuda.OutOfMemoryError:
         return Row(encoder, batch, note="out of memory"), 0.0
     memory, seconds = bench.device.peak_memory(), meter.seconds
-    teraflops = batch * flops_of_clip(config, bench.device) / seconds / 1e12
+    operations = flops_of_clip(config, bench.device)
+    teraflops = batch * operations / seconds / 1e12
     mfu = teraflops / bench.peak if bench.peak else None
     idle = max(0.0, 1.0 - meter.busy / seconds)
-    return Row(encoder, batch, batch / seconds, seconds, mfu, idle, meter.waits, memory, f"{teraflops:.3g} TFLOP/s"), meter.busy
+    note = f"{operations / 1e9:.3g} GFLOP a clip, {teraflops:.3g} TFLOP/s"
+    return Row(encoder, batch, batch / seconds, seconds, mfu, idle, meter.waits, memory, note), meter.busy
 
 
 def loss_row(bench: Bench, chunk: int) -> Row:

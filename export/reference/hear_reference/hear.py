@@ -45,6 +45,7 @@ def load_model(model_file_path: str = "") -> Embedder:
         )
     model = Embedder(manifest.embedder)
     load_weights(model, path)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions run up to twice as fast
     return model.eval()
 
 

@@ -10,21 +10,41 @@ from __future__ import annotations
 
 from typing import List
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from .base import Encoder
 
 CONTEXT_KERNEL = 5
 
 
-def convolution_block(in_channels: int, out_channels: int) -> nn.Sequential:
-    """Return 3 x 3 convolution, BatchNorm, ReLU and 2 x 2 max pooling."""
-    return nn.Sequential(
-        nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-    )
+class ConvolutionBlock(nn.Sequential):
+    """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU, which behind the pooling is the same at a quarter of the cost.
+
+    In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+        super().__init__(convolution, nn.BatchNorm2d(out_channels), nn.MaxPool2d(2), nn.ReLU(inplace=True))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Return maps (batch, out_channels, bands / 2, frames / 2) of maps (batch, in_channels, bands, frames)."""
+        convolution, norm, pool, activation = self
+        if self.training:
+            normalised = norm(convolution(maps))
+        else:
+            assert isinstance(convolution, nn.Conv2d)
+            assert isinstance(norm, _BatchNorm)
+            assert norm.running_mean is not None
+            assert norm.running_var is not None
+            scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+            filters = convolution.weight * scale.reshape(-1, 1, 1, 1)
+            normalised = F.conv2d(maps, filters, norm.bias - norm.running_mean * scale, padding=1)
+        pooled: Tensor = activation(pool(normalised))
+        return pooled
 
 
 class ContextBlock(nn.Module):
@@ -46,6 +66,7 @@ class AudioNTT(Encoder):
     """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks."""
 
     time_stride = 4
+    batch_frames = 1600
 
     def __init__(self, n_mels: int, channels: int, dim: int, dropout: float, context: int = 0) -> None:
         """Build the network. Raises ValueError unless n_mels is a multiple of 4."""
@@ -55,7 +76,7 @@ class AudioNTT(Encoder):
         local_dim = channels * (n_mels // 4)
         self.layer_dims = (local_dim, dim, dim) + ((dim,) if context else ())
         self.halo_frames = self.time_stride * (1 + CONTEXT_KERNEL // 2 * (2**context - 1))
-        self.convolutions = nn.Sequential(convolution_block(1, channels), convolution_block(channels, channels))
+        self.convolutions = nn.Sequential(ConvolutionBlock(1, channels), ConvolutionBlock(channels, channels))
         self.hidden = nn.Sequential(nn.Linear(local_dim, dim), nn.ReLU(inplace=True))
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, dim), nn.ReLU(inplace=True))
         self.context = nn.Sequential(*[ContextBlock(dim, 2**place) for place in range(context)])

@@ -15,12 +15,14 @@ class Encoder(nn.Module):
     halo_frames: a token depends on no frame further than this from its own frames, a multiple of time_stride.
     chunk_frames: 0 when tokens do not depend on where a long clip is cut; otherwise clips are cut at multiples of it,
     whoever calls, so that the result is the same.
+    batch_frames: frames of a batch of clips that a CPU encodes at once: enough for large products, few enough for its caches.
     """
 
     time_stride: int = 1
     layer_dims: Tuple[int, ...] = ()
     halo_frames: int = 0
     chunk_frames: int = 0
+    batch_frames: int = 3200
 
     def forward(self, features: Tensor) -> List[Tensor]:
         """Return each layer's tokens (batch, tokens, layer_dim), first to last."""
