@@ -1,10 +1,11 @@
 """The benchmark's predictor and its training step, written out for speed on CPU cores.
 
 [Linear, BatchNorm, Dropout, ReLU] x depth and a Linear, trained by Adam, as in heareval 2021.1.3; forward, backward and update
-are those of torch.nn to rounding, which a test holds against it. Three things make a step fast. The products go to
+are those of torch.nn to rounding, which a test holds against it. Four things make a step fast. The products go to
 oneDNN's float32 kernels, on cores without Intel's own instructions twice as fast as torch.mm. Dropout compares 16 random
-bits with 2^16 p instead of drawing a float for every unit (p to 2^-17). And nothing without effect is computed: the
-gradient of a bias in front of BatchNorm is zero, ReLU keeps dropout's scale, the embeddings need no gradient.
+bits with 2^16 p instead of drawing a float for every unit (p to 2^-17). Nothing without effect is computed: the
+gradient of a bias in front of BatchNorm is zero, ReLU keeps dropout's scale, the embeddings need no gradient. And memory
+is used again, not given back to the system after every product (`reuse_memory`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # of BatchNorm
+REUSED = (32 << 20) - (1 << 14)  # bytes; glibc learns from blocks of up to 32 MiB, its own header among them
 COPIED = 1 << 26  # values of which a transposed copy is kept, which makes a product 10 % faster
 ONEDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
 
@@ -50,6 +52,15 @@ class Batch:
         pairs = zip(torch.split(embeddings, size), torch.split(targets, size), strict=True)
         large = embeddings.numel() > COPIED
         return [Batch(rows, rows.t() if large else rows.t().contiguous(), wanted) for rows, wanted in pairs if len(rows) > 1]
+
+
+def reuse_memory() -> None:
+    """Have glibc keep freed blocks of up to 32 MiB.
+
+    It gives larger blocks than the largest freed so far back to the system, and those of a step, a few MiB each, then come
+    back page by page through faults that cost as much as the products. Freeing one such block, never touched, is enough.
+    """
+    torch.empty(REUSED, dtype=torch.uint8)
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:

@@ -23,7 +23,7 @@ from sklearn.model_selection import ParameterGrid
 from torch import Tensor
 
 from hear_ssl.evaluate.events import EventLists, find_events
-from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss
+from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
 
@@ -40,7 +40,7 @@ OFFICIAL: dict[str, list[Any]] = {
     "batch_size": [1024],
     "initialization": ["xavier_uniform_", "xavier_normal_"],
 }
-FAST = OFFICIAL | {"hidden_layers": [1], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
+FAST = OFFICIAL | {"hidden_layers": [1], "hidden_dim": [512], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
 FAST_EVENTS = FAST | {"lr": [3.2e-4], "patience": [10]}
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
 Done = TypeVar("Done")
@@ -121,13 +121,23 @@ def score_task(
     task: Task, splits: dict[str, Rows], grid: str, seed: int = SEED, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
     """Return the scores of a task: mean over folds of every score, each fold's own, and what was chosen."""
+    reuse_memory()
     names, points = task.folds(), grid_points(task, grid)
     progress(f"fold 1 of {len(names)}, {len(points)} grid points")
     first = Fold.of(splits, names[0], points)
-    searched = together([partial(fit, task, point, first, seed * 1009 + number) for number, point in enumerate(points)])
-    best = max(searched, key=lambda one: one.value)
+    unsurpassed: list[int] = []
 
-    def other(number: int) -> tuple[Fitted, dict[str, float]]:
+    def search(number: int) -> Fitted:
+        if any(earlier < number for earlier in unsurpassed):
+            return Fitted(points[number], -math.inf)  # it could only tie, and of equals the first is chosen
+        fitted = fit(task, points[number], first, seed * 1009 + number)
+        if fitted.value >= highest(task):
+            unsurpassed.append(number)
+        return fitted
+
+    best = max(together([partial(search, number) for number in range(len(points))]), key=lambda one: one.value)
+
+    def other(number: int) -> tuple[Fitted, dict[str, float | None]]:
         fold = Fold.of(splits, names[number], [best.settings])
         fitted = fit(task, best.settings, fold, (seed + number) * 1009)
         return fitted, test_scores(task, fitted, fold.test)
@@ -137,16 +147,21 @@ def score_task(
     pairs = [(best, test_scores(task, best, first.test)), *together([partial(other, number) for number in range(1, len(names))])]
     sizes = [sum(len(splits[split].clips) for split in fold["test"]) for fold in names]
     results = [
-        scores | {"validation": fitted.value, "epoch": fitted.epoch, "test_clips": clips}
+        dict[str, Any](scores) | {"validation": fitted.value, "epoch": fitted.epoch, "test_clips": clips}
         for (fitted, scores), clips in zip(pairs, sizes, strict=True)
     ]
     return {
         "primary": task.scores[0],
-        "scores": {name: statistics.fmean(result[name] for result in results) for name in task.scores},
-        "deviation": {name: statistics.stdev(r[name] for r in results) if len(results) > 1 else 0.0 for name in task.scores},
+        "scores": {name: statistics.fmean(defined(results, name) or [0.0]) for name in task.scores},
+        "deviation": {name: statistics.stdev(found) if len(found := defined(results, name)) > 1 else 0.0 for name in task.scores},
         "folds": results,
         "settings": vars(best.settings),
     }
+
+
+def defined(results: list[dict[str, Any]], name: str) -> list[float]:
+    """Return a score of the folds in which it is defined; the others do not count, as in the kit."""
+    return [result[name] for result in results if result[name] is not None]
 
 
 def together(jobs: list[Callable[[], Done]]) -> list[Done]:
@@ -183,7 +198,6 @@ def fit(task: Task, settings: Settings, fold: Fold, seed: int) -> Fitted:
     """
     network = new_predictor(task, fold.valid.embeddings.shape[1], settings, seed)
     best, waited = Fitted(settings, -math.inf), 0
-    most = SCORES[task.scores[0]].best if task.stop_by_score else math.inf
     for epoch in range(settings.max_epochs):
         for batch in fold.batches[settings.batch_size]:
             network.step(batch)
@@ -195,9 +209,17 @@ def fit(task: Task, settings: Settings, fold: Fold, seed: int) -> Fitted:
             waited = 0
         else:
             waited += 1
-        if not math.isfinite(value) or waited >= settings.patience or value >= most:
+        if not math.isfinite(value) or waited >= settings.patience or value >= highest(task):
             break
     return best
+
+
+def highest(task: Task) -> float:
+    """Return the value of a check that none can surpass."""
+    if not task.stop_by_score:
+        return math.inf
+    score = SCORES[task.scores[0]]
+    return score.best if score.maximize else -score.best
 
 
 def validation_value(task: Task, network: Predictor, valid: Rows) -> tuple[float, Postprocessing | None]:
@@ -233,8 +255,8 @@ def events_of(task: Task, logits: Tensor, rows: Rows, postprocessing: Postproces
     return {file: find_events(frames[place], rows.timestamps_ms[place], task.labels, **postprocessing) for file, place in rows.clips}
 
 
-def test_scores(task: Task, fitted: Fitted, test: Rows) -> dict[str, float]:
-    """Return every score of the task on the test rows; a score that is undefined there counts 0."""
+def test_scores(task: Task, fitted: Fitted, test: Rows) -> dict[str, float | None]:
+    """Return every score of the task on the test rows, None where it is undefined."""
     network = new_predictor(task, test.embeddings.shape[1], fitted.settings, 0)
     network.copy_from(fitted.state)
     logits = network.predict(test.embeddings)
@@ -245,4 +267,4 @@ def test_scores(task: Task, fitted: Fitted, test: Rows) -> dict[str, float]:
         assert fitted.postprocessing is not None
         predictions, targets = events_of(task, logits, test, fitted.postprocessing), test.events
     values = {name: SCORES[name].compute(predictions, targets) for name in task.scores}
-    return {name: value if math.isfinite(value) else 0.0 for name, value in values.items()}
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}

@@ -62,7 +62,7 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
 
     With one fold and one seed an accuracy has that of a share of its test clips (1.96 sqrt(p (1 - p) / n)), other scores none: (0, "").
     """
-    folds = len(result["folds"])
+    folds = sum(fold.get(result["primary"], 0.0) is not None for fold in result["folds"])
     if folds > 1:
         return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
     if result["seed_deviation"]:

@@ -65,9 +65,15 @@ def area_under_roc(predictions: Array, targets: Array) -> float:
 
 
 def d_prime(predictions: Array, targets: Array) -> float:
-    """Return sqrt(2) times the normal quantile of each label's ROC area, averaged over labels."""
+    """Return sqrt(2) times the normal quantile of each label's ROC area, averaged over labels.
+
+    An area of 1 counts half a pair of clips less, and one of 0 half a pair more (Macmillan and Kaplan, 1985), where the
+    kit's d' is infinite.
+    """
     areas = torch.from_numpy(roc_areas(predictions, targets)).double()
-    return float(torch.special.ndtri(areas).mean() * math.sqrt(2.0))
+    positives = torch.from_numpy(np.asarray(targets.sum(0))).double()
+    half = 0.5 / (positives * (len(targets) - positives))  # of a pair
+    return float(torch.special.ndtri(torch.minimum(torch.maximum(areas, half), 1.0 - half)).mean() * math.sqrt(2.0))
 
 
 def _onset(collar_ms: float, offset_share: float | None = None) -> Callable[[EventLists, EventLists], float]:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hear_ssl.evaluate import baselines, predictor, protocol
+from hear_ssl.evaluate import baselines, protocol
 from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, initial_weight
+from hear_ssl.evaluate.predictor import Settings
 from hear_ssl.evaluate.protocol import Fold, grid_points, score_task
 from hear_ssl.evaluate.run import evaluate, table
 from hear_ssl.evaluate.scores import SCORES
@@ -209,88 +210,6 @@ def test_the_grid_is_the_kits_first_eight_and_tasks_may_change_it(tasks: Path) -
     assert len({(point.hidden_layers, point.lr, point.initialization) for point in points}) == 8
 
 
-def torchs_network(mine: Predictor) -> torch.nn.Sequential:
-    """Return torch's own network with the same parameters, without dropout."""
-    layers: list[torch.nn.Module] = []
-    for layer in mine.hidden:
-        layers += [torch.nn.Linear(*layer.weight.shape), torch.nn.BatchNorm1d(layer.weight.shape[1]), torch.nn.ReLU()]
-    network = torch.nn.Sequential(*layers, torch.nn.Linear(*mine.weight.shape))
-    with torch.no_grad():
-        theirs = iter(network.parameters())
-        for tensor in [part for layer in mine.hidden for part in layer.state()[:4]] + [mine.weight, mine.bias]:
-            next(theirs).copy_(tensor.mT if tensor.ndim == 2 else tensor)
-    for layer in layers[::3]:
-        layer.bias.requires_grad_(False)  # without effect before BatchNorm, but Adam makes steps of rounding errors
-    return network
-
-
-@pytest.mark.parametrize("onednn", [True, False])
-@pytest.mark.parametrize("depth", [0, 1, 2])
-@pytest.mark.parametrize("multilabel", [False, True])
-def test_the_predictor_is_torchs_own_network(multilabel: bool, depth: int, onednn: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same gradients as autograd's, and after five steps the predictions of torch's layers, losses and Adam."""
-    monkeypatch.setattr(predictor, "ONEDNN", onednn and predictor.ONEDNN)
-    generator = torch.Generator().manual_seed(0)
-    mine = Predictor(10, 3, Settings(depth, 16, 0.0, 1e-2), multilabel, 0)
-    network = torchs_network(mine)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
-    rows, targets = torch.randn(64, 10, generator=generator), torch.eye(3)[torch.arange(64) % 3]
-    compute = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()
-    [batch] = Batch.split(rows, targets, 64)
-    for step in range(5):
-        optimizer.zero_grad()
-        compute(network(rows), targets if multilabel else targets.argmax(1)).backward()
-        if step == 0:
-            expected = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
-            for ours, theirs in zip(mine.gradients(batch), expected, strict=True):
-                torch.testing.assert_close(ours, theirs.mT if theirs.ndim == 2 else theirs, rtol=1e-4, atol=1e-6)
-            for layer in mine.hidden:  # gradients() has moved the running statistics once
-                layer.mean.zero_()
-                layer.variance.fill_(1.0)
-        optimizer.step()
-        mine.step(batch)
-    with torch.no_grad():
-        expected_logits = network.eval()(rows)
-        expected_loss = float(compute(expected_logits, targets if multilabel else targets.argmax(1)))
-    torch.testing.assert_close(mine.predict(rows), expected_logits, rtol=1e-3, atol=1e-4)
-    assert float(predictor.loss(mine.predict(rows), targets, multilabel)) == pytest.approx(expected_loss, rel=1e-3)
-
-
-def test_dropout_leaves_nine_tenths_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Predictor(10, 3, Settings(1, 1000, 0.1), False, 0)
-    first, second = mine.kept(1000), mine.kept(1000)
-    assert set(first.unique().tolist()) == {0.0, 1.0}
-    assert float(first.mean()) == pytest.approx(0.9, abs=2e-3)
-    assert float((first * second).mean()) == pytest.approx(0.81, abs=3e-3)
-    layer, rows = mine.hidden[0], torch.randn(1000, 10)
-    plain = layer.forward(rows, torch.ones(1000, 1000), 0.0)
-    assert float((layer.forward(rows, first, 0.1) * 0.9 - plain * first).abs().max()) < 1e-5
-    [batch] = Batch.split(rows, torch.eye(3)[torch.arange(1000) % 3], 1000)
-    monkeypatch.setattr(mine, "kept", lambda count: first)
-    mine.weight.requires_grad_()
-    layer.weight.requires_grad_()
-    normal = torch.nn.functional.batch_norm(rows @ layer.weight + layer.bias, None, None, training=True)
-    logits = torch.relu(normal * first / 0.9) @ mine.weight + mine.bias
-    expected = torch.autograd.grad(predictor.loss(logits, batch.targets, False), [layer.weight, mine.weight])
-    with torch.no_grad():
-        found = mine.gradients(batch)
-    torch.testing.assert_close(found[0], expected[0], rtol=1e-3, atol=1e-6)
-    torch.testing.assert_close(found[3], expected[1], rtol=1e-3, atol=1e-6)
-
-
-def test_a_single_row_at_the_end_is_left_out() -> None:
-    batches = Batch.split(torch.randn(9, 4), torch.zeros(9, 2), 4)
-    assert [len(batch.rows) for batch in batches] == [4, 4]
-
-
-@pytest.mark.parametrize("how", ["xavier_uniform_", "xavier_normal_"])
-def test_initial_weights_are_xaviers(how: str) -> None:
-    weight = initial_weight(400, 600, 2.0**0.5, how, torch.Generator().manual_seed(0))
-    reference = getattr(torch.nn.init, how)(torch.empty(600, 400), gain=2.0**0.5)
-    assert weight.std() == pytest.approx(float(reference.std()), rel=0.02)
-    assert (weight.abs().max() < 3.5 * weight.std()) == (how == "xavier_uniform_")
-
-
 def test_scene_scores_are_sklearns() -> None:
     generator = np.random.default_rng(0)
     targets = (generator.uniform(size=(50, 4)) < 0.4).astype(np.float32)
@@ -298,6 +217,8 @@ def test_scene_scores_are_sklearns() -> None:
     assert SCORES["mAP"].compute(predictions, targets) == pytest.approx(average_precision_score(targets, predictions, average="macro"))
     assert SCORES["aucroc"].compute(predictions, targets) == pytest.approx(roc_auc_score(targets, predictions, average="macro"))
     assert SCORES["d_prime"].compute(np.eye(2)[[0, 1, 0, 1]] + 0.0, np.eye(2)[[0, 1, 1, 0]]) == pytest.approx(0.0, abs=1e-9)
+    perfect = SCORES["d_prime"].compute(np.eye(2)[[0, 1, 0, 1]] + 0.0, np.eye(2)[[0, 1, 0, 1]])
+    assert perfect == pytest.approx(2.0**0.5 * NormalDist().inv_cdf(7 / 8))  # half of one pair of four is wrong
     one_hot = np.eye(24)[[0, 12, 5, 5]]
     assert SCORES["chroma_acc"].compute(np.eye(24)[[12, 0, 17, 6]], one_hot) == 0.75
     assert SCORES["pitch_acc"].compute(np.eye(24)[[12, 12, 5, 6]], one_hot) == 0.5
