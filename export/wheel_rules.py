@@ -124,23 +124,25 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
         manifest = parse_manifest(json.loads(files[path]), path)
     except ValueError as error:
         return [Row("manifest", "The manifest is readable.", str(error), False)]
-    return [url_row(manifest), hash_row(manifest, files, path, weights), data_row(manifest.training.get("data", {}))]
-
-
-def url_row(manifest: Manifest) -> Row:
-    """Check that the weights have a public address."""
-    try:
-        check_url(manifest.weights.url)
-        return Row("weights URL", "The weights have a publicly accessible URL.", manifest.weights.url, True)
-    except ValueError as error:
-        return Row("weights URL", "The weights have a publicly accessible URL.", str(error), False)
-
-
-def hash_row(manifest: Manifest, files: dict[str, bytes], path: str, weights: Path | None) -> Row:
-    """Check the weights at hand, bundled or given, against the manifest's hash."""
-    rule = "The weights are those of the manifest, by SHA-256."
     bundled = files.get(path.replace("manifest.json", manifest.weights.file))
     content = weights.read_bytes() if weights else bundled
+    return [url_row(manifest, content is None), hash_row(manifest, content), data_row(manifest.training.get("data", {}))]
+
+
+def url_row(manifest: Manifest, fetched: bool) -> Row:
+    """Check that the weights have a public address; open unless load_model() is going to fetch them from there."""
+    rule = "The weights have a publicly accessible URL."
+    try:
+        check_url(manifest.weights.url)
+    except ValueError as error:
+        return Row("weights URL", rule, str(error), False)
+    how = "load_model() fetches them" if fetched else "not fetched, weights are at hand; export/publish.py loads them from there"
+    return Row("weights URL", rule, f"{manifest.weights.url}: {how}", True if fetched else None)
+
+
+def hash_row(manifest: Manifest, content: bytes | None) -> Row:
+    """Check the weights at hand, bundled or given, against the manifest's hash."""
+    rule = "The weights are those of the manifest, by SHA-256."
     if content is None:
         return Row("weights hash", rule, "no weights at hand: load_model() fetches and checks them", True)
     found = hashlib.sha256(content).hexdigest()

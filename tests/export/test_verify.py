@@ -27,6 +27,10 @@ def wheel(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return package(request, tmp_path_factory.mktemp("dist"))
 
 
+def weights_of(wheel: Path) -> Path:
+    return wheel.parent / "hear_verify-0.1.0.safetensors"
+
+
 def verify(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, str(ROOT / "export/verify.py"), *arguments], capture_output=True, text=True, check=False)
 
@@ -37,7 +41,7 @@ def rows(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
 
 @pytest.mark.slow
 def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
-    result = verify(str(wheel), "--weights", str(wheel.parent / "hear_verify-0.1.0.safetensors"), "--json")
+    result = verify(str(wheel), "--weights", str(weights_of(wheel)), "--json")
     found = rows(result)
     assert [name for name, row in found.items() if row["passed"] is False] == []
     assert result.returncode == 0
@@ -71,7 +75,7 @@ def test_the_source_tree_installs_from_a_path_with_spaces(wheel: Path, tmp_path:
     spaced = tmp_path / "a path with spaces"
     (wheel.parent / "hear_verify").rename(spaced)
     try:
-        result = verify(str(spaced), "--weights", str(wheel.parent / "hear_verify-0.1.0.safetensors"), "--json")
+        result = verify(str(spaced), "--weights", str(weights_of(wheel)), "--json")
     finally:
         spaced.rename(wheel.parent / "hear_verify")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -116,6 +120,14 @@ def test_a_wheel_without_one_of_its_files_breaks_a_rule(wheel: Path, tmp_path: P
     for member, content in (("hear_verify/__init__.py", None), ("hear_verify/hear.py", b"import numpy\n")):
         broken = changed(wheel, tmp_path, member, content)
         assert not all(row.passed for row in wheel_rows(broken, None))
+
+
+def test_an_address_that_nothing_was_fetched_from_is_not_called_public(wheel: Path) -> None:
+    fetched, at_hand = ({row.name: row for row in wheel_rows(wheel, weights)}["weights URL"] for weights in (None, weights_of(wheel)))
+    assert fetched.passed
+    assert "load_model() fetches them" in fetched.measured  # and its row fails where it cannot
+    assert at_hand.passed is None
+    assert "not fetched" in at_hand.measured
 
 
 @pytest.mark.parametrize(
