@@ -23,6 +23,7 @@ from hear_ssl.module import ContrastiveModule
 
 WARM, TRACED, WATCHED = 5, 4, 4  # steps
 COPIES = ("Memcpy", "Memset")
+WAITED = "called a synchronizing CUDA operation"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class Meter(pl.Callback):
         if self.device.cuda:
             torch.cuda.set_sync_debug_mode("default")
         self.watch.__exit__(None, None, None)
-        self.waits = sum("synchronizing" in str(warning.message) for warning in self.seen or ())
+        self.waits = sum(WAITED in str(warning.message) for warning in self.seen or ())
 
     def is_kernel(self, event: FunctionEvent) -> bool:
         """Whether an event is work of the device, and no copy or mark of a range."""
