@@ -243,17 +243,24 @@ def run_sections(run: Path) -> list[str]:
     return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
 
 
+def command_of(record: dict[str, Any], module: str, tasks: str, scores: Path) -> str:
+    """Return the command line that makes these scores."""
+    others = dict.fromkeys(name for results in record["tasks"].values() for name in results if name not in (module, "untrained", "log-mel"))
+    words = ["python -m hear_ssl.evaluate --module", module, *(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
+    words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
+    return " ".join(words)
+
+
 def build(scores: Path, module: str, tasks: Path | None, out: Path) -> None:
     """Write the page. Raises ValueError when there are no scores, or module or tasks are not there."""
     try:
         record = json.loads((scores / "scores.json").read_text())
     except (OSError, ValueError):
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
-    commands = [f"python -m hear_ssl.evaluate --module {module} --tasks {tasks or 'TASKS'} --out {scores} --grid {record['grid']}"]
     parts = [
         section(
             "Scores beside the baselines",
-            f"Produced by <code>{html.escape(commands[0])}</code>; best in bold.",
+            f"Produced by <code>{html.escape(command_of(record, module, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
             score_table(record, module),
         ),
         section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, module)),

@@ -6,9 +6,10 @@ python tests/benchmarks/evaluate_same.py --kit KIT --python PYTHON --tasks TASKS
 Seeds hide small differences between two predictors; this takes the seeds away. heareval 2021.1.3 trains in float64 on the
 embeddings it made before in OUT (by evaluate.py beside this, whose KIT, PYTHON, NAME and --path these are); every network of it
 starts from the weights, and drops the units, that ours draws. Ours then trains on the same embeddings in float64. Printed for
-every task: the largest difference of the embeddings, and whether targets and timestamps are the same, row by row; the networks
-and checks compared and the largest difference of a check's value (what early stopping and selection see); whether the chosen grid
-point and every fold's best epoch are the same; the primary score of both and the largest difference of any score of any fold.
+every task: the largest difference of the embeddings, targets and timestamps, row by row; the networks and checks compared and the
+largest difference of a check's value (what early stopping and selection see); whether the chosen grid point, the number of checks
+of every network and every fold's best epoch are the same; the primary score of both; and the largest difference of any score of
+any fold, of those that the kit finds finite.
 """
 
 from __future__ import annotations
@@ -152,14 +153,16 @@ def our_scores(task: Any, rows: dict[str, Any]) -> tuple[dict[str, Any], list[li
         return value, postprocessing
 
     alive: list[Any] = []
+    kept = plain, protocol.highest
     protocol.validation_value, predictor.ONEDNN = recorded, False
+    protocol.highest = lambda task: math.inf  # train every network to its end, as the kit does
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     try:
         return protocol.score_task(task, rows, "official"), list(checks.values())
     finally:
         torch.set_default_dtype(torch.float32)
-        protocol.validation_value = plain
+        protocol.validation_value, protocol.highest = kept
 
 
 def apart(ours: float, kit: float) -> float:
@@ -174,14 +177,14 @@ def line(task: Any, kit: dict[str, Any], found: tuple[dict[str, Any], list[list[
     ours, checks = found
     best = ours["scores"][ours["primary"]]
     folds = [kit["|".join(fold["test"])] for fold in task.folds()]
-    lengths = all(len(mine) == len(his["values"]) or mine[-1] in (0.0, 1.0) for mine, his in zip(checks, kit["fits"], strict=True))
+    lengths = all(len(mine) == len(his["values"]) for mine, his in zip(checks, kit["fits"], strict=True))
     values = max(apart(*pair) for mine, his in zip(checks, kit["fits"], strict=True) for pair in zip(mine, his["values"], strict=False))
     keys = ("hidden_layers", "lr", "initialization")
     chosen = all(str(ours["settings"][key]) in str(kit["hparams"][key]) for key in keys)
     epochs = [fold["epoch"] for fold in ours["folds"]] == [fold["epoch"] for fold in folds]
     primary = sum(fold[f"test_{ours['primary']}"] for fold in folds) / len(folds)
     pairs = [(mine[name], fold[f"test_{name}"]) for mine, fold in zip(ours["folds"], folds, strict=True) for name in task.scores]
-    scores = max((abs(mine - fold) for mine, fold in pairs if mine != fold), default=0.0)
+    scores = max((abs(mine - fold) for mine, fold in pairs if math.isfinite(fold)), default=0.0)
     same = "yes" if chosen and epochs and lengths else f"point {chosen}, epochs {epochs}, lengths {lengths}"
     numbers = f"{rows['embeddings']:.0e}, {rows['targets']:.0f}, {rows['timestamps']:.0e} | {len(checks)}, {sum(map(len, checks))}"
     return f"| {task.name} | {numbers} | {values:.0e} | {same} | {primary:.6f} | {best:.6f} | {scores:.0e} |"

@@ -18,7 +18,7 @@ import soundfile
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.evaluate.leaderboard import column_of, standings
-from hear_ssl.evaluate.report import build, confidence
+from hear_ssl.evaluate.report import build, command_of, confidence
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
@@ -67,6 +67,12 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
         assert words in text, words
     rows = [row for row in read_rows(page.parent / "run" / "metrics.csv")[1] if row["probe"]]
     assert f"{len(rows)} probes, the best {max(float(row['probe']) for row in rows):.3f} at step" in text
+
+
+def test_the_command_on_the_page_makes_the_same_scores() -> None:
+    record = {"grid": "fast", "seeds": 2, "tasks": {"esc50": dict.fromkeys(("ours", "other", "untrained", "log-mel"))}}
+    command = "python -m hear_ssl.evaluate --module ours --compare other --tasks TASKS --out scores --grid fast --seeds 2"
+    assert command_of(record, "ours", "TASKS", Path("scores")) == command
 
 
 def test_confidence_is_students_over_folds(page: Path) -> None:
