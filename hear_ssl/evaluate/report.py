@@ -29,7 +29,7 @@ from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.leaderboard import standings
 from hear_ssl.evaluate.page import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluate.protocol import Rows
-from hear_ssl.evaluate.subject import Subject, load_subject
+from hear_ssl.evaluate.subject import BASELINES, Subject, load_subject
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
 from hear_ssl.files import atomic_write
 
@@ -76,7 +76,7 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
 def score_table(record: dict[str, Any], module: str) -> str:
     """Return the table of primary scores with their confidence, the model first."""
     names = list(dict.fromkeys(name for results in record["tasks"].values() for name in results))
-    names.sort(key=lambda name: (name != module, name in ("untrained", "log-mel"), name))
+    names.sort(key=lambda name: (name != module, name in BASELINES, name))
     head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
     lines = []
     for task, results in record["tasks"].items():
@@ -245,7 +245,7 @@ def run_sections(run: Path) -> list[str]:
 
 def command_of(record: dict[str, Any], module: str, tasks: str, scores: Path) -> str:
     """Return the command line that makes these scores."""
-    others = dict.fromkeys(name for results in record["tasks"].values() for name in results if name not in (module, "untrained", "log-mel"))
+    others = dict.fromkeys(name for results in record["tasks"].values() for name in results if name not in (module, *BASELINES))
     words = ["python -m hear_ssl.evaluate --module", module, *(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
     return " ".join(words)

@@ -12,11 +12,9 @@ from typing import Any
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.protocol import SEED, score_task
-from hear_ssl.evaluate.subject import Subject, load_subject, module_hash, untrained
+from hear_ssl.evaluate.subject import LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import read_task
 from hear_ssl.files import atomic_write
-
-LOG_MEL = "log-mel"
 
 
 def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:

@@ -21,6 +21,7 @@ from hear_ssl.runtime.settings import EmbedderConfig, from_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 UNTRAINED_SEED = 0
+UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what always stands beside a model
 
 
 @dataclass
@@ -96,7 +97,7 @@ def from_checkpoint(path: Path, trained: bool = True) -> Subject:
     if trained:
         file = find_checkpoint(path)
         return Subject(str(path), f"{Path(path).resolve().name}-{sha256_of(file)[:12]}", hear, model)
-    return Subject("untrained", f"untrained-{_config_hash(config['embedder'])}", hear, model)
+    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 
 
 def untrained(name: str) -> Subject | None:
@@ -110,7 +111,7 @@ def untrained(name: str) -> Subject | None:
     config = json.loads(manifest.read_text()).get("embedder")
     torch.manual_seed(UNTRAINED_SEED)
     model = Embedder(from_mapping(EmbedderConfig, config, "manifest.embedder")).eval()
-    return Subject("untrained", f"untrained-{_config_hash(config)}", hear, model)
+    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config)}", hear, model)
 
 
 def _config_hash(config: Any) -> str:
