@@ -52,6 +52,8 @@ KINDS: dict[str, tuple[Layout, Renderer]] = {
     "motor": (sounds.MOTOR, sounds.render_motor),
 }
 LOWEST_HZ = 15.0  # a microphone hears no constant pressure: -6 dB here, -12 dB per octave below
+SCORE = tuple(coordinate.name for coordinate in PHRASE[:12])  # what is played and when; the rest of PHRASE is how and where
+PITCHED = ("voice", "fm", "string", "struck", "vowel")
 CONTINUOUS = ("wind", "rain", "motor")  # mostly one long sound instead of a phrase
 BALANCE: Layout = (Coordinate("balance_db", -14.0, 14.0),)
 

@@ -3,8 +3,9 @@
     python -m hear_ssl.data.synthetic --out shards --clips 2000 --seed 0 --tasks tasks
 
 A pair is one parameter vector and the same vector perturbed by --delta, after Cherep and Singh, ICLR 2025,
-https://arxiv.org/abs/2406.05923 (see `synth_space`); each member has its own noise. The same seed gives the same shards, byte
-for byte. No recording enters: the sounds are under CC0-1.0.
+https://arxiv.org/abs/2406.05923 (see `synth_space`); each member has its own noise. With --keep a pair shares one side of a
+sound and not the other: the same notes by another instrument in another room, or the same instrument with other notes. The same
+seed gives the same shards, byte for byte. No recording enters: the sounds are under CC0-1.0.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.synth_scene import KINDS, clip_seconds, layout_of, render
+from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
 from hear_ssl.errors import run_main
@@ -36,13 +37,14 @@ LICENSE = "CC0-1.0"
 CODECS = ("flac", "wav")
 CLIPS_PER_SHARD = 500
 LAYERED_SHARE = 0.3
+KEEPS = ("all", "score", "sound")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two doppelgängers: their kind of sound, their parameter vectors and their noise seeds."""
+    """Two doppelgängers: their kinds of sound, their parameter vectors and their noise seeds."""
 
-    kind: str
+    kinds: tuple[str, str]
     parameters: tuple[Array, Array]
     seeds: tuple[int, int]
 
@@ -54,11 +56,16 @@ class Pair:
 
 @dataclass(frozen=True)
 class Corpus:
-    """An endless corpus of pairs, the n-th of which is a function of `seed` and n alone."""
+    """An endless corpus of pairs, the n-th of which is a function of `seed` and n alone.
+
+    keep: what the two of a pair share up to `delta`: all of the sound; the score alone, exactly, played by two pitched kinds; or
+    the sound alone, with another score.
+    """
 
     seed: int = 0
     delta: float = 0.25
     sample_rate: int = 16000
+    keep: str = "all"
 
     def __post_init__(self) -> None:
         if self.seed < 0:
@@ -67,23 +74,38 @@ class Corpus:
             raise ValueError(f"delta {self.delta} is outside 0 to 1; 0 gives pairs that differ in noise only, 0.25 is the usual strength")
         if not 8000 <= self.sample_rate <= 48000:
             raise ValueError(f"sample rate {self.sample_rate} is outside 8000 to 48000 Hz")
+        if self.keep not in KEEPS:
+            raise ValueError(f"keep is {self.keep!r}; give one of {', '.join(KEEPS)}")
 
     def pair(self, number: int) -> Pair:
         """Draw the parameters of the n-th pair."""
         rng = np.random.default_rng([self.seed, number])
+        if self.keep == "score":
+            return self._same_score(rng)
         names = list(KINDS)
         first, second = rng.permutation(len(names))[:2]
         kind = names[first] if rng.random() >= LAYERED_SHARE else f"{names[first]}+{names[second]}"
         theta = rng.random(len(layout_of(kind)))
-        both = training_region(theta), training_region(perturb(theta, self.delta, rng))
-        seeds = rng.integers(0, 2**62, size=2)
-        return Pair(kind, both, (int(seeds[0]), int(seeds[1])))
+        twin = perturb(theta, self.delta, rng)
+        if self.keep == "sound":
+            score = [place for place, coordinate in enumerate(layout_of(kind)) if coordinate.name in SCORE]
+            twin[score] = rng.random(len(score))
+        return _pair((kind, kind), (theta, twin), rng)
+
+    def _same_score(self, rng: np.random.Generator) -> Pair:
+        """Draw a pair of two pitched sounds with nothing but the score in common."""
+        kinds = str(rng.choice(PITCHED)), str(rng.choice(PITCHED))
+        first, second = (rng.random(len(layout_of(kind))) for kind in kinds)
+        score = [place for place, coordinate in enumerate(PHRASE) if coordinate.name in SCORE]
+        second[score] = first[score]
+        return _pair(kinds, (first, second), rng)
 
     def render(self, number: int) -> tuple[Array, Array]:
         """Render the n-th pair; returns two waveforms (time,), which differ in length."""
         pair = self.pair(number)
         first, second = (
-            render(pair.kind, parameters, seed, self.sample_rate) for parameters, seed in zip(pair.parameters, pair.seeds, strict=True)
+            render(kind, parameters, seed, self.sample_rate)
+            for kind, parameters, seed in zip(pair.kinds, pair.parameters, pair.seeds, strict=True)
         )
         return first, second
 
@@ -94,6 +116,11 @@ class Corpus:
             seconds += self.pair(number).seconds
             number += 1
         return number
+
+
+def _pair(kinds: tuple[str, str], thetas: tuple[Array, Array], rng: np.random.Generator) -> Pair:
+    seeds = rng.integers(0, 2**62, size=2)
+    return Pair(kinds, (training_region(thetas[0]), training_region(thetas[1])), (int(seeds[0]), int(seeds[1])))
 
 
 @dataclass(frozen=True)
@@ -108,7 +135,9 @@ class Job:
 
 def encode_pair(job: Job) -> list[EncodedClip]:
     """Render and encode a pair as two clips of a shard, each with the key of the other."""
-    corpus, keys = job.corpus, [f"s{job.corpus.seed}-{job.number:06d}{member}" for member in "ab"]
+    corpus = job.corpus
+    kind = "s" if corpus.keep == "all" else corpus.keep
+    keys = [f"{kind}{corpus.seed}-{job.number:06d}{member}" for member in "ab"]
     clips = []
     for key, twin, waveform in zip(keys, reversed(keys), corpus.render(job.number), strict=True):
         buffer = io.BytesIO()
@@ -163,13 +192,14 @@ def write_corpus(
     workers: int = 1,
     split: str = "train",
     progress: bool = False,
+    keep: str = "all",
 ) -> Path:
     """Render a corpus of `clips` clips, or of at least `hours` hours, as shards with an index; returns the path of the index.
 
     Both members of a pair stand side by side in one shard. A shard appears under its name only when whole, the index last.
     Raises what `Corpus` and `check_request` raise, and OSError when the disk is full.
     """
-    corpus = Corpus(seed, delta, sample_rate)
+    corpus = Corpus(seed, delta, sample_rate, keep)
     folder, index = Path(out), Path(out) / INDEX_NAME
     check_request(folder, clips, hours, codec, workers)
     folder.mkdir(parents=True, exist_ok=True)
@@ -204,6 +234,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--delta", type=float, default=0.25, metavar="D", help="how far the two sounds of a pair lie apart, 0 to 1 (default: %(default)s)"
     )
+    parser.add_argument(
+        "--keep",
+        choices=KEEPS,
+        default="all",
+        help="what the two share: all of the sound, perturbed by --delta; the score, exactly, played by other instruments in other rooms; "
+        "or the sound, perturbed by --delta, with another score (default: %(default)s)",
+    )
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="8000 to 48000 (default: %(default)s)")
     parser.add_argument("--codec", choices=CODECS, default="flac", help="how the audio is stored (default: %(default)s)")
     parser.add_argument(
@@ -216,12 +253,21 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line."""
     given = parse_arguments(arguments)
-    corpus = Corpus(given.seed, given.delta, given.sample_rate)
+    corpus = Corpus(given.seed, given.delta, given.sample_rate, given.keep)
     check_request(Path(given.out), given.clips, given.hours, given.codec, given.workers)
     for task in write_tasks(given.tasks, given.seed) if given.tasks else []:
         print(f"task {task}")
     index = write_corpus(
-        given.out, given.clips, given.hours, corpus.seed, corpus.delta, corpus.sample_rate, given.codec, given.workers, progress=True
+        given.out,
+        given.clips,
+        given.hours,
+        corpus.seed,
+        corpus.delta,
+        corpus.sample_rate,
+        given.codec,
+        given.workers,
+        progress=True,
+        keep=corpus.keep,
     )
     written = read_index(index)
     print(f"{written.clips} clips, {written.hours:.2f} hours, {len(written.shards)} shards in {given.out}")

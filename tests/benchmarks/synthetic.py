@@ -21,7 +21,7 @@ def main() -> None:
         start = time.process_time()
         seconds = sum(len(waveform) for waveform in corpus.render(number)) / corpus.sample_rate
         spent = time.process_time() - start
-        kind = corpus.pair(number).kind
+        kind = corpus.pair(number).kinds[0]
         for row in (kind if kind in KINDS else "two at once", "all"):
             rendered[row][0] += seconds
             rendered[row][1] += spent

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
-from hear_ssl.data.synth_scene import KINDS, PHRASE, clip_seconds, layout_of, pattern, render, render_note
+from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, pattern, render, render_note
 from hear_ssl.data.synth_sounds import formant_response
 from hear_ssl.data.synth_space import (
     Array,
@@ -216,6 +217,49 @@ def test_durations_and_kinds_of_the_corpus_vary() -> None:
     seconds = [clip_seconds(parameters) for pair in pairs for parameters in pair.parameters]
     assert min(seconds) < 2.2
     assert max(seconds) > 7.6
-    assert {pair.kind for pair in pairs} >= set(KINDS)
-    assert 0.2 < np.mean(["+" in pair.kind for pair in pairs]) < 0.4
+    assert {pair.kinds[0] for pair in pairs} >= set(KINDS)
+    assert 0.2 < np.mean(["+" in pair.kinds[0] for pair in pairs]) < 0.4
     assert all(not is_held_out(parameters).any() for pair in pairs for parameters in pair.parameters)
+
+
+def test_keeping_the_score_changes_everything_else() -> None:
+    pairs = [Corpus(seed=1, keep="score").pair(number) for number in range(100)]
+    for pair in pairs:
+        first, second = (parameters[: len(PHRASE)] for parameters in pair.parameters)
+        same = [coordinate.name for coordinate, a, b in zip(PHRASE, first, second, strict=True) if a == b]
+        assert same == list(SCORE)
+        assert set(pair.kinds) <= set(PITCHED)
+    assert len({pair.kinds for pair in pairs}) > 15
+    first, second = Corpus(seed=1, keep="score").render(3)
+    assert len(first) == len(second)
+
+
+def test_keeping_the_sound_changes_the_score_alone() -> None:
+    for number in range(50):
+        pair = Corpus(seed=1, delta=0.0, keep="sound").pair(number)
+        layout = layout_of(pair.kinds[0])
+        changed = [c.name for c, a, b in zip(layout, *pair.parameters, strict=True) if a != b]
+        assert pair.kinds[0] == pair.kinds[1]
+        assert changed
+        assert set(changed) == set(SCORE)
+
+
+def test_a_shared_score_is_heard_in_its_pitches() -> None:
+    """The loudest pitch class of a pair's spectra agrees more often than that of strangers."""
+
+    def chroma(waveform: Array) -> Array:
+        power = np.abs(np.fft.rfft(waveform)) ** 2
+        frequencies = np.fft.rfftfreq(len(waveform), 1.0 / 16000)
+        heard = (frequencies > 60.0) & (frequencies < 1200.0)
+        return np.bincount(np.round(12.0 * np.log2(frequencies[heard] / 440.0)).astype(int) % 12, power[heard], 12)
+
+    corpus = Corpus(seed=2, keep="score")
+    pairs = [tuple(chroma(waveform) for waveform in corpus.render(number)) for number in range(24)]
+    similar = [float(np.corrcoef(*pair)[0, 1]) for pair in pairs]
+    strange = [float(np.corrcoef(one[0], other[1])[0, 1]) for one, other in pairwise(pairs)]
+    assert np.mean(similar) > np.mean(strange) + 0.3
+
+
+def test_an_unknown_keep_is_refused() -> None:
+    with pytest.raises(ValueError, match="keep is 'rhythm'; give one of all, score, sound"):
+        Corpus(keep="rhythm")
