@@ -7,6 +7,8 @@ where the task says so.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import random
 import statistics
@@ -115,6 +117,12 @@ def grid_points(task: Task, grid: str) -> list[Settings]:
     points = [Settings(**point) for point in ParameterGrid(chosen)]
     random.Random(SEED).shuffle(points)
     return points[:GRID_POINTS]
+
+
+def points_hash(grid: str) -> str:
+    """Return a hash of what a grid stands for, which may change from one version to the next."""
+    content = [(FAST, FAST_EVENTS) if grid == "fast" else OFFICIAL, SLOW_TO_SCORE, GRID_POINTS, POSTPROCESSING]
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def score_task(

@@ -11,7 +11,7 @@ from typing import Any
 
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.protocol import SEED, score_task
+from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
 from hear_ssl.evaluate.subject import LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import read_task
 from hear_ssl.files import atomic_write
@@ -28,7 +28,7 @@ def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[S
 def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}} and the faults of tasks that could not be scored.
 
-    Every result is written as soon as it is there; a result that is there already is not computed again.
+    Every result is written as soon as it is there; a result of the same grid, point for point, is not computed again.
     """
     path = out / "scores.json"
     record = _read_record(path, grid, seeds)
@@ -48,12 +48,13 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
 
 
 def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
-    fresh = {"grid": grid, "seeds": seeds, "tasks": {}, "faults": {}}
+    asked = {"grid": grid, "points": points_hash(grid), "seeds": seeds}
+    fresh: dict[str, Any] = {**asked, "tasks": {}, "faults": {}}
     try:
         record = json.loads(path.read_text())
     except (OSError, ValueError):
         return fresh
-    same = isinstance(record, dict) and (record.get("grid"), record.get("seeds")) == (grid, seeds) and set(fresh) <= set(record)
+    same = isinstance(record, dict) and set(fresh) <= set(record) and all(record[name] == value for name, value in asked.items())
     return record if same else fresh
 
 

@@ -136,6 +136,16 @@ def test_embeddings_and_results_are_kept_and_the_same_again(tasks: Path, tmp_pat
     assert again["tasks"]["scene"]["counting"]["scores"] == first["tasks"]["scene"]["counting"]["scores"]
 
 
+def test_results_of_a_grid_that_has_changed_are_not_taken_as_current(tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False)
+    kept = json.loads((tmp_path / "scores.json").read_text())
+    kept["tasks"]["scene"]["log-mel"]["score"] = -1.0
+    (tmp_path / "scores.json").write_text(json.dumps(kept))
+    assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False) == kept
+    monkeypatch.setitem(protocol.FAST, "hidden_dim", [64])
+    assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False)["tasks"]["scene"]["log-mel"]["score"] > 0.5
+
+
 def test_a_missing_rate_is_made_from_the_one_there(tasks: Path, tmp_path: Path) -> None:
     task = read_task(Path(shutil.copytree(tasks / "scene", tmp_path / "scene")))
     folder = audio_folder(task, "test", 32000)
