@@ -1,0 +1,125 @@
+"""Pair recordings whose file names differ in a number alone, as natural doppelgängers for data.positives=doppelgaenger.
+
+    python -m hear_ssl.data.siblings SHARDS --out FOLDER --except 'asterisk*' '*music*'
+
+Libraries of sound effects and samples number the takes of one sound: wolf-die-1.ogg, wolf-die-2.ogg. Two takes share what the sound is
+and differ in all else, which no view of one recording can imitate. FOLDER/siblings holds the clips that have such a take, each with the
+key of the next one, FOLDER/others all other clips, so that data.weights can mix them. SHARDS are read, never changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from fnmatch import fnmatch
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, write_index
+from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.table import Clip
+from hear_ssl.errors import run_main
+
+CLIPS_PER_SHARD = 512
+TAKE = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
+SHORTEST_NAME = 2  # files called 1.wav, 2.wav are no takes of one sound
+Records = dict[str, dict[str, Any]]
+
+
+def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
+    """Return {key: key of the next take} of all clips by their records {key: record}, except sources that match a pattern.
+
+    The last take is followed by the first. Pieces of a long recording meet the pieces of the next one in turn.
+    """
+    takes: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for key, record in sorted(records.items()):
+        source, path = str(record.get("source", "")), str(record.get("path", ""))
+        folder, _, file = path.rpartition("/")
+        name = TAKE.sub("", file.rpartition(".")[0].lower())
+        if len(name) >= SHORTEST_NAME and not any(fnmatch(source, pattern) for pattern in excluded):
+            takes[source, folder, name][path].append(key)
+    pairs: dict[str, str] = {}
+    for group in takes.values():
+        recordings = [group[path] for path in sorted(group)]
+        for own, following in zip(recordings, [*recordings[1:], recordings[0]], strict=True):
+            if own is not following:
+                pairs |= {key: following[place % len(following)] for place, key in enumerate(own)}
+    return pairs
+
+
+def write_siblings(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
+    """Write OUT/siblings and OUT/others and return their indexes.
+
+    Raises ValueError when shards are damaged or no two clips are takes of one sound, FileExistsError when OUT holds shards.
+    """
+    for name in ("siblings", "others"):
+        if (out / name / INDEX_NAME).exists():
+            raise FileExistsError(f"{out / name / INDEX_NAME} exists: give another folder, or remove this one first")
+    clips = shards.clips
+    records = {clip.key: shards.record(clip) for clip in tqdm(clips, unit="clip", desc="reading names")}
+    pairs = pairs_of(records, excluded)
+    if not pairs:
+        raise ValueError(
+            "no two clips are takes of one sound: their names differ in more than a number, or --except leaves all of them out"
+        )
+    parts = {"siblings": [clip for clip in clips if clip.key in pairs], "others": [clip for clip in clips if clip.key not in pairs]}
+    return {name: write_part(shards, part, records, pairs, out / name) for name, part in parts.items() if part}
+
+
+def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dict[str, str], folder: Path) -> ShardIndex:
+    """Write clips with their pairs as shards with an index, and return the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def encoded() -> Iterator[EncodedClip]:
+        for clip in tqdm(clips, unit="clip", desc=f"writing {folder.name}"):
+            pair = {"pair": pairs[clip.key]} if clip.key in pairs else {}
+            yield EncodedClip(clip.key, clip.codec, shards.audio(clip), records[clip.key] | pair)
+
+    stream, split = encoded(), shards.indexes[0].split
+    numbers = range(-(-len(clips) // CLIPS_PER_SHARD))
+    written = tuple(write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, CLIPS_PER_SHARD)) for number in numbers)
+    seconds: Counter[tuple[str, str]] = Counter()
+    counts: Counter[tuple[str, str]] = Counter()
+    for clip in clips:
+        place = str(records[clip.key]["source"]), str(records[clip.key]["license"])
+        seconds[place] += records[clip.key]["seconds"]
+        counts[place] += 1
+    sources = tuple(SourceRecord(*place, round(seconds[place] / 3600.0, 6), counts[place]) for place in sorted(counts))
+    hours = round(sum(seconds.values()) / 3600.0, 6)
+    index = replace(shards.indexes[0], hours=hours, clips=len(clips), shards=written, sources=sources, rejected={})
+    write_index(folder, index)
+    return index
+
+
+def main() -> int:
+    """Pair as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.data.siblings",
+        description="Pair recordings whose file names differ in a number alone (wolf-die-1.ogg, wolf-die-2.ogg), as positives for "
+        "data.positives=doppelgaenger. Writes OUT/siblings, with pairs, and OUT/others, all other clips.",
+    )
+    parser.add_argument("shards", nargs="+", metavar="SHARDS", help="folders packed by hear_ssl.data.pack")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder for siblings/ and others/")
+    parser.add_argument(
+        "--except",
+        dest="excluded",
+        nargs="+",
+        default=[],
+        metavar="PATTERN",
+        help="sources whose numbered files are other sounds, such as spoken digits or pieces of music",
+    )
+    given = parser.parse_args()
+    for name, index in write_siblings(ShardSet(given.shards), given.out, given.excluded).items():
+        print(f"{index.clips} clips, {index.hours:.2f} hours in {given.out / name}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
