@@ -141,8 +141,9 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
         "training": {
             "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
-            "config": {key: value for key, value in config.items() if key not in ("run", "output")}
-            | {"data": {**config["data"], "shards": []}},
+            "config": without_places(config),
+            "random_tower": checkpoint.get("random_tower", False),
+            "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
@@ -152,6 +153,11 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
         "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's config without the paths of the machine it ran on."""
+    return {key: value for key, value in config.items() if key not in ("run", "output")} | {"data": {**config["data"], "shards": []}}
 
 
 def cudnn_version() -> str:

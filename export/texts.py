@@ -146,7 +146,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 | timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
 | parameters | {sizes["parameters"]} |
 | encoder | {manifest["embedder"]["encoder"]["name"]} |
-| trained for | {training["steps"]} steps of {training["batch_size"]} clips |
+| trained for | {trained_for(training)} |
 | code revision | {training["git_revision"]} |
 
 ## Training data: {training["data"].get("hours", 0.0):.2f} hours, split {training["data"].get("split", "")}
@@ -160,6 +160,14 @@ def model_card(manifest: dict[str, Any]) -> str:
 |---|---|
 {metrics}
 """
+
+
+def trained_for(training: dict[str, Any]) -> str:
+    """Return the steps and batches of every tower."""
+    towers = [(training["steps"], training["batch_size"])]
+    towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
+    lines = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
+    return ", beside ".join([*lines, *(["a tower of random weights"] if training.get("random_tower") else [])])
 
 
 def front_matter(manifest: dict[str, Any]) -> str:

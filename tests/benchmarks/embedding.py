@@ -3,7 +3,8 @@
 Packages untrained encoders and loads each in a fresh process that has imported torch. Clips go through `get_scene_embeddings` of the
 model as load_model lays it out, all in one call. The straightforward way beside it is a call a clip with autograd on: frontend,
 network as torch lays it out and, in the CNN, as it was published (BatchNorm, ReLU, then pooling), mean + max over time. Both give
-the same numbers. Clips/s of CPU time, one thread; both take turns, medians of the rounds and the range of their ratio.
+the same numbers. Clips/s of CPU time, one thread, or with --wall by the clock, with as many threads as --threads says; both take turns,
+medians of the rounds and the range of their ratio.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -66,16 +68,16 @@ def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:
     return tokens.mean(1) + tokens.amax(1)
 
 
-def rates(model: Embedder, audio: torch.Tensor, rounds: int) -> list[tuple[float, float]]:
-    """Return clips/s of CPU time of the straightforward way and of ours in every round."""
+def rates(model: Embedder, audio: torch.Tensor, rounds: int, clock: Callable[[], float]) -> list[tuple[float, float]]:
+    """Return clips/s by `clock` of the straightforward way and of ours in every round."""
     loaded = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as load_model returns it
     measured = []
     for _ in range(rounds):
-        begin = time.process_time()
+        begin = clock()
         single = torch.cat([straightforward(model, clip.unsqueeze(0)) for clip in audio])
-        middle = time.process_time()
+        middle = clock()
         batched = get_scene_embeddings(audio, loaded)
-        end = time.process_time()
+        end = clock()
         torch.testing.assert_close(batched, single.detach(), rtol=0, atol=1e-4)
         measured.append((len(audio) / (middle - begin), len(audio) / (end - middle)))
     return measured
@@ -88,15 +90,18 @@ def main() -> None:
     parser.add_argument("--audio-seconds", type=float, default=60.0, help="audio embedded by each side in a round")
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), choices=list(ENCODERS))
     parser.add_argument("--parts", nargs="+", default=["rates", "load"], choices=("rates", "load"), help="packaging to load takes minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--wall", action="store_true", help="time by the clock, for more than one thread or an idle machine")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
+    torch.set_num_threads(arguments.threads)
+    clock = time.perf_counter if arguments.wall else time.process_time
     modules = {name: ContrastiveModule(load_config(None, ENCODERS[name]), CARD) for name in arguments.encoders}
     if "rates" in arguments.parts:
         print("| encoder | clip, s | a call a clip, clips/s | ours, clips/s | ratio |\n" + "|---" * 5 + "|")
     for name, module in modules.items() if "rates" in arguments.parts else ():
         for length in (1, 4, 10):
             audio = torch.randn(max(2, round(arguments.audio_seconds / length)), length * 16000) * 0.1
-            measured = rates(module.embedder.eval(), audio, arguments.rounds)
+            measured = rates(module.embedder.eval(), audio, arguments.rounds, clock)
             single, ours = (statistics.median(column) for column in zip(*measured, strict=True))
             ratios = [other / one for one, other in measured]
             spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

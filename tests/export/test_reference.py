@@ -34,15 +34,21 @@ def test_the_reference_gives_its_golden_embeddings_from_its_own_folder_and_offli
     assert done.returncode == 0, done.stderr
 
 
-def test_the_reference_was_trained_by_its_config() -> None:
-    trained = json.loads((PACKAGE / "manifest.json").read_text())["training"]["config"]
-    config = to_mapping(load_config(ROOT / "configs" / "reference.yaml", []))
-    for part in ("embedder", "objective", "views", "optimizer"):
-        assert trained[part] == config[part], part
+def test_the_reference_was_trained_by_its_configs() -> None:
+    training = json.loads((PACKAGE / "manifest.json").read_text())["training"]
+    towers = [training["config"], *(tower["config"] for tower in training["other_towers"])]
+    assert towers[0]["embedder"]["encoder"].pop("towers") == len(towers) + training["random_tower"] == 3
+    for trained, name in zip(towers, ("reference", "reference_pitch"), strict=True):
+        config = to_mapping(load_config(ROOT / "configs" / f"{name}.yaml", []))
+        config["embedder"]["encoder"].pop("towers")
+        trained["embedder"]["encoder"].pop("towers", 1)  # runs of a version that knew no towers
+        for part in ("embedder", "objective", "views", "optimizer"):
+            assert trained[part] == config[part], (name, part)
+        assert (trained["trainer"]["steps"], trained["data"]["batch_size"]) == (config["trainer"]["steps"], config["data"]["batch_size"])
 
 
 def test_the_reference_is_small_and_says_what_it_learned_from() -> None:
     assert sum(path.stat().st_size for path in REFERENCE.rglob("*") if path.is_file()) < 25e6
     sources = json.loads((PACKAGE / "manifest.json").read_text())["training"]["data"]["sources"]
     assert all(source["license"] not in ("", "unknown") for source in sources)
-    assert "CC0-1.0" in {source["license"] for source in sources}  # the synthetic quarter
+    assert "CC0-1.0" in {source["license"] for source in sources}  # the synthetic part

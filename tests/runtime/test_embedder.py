@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
-from hear_ssl.runtime.encoders import build_encoder
+from hear_ssl.runtime.encoders import Towers, build_encoder
 from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, EncoderConfig
 
 RICH = EmbedderConfig(
@@ -23,6 +23,7 @@ ENCODERS = {
     "audio_ntt with context": EncoderConfig(channels=8, dim=32, context=3),
     "convnext": EncoderConfig(name="convnext", channels=4, dim=16, depth=3),
     "vit": EncoderConfig(name="vit", dim=12, depth=2, heads=2, keep=0.5, window_frames=200),
+    "two towers": EncoderConfig(channels=4, dim=16, towers=2),
 }
 
 
@@ -146,6 +147,27 @@ def test_every_layers_tokens_are_there_in_their_width(name: str) -> None:
     encoder = build_encoder(ENCODERS[name], 64).eval()
     layers = encoder(torch.randn(2, 64, 40))
     assert [tuple(layer.shape) for layer in layers] == [(2, 10, width) for width in encoder.layer_dims]
+
+
+def test_towers_are_their_networks_side_by_side() -> None:
+    torch.manual_seed(0)
+    encoder = build_encoder(ENCODERS["two towers"], 64).eval()
+    assert isinstance(encoder, Towers)
+    features = torch.randn(2, 64, 40)
+    *lower, last = encoder(features)
+    first, second = (tower(features) for tower in encoder.towers)
+    torch.testing.assert_close(lower, first[:-1])
+    torch.testing.assert_close(last, torch.cat([first[-1], second[-1]], -1))
+    assert not torch.equal(first[-1], second[-1])
+
+
+def test_a_clip_little_longer_than_a_chunk_is_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    embedder = Embedder(replace(RICH, chunk_frames=80)).eval()
+    lengths: list[int] = []
+    embedder.encoder.register_forward_pre_hook(lambda module, inputs: lengths.append(inputs[0].shape[2]))
+    embedder.scene(noise(1, 100 * 160))
+    embedder.scene(noise(1, 240 * 160))
+    assert lengths == [104, 88, 92, 80]  # then 84, 84 and 76 frames, with a token of halo where there is a neighbour
 
 
 def test_the_vit_encodes_its_share_of_the_moments_in_training_and_all_in_evaluation() -> None:

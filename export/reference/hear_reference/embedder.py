@@ -61,8 +61,8 @@ class Embedder(nn.Module):
     def chunks(self, waveform: Tensor) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
         """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time)."""
         stride, halo = self.encoder.time_stride, self.encoder.halo_frames
-        step = self.encoder.chunk_frames or max(self.config.chunk_frames // stride, 1) * stride
         end = self.frontend.token_count(waveform.shape[-1]) * stride
+        step = self._chunk_length(end)
         for start in range(0, end, step):
             stop = min(start + step, end)
             first, last = max(start - halo, 0), min(stop + halo, end)
@@ -70,6 +70,12 @@ class Embedder(nn.Module):
             core = slice((start - first) // stride, (stop - first) // stride)
             tokens = [layer[:, core].float() for layer in self.encoder(features)]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
+
+    def _chunk_length(self, frames: int) -> int:
+        """Return the frames of a chunk: equal ones of about chunk_frames, so that no short rest is encoded with a long halo."""
+        stride = self.encoder.time_stride
+        pieces = max(1, round(frames / max(self.config.chunk_frames, stride)))
+        return self.encoder.chunk_frames or -(-frames // (pieces * stride)) * stride
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time): what torch.export takes."""
@@ -80,7 +86,8 @@ class Embedder(nn.Module):
         return torch.cat([self._scene_rows(rows) for rows in self._row_slices(waveform)])
 
     def _row_slices(self, waveform: Tensor) -> Tuple[Tensor, ...]:
-        frames = min(self.frontend.token_count(waveform.shape[-1]) * self.encoder.time_stride, self.config.chunk_frames)
+        total = self.frontend.token_count(waveform.shape[-1]) * self.encoder.time_stride
+        frames = min(total, self._chunk_length(total))
         at_once = self.encoder.batch_frames * (1 if waveform.device.type == "cpu" else GPU_BATCH)
         return torch.split(waveform, max(1, at_once // frames))
 

@@ -58,6 +58,7 @@ class EncoderConfig:
     """Network from log-mel features to tokens."""
 
     name: str = option("audio_ntt", "which encoder", choices=("audio_ntt", "convnext", "vit"))
+    towers: int = option(1, "networks of this kind side by side; the last layer holds the tokens of all", "networks", 1, 16)
     channels: int = option(64, "audio_ntt, convnext: channels of the first convolutions", "channels", 1, 4096)
     dim: int = option(1024, "width of the tokens; vit: of each of a token's four patches", "dimensions", 1, 16384)
     context: int = option(

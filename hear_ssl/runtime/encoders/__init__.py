@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..settings import EncoderConfig
 from .audio_ntt import AudioNTT
 from .base import Encoder
 from .convnext import ConvNeXt
+from .towers import Towers
 from .vit import ViT
 
 
 def build_encoder(config: EncoderConfig, n_mels: int) -> Encoder:
     """Build the encoder that the config names. Raises ValueError when it does not fit the number of mel bands."""
+    if config.towers > 1:
+        return Towers([build_encoder(replace(config, towers=1), n_mels) for _ in range(config.towers)])
     if config.name == "audio_ntt":
         return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context)
     if config.name == "convnext":
@@ -20,4 +25,4 @@ def build_encoder(config: EncoderConfig, n_mels: int) -> Encoder:
     raise ValueError(f"encoder.name is {config.name!r}; allowed are audio_ntt, convnext and vit")
 
 
-__all__ = ["AudioNTT", "ConvNeXt", "Encoder", "ViT", "build_encoder"]
+__all__ = ["AudioNTT", "ConvNeXt", "Encoder", "Towers", "ViT", "build_encoder"]

@@ -1,0 +1,92 @@
+"""Runs side by side: the combined checkpoint embeds as its runs do, evaluates and packages like any other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.package import Request, package
+from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
+from hear_ssl.data.synthetic import write_corpus
+from tests.conftest import tiny
+from train import combine
+from train.running import fit
+
+FIRST = "embedder.encoder.towers.0.hidden.0.weight"
+
+
+@pytest.fixture(scope="module")
+def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Train on doppelgaengers and on pairs that share a score."""
+    folder = tmp_path_factory.mktemp("towers")
+    write_corpus(folder / "score", clips=24, seed=3, keep="score")
+    for name, source in (("sound", shards), ("score", folder / "score")):
+        fit(tiny(source, folder / name, "trainer.steps=3", "data.positives=doppelgaenger"), resume=False)
+    return [folder / "sound", folder / "score"]
+
+
+def test_towers_give_what_the_runs_give(runs: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "both.ckpt"
+    torch.save(combine.combine(runs), path)
+    both, _ = embedder_from_checkpoint(path)
+    audio = torch.randn(2, 16000) * 0.1
+    features = both.frontend(audio)
+    alone = [embedder_from_checkpoint(run)[0].encoder(features) for run in runs]
+    *lower, last = both.encoder(features)
+    torch.testing.assert_close(lower, alone[0][:-1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(last, torch.cat([layers[-1] for layers in alone], -1), rtol=0, atol=1e-5)
+
+
+def test_a_random_tower_comes_first(runs: list[Path], tmp_path: Path) -> None:
+    path = tmp_path / "random.ckpt"
+    torch.save(combine.combine(runs[:1], random=True), path)
+    both, _ = embedder_from_checkpoint(path)
+    torch.manual_seed(0)
+    random, _ = embedder_from_checkpoint(runs[0], trained=False)
+    features = both.frontend(torch.randn(2, 16000) * 0.1)
+    *lower, last = both.encoder(features)
+    alone = random.encoder(features)
+    torch.testing.assert_close(lower, alone[:-1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(last[..., : alone[-1].shape[-1]], alone[-1], rtol=0, atol=1e-5)
+    assert torch.equal(
+        combine.combine(runs[:1], random=True)["state_dict"][FIRST], torch.load(path, weights_only=True)["state_dict"][FIRST]
+    )
+
+
+def test_the_data_card_lists_what_all_learned_from(runs: list[Path]) -> None:
+    cards = [torch.load(find_checkpoint(run), weights_only=True)["data_card"] for run in runs]
+    joined = combine.combine(runs)["data_card"]
+    assert joined["sources"] == [*cards[0]["sources"], *cards[1]["sources"]]
+    assert joined["hours"] == pytest.approx(sum(card["hours"] for card in cards))
+    assert joined["split"] == "train"
+    assert combine.joined([cards[0], cards[0]])["sources"] == cards[0]["sources"]
+
+
+def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "both" / "checkpoints" / "last.ckpt"
+    monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--out", str(out)])
+    assert combine.main() == 0
+    wheel = package(Request(out, "hear_both", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
+    tree = wheel.parent / "hear_both"
+    assert "| 3 steps of 8 clips, beside 3 steps of 8 clips, beside a tower of random weights |" in (tree / "MODEL_CARD.md").read_text()
+    training = json.loads((tree / "hear_both" / "manifest.json").read_text())["training"]
+    assert training["other_towers"][0]["config"]["data"]["positives"] == "doppelgaenger"
+    assert str(tmp_path.parent) not in json.dumps(training)
+
+
+def test_what_does_not_stand_side_by_side_is_refused(runs: list[Path], shards: Path, tmp_path: Path) -> None:
+    fit(tiny(shards, tmp_path / "wide", "trainer.steps=1", "embedder.encoder.dim=16"), resume=False)
+    torch.save(combine.combine(runs), tmp_path / "both.ckpt")
+    both = tmp_path / "both.ckpt"
+    for wrong, line in (
+        ([runs[0]], "two runs or more"),
+        ([runs[0], tmp_path / "wide"], r"wide has another embedder.encoder than .*sound"),
+        ([both, both], "has towers itself"),
+        ([runs[0], tmp_path / "nothing"], "neither a checkpoint nor a run folder"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            combine.combine(wrong)

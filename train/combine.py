@@ -1,0 +1,100 @@
+"""Put the encoders of several runs side by side into one checkpoint, to evaluate and to package like any other.
+
+python train/combine.py RUN [RUN ...] [--random] --out RUN/checkpoints/last.ckpt
+
+Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
+sound tell sources apart. One encoder asked for both gives up some of each; two beside each other keep both. What training gives up
+altogether, an untrained tower of random weights has still.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
+
+import torch
+
+from hear_ssl.checkpoint import PREFIX, embedder_from_checkpoint, find_checkpoint, load_checkpoint
+from hear_ssl.errors import run_main
+from hear_ssl.files import atomic_path
+
+ENCODER = f"{PREFIX}encoder."
+
+
+def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
+    """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers.
+
+    The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. Config and
+    step are the first run's, `other_towers` holds the others', the data card lists the sources of all. Raises ValueError when there are
+    fewer than two towers, or a run is damaged, has towers itself, or other features or another encoder than the first.
+    """
+    if len(runs) + random < 2:
+        raise ValueError("give two runs or more to put side by side, or one and --random")
+    checkpoints = [load_checkpoint(run) for run in runs]
+    embedders = [embedder_from_checkpoint(run)[0].config for run in runs]
+    for run, embedder in zip(runs, embedders, strict=True):
+        for part in ("frontend", "encoder"):
+            if getattr(embedder, part) != getattr(embedders[0], part):
+                raise ValueError(f"{run} has another embedder.{part} than {runs[0]}; towers share their features and their architecture")
+        if embedder.encoder.towers != 1:
+            raise ValueError(f"{run} has towers itself; give the runs it was made of")
+    towers = [encoder_state(checkpoint["state_dict"]) for checkpoint in checkpoints]
+    if random:
+        torch.manual_seed(0)
+        towers.insert(0, dict(embedder_from_checkpoint(runs[0], trained=False)[0].encoder.state_dict()))
+    state = {f"{ENCODER}towers.{place}.{name}": tensor for place, tower in enumerate(towers) for name, tensor in tower.items()}
+    config = json.loads(json.dumps(checkpoints[0]["config"]))
+    config["embedder"]["encoder"]["towers"] = len(towers)
+    return {
+        "state_dict": state,
+        "config": config,
+        "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),
+        "global_step": checkpoints[0].get("global_step", 0),
+        "random_tower": random,
+        "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
+    }
+
+
+def encoder_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Return the encoder's tensors of a checkpoint's state by their names in the encoder."""
+    return {name[len(ENCODER) :]: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
+
+
+def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the data card of everything that any of the runs learned from, each source once."""
+    sources = {json.dumps(source, sort_keys=True): source for card in cards for source in card.get("sources", [])}
+    splits = sorted({split.strip() for card in cards for split in str(card.get("split", "")).split(",")})
+    hours = sum(source["hours"] for source in sources.values())
+    return {**cards[0], "hours": hours, "split": ", ".join(splits), "sources": list(sources.values())}
+
+
+def main() -> int:
+    """Combine as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or checkpoint")
+    parser.add_argument(
+        "--random", action="store_true", help="with an untrained tower before the runs, whose lower layers the embedding has"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
+    given = parser.parse_args()
+    if given.out.suffix != ".ckpt":
+        raise ValueError(f"--out {given.out} is not allowed; give a name that ends in .ckpt")
+    checkpoint = combine(given.runs, given.random)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(given.out) as temporary:
+        torch.save(checkpoint, temporary)
+    environment = find_checkpoint(given.runs[0]).parent.parent / "environment.json"
+    if given.out.parent.name == "checkpoints" and environment.is_file():
+        shutil.copyfile(environment, given.out.parent.parent / "environment.json")  # the model card names the revision
+    print(f"{given.out}: {checkpoint['config']['embedder']['encoder']['towers']} encoders side by side")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
