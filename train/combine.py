@@ -3,8 +3,8 @@
 python train/combine.py RUN [RUN ...] [--random] --out RUN/checkpoints/last.ckpt
 
 Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
-sound tell sources apart. One encoder asked for both gives up some of each; two beside each other keep both. What training gives up
-altogether, an untrained tower of random weights has still.
+sound tell sources apart. Encoders of both kinds beside each other keep both, and what training gives up altogether an untrained tower
+of random weights has still.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def main() -> int:
     given = parser.parse_args()
     if given.out.suffix != ".ckpt":
         raise ValueError(f"--out {given.out} is not allowed; give a name that ends in .ckpt")
+    if given.out.exists():
+        raise FileExistsError(f"{given.out} exists: give another name, or remove it first")
     checkpoint = combine(given.runs, given.random)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(given.out) as temporary:

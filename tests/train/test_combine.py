@@ -71,6 +71,8 @@ def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_pat
     monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--out", str(out)])
     assert combine.main() == 0
     wheel = package(Request(out, "hear_both", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
+    with pytest.raises(FileExistsError, match="give another name"):
+        combine.main()
     tree = wheel.parent / "hear_both"
     assert "| 3 steps of 8 clips, beside 3 steps of 8 clips, beside a tower of random weights |" in (tree / "MODEL_CARD.md").read_text()
     training = json.loads((tree / "hear_both" / "manifest.json").read_text())["training"]

@@ -43,7 +43,7 @@ def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, 
     assert result.returncode == 0, result.stderr[-2000:]
     curves = [[float(row["loss"]) for row in read_rows(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
     assert len(curves[1]) == 8
-    assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+    assert curves[1] == pytest.approx(curves[0], rel=5e-3)
     assert curves[1][0] == pytest.approx(curves[0][0], rel=1e-5)
     ranks = [[float(row["effective_rank"]) for row in read_rows(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
     assert ranks[1] == pytest.approx(ranks[0], rel=1e-2)
@@ -79,7 +79,7 @@ def test_a_run_goes_on_with_another_number_of_processes_in_the_same_order(shards
         back_to_step_four(tmp_path / "changed")
         assert fit(changed, resume=True) == 0
     assert load_checkpoint(tmp_path / "changed")["global_step"] == 8
-    assert curve(tmp_path / "changed") == pytest.approx(expected, rel=1e-3)
+    assert curve(tmp_path / "changed") == pytest.approx(expected, rel=5e-3)
     if before == 1:
         assert curve(tmp_path / "changed")[:4] == expected[:4]
 
