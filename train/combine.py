@@ -23,8 +23,9 @@ import torch
 from hear_ssl.checkpoint import PREFIX, embedder_from_checkpoint, find_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
+from hear_ssl.runtime.embedder import Embedder
 
-ENCODER = f"{PREFIX}encoder."
+TOWERS = f"{PREFIX}encoder.towers."
 
 
 def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
@@ -37,33 +38,28 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
     checkpoints = [load_checkpoint(run) for run in runs]
-    embedders = [embedder_from_checkpoint(run)[0].config for run in runs]
-    for run, embedder in zip(runs, embedders, strict=True):
+    embedders = [embedder_from_checkpoint(run)[0] for run in runs]
+    first = embedders[0].config
+    for run, config in zip(runs, (embedder.config for embedder in embedders), strict=True):
         for part in ("frontend", "encoder"):
-            if getattr(embedder, part) != getattr(embedders[0], part):
+            if getattr(config, part) != getattr(first, part):
                 raise ValueError(f"{run} has another embedder.{part} than {runs[0]}; towers share their features and their architecture")
-        if embedder.encoder.towers != 1:
+        if config.encoder.towers != 1:
             raise ValueError(f"{run} has towers itself; give the runs it was made of")
-    towers = [encoder_state(checkpoint["state_dict"]) for checkpoint in checkpoints]
     if random:
         torch.manual_seed(0)
-        towers.insert(0, dict(embedder_from_checkpoint(runs[0], trained=False)[0].encoder.state_dict()))
-    state = {f"{ENCODER}towers.{place}.{name}": tensor for place, tower in enumerate(towers) for name, tensor in tower.items()}
-    config = json.loads(json.dumps(checkpoints[0]["config"]))
-    config["embedder"]["encoder"]["towers"] = len(towers)
+        embedders.insert(0, Embedder(first))
+    states = [embedder.encoder.state_dict() for embedder in embedders]
+    mapping = json.loads(json.dumps(checkpoints[0]["config"]))
+    mapping["embedder"]["encoder"]["towers"] = len(states)
     return {
-        "state_dict": state,
-        "config": config,
+        "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},
+        "config": mapping,
         "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),
         "global_step": checkpoints[0].get("global_step", 0),
         "random_tower": random,
         "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
     }
-
-
-def encoder_state(state: dict[str, Any]) -> dict[str, Any]:
-    """Return the encoder's tensors of a checkpoint's state by their names in the encoder."""
-    return {name[len(ENCODER) :]: tensor for name, tensor in state.items() if name.startswith(ENCODER)}
 
 
 def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import json
 import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,13 @@ def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
         record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
     write_table(path, record.sha256)
     return record
+
+
+def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: int, clips_per_shard: int) -> tuple[ShardRecord, ...]:
+    """Write `count` clips as SPLIT-000000.tar and so on, `clips_per_shard` in each, and return their records for the index."""
+    stream = iter(clips)
+    numbers = range(-(-count // clips_per_shard))
+    return tuple(write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, clips_per_shard)) for number in numbers)
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

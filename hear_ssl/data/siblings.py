@@ -15,14 +15,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
 from fnmatch import fnmatch
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, write_index
-from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.table import Clip
 from hear_ssl.errors import run_main
@@ -82,9 +81,7 @@ def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dic
             pair = {"pair": pairs[clip.key]} if clip.key in pairs else {}
             yield EncodedClip(clip.key, clip.codec, shards.audio(clip), records[clip.key] | pair)
 
-    stream, split = encoded(), shards.indexes[0].split
-    numbers = range(-(-len(clips) // CLIPS_PER_SHARD))
-    written = tuple(write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, CLIPS_PER_SHARD)) for number in numbers)
+    written = write_shards(folder, shards.indexes[0].split, encoded(), len(clips), CLIPS_PER_SHARD)
     seconds: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     for clip in clips:

@@ -16,7 +16,7 @@ import multiprocessing
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,9 @@ import soundfile
 from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, read_index, write_index
-from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
-from hear_ssl.data.synth_space import Array, perturb, training_region
+from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
 from hear_ssl.errors import run_main
 
@@ -88,7 +88,7 @@ class Corpus:
         theta = rng.random(len(layout_of(kind)))
         twin = perturb(theta, self.delta, rng)
         if self.keep == "sound":
-            score = [place for place, coordinate in enumerate(layout_of(kind)) if coordinate.name in SCORE]
+            score = score_places(layout_of(kind))
             twin[score] = rng.random(len(score))
         return _pair((kind, kind), (theta, twin), rng)
 
@@ -96,7 +96,7 @@ class Corpus:
         """Draw a pair of two pitched sounds with nothing but the score in common."""
         kinds = str(rng.choice(PITCHED)), str(rng.choice(PITCHED))
         first, second = (rng.random(len(layout_of(kind))) for kind in kinds)
-        score = [place for place, coordinate in enumerate(PHRASE) if coordinate.name in SCORE]
+        score = score_places(PHRASE)
         second[score] = first[score]
         return _pair(kinds, (first, second), rng)
 
@@ -116,6 +116,11 @@ class Corpus:
             seconds += self.pair(number).seconds
             number += 1
         return number
+
+
+def score_places(layout: Layout) -> list[int]:
+    """Return which coordinates of a layout say what is played and when."""
+    return [place for place, coordinate in enumerate(layout) if coordinate.name in SCORE]
 
 
 def _pair(kinds: tuple[str, str], thetas: tuple[Array, Array], rng: np.random.Generator) -> Pair:
@@ -205,13 +210,11 @@ def write_corpus(
     folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = [Job(corpus, codec, split, number) for number in range(pairs)]
-    numbers = range(-(-2 * pairs // CLIPS_PER_SHARD))
     with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
-        stream = iter(bar)
-        shards = [write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, CLIPS_PER_SHARD)) for number in numbers]
+        shards = write_shards(folder, split, bar, 2 * pairs, CLIPS_PER_SHARD)
     hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
     source = SourceRecord(SOURCE, LICENSE, hours, total)
-    write_index(folder, ShardIndex(sample_rate, codec, split, hours, total, tuple(shards), (source,), {}))
+    write_index(folder, ShardIndex(sample_rate, codec, split, hours, total, shards, (source,), {}))
     return index
 
 
