@@ -33,10 +33,14 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
 
     The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. Config and
     step are the first run's, `other_towers` holds the others', the data card lists the sources of all. Raises ValueError when there are
-    fewer than two towers, or a run is damaged, has towers itself, or other features or another encoder than the first.
+    fewer than two towers, or a run is damaged, given twice, has towers itself, or other features or another encoder than the first.
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
+    places = [find_checkpoint(run).resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise ValueError(f"{run} is given twice; a tower beside its copy adds nothing")
     checkpoints = [load_checkpoint(run) for run in runs]
     embedders = [embedder_from_checkpoint(run)[0] for run in runs]
     first = embedders[0].config

@@ -29,6 +29,7 @@ from hear_ssl.errors import run_main
 CLIPS_PER_SHARD = 512
 TAKE = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
 SHORTEST_NAME = 2  # files called 1.wav, 2.wav are no takes of one sound
+PACKED: dict[str, type | tuple[type, ...]] = {"source": str, "path": str, "license": str, "seconds": (int, float)}
 Records = dict[str, dict[str, Any]]
 
 
@@ -39,7 +40,7 @@ def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
     """
     takes: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key, record in sorted(records.items()):
-        source, path = str(record.get("source", "")), str(record.get("path", ""))
+        source, path = record["source"], record["path"]
         folder, _, file = path.rpartition("/")
         name = TAKE.sub("", file.rpartition(".")[0].lower())
         if len(name) >= SHORTEST_NAME and not any(fnmatch(source, pattern) for pattern in excluded):
@@ -56,13 +57,13 @@ def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
 def write_siblings(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
     """Write OUT/siblings and OUT/others and return their indexes.
 
-    Raises ValueError when shards are damaged or no two clips are takes of one sound, FileExistsError when OUT holds shards.
+    Raises ValueError when shards are damaged, do not go together (`read_records`) or hold no two takes of one sound, FileExistsError
+    when OUT holds shards.
     """
     for name in ("siblings", "others"):
         if (out / name / INDEX_NAME).exists():
             raise FileExistsError(f"{out / name / INDEX_NAME} exists: give another folder, or remove this one first")
-    clips = shards.clips
-    records = {clip.key: shards.record(clip) for clip in tqdm(clips, unit="clip", desc="reading names")}
+    clips, records = shards.clips, read_records(shards)
     pairs = pairs_of(records, excluded)
     if not pairs:
         raise ValueError(
@@ -70,6 +71,27 @@ def write_siblings(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str
         )
     parts = {"siblings": [clip for clip in clips if clip.key in pairs], "others": [clip for clip in clips if clip.key not in pairs]}
     return {name: write_part(shards, part, records, pairs, out / name) for name, part in parts.items() if part}
+
+
+def read_records(shards: ShardSet) -> Records:
+    """Return {key: record} of all clips.
+
+    Raises ValueError when folders differ in rate, codec or split, hold the same key, or a record lacks what hear_ssl.data.pack writes.
+    """
+    for what in ("sample_rate", "codec", "split"):
+        values = sorted({str(getattr(index, what)) for index in shards.indexes})
+        if len(values) > 1:
+            raise ValueError(f"the folders differ in their {what.replace('_', ' ')} ({', '.join(values)}); pair them one by one")
+    records: Records = {}
+    for clip in tqdm(shards.clips, unit="clip", desc="reading names"):
+        record = shards.record(clip)
+        for name, kind in PACKED.items():
+            if not isinstance(record.get(name), kind):
+                raise ValueError(f"clip {clip.key} in {clip.shard} has no {name} in its JSON; pack its recording by hear_ssl.data.pack")
+        if clip.key in records:
+            raise ValueError(f"two clips have the key {clip.key}, one of them in {clip.shard}; give each folder once")
+        records[clip.key] = record
+    return records
 
 
 def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dict[str, str], folder: Path) -> ShardIndex:
@@ -85,7 +107,7 @@ def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dic
     seconds: Counter[tuple[str, str]] = Counter()
     counts: Counter[tuple[str, str]] = Counter()
     for clip in clips:
-        place = str(records[clip.key]["source"]), str(records[clip.key]["license"])
+        place = records[clip.key]["source"], records[clip.key]["license"]
         seconds[place] += records[clip.key]["seconds"]
         counts[place] += 1
     sources = tuple(SourceRecord(*place, round(seconds[place] / 3600.0, 6), counts[place]) for place in sorted(counts))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ import pytest
 import soundfile
 
 from hear_ssl.config import load_config
+from hear_ssl.data.index import write_index
 from hear_ssl.data.pack import pack
 from hear_ssl.data.pack_clips import PackOptions
 from hear_ssl.data.pack_inputs import list_items
+from hear_ssl.data.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.siblings import pairs_of, write_siblings
 from hear_ssl.data.stream import BatchStream
@@ -83,3 +86,20 @@ def test_what_cannot_be_paired_is_refused(packed: Path, tmp_path: Path) -> None:
     write_siblings(ShardSet([str(packed)]), tmp_path, [])
     with pytest.raises(FileExistsError, match="give another folder"):
         write_siblings(ShardSet([str(packed)]), tmp_path, [])
+
+
+def test_folders_that_do_not_go_together_are_refused(packed: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"two clips have the key .*give each folder once"):
+        write_siblings(ShardSet([str(packed), str(packed)]), tmp_path, [])
+    pack(list_items([str(packed.parent / "list.jsonl")], "", "valid"), tmp_path / "valid", PackOptions())
+    with pytest.raises(ValueError, match=r"differ in their split \(train, valid\)"):
+        write_siblings(ShardSet([str(packed), str(tmp_path / "valid")]), tmp_path, [])
+
+
+def test_records_of_another_tool_are_refused(packed: Path, tmp_path: Path) -> None:
+    shards = ShardSet([str(packed)])
+    clips = [EncodedClip(clip.key, clip.codec, shards.audio(clip), {"source": "game", "seconds": 1.0}) for clip in shards.clips]
+    written = write_shards(tmp_path / "foreign", "train", iter(clips), len(clips), 512)
+    write_index(tmp_path / "foreign", replace(shards.indexes[0], shards=written))
+    with pytest.raises(ValueError, match=r"has no path in its JSON; pack its recording by hear_ssl\.data\.pack"):
+        write_siblings(ShardSet([str(tmp_path / "foreign")]), tmp_path, [])

@@ -87,7 +87,8 @@ def test_what_does_not_stand_side_by_side_is_refused(runs: list[Path], shards: P
     for wrong, line in (
         ([runs[0]], "two runs or more"),
         ([runs[0], tmp_path / "wide"], r"wide has another embedder.encoder than .*sound"),
-        ([both, both], "has towers itself"),
+        ([both, runs[0]], "has towers itself"),
+        ([runs[0], find_checkpoint(runs[0])], "is given twice"),
         ([runs[0], tmp_path / "nothing"], "neither a checkpoint nor a run folder"),
     ):
         with pytest.raises(ValueError, match=line):
