@@ -35,13 +35,13 @@ class ContrastiveModule(pl.LightningModule):
         self.data_card = data_card or {}
         self.embedder = Embedder(config.embedder)
         freeze(self.embedder.encoder, config.optimizer.frozen)
-        dim = self.embedder.encoder.layer_dims[-1]
-        hop_ms = 1000.0 * self.embedder.hop_samples / self.embedder.sample_rate
-        self.objective = build_objective(config.objective, dim, hop_ms)
+        dim, stride = self.embedder.encoder.layer_dims[-1], self.embedder.encoder.time_stride
+        token_hop_ms = 1000.0 * stride * config.embedder.frontend.hop_length / self.embedder.sample_rate
+        self.objective = build_objective(config.objective, dim, token_hop_ms)
         check_views(config)
         self.teacher = frozen_copy(self.embedder.encoder) if self.objective.needs_teacher else None
         crop_samples = round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
-        frames = self.embedder.frontend.token_count(crop_samples) * self.embedder.encoder.time_stride
+        frames = self.embedder.frontend.token_count(crop_samples) * stride
         self.views = Views(config.views, config.embedder.frontend, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}

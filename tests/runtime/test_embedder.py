@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -50,6 +51,35 @@ def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embe
     assert torch.isfinite(embeddings).all()
     assert embeddings.dtype == timestamps_ms.dtype == torch.float32
     assert torch.equal(timestamps_ms[0], torch.arange(time // 640 + 1) * 40.0)
+    assert timestamps_ms[0, -1] <= time / 16
+
+
+def with_timestamps(embedder: Embedder, **changes: Any) -> Embedder:
+    """Return the same network with another timestamp composition."""
+    other = Embedder(replace(embedder.config, timestamp=replace(embedder.config.timestamp, contexts_ms=(), **changes)))
+    other.load_state_dict(embedder.state_dict())
+    return other
+
+
+@pytest.mark.parametrize("per_token", [2, 4])
+def test_timestamps_between_tokens_are_those_of_the_clip_from_later_on(embedder: Embedder, per_token: int) -> None:
+    audio, hop = noise(2, 30007), 640 // per_token
+    fine, fine_ms = get_timestamp_embeddings(audio, with_timestamps(embedder, per_token=per_token))
+    assert torch.equal(fine_ms[0], torch.arange(30007 // hop + 1) * hop / 16.0)
+    plain = with_timestamps(embedder)
+    for place in range(per_token):
+        later, _ = get_timestamp_embeddings(audio[:, place * hop :], plain)
+        if place and plain.encoder.chunk_frames:
+            continue  # every token of a window sees its start, which lies before the cut
+        inside = slice(plain.encoder.halo_frames // 4 + 2 if place else 0, None)  # before that, tokens see the cut
+        torch.testing.assert_close(fine[:, place::per_token][:, inside], later[:, inside], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("time", [1, 159, 161, 500, 16000])
+def test_fine_timestamps_of_any_length(embedder: Embedder, time: int) -> None:
+    embeddings, timestamps_ms = get_timestamp_embeddings(noise(1, time), with_timestamps(embedder, per_token=4))
+    assert embeddings.shape == (1, time // 160 + 1, embeddings.shape[2])
+    assert torch.isfinite(embeddings).all()
     assert timestamps_ms[0, -1] <= time / 16
 
 
@@ -117,6 +147,7 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
     [
         ({"scene": CompositionConfig(pooling="median")}, "median"),
         ({"scene": CompositionConfig(layers="mean")}, "one width"),
+        ({"timestamp": CompositionConfig(per_token=3)}, "divide the 4 frames of a token"),
         ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
     ],
 )
