@@ -6,6 +6,7 @@ import csv
 import io
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -93,8 +94,8 @@ class StopCleanly(pl.Callback):
         """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
         noted = self.signal or 0
         if trainer.world_size > 1:
-            highest = trainer.strategy.reduce(torch.full((), float(noted), device=pl_module.device), reduce_op="max")
-            assert isinstance(highest, torch.Tensor)
+            highest = torch.full((), float(noted), device=pl_module.device)
+            torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)  # Lightning's own waits for the device first
             due = self.late.swap(highest, trainer.global_step)
             noted = int(due[0]) if due else 0
         if noted:
@@ -126,7 +127,8 @@ class Progress(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows that lie after the step this run continues from."""
         self.columns, rows = read_rows(self.path)
-        self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
+        if trainer.is_global_zero:
+            self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
         assert isinstance(pl_module, ContrastiveModule)
         self.window = dict(pl_module.stages.seconds)
         self.aside = beside_waiting(self.window)
@@ -180,7 +182,8 @@ class Progress(pl.Callback):
     def _print(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
         steps, step = int(trainer.max_steps), int(row["step"])
         rate = (step - self.first_step) / max(row["seconds"], 1e-9)
-        left = time.strftime("%H:%M:%S", time.gmtime((steps - step) / max(rate, 1e-9)))
+        minutes, second = divmod(int((steps - step) / max(rate, 1e-9)), 60)
+        left = f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
         print(
             f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
             f"  data wait {row['data_wait_share']:.0%}  logging {row['logging_share']:.0%}  checkpoint {row['checkpoint_share']:.0%}"
@@ -240,4 +243,4 @@ def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def resume_line(run: Path, stop: StopCleanly) -> str:
     """Say how the run ended and how to go on."""
     name = signal.Signals(stop.signal).name if stop.signal else "the end"
-    return f"stopped by {name}; saved. Go on with: python {sys.argv[0]} --resume {run}"
+    return f"stopped by {name}; saved. Go on with: python {sys.argv[0]} --resume {shlex.quote(str(run))}"

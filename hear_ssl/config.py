@@ -33,7 +33,7 @@ class DataConfig:
     cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
     cache_gb: float = option(0.0, "bound of the cache, in which two windows must fit; 0: no bound", "GB", 0.0)
     batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
-    crops: int = option(2, "crops cut from each clip", "crops", 1, 16)
+    crops: int = option(2, "crops cut from each clip, one for both views or one for each", "crops", 1, 2)
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
     positives: str = option(
@@ -83,7 +83,7 @@ class OptimizerConfig:
 class TrainerConfig:
     """How long, how precise, how often it saves."""
 
-    steps: int = option(2000, "optimizer steps of the whole run", "steps", 1)
+    steps: int = option(2000, "optimizer steps of the whole run", "steps", 1, 10**9)
     precision: str = option(
         "auto", "arithmetic of the encoder; losses are always float32; auto follows `performance`", choices=("32", "bf16", "auto")
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -21,6 +22,8 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     status 2. Anything else is our mistake and keeps its traceback.
     """
     try:
+        if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.exit(main() or 0)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -105,6 +105,22 @@ class ContrastiveModule(pl.LightningModule):
         """Raise ValueError when the last loss was not finite, which a GPU tells a step late: before anything is saved."""
         check_finite(self.late_loss.take())
 
+    def on_train_start(self) -> None:
+        """Go on by this config's optimizer settings where the checkpoint brought back those of an earlier one."""
+        options, rate = self.config.optimizer, self.config.optimizer.learning_rate
+        optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
+        assert isinstance(schedule, LambdaLR)
+        schedule.base_lrs = [rate] * len(optimizer.param_groups)
+        share = learning_rate_factor(schedule.last_epoch, self.config.trainer.steps, options)
+        for group, own in zip(optimizer.param_groups, parameter_groups(self, options.weight_decay), strict=True):
+            group.update(lr=rate * share, initial_lr=rate, weight_decay=own["weight_decay"], betas=(options.beta1, options.beta2))
+            group["fused"] = self.fused_optimizer or None
+            for parameter in group["params"]:
+                if "step" in optimizer.state[parameter]:
+                    optimizer.state[parameter]["step"] = optimizer.state[parameter]["step"].to(
+                        parameter.device if group["fused"] else "cpu"
+                    )
+
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count the copy to the device from here."""
         self.stages.begin("copy")
@@ -203,3 +219,5 @@ def check_views(config: Config) -> None:
             raise ValueError(f"objective.{name} compares moments of one crop; set data.crops=1 and data.positives=crops")
         if getattr(config.objective, name).weight > 0 and config.embedder.encoder.name == "vit" and config.embedder.encoder.keep < 1:
             raise ValueError(f"objective.{name} compares moments, but each view encodes others; set embedder.encoder.keep=1")
+    if config.objective.frame.weight > 0 and config.views.crop_time > 0:
+        raise ValueError("objective.frame compares moments, which views.crop_time moves apart; set views.crop_time=0")

@@ -149,7 +149,7 @@ class ForbidWaiting(pl.Callback):
 def train(config: Config, *callbacks: pl.Callback) -> None:
     """Train as fit.py does, with callbacks of a test behind its own."""
     module, data = ContrastiveModule(config), ShardDataModule(config.data, 16000, config.seed)
-    choices = choose(config, machine(config.trainer.accelerator))
+    choices = choose(config, machine(config.trainer))
     apply(choices, module)
     trainer = build_trainer(config, Path(config.run), StopCleanly(), data, choices.precision)
     trainer.callbacks += callbacks  # type: ignore[attr-defined]

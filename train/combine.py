@@ -37,9 +37,9 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
-    places = [find_checkpoint(run).resolve() for run in runs]
+    places = [find_checkpoint(run) for run in runs]
     for run, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
+        if sum(place.samefile(other) for other in places) > 1:
             raise ValueError(f"{run} is given twice; a tower beside its copy adds nothing")
     checkpoints = [load_checkpoint(run) for run in runs]
     embedders = [embedder_from_checkpoint(run)[0] for run in runs]
@@ -92,8 +92,9 @@ def main() -> int:
     with atomic_path(given.out) as temporary:
         torch.save(checkpoint, temporary)
     environment = find_checkpoint(given.runs[0]).parent.parent / "environment.json"
-    if given.out.parent.name == "checkpoints" and environment.is_file():
-        shutil.copyfile(environment, given.out.parent.parent / "environment.json")  # the model card names the revision
+    copy = given.out.parent.parent / "environment.json"  # the model card names the revision
+    if given.out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():
+        shutil.copyfile(environment, copy)
     print(f"{given.out}: {checkpoint['config']['embedder']['encoder']['towers']} encoders side by side")
     return 0
 

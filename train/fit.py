@@ -7,11 +7,14 @@ python train/fit.py --resume RUN [key=value ...]
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from dataclasses import MISSING, replace
 from pathlib import Path
 
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` is found from any folder
 
 from hear_ssl.config import config_keys, load_config

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import uuid
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -18,10 +19,11 @@ import torch
 import wandb
 from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.strategies import DDPStrategy
 
 from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
-from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
-from hear_ssl.config import Config
+from hear_ssl.checkpoint import find_checkpoint
+from hear_ssl.config import Config, TrainerConfig
 from hear_ssl.data.datamodule import ShardDataModule, process_rank
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
@@ -30,7 +32,8 @@ from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_me
 from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.profile import ProfileSteps
 from hear_ssl.runtime.encoders.vit import Attention
-from hear_ssl.runtime.settings import from_mapping, to_mapping
+from hear_ssl.runtime.settings import to_mapping
+from train.resuming import check_state, resume_checkpoint
 
 
 def fit(config: Config, resume: bool) -> int:
@@ -39,16 +42,20 @@ def fit(config: Config, resume: bool) -> int:
     Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
     run = Path(config.run)
-    checkpoint = resume_checkpoint(run, config) if resume else None
+    checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
-    choices = choose(config, machine(config.trainer.accelerator))
+    choices = choose(config, machine(config.trainer))
     if not resume:
         start_run_folder(run, config, choices)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     module = ContrastiveModule(config, data.data_card())
+    if checkpoint:
+        check_state(checkpoint, saved, module)
+        write_config(run, config)  # so that a later --resume keeps what was changed
+        saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
     apply(choices, module)
@@ -59,26 +66,16 @@ def fit(config: Config, resume: bool) -> int:
         print(choices.line(config.performance), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
-        trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from None
     losses = data.losses.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
         finished = trainer.global_step >= config.trainer.steps
         print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
-
-
-def resume_checkpoint(run: Path, config: Config) -> Path:
-    """Return the run's last checkpoint. Raises ValueError when it belongs to another architecture or objective."""
-    path = find_checkpoint(run)
-    saved = load_checkpoint(path)["config"]
-    for part, now in (("embedder", config.embedder), ("objective", config.objective)):
-        before = from_mapping(type(now), saved.get(part), f"config.{part} of {path}")  # with defaults for keys newer than the run
-        if to_mapping(before) != to_mapping(now):
-            raise ValueError(
-                f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
-            )
-    return path
 
 
 def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
@@ -88,9 +85,15 @@ def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
+    write_config(run, config)
+    if process_rank() == 0:
+        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Write the resolved config into the run folder, from one process."""
     if process_rank() == 0:
         atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
-        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 
 
 def environment() -> dict[str, Any]:
@@ -108,12 +111,16 @@ def environment() -> dict[str, Any]:
     }
 
 
-def machine(accelerator: str) -> Machine:
-    """Return what this machine offers to a run with this trainer.accelerator."""
-    if accelerator != "cpu" and torch.cuda.is_available():
-        fast = torch.cuda.get_device_capability() >= (8, 0)
-        return Machine("gpu", usable_cores(), torch.cuda.get_device_name() if fast else "")
-    return Machine("cpu", usable_cores(), cpu_bfloat16())
+def machine(options: TrainerConfig) -> Machine:
+    """Return what this machine offers to each process of a run. Raises ValueError when it has fewer GPUs than are asked for."""
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", options.devices)), torch.cuda.device_count()
+    cores = usable_cores() if "SLURM_PROCID" in os.environ else max(1, usable_cores() // processes)  # SLURM has divided them
+    if options.accelerator == "cpu" or (options.accelerator == "auto" and not gpus):
+        return Machine("cpu", cores, cpu_bfloat16())
+    if processes > gpus:
+        raise ValueError(f"trainer.devices is {processes}, torch finds {gpus} GPUs here; give that many, or trainer.accelerator=cpu")
+    fast = torch.cuda.get_device_capability() >= (8, 0)
+    return Machine("gpu", cores, torch.cuda.get_device_name() if fast else "")
 
 
 def apply(choices: Choices, module: ContrastiveModule) -> None:
@@ -146,6 +153,8 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         accelerator=options.accelerator,
         devices=devices,
         num_nodes=nodes,
+        # statistics over all ranks are equal on all of them already, and so is the memory of mixup
+        strategy=DDPStrategy(broadcast_buffers=not options.sync_batch_norm) if devices * nodes > 1 else "auto",
         max_steps=options.steps,
         max_epochs=-1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
@@ -163,13 +172,21 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
     if config.wandb == "disabled" or process_rank():
         return False
-    quiet = wandb.Settings(silent=True)
-    record = wandb.init(
-        project="hear_ssl",
-        name=config.name,
-        dir=str(run),
-        mode="online" if config.wandb == "online" else "offline",
-        config=to_mapping(config),
-        settings=quiet,
-    )
+    kept = run / "wandb_id"
+    if not kept.is_file():
+        atomic_write(kept, uuid.uuid4().hex[:8])
+    try:
+        record = wandb.init(
+            project="hear_ssl",
+            name=config.name,
+            id=kept.read_text(),
+            resume="allow",
+            dir=str(run),
+            mode="online" if config.wandb == "online" else "offline",
+            config=to_mapping(config),
+            settings=wandb.Settings(silent=True),
+        )
+    except wandb.Error as error:
+        reason = " ".join(str(error).split())[:160]
+        raise ValueError(f"wandb=online cannot start ({reason}); run `wandb login` first, or set wandb=offline") from None
     return WandbLogger(experiment=record)

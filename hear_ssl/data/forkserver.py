@@ -7,6 +7,8 @@ import signal
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 
+LEFT_TO_TRAINING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
 
 def worker_context() -> BaseContext:
     """Return the context that workers start in: a start takes milliseconds."""
@@ -18,11 +20,12 @@ def worker_context() -> BaseContext:
 def start_early() -> None:
     """Start the server before the first worker asks for it, so that it imports beside the training process; returns at once.
 
-    Call from the main thread. The server ignores Ctrl-C also while it imports: the training process answers.
+    Call from the main thread. The server ignores the signals that end a run, also while it imports: the training process answers.
     """
     worker_context()
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in LEFT_TO_TRAINING}
     try:
         forkserver.ensure_running()
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

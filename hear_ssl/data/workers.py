@@ -9,15 +9,18 @@ import torch
 from torch.utils.data import DataLoader
 
 from hear_ssl.data.batch import Batch
+from hear_ssl.data.forkserver import LEFT_TO_TRAINING
 from hear_ssl.data.parent import end_with_parent
 
 
 def start_worker(worker: int) -> None:
-    """Leave Ctrl-C to the training process, keep to one thread, and end with the training.
+    """Leave signals to the training process, keep to one thread, and end with the training.
 
+    A job's end, SIGTERM or SLURM's SIGUSR1, reaches every process of it; the training needs the worker until it has saved.
     torch's own watch asks for the parent's id: that of the forkserver, which lives as long as a worker does.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in LEFT_TO_TRAINING:
+        signal.signal(number, signal.SIG_IGN)
     end_with_parent()
     torch.set_num_threads(1)
 

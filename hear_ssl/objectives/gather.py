@@ -1,16 +1,28 @@
 """Rows and sums of all ranks, with their gradient.
 
 Each rank's loss averaged over ranks equals the loss of one process with the whole batch, and so do the gradients once
-DistributedDataParallel has averaged them: local rows against gathered columns, statistics summed over ranks.
+DistributedDataParallel has averaged them: local rows against gathered columns, statistics summed over ranks. None of it is
+compiled: torch 2.11 traces the collectives inside these autograd functions to wrong gradients.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def uncompiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return a function that torch.compile breaks its graph for and calls as it is."""
+    plain: Callable[Arguments, Result] = torch.compiler.disable(function)  # type: ignore[no-untyped-call]
+    return plain
 
 
 def world() -> tuple[int, int]:
@@ -18,6 +30,12 @@ def world() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def _summed(value: Tensor) -> Tensor:
+    total = value.contiguous().clone()
+    dist.all_reduce(total)
+    return total
 
 
 class _Gather(torch.autograd.Function):
@@ -28,26 +46,21 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
         start = dist.get_rank() * ctx.count
-        return total[start : start + ctx.count]
+        return _summed(gradients[0])[start : start + ctx.count]
 
 
 class _Sum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, value: Tensor) -> Tensor:
-        total = value.contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(value)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
-        return total
+        return _summed(gradients[0])
 
 
+@uncompiled
 def gather_rows(rows: Tensor) -> Tensor:
     """Return the rows (ranks * batch, ...) of all ranks in rank order; the gradient flows back to each rank's own rows."""
     if world()[1] == 1:
@@ -56,6 +69,7 @@ def gather_rows(rows: Tensor) -> Tensor:
     return gathered
 
 
+@uncompiled
 def sum_over_ranks(value: Tensor) -> Tensor:
     """Return the sum of a tensor over ranks; the gradient of every rank's loss flows back to every rank's value."""
     if world()[1] == 1:
@@ -64,6 +78,7 @@ def sum_over_ranks(value: Tensor) -> Tensor:
     return total
 
 
+@uncompiled
 @torch.no_grad()
 def gather_constant(rows: Tensor) -> Tensor:
     """Return the rows of all ranks without gradient."""

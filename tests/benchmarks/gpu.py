@@ -120,7 +120,7 @@ def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:
     torch._dynamo.reset()
     bench.device.fresh_memory()
     module, meter = ContrastiveModule(config), Meter(bench.device, bench.size.steps)
-    choices = choose(config, machine(config.trainer.accelerator))
+    choices = choose(config, machine(config.trainer))
     apply(choices, module)
     trainer = pl.Trainer(
         accelerator=config.trainer.accelerator,

@@ -46,6 +46,8 @@ OBJECTIVES = {
     ),
 }
 
+COMPILED = "nt_xent, compiled"
+
 
 class Toy(nn.Module):
     """An encoder with BatchNorm, its average, and the objective, on rows of views."""
@@ -94,9 +96,11 @@ def _rank(rank: int, port: int, folder: str) -> None:
     rows = slice(rank * CLIPS // RANKS, (rank + 1) * CLIPS // RANKS)
     views, shift = data()
     results = {}
-    for name, config in OBJECTIVES.items():
+    for name, config in (OBJECTIVES | {COMPILED: OBJECTIVES["nt_xent"]}).items():
         model = Toy(config)
         normalise_over_ranks(model)
+        if name == COMPILED:
+            model.encoder.compile(dynamic=False, backend="aot_eager")  # as Module.compile_parts does, without a C++ compiler
         parallel = DistributedDataParallel(model)
         loss = parallel(views[:, rows], shift[rows])
         loss.backward()

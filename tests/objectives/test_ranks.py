@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.objectives.ranks import OBJECTIVES, alone, two_ranks
+from tests.objectives.ranks import COMPILED, OBJECTIVES, alone, two_ranks
 
 Results = dict[str, tuple[Tensor, dict[str, Tensor]]]
 
@@ -16,9 +16,9 @@ def parallel(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return two_ranks(tmp_path_factory.mktemp("ranks"))
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
+@pytest.mark.parametrize("name", [*OBJECTIVES, COMPILED])
 def test_two_ranks_equal_one(parallel: Results, name: str) -> None:
-    loss, single = alone(name)
+    loss, single = alone(name.partition(",")[0])
     parallel_loss, double = parallel[name]
     torch.testing.assert_close(parallel_loss, loss, rtol=1e-5, atol=1e-5)
     assert set(double) == set(single)

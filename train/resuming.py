@@ -1,0 +1,43 @@
+"""What a run goes on from: its last checkpoint, as far as that fits what is asked for now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.config import Config
+from hear_ssl.module import ContrastiveModule, parameter_groups
+from hear_ssl.runtime.settings import from_mapping, to_mapping
+
+TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
+
+
+def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
+    """Return the run's last checkpoint, its path and what it holds.
+
+    Raises ValueError when it belongs to another architecture or objective, or holds no state of a training.
+    """
+    path = find_checkpoint(run)
+    saved = load_checkpoint(path)
+    for part, now in (("embedder", config.embedder), ("objective", config.objective)):
+        before = from_mapping(type(now), saved["config"].get(part), f"config.{part} of {path}")  # defaults for keys newer than the run
+        if to_mapping(before) != to_mapping(now):
+            raise ValueError(
+                f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
+            )
+    if not set(saved) >= TRAINING_STATE:
+        raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
+    return path, saved
+
+
+def check_state(path: Path, saved: dict[str, Any], module: ContrastiveModule) -> None:
+    """Raise ValueError that names what differs when a checkpoint's tensors or trained parameters are not the module's."""
+    own, kept = module.state_dict(), saved["state_dict"]
+    for name in sorted({*own, *kept}):
+        there, here = (tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (kept, own))
+        if there != here:
+            raise ValueError(f"{path} does not fit the arguments: {name} is {there} there, {here} by them; resume without them")
+    before = [len(group["params"]) for group in saved["optimizer_states"][0]["param_groups"]]
+    if before != [len(group["params"]) for group in parameter_groups(module, 0.0)]:
+        raise ValueError(f"{path} was trained with another optimizer.frozen than the arguments say; resume without it, or start a new run")
