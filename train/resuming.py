@@ -5,12 +5,33 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+from omegaconf import OmegaConf
+
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.config import Config
+from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule, parameter_groups
 from hear_ssl.runtime.settings import from_mapping, to_mapping
 
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
+
+
+class KeepConfig(pl.Callback):
+    """Keep in the run folder what a run was told, once nothing of it is refused: a later --resume goes on by it."""
+
+    def __init__(self, run: Path, config: Config) -> None:
+        self.run, self.config = run, config
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write config.yaml anew."""
+        if trainer.is_global_zero:
+            write_config(self.run, self.config)
+
+
+def write_config(run: Path, config: Config) -> None:
+    """Write the resolved config into the run folder."""
+    atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
 
 
 def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:

@@ -17,7 +17,6 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import wandb
-from omegaconf import OmegaConf
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
@@ -33,7 +32,7 @@ from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.profile import ProfileSteps
 from hear_ssl.runtime.encoders.vit import Attention
 from hear_ssl.runtime.settings import to_mapping
-from train.resuming import check_state, resume_checkpoint
+from train.resuming import KeepConfig, check_state, resume_checkpoint, write_config
 
 
 def fit(config: Config, resume: bool) -> int:
@@ -54,7 +53,6 @@ def fit(config: Config, resume: bool) -> int:
     module = ContrastiveModule(config, data.data_card())
     if checkpoint:
         check_state(checkpoint, saved, module)
-        write_config(run, config)  # so that a later --resume keeps what was changed
         saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
@@ -85,15 +83,9 @@ def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
-    write_config(run, config)
     if process_rank() == 0:
+        write_config(run, config)
         atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
-
-
-def write_config(run: Path, config: Config) -> None:
-    """Write the resolved config into the run folder, from one process."""
-    if process_rank() == 0:
-        atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
 
 
 def environment() -> dict[str, Any]:
@@ -160,7 +152,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=build_logger(config, run),
-        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), *probe, *timing],
+        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), KeepConfig(run, config), *probe, *timing],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -14,7 +14,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
