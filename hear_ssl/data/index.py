@@ -17,6 +17,7 @@ from hear_ssl.files import atomic_write
 FORMAT = "hear_ssl.shards/1"
 TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 INDEX_NAME = "index.json"
+SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar")
 Record = TypeVar("Record")
 
@@ -58,6 +59,17 @@ class ShardIndex:
 
 class DamagedIndexError(ValueError):
     """An index.json that is there, but cannot be read."""
+
+
+def check_split(split: str, where: str) -> None:
+    """Raise ValueError when a split marks test data, in whatever spelling, or cannot begin the name of a shard."""
+    words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", split)
+    if TEST_MARKS & {word.lower() for word in words}:
+        raise ValueError(
+            f"{where} says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
+        )
+    if not SPLIT_NAME.fullmatch(split):
+        raise ValueError(f"{where} says {split[:80]!r}; name a split by letters, digits and _, with dots and hyphens after the first")
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:

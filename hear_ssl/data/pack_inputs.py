@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from hear_ssl.data.index import TEST_MARKS
+from hear_ssl.data.index import check_split
 from hear_ssl.files import tar_members
 
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"}
@@ -52,8 +52,8 @@ class Item:
 def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
     """Return every audio file of the inputs, sorted by source and name.
 
-    Raises ValueError when an input is missing or nothing is found, when a list is malformed, or when data is marked as
-    test: existing data marked as test may not be used for training (HEAR rules).
+    Raises ValueError when an input is missing or nothing is found, when a list is malformed, or when a split is no name or
+    marks test data, which may not be used for training (HEAR rules).
     """
     check_split(split, "--split")
     items: list[Item] = []
@@ -78,14 +78,6 @@ def _numbered(items: list[Item]) -> list[Item]:
         numbered.append(replace(item, copy=seen[place]))
         seen[place] += 1
     return numbered
-
-
-def check_split(split: str, where: str) -> None:
-    """Raise ValueError when a split marks test data."""
-    if split.strip().lower() in TEST_MARKS:
-        raise ValueError(
-            f"{where} says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
-        )
 
 
 def _one_input(path: Path, license: str, split: str) -> list[Item]:

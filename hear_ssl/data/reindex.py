@@ -16,7 +16,7 @@ import soundfile
 from tqdm import tqdm
 
 from hear_ssl.data.decode import decoder_reason
-from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, TEST_MARKS, ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
 from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
@@ -31,10 +31,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise ValueError(f"{folder} holds no .tar shards; give the folder of a WebDataset")
-    if split.strip().lower() in TEST_MARKS:
-        raise ValueError(
-            f"--split says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
-        )
+    check_split(split, "--split")
     if (folder / INDEX_NAME).exists():
         raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
     records, kinds = [], set()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from braceexpand import braceexpand
 
-from hear_ssl.data.index import TEST_MARKS, ShardIndex, ShardRecord, read_index
+from hear_ssl.data.index import ShardIndex, ShardRecord, check_split, read_index
 from hear_ssl.data.remote import ShardCache, is_remote
 
 
@@ -49,8 +49,7 @@ def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
     address, names = expand(entry)
     shard_cache = ShardCache(address, cache, cache_gb) if is_remote(address) else None
     index = shard_cache.index() if shard_cache else read_index(address)
-    if index.split.strip().lower() in TEST_MARKS:
-        raise ValueError(f"{address} is marked as {index.split}; HEAR rule: existing data marked as test may not be used for training")
+    check_split(index.split, f"the index of {address}")
     return Source(address, chosen(index, names, entry), shard_cache)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, check_split, read_index, write_index
 from hear_ssl.data.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
@@ -204,6 +204,7 @@ def write_corpus(
     Both members of a pair stand side by side in one shard. A shard appears under its name only when whole, the index last.
     Raises what `Corpus` and `check_request` raise, and OSError when the disk is full.
     """
+    check_split(split, "split")
     corpus = Corpus(seed, delta, sample_rate, keep)
     folder, index = Path(out), Path(out) / INDEX_NAME
     check_request(folder, clips, hours, codec, workers)

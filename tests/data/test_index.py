@@ -12,7 +12,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hear_ssl.data.index import ShardIndex, ShardRecord, SourceRecord, check_shards, parse_index, read_index, write_index
+from hear_ssl.data.index import (
+    SHARD_NAME,
+    ShardIndex,
+    ShardRecord,
+    SourceRecord,
+    check_shards,
+    check_split,
+    parse_index,
+    read_index,
+    write_index,
+)
 
 INDEX = ShardIndex(
     sample_rate=16000,
@@ -190,3 +200,25 @@ def test_a_shard_that_is_missing_or_of_another_size_is_named(tmp_path: Path) -> 
     (tmp_path / "train-000000.tar").unlink()
     with pytest.raises(ValueError, match=r"shard train-000000.tar is missing"):
         check_shards(tmp_path, INDEX)
+
+
+MARKED = ["test", "TEST", " Test ", "test-clean", "test_set", "TestSet", "eval-balanced", "my.evaluation", "HEARTest", "testing2"]
+
+
+@pytest.mark.parametrize("split", MARKED)
+def test_data_marked_as_test_is_refused_in_any_spelling(split: str) -> None:
+    with pytest.raises(ValueError, match=r"^--split says .*: refused by the HEAR rule"):
+        check_split(split, "--split")
+
+
+@pytest.mark.parametrize("split", ["", "my train", "../../escaped", "/train", ".train", "-train", "tr/ain", "train\n", "größe", "train\0"])
+def test_a_split_that_cannot_name_a_shard_is_refused(split: str) -> None:
+    with pytest.raises(ValueError, match=r"^--split says .*; name a split by letters") as caught:
+        check_split(split, "--split")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "contest", "latest", "evaluated_songs", "train-clean-100", "Fold.1", "_x"])
+def test_other_splits_are_taken(split: str) -> None:
+    check_split(split, "--split")
+    assert SHARD_NAME.fullmatch(f"{split}-000000.tar")

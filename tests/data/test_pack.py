@@ -198,6 +198,7 @@ def test_archives_and_lists_are_read_with_licence_source_and_split(tmp_path: Pat
         ("a.jsonl", "[1]", "is not a readable list"),
         ("a.csv", "path,split\na.wav,test\n", "refused by the HEAR rule"),
         ("a.jsonl", '{"path": "a.wav", "split": "Evaluation "}', "refused by the HEAR rule"),
+        ("a.csv", "path,split\na.wav,../../b\n", "entry 1, says '../../b'; name a split by"),
         ("a.csv", "path\n", "no audio files in"),
         ("a.zip", "PK no zip", "is damaged"),
         ("a.tar", "no tar", "is damaged"),
