@@ -27,6 +27,7 @@ quickstart: $(QUICKSTART)/report.html
 	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, the page to open $(QUICKSTART)/report.html"
 
 $(QUICKSTART)/shards/index.json: | $(VENV)/installed
+	rm -rf $(QUICKSTART)/shards
 	$(BIN)/python -m hear_ssl.data.synthetic --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
 
 $(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json

@@ -27,11 +27,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.data.index import ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
 from hear_ssl.data.parent import end_with_parent
-from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
 from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
@@ -57,13 +57,14 @@ def pack(
 ) -> ShardIndex:
     """Pack files into shards under `out` and return the index, which is written last.
 
-    Raises ValueError when `out` holds another packing or no clip is left, OSError when the disk is full; shards that are
-    finished stay, and the same call goes on behind them.
+    Raises ValueError when `out` holds another packing or no clip is left, FileExistsError when it holds shards of another
+    command, OSError when the disk is full; shards that are finished stay, and the same call goes on behind them.
     """
+    split = one_split(items)
     state = _load_state(out, items, options, clips_per_shard)
+    _save_state(out, state)  # before the first shard: what lies in the folder from now on is this packing's own
     items = items.copy()
     random.Random(0).shuffle(items)  # shards should be alike: a shard of one source makes a batch of one source
-    split = one_split(items)
     known, pending = set(state.hashes), []
     before = len(known)
     every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
@@ -77,7 +78,7 @@ def pack(
                 record = write_shard(out / f"{split}-{len(state.shards):06d}.tar", pending)
                 state.shards.append(asdict(record))
                 pending, state.next_item = [], number + 1
-                atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
+                _save_state(out, state)
     return _finish(out, state, options, split, len(items))
 
 
@@ -95,16 +96,21 @@ def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_sh
     fingerprint = hashlib.sha256(text.encode()).hexdigest()
     path = out / STATE_NAME
     if not path.is_file():
-        if (out / INDEX_NAME).exists():
-            raise ValueError(f"{out} holds other shards already; give another folder with --out")
+        check_free(out)
         return PackState(fingerprint)
     try:
         state = PackState(**json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
+    if not state.shards:
+        return PackState(fingerprint)
     if state.fingerprint != fingerprint:
         raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
     return state
+
+
+def _save_state(out: Path, state: PackState) -> None:
+    atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
 
 
 def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[Packed]:
@@ -156,9 +162,9 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     writer = csv.writer(text)
     writer.writerow(["path", "source", "offset_seconds", "reason"])
     writer.writerows(state.rejected)
-    atomic_write(out / "rejected.csv", text.getvalue())
+    atomic_write(out / REJECTED_NAME, text.getvalue())
     if not state.shards:
-        raise ValueError(f"none of the files can be used; {out / 'rejected.csv'} says why, file by file")
+        raise ValueError(f"none of the files can be used; {out / REJECTED_NAME} says why, file by file")
     shards = tuple(ShardRecord(**record) for record in state.shards)
     for shard in shards:  # folders packed before there were tables get theirs
         if (out / shard.name).is_file() and load_table(out / shard.name, shard.sha256) is None:
@@ -173,7 +179,7 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     index = ShardIndex(options.sample_rate, options.codec, split, round(seconds / 3600.0, 6), clips, shards, tuple(sources), dict(reasons))
     write_index(out, index)
     state.finished, state.next_item = True, items
-    atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
+    _save_state(out, state)
     return index
 
 

@@ -11,9 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.index import ShardRecord
+from hear_ssl.data.index import INDEX_NAME, ShardRecord
 from hear_ssl.data.table import write_table
 from hear_ssl.files import atomic_path, sha256_of
+
+REJECTED_NAME = "rejected.csv"  # what pack lists beside its shards
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,14 @@ class EncodedClip:
     codec: str
     audio: bytes
     record: dict[str, Any]
+
+
+def check_free(folder: Path) -> None:
+    """Raise FileExistsError when a folder holds shards, an index or a list of rejected files, which new ones would overwrite."""
+    for pattern in (INDEX_NAME, "*.tar", REJECTED_NAME):
+        found = next(folder.glob(pattern), None)
+        if found:
+            raise FileExistsError(f"{found} exists: give another folder, or remove it first if an earlier run left it")
 
 
 def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:

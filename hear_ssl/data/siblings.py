@@ -20,8 +20,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, write_index
-from hear_ssl.data.shard_writer import EncodedClip, write_shards
+from hear_ssl.data.index import ShardIndex, SourceRecord, write_index
+from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.table import Clip
 from hear_ssl.errors import run_main
@@ -61,8 +61,7 @@ def write_siblings(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str
     when OUT holds shards.
     """
     for name in ("siblings", "others"):
-        if (out / name / INDEX_NAME).exists():
-            raise FileExistsError(f"{out / name / INDEX_NAME} exists: give another folder, or remove this one first")
+        check_free(out / name)
     clips, records = shards.clips, read_records(shards)
     pairs = pairs_of(records, excluded)
     if not pairs:

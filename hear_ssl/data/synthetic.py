@@ -24,7 +24,7 @@ import soundfile
 from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, check_split, read_index, write_index
-from hear_ssl.data.shard_writer import EncodedClip, write_shards
+from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
@@ -171,7 +171,7 @@ def _encoded_clips(jobs: list[Job], workers: int) -> Iterator[EncodedClip]:
 
 
 def check_request(folder: Path, clips: int | None, hours: float | None, codec: str, workers: int) -> None:
-    """Raise ValueError on arguments out of range, FileExistsError where the folder holds a finished corpus."""
+    """Raise ValueError on arguments out of range, FileExistsError where the folder holds shards."""
     if codec not in CODECS:
         raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
     if (clips is None) == (hours is None):
@@ -182,8 +182,7 @@ def check_request(folder: Path, clips: int | None, hours: float | None, codec: s
         raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
     if workers < 1:
         raise ValueError(f"{workers} workers cannot render; give 1 or more")
-    if (folder / INDEX_NAME).exists():
-        raise FileExistsError(f"{folder / INDEX_NAME} exists: give another folder, or remove this one first")
+    check_free(folder)
 
 
 def write_corpus(

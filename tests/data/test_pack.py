@@ -23,6 +23,7 @@ from hear_ssl.data.index import read_index
 from hear_ssl.data.pack import main, pack
 from hear_ssl.data.pack_clips import PackOptions, pack_item
 from hear_ssl.data.pack_inputs import list_items
+from hear_ssl.data.shard_writer import write_shard
 from hear_ssl.data.shards import ShardSet
 from tests.conftest import ROOT
 from tests.data.sounds import encoded, tone, write
@@ -369,11 +370,41 @@ def test_another_packing_is_never_overwritten(tmp_path: Path) -> None:
         packed([tmp_path / "a.wav"], tmp_path / "out", codec="wav")
     assert content(tmp_path / "out") == before
     (tmp_path / "out" / ".pack.json").unlink()
-    with pytest.raises(ValueError, match="holds other shards already"):
+    with pytest.raises(FileExistsError, match=r"index.json exists: give another folder"):
         packed([tmp_path / "a.wav"], tmp_path / "out")
     (tmp_path / "out" / ".pack.json").write_text('{"fingerprint"')
     with pytest.raises(ValueError, match=r".pack.json is damaged; remove .* and pack again"):
         packed([tmp_path / "a.wav"], tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["train-000000.tar", "theirs.tar", "rejected.csv"])
+def test_files_that_are_not_its_own_are_never_overwritten(tmp_path: Path, name: str) -> None:
+    recordings = tar_of(tmp_path / "own" / name, ("a.wav", encoded(tone(1.0))))
+    before = content(tmp_path / "own")
+    inputs = [recordings] if name.endswith(".tar") else [write(tmp_path / "a.wav", tone(1.0))]
+    with pytest.raises(FileExistsError, match=rf"{name} exists: give another folder"):
+        packed(inputs, tmp_path / "own")
+    assert content(tmp_path / "own") == before
+
+
+def test_a_packing_stopped_before_its_first_shard_was_noted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.wav", tone(1.0))
+
+    def stop(path: Path, clips: Any) -> None:
+        write_shard(path, clips)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hear_ssl.data.pack.write_shard", stop)
+        with pytest.raises(KeyboardInterrupt):
+            packed([path], tmp_path / "out")
+    assert len(packed([path], tmp_path / "out").clips) == 1
+
+
+def test_a_packing_that_found_nothing_gives_way_to_another(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="none of the files can be used"):
+        packed([write(tmp_path / "silent.wav", np.zeros(16000, np.float32))], tmp_path / "out")
+    assert len(packed([write(tmp_path / "a.wav", tone(1.0))], tmp_path / "out").clips) == 1
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")

@@ -129,6 +129,13 @@ def test_a_finished_corpus_is_not_overwritten(folder: Path) -> None:
     assert (folder / "index.json").read_bytes() == before
 
 
+def test_tars_that_it_did_not_write_are_not_overwritten(tmp_path: Path) -> None:
+    (tmp_path / "train-000000.tar").write_bytes(b"recordings")
+    with pytest.raises(FileExistsError, match=r"train-000000.tar exists: give another folder"):
+        write_corpus(tmp_path, clips=2)
+    assert (tmp_path / "train-000000.tar").read_bytes() == b"recordings"
+
+
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "shards"
     out.mkdir()
