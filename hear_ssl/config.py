@@ -7,8 +7,9 @@ key, a wrong type or a value out of range raises ValueError with the nearest val
 from __future__ import annotations
 
 from dataclasses import Field, dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_origin, get_type_hints
 
 from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
@@ -159,8 +160,15 @@ def load_config(path: str | Path | None, overrides: list[str]) -> Config:
         merged = _merge(merged, _read_yaml(Path(path)), str(path))
     for override in overrides:
         merged = _merge(merged, _parse_override(override), override)
-    config = OmegaConf.to_object(merged)
+    try:
+        config = OmegaConf.to_object(merged)
+    except OmegaConfBaseException as error:  # a reference such as ${name} that leads nowhere
+        raise ValueError(f"{path}: {' '.join(str(error).split())[:160]}") from None
     assert isinstance(config, Config)
+    for key in config_keys():
+        value = attrgetter(key)(config)
+        if isinstance(value, (list, tuple)) and any(isinstance(element, (list, dict)) for element in value):
+            raise ValueError(f"{key} is {value}; give a plain list, such as {key}=[a,b]")
     check_ranges(config)
     return config
 
@@ -181,7 +189,7 @@ def _read_yaml(path: Path) -> Any:
         raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
     try:
         return OmegaConf.load(path)
-    except (YAMLError, UnicodeDecodeError, OSError) as error:
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
 
 
@@ -189,11 +197,17 @@ def _parse_override(override: str) -> Any:
     key, equals, _ = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
-    parsed = OmegaConf.from_dotlist([override])
-    value = OmegaConf.select(parsed, key)
-    wanted = config_keys().get(key)
-    if wanted and getattr(wanted[0], "__origin__", None) in (list, tuple) and not isinstance(value, ListConfig):
-        OmegaConf.update(parsed, key, [value])
+    hint = config_keys().get(key, (None,))[0]
+    try:
+        parsed = OmegaConf.from_dotlist([override])
+        value = OmegaConf.select(parsed, key)
+        if hint and value is None and type(None) not in get_args(hint):
+            raise ValueError(f"{override!r} gives no value; leave {key} out for its default")
+        if get_origin(hint) in (list, tuple) and not isinstance(value, ListConfig):
+            OmegaConf.update(parsed, key, [value])
+    except (YAMLError, OmegaConfBaseException, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{override[:200]!r} cannot be read ({reason}); put a value that is plain text in quotes of its own") from None
     return parsed
 
 

@@ -19,6 +19,10 @@ def test_defaults_yaml_and_overrides_in_this_order(tmp_path: Path) -> None:
     assert config.trainer == Config().trainer
 
 
+def test_a_switch_is_set_back_by_null() -> None:
+    assert load_config(None, ["speed.compile=true", "speed.compile=null"]).speed.compile is None
+
+
 def test_one_folder_needs_no_brackets() -> None:
     assert load_config(None, ["data.shards=one"]).data.shards == ["one"]
 
@@ -42,6 +46,12 @@ def test_every_recipe_loads_and_says_what_it_is(file: Path) -> None:
         ("=3", "not of the form key=value"),
         ("data=3", "a group of keys cannot be one value"),
         ("trainer.steps={a: 1}", "trainer.steps"),
+        *((override, "cannot be read") for override in ("data.shards=[a", "name={", "name=%s", "data.shards=@x", "data.shards='")),
+        *((override, "cannot be read") for override in ("data.shards=*x", "data.shards={a: b}", "name=${nope}", "name=" + "[" * 3000)),
+        ("data.shards=!!python/object/apply:os.getcwd []", "cannot be read"),
+        ("data.shards=[[a]]", "data.shards is [['a']]; give a plain list, such as data.shards=[a,b]"),
+        ("data.shards=", "'data.shards=' gives no value; leave data.shards out"),
+        ("name=???", "'name=???' gives no value; leave name out"),
     ],
 )
 def test_a_mistake_names_the_key_and_the_way_out(override: str, line: str) -> None:
@@ -56,6 +66,11 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     file.write_text("a: [1, 2\nb: }")
     with pytest.raises(ValueError, match=r"bad.yaml is not YAML"):
         load_config(file, [])
+    for text in ("a: " + "[" * 5000, "name: !!set {a}", "name: ${nope}"):
+        file.write_text(text)
+        with pytest.raises(ValueError, match=r"bad.yaml.*") as caught:
+            load_config(file, [])
+        assert "\n" not in str(caught.value)
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"bad.yaml"):
         load_config(file, [])
