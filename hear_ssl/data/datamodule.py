@@ -27,7 +27,8 @@ class ShardDataModule(pl.LightningDataModule):
         """Open the shards.
 
         Raises ValueError when there are none, they have another rate or are marked as test, more of them are missing or
-        damaged than `max_lost_fraction` allows, or they do not fit the cache.
+        damaged than `max_lost_fraction` allows, they do not fit the cache, weights do not fit them, or pairs are asked for
+        and there are none.
         """
         super().__init__()
         self.config, self.sample_rate, self.seed = config, sample_rate, seed
@@ -40,6 +41,7 @@ class ShardDataModule(pl.LightningDataModule):
         for source in self.shards.sources:
             if source.cache and not config.window_shards:
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
+        BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair, before there is a run folder
         self.first_step = 0
         self.losses = Losses(config.max_lost_fraction)
         self.copier = Copier()

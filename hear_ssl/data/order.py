@@ -8,6 +8,7 @@ some shards; several sources can be mixed by weight, each with passes of its own
 
 from __future__ import annotations
 
+import math
 from itertools import accumulate
 from typing import NamedTuple
 
@@ -124,9 +125,9 @@ class MixedOrder(SampleOrder):
 
     def __init__(self, sources: list[list[int]], weights: list[float], seed: int, window: int = 0) -> None:
         """Order sources, each the clips of its shards. Raises ValueError when weights do not fit the sources."""
-        if len(weights) != len(sources) or min(weights) <= 0:
+        if len(weights) != len(sources) or not all(0 < weight < math.inf for weight in weights):
             raise ValueError(
-                f"data.weights has {len(weights)} numbers for {len(sources)} sources; give one above 0 for each of data.shards"
+                f"data.weights has {len(weights)} numbers for {len(sources)} sources; give a finite one above 0 for each of data.shards"
             )
         super().__init__([count for source in sources for count in source], seed)
         self.orders = [SampleOrder(source, mix(seed, 7, number), window) for number, source in enumerate(sources)]

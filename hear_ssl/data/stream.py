@@ -10,7 +10,6 @@ import math
 import threading
 import time
 from collections.abc import Iterator
-from itertools import accumulate
 from typing import Any
 
 import torch
@@ -21,6 +20,7 @@ from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.decode import Waveform, decode_into
 from hear_ssl.data.order import MixedOrder, SampleOrder, mix
+from hear_ssl.data.pairs import Partners
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.table import Clip
 
@@ -48,12 +48,7 @@ class BatchStream(IterableDataset[Batch]):
         self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
         self.read_seconds = 0.0
-        self.partners: dict[str, int] = {}
-        if config.positives == "doppelgaenger":
-            self.partners = {clip.key: number for number, clip in enumerate(shards.clips)}
-            firsts = accumulate((source.index.clips for source in shards.sources[:-1]), initial=0)
-            if not any("pair" in shards.record(shards.clip(first)) for first in firsts):
-                raise ValueError("data.positives is doppelgaenger, but these shards hold no pairs; make some with hear_ssl.data.synthetic")
+        self.partners = Partners(shards, config.window_shards) if config.positives == "doppelgaenger" else None
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches: steps first_step + worker, + workers, and so on."""
@@ -90,23 +85,22 @@ class BatchStream(IterableDataset[Batch]):
         for attempt in range(REPLACEMENTS):
             try:
                 clip = self.shards.clip(number)
-                self._decode(crops, clip, seed)
+                self._decode(crops, clip, number, seed)
                 return number, clip.key
             except (ValueError, OSError) as error:
                 lost.append(f"{self.shards.name(number)}: {' '.join(str(error).split())}")
                 number = self.order.substitute(position, mix(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _decode(self, crops: Waveform, clip: Clip, seed: int) -> None:
+    def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
-        if partner is None:
+        if not self.partners or partner is None:
             decode_into(crops, self._audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
             return
-        if partner not in self.partners:
-            raise ValueError(f"its partner {str(partner)[:60]!r} is not in the shards")
+        other = self.shards.clip(self.partners.number(number, partner))
         share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
-        for number, one in enumerate((clip, self.shards.clip(self.partners[partner]))):
-            decode_into(crops[number : number + 1], self._audio(one), [share], self.sample_rate)
+        for row, one in enumerate((clip, other)):
+            decode_into(crops[row : row + 1], self._audio(one), [share], self.sample_rate)
 
     def _audio(self, clip: Clip) -> bytes:
         began = time.perf_counter()

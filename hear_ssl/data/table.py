@@ -72,6 +72,11 @@ class Table:
         name = key.decode(errors="surrogateescape")
         return Clip(self.shard, name, codec.decode(), offset, size, json_offset, json_size, total if self.summed else UNKNOWN)
 
+    def place(self, key: bytes) -> int | None:
+        """Return which row has a key; None when none has."""
+        found = np.flatnonzero(self.rows["key"] == key)
+        return int(found[0]) if len(found) else None
+
 
 def row_type(key_bytes: int) -> np.dtype[Any]:
     """Return the type of a row: places and sizes in bytes, checksum, codec, key."""

@@ -281,6 +281,23 @@ def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
             ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 
 
+def test_pairs_of_an_address_in_windows_begin_with_one_shard(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
+    from tests.data.test_stream import paired
+
+    pairs = paired(tmp_path / "pairs", [300.0 + 50 * n for n in range(6)], {0: 1, 1: 2, 2: 0, 3: 4, 4: 3, 5: 0}, per_shard=3)
+    _, handler = server
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(pairs), **k)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        options: dict[str, Any] = {"batch_size": 2, "crop_seconds": 0.05, "window_shards": 1, "positives": "doppelgaenger"}
+        config = DataConfig(shards=[f"http://127.0.0.1:{running.server_port}"], cache=str(tmp_path / "cache"), **options)
+        data = ShardDataModule(config, 16000, 0)
+        assert sum(path.endswith(".tar") for path in handler.served) == 1
+        lost = [line for step in range(3) for line in BatchStream(data.shards, config, 16000, 0).batch(step).lost]
+        assert lost
+        assert all("'x0' is not in its shard, the only one searched with data.window_shards" in line for line in lost)
+        running.shutdown()
+
+
 def test_what_a_crash_left_is_removed_at_once_and_what_another_process_writes_is_not(tmp_path: Path) -> None:
     folder = ShardCache("http://example.com/shards", tmp_path).folder
     names = {

@@ -17,10 +17,13 @@ from torch.utils.data import DataLoader
 from hear_ssl.config import DataConfig
 from hear_ssl.data.batch import Batch
 from hear_ssl.data.datamodule import ShardDataModule, batches
+from hear_ssl.data.index import ShardIndex, SourceRecord, write_index
+from hear_ssl.data.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.data.table import Clip
 from hear_ssl.data.workers import WorkerLoader, plain_error
+from tests.data.sounds import encoded, tone
 from tests.data.test_shards import believed, copied, shard_folder
 
 
@@ -308,3 +311,68 @@ def test_a_clip_whose_partner_is_damaged_is_replaced(shards: Path, tmp_path: Pat
 def test_pairs_that_are_not_there_are_asked_for_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="these shards hold no pairs"):
         stream(believed(shard_folder(tmp_path / "shards")), positives="doppelgaenger")
+
+
+def paired(folder: Path, frequencies: list[float], pairs: dict[int, int], per_shard: int = 2, prefix: str = "x") -> Path:
+    """Write one tone a clip; `pairs` says which clip is the partner of which."""
+    clips = []
+    for number, frequency in enumerate(frequencies):
+        record = {"seconds": 1.0, **({"pair": f"{prefix}{pairs[number]}"} if number in pairs else {})}
+        clips.append(EncodedClip(f"{prefix}{number}", "wav", encoded(tone(1.0, frequency)), record))
+    folder.mkdir()
+    shards = write_shards(folder, "train", clips, len(clips), per_shard)
+    write_index(folder, ShardIndex(16000, "wav", "train", 0.0, len(clips), shards, (SourceRecord("x", "MIT", 0.0, len(clips)),), {}))
+    return folder
+
+
+def tones(reader: BatchStream, steps: int = 1) -> set[tuple[int, ...]]:
+    """Return the tones in Hz of the crops of every row read; nothing may be lost."""
+    found = set()
+    for batch in batches(reader, steps):
+        assert batch.lost == []
+        found |= {tuple(row) for row in (2 * np.abs(np.fft.rfft(batch.waveform.numpy(), axis=-1)).argmax(-1)).tolist()}
+    return found
+
+
+def test_clips_of_one_key_in_two_folders_meet_the_partners_of_their_own(tmp_path: Path) -> None:
+    circle = {0: 1, 1: 2, 2: 0}  # across shards
+    one = paired(tmp_path / "one", [300.0, 400.0, 500.0], circle)
+    two = paired(tmp_path / "two", [600.0, 700.0, 800.0], circle)
+    reader = BatchStream(ShardSet([str(one), str(two)]), config(one, positives="doppelgaenger", batch_size=6), 16000, 0)
+    assert tones(reader) == {(300, 400), (400, 500), (500, 300), (600, 700), (700, 800), (800, 600)}
+
+
+def test_a_folder_whose_first_clips_have_no_pair_gives_the_pairs_of_the_others(tmp_path: Path) -> None:
+    folder = paired(tmp_path / "late", [300.0, 400.0, 500.0, 600.0], {2: 3, 3: 2})
+    assert tones(stream(folder, positives="doppelgaenger", batch_size=4)) == {(300, 300), (400, 400), (500, 600), (600, 500)}
+
+
+def test_pairs_of_a_folder_given_shard_by_shard_meet(tmp_path: Path) -> None:
+    folder = paired(tmp_path / "shards", [300.0, 400.0, 500.0], {0: 1, 1: 2, 2: 0})
+    entries = [f"{folder}/train-00000{number}.tar" for number in range(2)]
+    reader = BatchStream(ShardSet(entries), config(folder, positives="doppelgaenger", batch_size=3), 16000, 0)
+    assert tones(reader) == {(300, 400), (400, 500), (500, 300)}
+
+
+def test_a_shard_that_is_missing_costs_no_more_with_pairs_than_without(tmp_path: Path) -> None:
+    folder = paired(tmp_path / "shards", [300.0, 400.0, 500.0, 600.0, 700.0, 800.0], {n: n ^ 1 for n in range(6)})
+    (folder / "train-000000.tar").unlink()
+    data = ShardDataModule(config(folder, positives="doppelgaenger", batch_size=6, max_lost_fraction=0.5), 16000, 0)
+    batch = BatchStream(data.shards, data.config, 16000, 0).batch(0)
+    assert set(batch.keys) == {"x2", "x3", "x4", "x5"}
+    assert all("train-000000.tar" in line for line in batch.lost)
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        ({"weights": [float("inf")]}, "give a finite one above 0 for each"),
+        ({"weights": [float("nan")]}, "give a finite one above 0 for each"),
+        ({"weights": [1.0, 1.0]}, "2 numbers for 1 sources"),
+        ({"positives": "doppelgaenger"}, "hold no pairs"),
+    ],
+)
+def test_what_the_shards_cannot_give_is_said_before_the_run_begins(tmp_path: Path, options: dict[str, Any], line: str) -> None:
+    folder = shard_folder(tmp_path / "shards")
+    with pytest.raises(ValueError, match=line):
+        ShardDataModule(config(folder, **options), 16000, 0)
