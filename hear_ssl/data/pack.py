@@ -2,12 +2,14 @@
 
     python -m hear_ssl.data.pack INPUT... --out DIR
 
-Stopped at any moment, the same command goes on; the shards come out the same, byte for byte, with any number of workers.
+Stopped at any moment, the same command goes on; the shards come out the same, byte for byte, with any number of workers. When a
+shard has been damaged or removed since, the same command packs all of them again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import hashlib
 import io
@@ -34,7 +36,7 @@ from hear_ssl.data.parent import end_with_parent
 from hear_ssl.data.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
 from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, sha256_of
 
 STATE_NAME = ".pack.json"
 
@@ -91,9 +93,7 @@ def one_split(items: list[Item]) -> str:
 
 
 def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_shard: int) -> PackState:
-    places = [(item.source, item.name, item.license, item.split) for item in items]
-    text = json.dumps([places, asdict(options), clips_per_shard])
-    fingerprint = hashlib.sha256(text.encode()).hexdigest()
+    fingerprint = _fingerprint(items, options, clips_per_shard)
     path = out / STATE_NAME
     if not path.is_file():
         check_free(out)
@@ -102,11 +102,34 @@ def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_sh
         state = PackState(**json.loads(path.read_text()))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
-    if not state.shards:
-        return PackState(fingerprint)
-    if state.fingerprint != fingerprint:
+    if state.shards and state.fingerprint != fingerprint:
         raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
-    return state
+    for part in out.glob(".*.????????.part"):  # what a packing that was killed left half written
+        part.unlink()
+    damaged = _damaged(out, state)
+    if damaged:
+        print(f"{out / damaged} is missing or not as it was packed: packing from the beginning", file=sys.stderr)
+    return state if state.shards and not damaged else PackState(fingerprint)
+
+
+def _fingerprint(items: list[Item], options: PackOptions, clips_per_shard: int) -> str:
+    """Return a hash of all that the shards follow from; sizes and times stand for the bytes of the files."""
+    files = {}
+    for path in sorted({item.path for item in items}):
+        with contextlib.suppress(OSError, ValueError):  # rejected as unreadable when its turn comes
+            found = os.stat(os.fsencode(path))
+            files[printable(path)] = (found.st_size, found.st_mtime_ns)
+    places = [(item.source, item.name, item.license, item.split, files.get(printable(item.path))) for item in items]
+    return hashlib.sha256(json.dumps([places, asdict(options), clips_per_shard]).encode()).hexdigest()
+
+
+def _damaged(out: Path, state: PackState) -> str:
+    """Return the first shard that is missing, has another size or, of a finished packing, other bytes; '' when all are whole."""
+    for shard in (ShardRecord(**record) for record in state.shards):
+        path = out / shard.name
+        if not path.is_file() or path.stat().st_size != shard.bytes or (state.finished and sha256_of(path) != shard.sha256):
+            return shard.name
+    return ""
 
 
 def _save_state(out: Path, state: PackState) -> None:
@@ -166,8 +189,8 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     if not state.shards:
         raise ValueError(f"none of the files can be used; {out / REJECTED_NAME} says why, file by file")
     shards = tuple(ShardRecord(**record) for record in state.shards)
-    for shard in shards:  # folders packed before there were tables get theirs
-        if (out / shard.name).is_file() and load_table(out / shard.name, shard.sha256) is None:
+    for shard in shards:  # a table that was removed is written again
+        if load_table(out / shard.name, shard.sha256) is None:
             write_table(out / shard.name, shard.sha256)
     sources = []
     for key, row in sorted(state.sources.items()):
