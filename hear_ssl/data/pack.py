@@ -14,16 +14,13 @@ import csv
 import hashlib
 import io
 import json
-import multiprocessing
 import os
 import random
 import signal
 import sys
-from collections import Counter, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections import Counter
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +29,7 @@ from tqdm import tqdm
 from hear_ssl.data.index import ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
-from hear_ssl.data.parent import end_with_parent
+from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
 from hear_ssl.data.table import load_table, write_table
 from hear_ssl.errors import run_main
@@ -67,11 +64,12 @@ def pack(
     _save_state(out, state)  # before the first shard: what lies in the folder from now on is this packing's own
     items = items.copy()
     random.Random(0).shuffle(items)  # shards should be alike: a shard of one source makes a batch of one source
+    results = in_order(partial(pack_item, options=options), items[state.next_item :], workers)
     known, pending = set(state.hashes), []
     before = len(known)
     every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
     with tqdm(total=len(items), initial=state.next_item, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
-        for number, packed in enumerate(_results(items[state.next_item :], options, workers), start=state.next_item):
+        for number, packed in enumerate(results, start=state.next_item):
             pending += _accept(packed, items[number], state, known)
             rate = (len(known) - before) / max(bar.format_dict["elapsed"], 1e-9)
             bar.set_postfix_str(f"{len(known)} clips, {rate:.0f} clips/s", refresh=False)
@@ -136,32 +134,9 @@ def _save_state(out: Path, state: PackState) -> None:
     atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
 
 
-def _results(items: list[Item], options: PackOptions, workers: int) -> Iterator[Packed]:
-    """Yield what became of each file, in order, from `workers` processes with a bounded window of files under way."""
-    waiting: deque[Future[Packed]] = deque()
-    executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
-    try:
-        for item in items:
-            waiting.append(executor.submit(pack_item, item, options))
-            if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise OSError("a packing process died (out of memory?); run the same command again, with fewer --workers") from None
-    finally:
-        executor.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it when it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
-
-
 def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:
     """Return the clips that are new; count them by source, and what was rejected by reason."""
-    accepted = []
+    accepted: list[EncodedClip] = []
     place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
     state.rejected += [[place, item.source, offset, reason] for offset, reason in packed.rejected]
     for clip in packed.clips:
@@ -173,10 +148,7 @@ def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> li
         row = state.sources.setdefault(f"{item.source}\t{item.license}", {"seconds": 0.0, "clips": 0})
         row["seconds"] += clip.record["seconds"]
         row["clips"] += 1
-        codec = next(
-            suffix for suffix, (kind, _) in FORMATS.items() if clip.audio[:4] == {"FLAC": b"fLaC", "WAV": b"RIFF", "OGG": b"OggS"}[kind]
-        )
-        accepted.append(EncodedClip(clip.key, codec, clip.audio, clip.record))
+        accepted.append(clip)
     return accepted
 
 

@@ -12,7 +12,6 @@ import math
 import os
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 
 from hear_ssl.data.decode import decoder_reason
 from hear_ssl.data.pack_inputs import Item, read_item
+from hear_ssl.data.shard_writer import EncodedClip
 
 SILENT_PEAK = 1e-4
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
@@ -38,12 +38,9 @@ class PackOptions:
 
 
 @dataclass(frozen=True)
-class PackedClip:
+class PackedClip(EncodedClip):
     """A clip ready for a shard, and the hash of its decoded audio."""
 
-    key: str
-    audio: bytes
-    record: dict[str, Any]
     audio_hash: str
 
 
@@ -123,7 +120,7 @@ def _clip(item: Item, waveform: Waveform, original: tuple[int, int, float], piec
     }
     if gain != 1.0:
         record["gain"] = gain
-    return PackedClip(clip_key(item, piece), buffer.getvalue(), record, hashlib.sha1(samples.tobytes()).hexdigest())
+    return PackedClip(clip_key(item, piece), options.codec, buffer.getvalue(), record, hashlib.sha1(samples.tobytes()).hexdigest())
 
 
 def clip_key(item: Item, piece: int) -> str:

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import argparse
 import io
-import multiprocessing
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -24,6 +23,7 @@ import soundfile
 from tqdm import tqdm
 
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, check_split, read_index, write_index
+from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
@@ -36,6 +36,7 @@ SOURCE = "hear_ssl.synthetic"
 LICENSE = "CC0-1.0"
 CODECS = ("flac", "wav")
 CLIPS_PER_SHARD = 500
+MOST_CLIPS = 10_000_000
 LAYERED_SHARE = 0.3
 KEEPS = ("all", "score", "sound")
 
@@ -161,13 +162,9 @@ def encode_pair(job: Job) -> list[EncodedClip]:
     return clips
 
 
-def _encoded_clips(jobs: list[Job], workers: int) -> Iterator[EncodedClip]:
-    """Yield the encoded clips in order, rendered by `workers` processes."""
-    if workers == 1:
-        yield from chain.from_iterable(map(encode_pair, jobs))
-        return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        yield from chain.from_iterable(pool.imap(encode_pair, jobs, chunksize=4))
+def _encoded_clips(jobs: Iterable[Job], workers: int) -> Iterator[EncodedClip]:
+    """Yield the encoded clips in order, rendered by `workers` processes; one is this process."""
+    yield from chain.from_iterable(map(encode_pair, jobs) if workers == 1 else in_order(encode_pair, jobs, workers))
 
 
 def check_request(folder: Path, clips: int | None, hours: float | None, codec: str, workers: int) -> None:
@@ -176,12 +173,12 @@ def check_request(folder: Path, clips: int | None, hours: float | None, codec: s
         raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
     if (clips is None) == (hours is None):
         raise ValueError("give either a number of clips or a number of hours")
-    if clips is not None and (clips < 2 or clips % 2):
-        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2")
+    if clips is not None and (not 2 <= clips <= MOST_CLIPS or clips % 2):
+        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2 to {MOST_CLIPS}")
     if hours is not None and not 0.0 < hours <= 10000.0:
         raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
-    if workers < 1:
-        raise ValueError(f"{workers} workers cannot render; give 1 or more")
+    if not 1 <= workers <= 1024:
+        raise ValueError(f"{workers} workers cannot render; give 1 to 1024")
     check_free(folder)
 
 
@@ -209,7 +206,7 @@ def write_corpus(
     check_request(folder, clips, hours, codec, workers)
     folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
-    jobs = [Job(corpus, codec, split, number) for number in range(pairs)]
+    jobs = (Job(corpus, codec, split, number) for number in range(pairs))
     with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
         shards = write_shards(folder, split, bar, 2 * pairs, CLIPS_PER_SHARD)
     hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)

@@ -101,6 +101,7 @@ def test_hours_are_reached_and_not_passed_by_a_pair(tmp_path: Path) -> None:
     [
         (["--clips", "7"], "give an even number"),
         (["--clips", "0"], "give an even number"),
+        (["--clips", "1000000000000"], "give an even number"),
         (["--hours", "-1"], "give more than 0"),
         (["--hours", "nan"], "give more than 0"),
         (["--clips", "4", "--seed", "-1"], "seed -1 is negative"),
