@@ -6,6 +6,7 @@ checked before anything is read: its size, names, types, shapes and that the ten
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import json
 import math
@@ -58,7 +59,7 @@ def serialise_tensors(tensors: Dict[str, Tensor], metadata: Dict[str, str]) -> b
 
 
 def _tensor_bytes(tensor: Tensor) -> bytes:
-    return bytes(tensor.reshape(-1).view(torch.uint8).untyped_storage()) if tensor.numel() else b""
+    return ctypes.string_at(tensor.data_ptr(), tensor.numel() * tensor.element_size()) if tensor.numel() else b""
 
 
 def read_tensors(path: PathLike) -> Dict[str, Tensor]:
