@@ -8,9 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import shutil
 import sys
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from export import compliance, texts
 from export.golden import golden_tensors
 from export.published import check_published
 from export.request import Request, read_request
-from export.wheel import build_wheel, wheel_name
+from export.tree import check_place, write_export
 from export.wheel_rules import license_row
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
@@ -54,8 +52,10 @@ def package(request: Request, out: Path) -> Path:
     """Write wheel, source tree and weights into `out` and return the wheel's path.
 
     Raises ValueError when the checkpoint or its training data may not be shipped, when a rule of the HEAR API is broken or
-    the weights are not at their URL and the request does not allow that, OSError when `out` cannot be written.
+    the weights are not at their URL and the request does not allow that, OSError when `out` cannot be written. Where anything
+    is refused nothing has been written.
     """
+    check_place(out, request.name)
     checkpoint = load_checkpoint(request.checkpoint)
     check_training_data(checkpoint.get("data_card") or {})
     check_licenses(texts.licenses())
@@ -70,14 +70,9 @@ def package(request: Request, out: Path) -> Path:
     rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
     report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()
-    readme = texts.readme(manifest, request.bundle_weights)
-    wheel = build_wheel(request.name, request.version, files, texts.metadata(request.name, request.version, readme), texts.licenses())
-    tree = source_tree_files(request, files, manifest, readme)
-    path = out / wheel_name(request.name, request.version)
+    tree = source_tree_files(request, files, manifest)
     atomic_write(out / weights_file(request), weights)
-    replace_folder(out / request.name, tree)
-    atomic_write(path, wheel)
-    return path
+    return write_export(out / request.name, request.version, tree)
 
 
 def compose(request: Request) -> Embedder:
@@ -191,20 +186,20 @@ def package_files(request: Request, manifest: dict[str, Any], golden: bytes, wei
     """Return the files of the importable package by their path in the wheel: the runtime verbatim, and its data."""
     name = request.name
     files = {f"{name}/{path.relative_to(RUNTIME).as_posix()}": path.read_bytes() for path in sorted(RUNTIME.rglob("*.py"))}
-    files[f"{name}/manifest.json"] = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     files[f"{name}/golden.safetensors"] = golden
     if request.bundle_weights:
         files[f"{name}/{manifest['weights']['file']}"] = weights
     return files
 
 
-def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[str, Any], readme: str) -> dict[str, bytes]:
+def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
     """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
     return {
         **files,
         **texts.licenses(),
         "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
-        "README.md": readme.encode(),
+        "README.md": texts.readme(manifest, request.bundle_weights).encode(),
         "MODEL_CARD.md": texts.model_card(manifest).encode(),
         "pyproject.toml": texts.pyproject(request.name, request.version).encode(),
         "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
@@ -214,22 +209,6 @@ def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[
 def weights_file(request: Request) -> str:
     """Return the name of the weights file beside the wheel."""
     return f"{request.name}-{request.version}.safetensors"
-
-
-def replace_folder(folder: Path, files: dict[str, bytes]) -> None:
-    """Write files into `folder`, which appears only when whole. Raises ValueError when it holds something else already."""
-    if folder.exists() and not (folder / folder.name / "manifest.json").is_file():
-        raise ValueError(f"{folder} exists and is no exported source tree; give another --out")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
-        fresh = Path(temporary) / "tree"
-        for path, content in files.items():
-            target = fresh / path
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-        if folder.exists():
-            shutil.move(str(folder), str(Path(temporary) / "old"))
-        fresh.replace(folder)
 
 
 if __name__ == "__main__":

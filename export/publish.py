@@ -33,9 +33,8 @@ import fsspec
 from export import compliance, texts
 from export.clean_env import make_environment, pip
 from export.published import check_published
-from export.wheel import build_wheel, wheel_name
+from export.tree import write_export
 from hear_ssl.errors import run_main
-from hear_ssl.files import atomic_write
 from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import read_manifest
 
@@ -105,27 +104,21 @@ def with_url(tree: Path, url: str) -> Path:
     Raises ValueError when the tree has no COMPLIANCE.md to say so in.
     """
     name = tree.name
-    path = tree / name / "manifest.json"
-    manifest: dict[str, Any] = json.loads(path.read_text())
-    manifest["weights"]["url"] = url
-    bundled = (tree / name / manifest["weights"]["file"]).is_file()
-    readme = texts.readme(manifest, bundled)
-    for report in (tree / "COMPLIANCE.md", tree / name / "COMPLIANCE.md"):
-        if not report.is_file():
-            raise ValueError(f"{tree} is no whole source tree: {report} is missing; package again")
-        atomic_write(report, compliance.as_published(report.read_text(encoding="utf-8"), manifest["weights"]))
-    atomic_write(path, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-    atomic_write(tree / "README.md", readme)
-    atomic_write(tree / "MODEL_CARD.md", texts.model_card(manifest))
     files = {
         file.relative_to(tree).as_posix(): file.read_bytes()
         for file in sorted((tree / name).rglob("*"))
         if file.is_file() and "__pycache__" not in file.parts
     }
-    version = manifest["version"]
-    wheel = tree.parent / wheel_name(name, version)
-    atomic_write(wheel, build_wheel(name, version, files, texts.metadata(name, version, readme), texts.licenses()))
-    return wheel
+    manifest: dict[str, Any] = json.loads(files[f"{name}/manifest.json"])
+    manifest["weights"]["url"] = url
+    for report in ("COMPLIANCE.md", f"{name}/COMPLIANCE.md"):
+        if not (tree / report).is_file():
+            raise ValueError(f"{tree} is no whole source tree: {tree / report} is missing; package again")
+        files[report] = compliance.as_published((tree / report).read_text(encoding="utf-8"), manifest["weights"]).encode()
+    files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
+    files["README.md"] = texts.readme(manifest, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
+    files["MODEL_CARD.md"] = texts.model_card(manifest).encode()
+    return write_export(tree, manifest["version"], files)
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:

@@ -65,6 +65,11 @@ packages = ["{name}", "{name}.encoders"]
 """
 
 
+def manifest_text(manifest: dict[str, Any]) -> bytes:
+    """Return manifest.json; the same manifest gives the same bytes."""
+    return (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+
+
 def readme(manifest: dict[str, Any], bundled: bool) -> str:
     """Return the README of the source tree: in twenty lines what it is, how to install, embed, evaluate and cite; then the rest."""
     name, sizes, version = manifest["name"], manifest["sizes"], manifest["version"]

@@ -297,13 +297,3 @@ def test_a_hop_over_50_ms_is_packaged_on_request_alone(run: Path, tmp_path: Path
     broken = [line for line in (tmp_path / "dist/hear_test/COMPLIANCE.md").read_text().splitlines() if "BROKEN" in line]
     assert len(broken) == 1
     assert "| 60 ms | BROKEN, accepted on request |" in broken[0]
-
-
-def test_a_folder_that_is_no_source_tree_is_never_replaced(run: Path, tmp_path: Path) -> None:
-    precious = tmp_path / "hear_test" / "precious.txt"
-    precious.parent.mkdir()
-    precious.write_text("mine")
-    with pytest.raises(ValueError, match="is no exported source tree"):
-        package(request(run), tmp_path)
-    assert precious.read_text() == "mine"
-    assert not list(tmp_path.glob("*.whl"))

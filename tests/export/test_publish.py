@@ -118,6 +118,15 @@ def test_the_wheel_built_anew_equals_the_first_but_for_the_url(dist: Path) -> No
     assert wheels[0] == wheels[1] != wheels[2]
 
 
+def test_a_tree_that_is_not_whole_is_left_as_it_was(dist: Path) -> None:
+    tree = dist / "hear_public"
+    (tree / "hear_public" / "COMPLIANCE.md").unlink()
+    before = {file: file.read_bytes() for file in dist.rglob("*") if file.is_file()}
+    with pytest.raises(ValueError, match="is no whole source tree"):
+        with_url(tree, "https://example.org/w.safetensors")
+    assert {file: file.read_bytes() for file in dist.rglob("*") if file.is_file()} == before
+
+
 def test_published_after_packaging_equals_packaged_after_publishing(
     dist: Path, run: Path, served: tuple[str, Path], tmp_path: Path
 ) -> None:

@@ -1,0 +1,51 @@
+"""An export on the disk: the source tree, and the wheel of it beside it."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from export import texts
+from export.wheel import build_wheel, wheel_name
+from hear_ssl.files import atomic_write
+
+
+def check_place(out: Path, name: str) -> None:
+    """Raise ValueError when out/name holds anything but an exported source tree, OSError when `out` cannot be written."""
+    folder = out / name
+    if os.path.lexists(folder) and not (folder / name / "manifest.json").is_file():
+        raise ValueError(f"{folder} exists and is no exported source tree; give another --out")
+    nearest = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
+    try:
+        with tempfile.TemporaryFile(dir=nearest):
+            return
+    except OSError as error:
+        raise OSError(f"{out} cannot be written: {nearest}: {error.strerror}; give another --out") from None
+
+
+def write_export(folder: Path, version: str, files: dict[str, bytes]) -> Path:
+    """Write a source tree into `folder`, named as its package, and its wheel beside it; return the wheel's path.
+
+    Each file appears whole. What else lies in the folder, a .git or files of the user's, stays; only in the package
+    itself nothing else does. Raises OSError when the disk is full or may not be written.
+    """
+    name = folder.name
+    metadata = texts.metadata(name, version, files["README.md"].decode())
+    package = {path: content for path, content in files.items() if path.startswith(f"{name}/")}
+    wheel = build_wheel(name, version, package, metadata, texts.licenses())
+    for path in sorted(files, key=lambda path: (path != f"{name}/manifest.json", path)):  # by its manifest a tree is known as one
+        atomic_write(folder / path, files[path])
+    for file in sorted((folder / name).rglob("*"), reverse=True):
+        if file.is_dir() and not file.is_symlink():
+            remove_empty(file)
+        elif file.relative_to(folder).as_posix() not in files:
+            file.unlink()
+    atomic_write(folder.parent / wheel_name(name, version), wheel)
+    return folder.parent / wheel_name(name, version)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a folder that holds nothing."""
+    if not any(folder.iterdir()):
+        folder.rmdir()
