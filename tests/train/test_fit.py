@@ -26,6 +26,12 @@ from hear_ssl.config import Config, load_config
 from tests.conftest import ROOT, TINY, tiny
 from train.running import fit
 
+KILLED = (
+    "simclr",
+    "moco_v3",
+    "byol_a",
+    "clip_frame_pitch",
+)  # what a checkpoint holds beside the encoder: a head; a teacher; mixup's memory; more terms
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
@@ -124,8 +130,8 @@ def killed(config: Config, steps: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_after_sigkill_every_recipe_ends_with_the_same_bits_for_any_workers(shards: Path, tmp_path: Path, recipe: str) -> None:
+@pytest.mark.parametrize("recipe", KILLED)
+def test_after_sigkill_a_recipe_of_each_kind_ends_with_the_same_bits_for_any_workers(shards: Path, tmp_path: Path, recipe: str) -> None:
     length = ("trainer.steps=48", "trainer.checkpoint_every=2")
     fit(tiny(shards, tmp_path / "whole", *length, recipe=recipe), resume=False)
     for before, after in ((0, 2), (2, 0)):
