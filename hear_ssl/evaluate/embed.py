@@ -47,8 +47,9 @@ Embedded = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 def embed_split(task: Task, split: str, subject: Subject, cache: Path, progress: Callable[[str], None]) -> Embedded:
     """Return each clip's embeddings, (1, dim) or (frames, dim), and timestamps in ms."""
     path = cache / f"{task.folder.name}-{index_hash(task, split)}-{split}.npz"
-    if path.is_file():
-        return _unpack(dict(np.load(path, allow_pickle=False)))
+    kept = _kept(path)
+    if kept is not None and list(kept) == list(task.indexes[split]):
+        return kept
     embedded: Embedded = {}
     folder = audio_folder(task, split, subject.sample_rate)
     total = len(task.indexes[split])
@@ -65,6 +66,14 @@ def embed_split(task: Task, split: str, subject: Subject, cache: Path, progress:
             timestamps_ms=np.concatenate([times for _, times in ordered.values()]),
         )
     return ordered
+
+
+def _kept(path: Path) -> Embedded | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return _unpack(dict(stored))
+    except Exception:  # not there, or damaged, which raises nearly anything: embedded anew
+        return None
 
 
 def _unpack(stored: dict[str, Any]) -> Embedded:

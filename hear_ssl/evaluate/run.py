@@ -40,9 +40,10 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
             record["faults"].pop(f"{folder.name} {subject.name}", None)
             try:
                 known[subject.name] = {"key": subject.key, **score(subject, folder, out, grid, seeds, show)}
-            except (ValueError, RuntimeError) as error:
-                record["faults"][f"{folder.name} {subject.name}"] = " ".join(str(error).split())
-                print(f"\n{folder.name}: {subject.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+            except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
+                reason = " ".join(str(error).split()) or "out of memory; close other programs"
+                record["faults"][f"{folder.name} {subject.name}"] = reason
+                print(f"\n{folder.name}: {subject.name}: {reason}", file=sys.stderr, flush=True)
             atomic_write(path, json.dumps(record, indent=1))
     return record
 

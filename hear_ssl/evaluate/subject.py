@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -50,15 +52,35 @@ class Subject:
 
     @torch.no_grad()
     def scene(self, audio: Tensor) -> Tensor:
-        """Return scene embeddings (batch, scene_embedding_size), on the CPU."""
-        embeddings: Tensor = self.module.get_scene_embeddings(audio, self.model)
-        return embeddings.detach().cpu().float()
+        """Return scene embeddings (batch, scene_embedding_size), on the CPU. Raises ValueError when the module fails."""
+        with foreign("get_scene_embeddings"):
+            return on_cpu(self.module.get_scene_embeddings(audio, self.model)).float()
 
     @torch.no_grad()
     def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """Return timestamp embeddings (batch, frames, timestamp_embedding_size) and times in ms (batch, frames), on the CPU."""
-        embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio, self.model)
-        return embeddings.detach().cpu().float(), timestamps_ms.detach().cpu()
+        """Return timestamp embeddings (batch, frames, timestamp_embedding_size) and times in ms (batch, frames), on the CPU.
+
+        Raises ValueError when the module fails.
+        """
+        with foreign("get_timestamp_embeddings"):
+            embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio, self.model)
+            return on_cpu(embeddings).float(), on_cpu(timestamps_ms)
+
+
+@contextmanager
+def foreign(call: str) -> Iterator[None]:
+    """Turn whatever a foreign module raises into a ValueError of one line."""
+    try:
+        yield
+    except Exception as error:
+        raise ValueError(f"{call} failed: {type(error).__name__}: {str(error)[:200]}") from None
+
+
+def on_cpu(returned: Any) -> Tensor:
+    """Return what a module returned, on the CPU. Raises TypeError when it is no tensor."""
+    if not isinstance(returned, Tensor):
+        raise TypeError(f"it returned {type(returned).__name__}, not a torch.Tensor")
+    return returned.detach().cpu()
 
 
 def load_subject(name: str, weights: str = "") -> Subject:
@@ -73,13 +95,13 @@ def load_subject(name: str, weights: str = "") -> Subject:
         module = importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"{name} is neither a run folder nor a module to import ({error}); install it or give its path") from None
+    except Exception as error:  # a foreign module may raise anything
+        raise ValueError(f"module {name} does not import: {type(error).__name__}: {str(error)[:120]}; mend it") from None
     missing = [function for function in FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
         raise ValueError(f"module {name} has no {missing[0]}; it does not follow the HEAR API (https://hearbenchmark.com/hear-api.html)")
-    try:
+    with foreign(f"load_model of {name}"):
         model = module.load_model(weights) if weights else module.load_model()
-    except Exception as error:  # a foreign module may raise anything
-        raise ValueError(f"load_model of {name} failed: {type(error).__name__}: {str(error)[:120]}") from None
     wanted = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
     absent = next((attribute for attribute in wanted if not isinstance(getattr(model, attribute, None), int)), None)
     if absent:

@@ -111,6 +111,8 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise ValueError(f"{path} is missing; unpack the task again")
     try:
         content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; unpack the task again") from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({str(error)[:60]}); unpack the task again") from None
     if not isinstance(content, dict):
@@ -133,6 +135,8 @@ def _read_vocabulary(path: Path) -> tuple[str, ...]:
         with open(path, newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file, strict=True))
         places = {int(row["idx"]): str(row["label"]) for row in rows}
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; unpack the task again") from None
     except (KeyError, TypeError, ValueError, csv.Error):
         raise ValueError(f"{path} must have the columns idx and label") from None
     if sorted(places) != list(range(len(rows))) or not rows:
