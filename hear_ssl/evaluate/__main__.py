@@ -14,17 +14,17 @@ from hear_ssl.errors import run_main
 def main() -> int:
     """Evaluate as the command line says; 1 when a task could not be scored."""
     arguments = parse_arguments()
-    from hear_ssl.evaluate.run import evaluate, subjects_to_compare, table  # torch loads only once the command line is right
+    from hear_ssl.evaluate.run import asked_for, evaluate, subjects_to_compare, table  # torch loads only once the command line is right
     from hear_ssl.evaluate.task import find_tasks
 
     folders = find_tasks(Path(arguments.tasks), arguments.only)
     subjects = subjects_to_compare(arguments.module, arguments.weights, arguments.compare)
     record = evaluate(subjects, folders, Path(arguments.out), arguments.grid, arguments.seeds)
-    asked = {folder.name for folder in folders}
-    record["tasks"] = {task: results for task, results in record["tasks"].items() if task in asked}
-    print(table(record, [subject.name for subject in subjects]))
+    names = [subject.name for subject in subjects]
+    record = asked_for(record, [folder.name for folder in folders], names)
+    print(table(record, names))
     print(f"scores       {Path(arguments.out) / 'scores.json'}")
-    return 1 if any(fault.partition(" ")[0] in asked for fault in record["faults"]) else 0
+    return 1 if any(record["faults"].values()) else 0
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -26,7 +26,7 @@ def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[S
 
 
 def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
-    """Return and write OUT/scores.json: {task: {model: result}} and the faults of tasks that could not be scored.
+    """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
     Every result is written as soon as it is there; a result of the same grid, point for point, is not computed again.
     """
@@ -34,15 +34,15 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
     record = _read_record(path, grid, seeds)
     for folder in folders:
         for subject in subjects:
-            known = record["tasks"].setdefault(folder.name, {})
+            known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
             if known.get(subject.name, {}).get("key") == subject.key:
                 continue
-            record["faults"].pop(f"{folder.name} {subject.name}", None)
+            faults.pop(subject.name, None)
             try:
                 known[subject.name] = {"key": subject.key, **score(subject, folder, out, grid, seeds, show)}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 reason = " ".join(str(error).split()) or "out of memory; close other programs"
-                record["faults"][f"{folder.name} {subject.name}"] = reason
+                faults[subject.name] = reason
                 print(f"\n{folder.name}: {subject.name}: {reason}", file=sys.stderr, flush=True)
             atomic_write(path, json.dumps(record, indent=1))
     return record
@@ -56,7 +56,16 @@ def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
     except (OSError, ValueError):
         return fresh
     same = isinstance(record, dict) and set(fresh) <= set(record) and all(record[name] == value for name, value in asked.items())
-    return record if same else fresh
+    if not same:
+        return fresh
+    return {**record, "faults": {task: faults for task, faults in record["faults"].items() if isinstance(faults, dict)}}
+
+
+def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:
+    """Return the part of a record that is about these tasks and models."""
+    parts = {kind: {task: record[kind].get(task, {}) for task in tasks} for kind in ("tasks", "faults")}
+    chosen = {kind: {task: {n: found[n] for n in names if n in found} for task, found in part.items()} for kind, part in parts.items()}
+    return record | chosen
 
 
 def score(subject: Subject, folder: Path, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:

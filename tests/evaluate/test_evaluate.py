@@ -110,7 +110,7 @@ def log_mel() -> Subject:
 def test_tones_are_told_apart_in_every_kind_of_task(tasks: Path, tmp_path: Path) -> None:
     record = evaluate([log_mel()], find_tasks(tasks), tmp_path, "fast", 1, show=False)
     scores = {task: results["log-mel"]["score"] for task, results in record["tasks"].items()}
-    assert record["faults"] == {}
+    assert not any(record["faults"].values())
     assert scores["scene"] > 0.9
     assert scores["folds"] > 0.6
     assert scores["event"] > 0.5
@@ -182,7 +182,7 @@ def test_a_damaged_task_is_named_and_the_others_go_on(tasks: Path, tmp_path: Pat
     damage, line = FAULTS[fault]
     damage(broken)
     record = evaluate([log_mel()], [broken, tasks / "scene"], tmp_path / "out", "fast", 1, show=False)
-    assert line in record["faults"]["broken log-mel"]
+    assert line in record["faults"]["broken"]["log-mel"]
     assert "log-mel" in record["tasks"]["scene"]
     assert capsys.readouterr().err.count("\n") == 2  # an empty line and the fault
 

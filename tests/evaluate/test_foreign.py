@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from hear_ssl.evaluate import __main__ as command
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.run import evaluate
@@ -77,3 +79,22 @@ def test_damaged_kept_embeddings_are_made_anew(scene: Path, tmp_path: Path) -> N
         path.write_bytes(path.read_bytes()[:1000])
     again = task_rows(task, log_mel(), tmp_path)
     assert torch.equal(first["test"].embeddings, again["test"].embeddings)
+
+
+def test_exit_status_counts_the_tasks_and_models_asked_for_and_no_others(
+    scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = make_scene(tmp_path / "tasks" / "my scene"), tmp_path / "out"
+    arguments = ["evaluate", "--module", baselines.__name__, "--tasks", str(folder), "--out", str(out), "--grid", "fast"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    whole = (folder / "valid.json").read_text()
+    (folder / "valid.json").write_text("{}")
+    assert command.main() == 1
+    (folder / "valid.json").write_text(whole)
+    record = json.loads((out / "scores.json").read_text())
+    record["faults"] = {"my scene": {"another": "it failed"}, "scene": {"log-mel": "it failed"}}
+    (out / "scores.json").write_text(json.dumps(record))
+    assert command.main() == 0
+    record["faults"] = {"my scene log-mel": "as earlier versions wrote it"}
+    (out / "scores.json").write_text(json.dumps(record))
+    assert command.main() == 0
