@@ -13,8 +13,6 @@ import csv
 import html
 import io
 import json
-import math
-import statistics
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +24,16 @@ from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.evaluate import baselines, figures
 from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.leaderboard import standings
 from hear_ssl.evaluate.page import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluate.protocol import Rows
+from hear_ssl.evaluate.run import is_record
+from hear_ssl.evaluate.score_table import faults_text, leaderboard_text, score_table
 from hear_ssl.evaluate.subject import BASELINES, Subject, load_subject
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
 from hear_ssl.files import atomic_write
 
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
-ACCURACIES = ("top1_acc", "pitch_acc", "chroma_acc")
 CURVES = {
     "loss": "loss",
     "effective_rank": "effective rank of the embeddings",
@@ -55,59 +52,6 @@ def section(title: str, text: str, content: str) -> str:
 def figure(content: str, caption: str) -> str:
     """Return a figure with its caption."""
     return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
-
-
-def confidence(result: dict[str, Any]) -> tuple[float, str]:
-    """Return the half width of a score's 95 % interval over its folds (Student's t), else its standard deviation over seeds.
-
-    With one fold and one seed an accuracy has that of a share of its test clips (1.96 sqrt(p (1 - p) / n)), other scores none: (0, "").
-    """
-    folds = sum(fold.get(result["primary"], 0.0) is not None for fold in result["folds"])
-    if folds > 1:
-        return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
-    if result["seed_deviation"]:
-        return result["seed_deviation"], "seeds"
-    clips = result["folds"][0].get("test_clips", 0)
-    if result["primary"] not in ACCURACIES or not clips:
-        return 0.0, ""
-    return 1.96 * math.sqrt(result["score"] * (1.0 - result["score"]) / clips), f"95 %, {clips} clips"
-
-
-def score_table(record: dict[str, Any], module: str) -> str:
-    """Return the table of primary scores with their confidence, the model first."""
-    names = list(dict.fromkeys(name for results in record["tasks"].values() for name in results))
-    names.sort(key=lambda name: (name != module, name in BASELINES, name))
-    head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
-    lines = []
-    for task, results in record["tasks"].items():
-        best = max(result["score"] for result in results.values())
-        cells = []
-        for name in names:
-            result = results.get(name)
-            if result is None:
-                cells.append("<td>-</td>")
-                continue
-            half, kind = confidence(result)
-            text = f"{result['score']:.3f}" + (f" ± {half:.3f}<br><small>{kind}</small>" if kind else "")
-            cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
-        primary = next(iter(results.values()))["primary"]
-        lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
-    whole = [results for results in record["tasks"].values() if all(name in results for name in names)]
-    if whole:
-        cells = [f"<td>{statistics.fmean(results[name]['score'] for results in whole):.3f}</td>" for name in names]
-        lines.append(f"<tr><th>mean of {len(whole)}</th>{''.join(cells)}</tr>")
-    return f"<div class=scroll><table><tr><th>task</th>{head}</tr>{''.join(lines)}</table></div>"
-
-
-def leaderboard_text(record: dict[str, Any], module: str) -> str:
-    """Return the model's places in the published leaderboard, or that no published task was run."""
-    scores = {task: results[module]["score"] for task, results in record["tasks"].items() if module in results}
-    found = standings(scores)
-    if not found:
-        return "<p>None of the tasks above is one of the 19 published ones, so there is nothing to compare with.</p>"
-    lines = [f"<tr><th>{s.column}</th><td>{s.score:.3f}</td><td>{s.rank} of {s.models}</td><td>{s.best:.3f}</td></tr>" for s in found]
-    head = "<tr><th>task</th><th>this model</th><th>place</th><th>best published</th></tr>"
-    return f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
 
 
 def sound(path: Path, sample_rate: int) -> str:
@@ -150,8 +94,9 @@ def one_label(rows: Rows) -> tuple[Any, Any]:
 
 def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path], cache: Path) -> list[str]:
     """Return map, similarity and confusion of the multiclass task with the lowest score; nothing without one."""
-    tasks = {folder.name: read_task(folder) for folder in folders if folder.name in record["tasks"]}
-    scored = {name: record["tasks"][name][subject.name]["score"] for name in tasks if subject.name in record["tasks"][name]}
+    places = {folder.name: folder for folder in folders}
+    scored = {name: found[subject.name]["score"] for name, found in record["tasks"].items() if name in places and subject.name in found}
+    tasks = {name: read_task(places[name]) for name in scored}
     fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
     if not fitting:
         return []
@@ -257,11 +202,13 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path) -> None:
         record = json.loads((scores / "scores.json").read_text())
     except (OSError, ValueError):
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
+    if not is_record(record):
+        raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")
     parts = [
         section(
             "Scores beside the baselines",
             f"Produced by <code>{html.escape(command_of(record, module, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
-            score_table(record, module),
+            score_table(record, module) + faults_text(record),
         ),
         section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, module)),
     ]

@@ -55,10 +55,15 @@ def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
         record = json.loads(path.read_text())
     except (OSError, ValueError):
         return fresh
-    same = isinstance(record, dict) and set(fresh) <= set(record) and all(record[name] == value for name, value in asked.items())
-    if not same:
-        return fresh
-    return {**record, "faults": {task: faults for task, faults in record["faults"].items() if isinstance(faults, dict)}}
+    return record if is_record(record) and all(record[name] == value for name, value in asked.items()) else fresh
+
+
+def is_record(record: Any) -> bool:
+    """Say whether what scores.json holds is a record as this version writes it."""
+    if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
+        return False
+    parts = record["tasks"], record["faults"]
+    return all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
 
 
 def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:

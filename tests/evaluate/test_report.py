@@ -17,9 +17,12 @@ import scipy.stats
 import soundfile
 
 from hear_ssl.callbacks import read_rows
+from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.leaderboard import column_of, standings
-from hear_ssl.evaluate.report import build, command_of, confidence
+from hear_ssl.evaluate.report import build, command_of
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
+from hear_ssl.evaluate.score_table import confidence
+from hear_ssl.evaluate.subject import load_subject
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
 from tests.evaluate.test_evaluate import make_scene
@@ -145,6 +148,24 @@ def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_p
     waveform, sample_rate = soundfile.read(io.BytesIO(base64.b64decode(seen["sound"].removeprefix("data:audio/wav;base64,"))))
     assert (len(waveform) / sample_rate, seen["playing"]) == (0.5, 1)
     assert seen["heard"] in ("high", "low", "mid")
+
+
+def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) -> None:
+    for name in ("broken", "whole"):
+        make_scene(tmp_path / "tasks" / name)
+    (tmp_path / "tasks" / "broken" / "labelvocabulary.csv").unlink()
+    module, scores = baselines.__name__, tmp_path / "scores"
+    evaluate([load_subject(module)], find_tasks(tmp_path / "tasks"), scores, "fast", 1, show=False)
+    build(scores, module, tmp_path / "tasks", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert "labelvocabulary.csv is missing" in text
+    assert "<th>broken<br><small></small></th><td>failed</td>" in text
+    assert "What it confuses" in text
+    build(scores, module, None, tmp_path / "report.html")
+    record = json.loads((scores / "scores.json").read_text())
+    (scores / "scores.json").write_text(json.dumps(record | {"faults": {"broken module": "as earlier versions wrote it"}}))
+    with pytest.raises(ValueError, match=r"scores.json is of another version; make it again"):
+        build(scores, module, None, tmp_path / "report.html")
 
 
 def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:

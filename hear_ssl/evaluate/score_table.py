@@ -1,0 +1,74 @@
+"""Tables of the report: scores with their confidence beside the baselines, and places among the published models."""
+
+from __future__ import annotations
+
+import html
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.evaluate.leaderboard import standings
+from hear_ssl.evaluate.subject import BASELINES
+
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
+ACCURACIES = ("top1_acc", "pitch_acc", "chroma_acc")
+
+
+def confidence(result: dict[str, Any]) -> tuple[float, str]:
+    """Return the half width of a score's 95 % interval over its folds (Student's t), else its standard deviation over seeds.
+
+    With one fold and one seed an accuracy has that of a share of its test clips (1.96 sqrt(p (1 - p) / n)), other scores none: (0, "").
+    """
+    folds = sum(fold.get(result["primary"], 0.0) is not None for fold in result["folds"])
+    if folds > 1:
+        return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
+    if result["seed_deviation"]:
+        return result["seed_deviation"], "seeds"
+    clips = result["folds"][0].get("test_clips", 0)
+    if result["primary"] not in ACCURACIES or not clips:
+        return 0.0, ""
+    return 1.96 * math.sqrt(result["score"] * (1.0 - result["score"]) / clips), f"95 %, {clips} clips"
+
+
+def score_table(record: dict[str, Any], module: str) -> str:
+    """Return the table of primary scores with their confidence, the model first."""
+    names = list(dict.fromkeys(name for kind in ("tasks", "faults") for found in record[kind].values() for name in found))
+    names.sort(key=lambda name: (name != module, name in BASELINES, name))
+    head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
+    lines = []
+    for task, results in record["tasks"].items():
+        best = max((result["score"] for result in results.values()), default=0.0)
+        cells = []
+        for name in names:
+            result = results.get(name)
+            if result is None:
+                cells.append(f"<td>{'failed' if name in record['faults'].get(task, {}) else '-'}</td>")
+                continue
+            half, kind = confidence(result)
+            text = f"{result['score']:.3f}" + (f" ± {half:.3f}<br><small>{kind}</small>" if kind else "")
+            cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
+        primary = next((result["primary"] for result in results.values()), "")
+        lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
+    whole = [results for results in record["tasks"].values() if all(name in results for name in names)]
+    if whole:
+        cells = [f"<td>{statistics.fmean(results[name]['score'] for results in whole):.3f}</td>" for name in names]
+        lines.append(f"<tr><th>mean of {len(whole)}</th>{''.join(cells)}</tr>")
+    return f"<div class=scroll><table><tr><th>task</th>{head}</tr>{''.join(lines)}</table></div>"
+
+
+def faults_text(record: dict[str, Any]) -> str:
+    """Return why tasks have no score, a line each."""
+    lines = [(task, name, reason) for task, faults in record["faults"].items() for name, reason in faults.items()]
+    return "".join(f"<p><b>{html.escape(task)}</b>, {html.escape(name)}: {html.escape(reason)}</p>" for task, name, reason in lines)
+
+
+def leaderboard_text(record: dict[str, Any], module: str) -> str:
+    """Return the model's places in the published leaderboard, or that no published task was run."""
+    scores = {task: results[module]["score"] for task, results in record["tasks"].items() if module in results}
+    found = standings(scores)
+    if not found:
+        return "<p>None of the tasks above is one of the 19 published ones, so there is nothing to compare with.</p>"
+    lines = [f"<tr><th>{s.column}</th><td>{s.score:.3f}</td><td>{s.rank} of {s.models}</td><td>{s.best:.3f}</td></tr>" for s in found]
+    head = "<tr><th>task</th><th>this model</th><th>place</th><th>best published</th></tr>"
+    return f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"
