@@ -33,7 +33,6 @@ from hear_ssl.evaluate.task import RATES, Task, audio_folder, find_tasks, read_t
 NEIGHBOURS = 5
 FRAMES = 10_000  # rows of an event task that the ridge regression learns from
 DECAYS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean squared singular value
-ACCURACIES = ("top1_acc", "pitch_acc", "chroma_acc")
 
 
 def probe_tasks(folders: list[str], clips: int, seconds: float, seed: int) -> list[Task]:
@@ -152,7 +151,7 @@ def ridge(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
 def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
     """Return the score of predictions (rows, labels) on labels that validation has both with and without."""
     name = task.scores[0]
-    if task.embedding_type == "scene" and name in ACCURACIES:
+    if SCORES[name].accuracy:
         return SCORES[name].compute(predictions.numpy(), targets.numpy())
     mixed = targets.any(0) & ~targets.all(0)
     if not mixed.any():

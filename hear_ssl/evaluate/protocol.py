@@ -128,9 +128,15 @@ def points_hash(grid: str) -> str:
 def score_task(
     task: Task, splits: dict[str, Rows], grid: str, seed: int = SEED, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Return the scores of a task: mean over folds of every score, each fold's own, and what was chosen."""
+    """Return the scores of a task: mean over folds of every score (None if undefined), each fold's own, and what was chosen.
+
+    Raises ValueError when the task's first score is undefined in every fold.
+    """
     reuse_memory()
     names, points = task.folds(), grid_points(task, grid)
+    undefined = [task.lacking(task.scores[0], fold["test"]) for fold in names]
+    if all(undefined):
+        raise ValueError(f"{task.scores[0]} is undefined: {undefined[0]} in the split {names[0]['test'][0]}; mend the task's splits")
     progress(f"fold 1 of {len(names)}, {len(points)} grid points")
     first = Fold.of(splits, names[0], points)
     unsurpassed: list[int] = []
@@ -160,7 +166,7 @@ def score_task(
     ]
     return {
         "primary": task.scores[0],
-        "scores": {name: statistics.fmean(defined(results, name) or [0.0]) for name in task.scores},
+        "scores": {name: mean_over_folds(task, results, name) for name in task.scores},
         "deviation": {name: statistics.stdev(found) if len(found := defined(results, name)) > 1 else 0.0 for name in task.scores},
         "folds": results,
         "settings": vars(best.settings),
@@ -170,6 +176,17 @@ def score_task(
 def defined(results: list[dict[str, Any]], name: str) -> list[float]:
     """Return a score of the folds in which it is defined; the others do not count, as in the kit."""
     return [result[name] for result in results if result[name] is not None]
+
+
+def mean_over_folds(task: Task, results: list[dict[str, Any]], name: str) -> float | None:
+    """Return a score's mean over the folds in which it is defined, None when there is none.
+
+    Where there were events to find and none was found in any fold, an F-measure is 0.
+    """
+    found = defined(results, name)
+    if not found and SCORES[name].events and not all(task.lacking(name, fold["test"]) for fold in task.folds()):
+        return 0.0
+    return statistics.fmean(found) if found else None
 
 
 def together(jobs: list[Callable[[], Done]]) -> list[Done]:

@@ -12,6 +12,7 @@ from typing import Any
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
+from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import read_task
 from hear_ssl.files import atomic_write
@@ -90,14 +91,25 @@ def score(subject: Subject, folder: Path, out: Path, grid: str, seeds: int, show
     return results[0] | {
         "score": statistics.fmean(values),
         "seed_deviation": statistics.stdev(values) if seeds > 1 else 0.0,
-        "scores": {name: statistics.fmean(result["scores"][name] for result in results) for name in results[0]["scores"]},
+        "scores": {name: mean_over_seeds([result["scores"][name] for result in results]) for name in results[0]["scores"]},
         "embedding_seconds": round(embedded - start, 2),
         "prediction_seconds": round(time.monotonic() - embedded, 2),
     }
 
 
+def mean_over_seeds(values: list[float | None]) -> float | None:
+    """Return the mean of the values that are defined, None when none is."""
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def in_mean(results: dict[str, Any], names: list[str]) -> bool:
+    """Say whether a task counts in the mean: every model has its score, and more of it is better."""
+    return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
+
+
 def table(record: dict[str, Any], names: list[str]) -> str:
-    """Return the scores as text: a row a task, a column a model, and the mean of the tasks that every model has."""
+    """Return the scores as text: a row a task, a column a model, and the mean of the tasks that every model has, error rates aside."""
     tasks = record["tasks"]
     width = max([len(name) for name in tasks] + [4])
     columns = [max(len(name), 13) for name in names]
@@ -106,7 +118,7 @@ def table(record: dict[str, Any], names: list[str]) -> str:
         primary = next((result["primary"] for result in results.values()), "-")
         cells = [f"{_cell(results.get(name)):>{size}}" for name, size in zip(names, columns, strict=True)]
         lines.append("  ".join([f"{task:{width}}", f"{primary:34}", *cells]))
-    complete = [results for results in tasks.values() if all(name in results for name in names)]
+    complete = [results for results in tasks.values() if in_mean(results, names)]
     if complete:
         means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
         cells = [f"{mean:>{size}.3f}" for mean, size in zip(means, columns, strict=True)]

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluate.leaderboard import standings
+from hear_ssl.evaluate.run import in_mean
+from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import BASELINES
 
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
-ACCURACIES = ("top1_acc", "pitch_acc", "chroma_acc")
 
 
 def confidence(result: dict[str, Any]) -> tuple[float, str]:
@@ -26,7 +27,7 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
     if result["seed_deviation"]:
         return result["seed_deviation"], "seeds"
     clips = result["folds"][0].get("test_clips", 0)
-    if result["primary"] not in ACCURACIES or not clips:
+    if not SCORES[result["primary"]].accuracy or not clips:
         return 0.0, ""
     return 1.96 * math.sqrt(result["score"] * (1.0 - result["score"]) / clips), f"95 %, {clips} clips"
 
@@ -38,7 +39,8 @@ def score_table(record: dict[str, Any], module: str) -> str:
     head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
     lines = []
     for task, results in record["tasks"].items():
-        best = max((result["score"] for result in results.values()), default=0.0)
+        primary = next((result["primary"] for result in results.values()), "")
+        best = (max if not primary or SCORES[primary].maximize else min)((result["score"] for result in results.values()), default=0.0)
         cells = []
         for name in names:
             result = results.get(name)
@@ -48,9 +50,8 @@ def score_table(record: dict[str, Any], module: str) -> str:
             half, kind = confidence(result)
             text = f"{result['score']:.3f}" + (f" ± {half:.3f}<br><small>{kind}</small>" if kind else "")
             cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
-        primary = next((result["primary"] for result in results.values()), "")
         lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
-    whole = [results for results in record["tasks"].values() if all(name in results for name in names)]
+    whole = [results for results in record["tasks"].values() if in_mean(results, names)]
     if whole:
         cells = [f"<td>{statistics.fmean(results[name]['score'] for results in whole):.3f}</td>" for name in names]
         lines.append(f"<tr><th>mean of {len(whole)}</th>{''.join(cells)}</tr>")

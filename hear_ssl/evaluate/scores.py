@@ -1,4 +1,4 @@
-"""The nine scores of the HEAR benchmark, each by its name in task_metadata.json.
+"""The ten scores of the HEAR benchmark, each by its name in task_metadata.json.
 
 Scene scores compare probabilities with multi-hot targets, both (clips, labels); event scores compare lists of events
 (see events.py). Definitions follow heareval 2021.1.3: macro averages over labels, d' = sqrt(2) * ppf(AUC) averaged over
@@ -24,12 +24,18 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Score:
-    """How to compute a score, whether it compares events, whether more is better, and whether that has an end."""
+    """How to compute a score, and its properties.
+
+    events: it compares events. maximize: more is better. finite: that has an end. accuracy: it is a share of clips.
+    both_kinds: it needs clips with and without every label.
+    """
 
     compute: Callable[[Any, Any], float]
     events: bool = False
     maximize: bool = True
     finite: bool = True
+    accuracy: bool = False
+    both_kinds: bool = False
 
     @property
     def best(self) -> float:
@@ -81,12 +87,12 @@ def _onset(collar_ms: float, offset_share: float | None = None) -> Callable[[Eve
 
 
 SCORES = {
-    "top1_acc": Score(top1_accuracy),
-    "pitch_acc": Score(top1_accuracy),
-    "chroma_acc": Score(chroma_accuracy),
+    "top1_acc": Score(top1_accuracy, accuracy=True),
+    "pitch_acc": Score(top1_accuracy, accuracy=True),
+    "chroma_acc": Score(chroma_accuracy, accuracy=True),
     "mAP": Score(mean_average_precision),
-    "d_prime": Score(d_prime, finite=False),
-    "aucroc": Score(area_under_roc),
+    "d_prime": Score(d_prime, finite=False, both_kinds=True),
+    "aucroc": Score(area_under_roc, both_kinds=True),
     "event_onset_200ms_fms": Score(_onset(200.0), events=True),
     "event_onset_50ms_fms": Score(_onset(50.0), events=True),
     "event_onset_offset_50ms_20perc_fms": Score(_onset(50.0, 0.2), events=True),

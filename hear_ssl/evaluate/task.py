@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,17 @@ class Task:
             }
             for test in range(count)
         ]
+
+    def lacking(self, score: str, splits: list[str]) -> str:
+        """Return what the clips of some splits lack for a score to be defined, or nothing."""
+        clips = [entries for split in splits for entries in self.indexes[split].values()]
+        if SCORES[score].events:
+            return "" if any(clips) else "no clip has an event"
+        having = Counter(label for entries in clips for label in {str(entry) for entry in entries})
+        one_kind = next((label for label in self.labels if having[label] in (0, len(clips))), None)
+        if not SCORES[score].both_kinds or one_kind is None:
+            return ""
+        return f"{'every' if having[one_kind] else 'no'} clip has the label {one_kind!r}"
 
 
 def find_tasks(folder: Path, only: list[str] | None = None) -> list[Path]:
