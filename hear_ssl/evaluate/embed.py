@@ -17,8 +17,8 @@ from torch import Tensor
 from hear_ssl.evaluate.events import EventLists
 from hear_ssl.evaluate.protocol import Rows
 from hear_ssl.evaluate.subject import Subject
-from hear_ssl.evaluate.task import Task, audio_folder, read_audio
-from hear_ssl.files import atomic_path
+from hear_ssl.evaluate.task import Task, audio_folder, read_audio, source_rate
+from hear_ssl.files import atomic_path, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
 TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
@@ -88,11 +88,19 @@ def _unpack(stored: dict[str, Any]) -> Embedded:
 def index_hash(task: Task, split: str) -> str:
     """Return a hash of the clips of a split: names, sizes and times of change of their files."""
     digest = hashlib.sha256()
-    rates = sorted(folder for folder in task.folder.iterdir() if folder.name.isdigit() and (folder / split).is_dir())
+    rate = source_rate(task, split)
     for file in task.indexes[split]:
-        known = next((rate / split / file for rate in rates if (rate / split / file).is_file()), None)
-        stat = known.stat() if known else None
+        stat = (task.folder / str(rate) / split / file).stat() if rate else None
         digest.update(f"{file} {stat.st_size if stat else 0} {stat.st_mtime_ns if stat else 0}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def task_hash(task: Task) -> str:
+    """Return a hash of all that a score of the task depends on: metadata, labels, splits and their clips."""
+    digest = hashlib.sha256()
+    for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
+        digest.update(sha256_of(task.folder / name).encode())
+    digest.update("".join(index_hash(task, split) for split in task.splits).encode())
     return digest.hexdigest()[:12]
 
 

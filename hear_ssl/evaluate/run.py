@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluate import baselines
-from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.embed import task_hash, task_rows
 from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import LOG_MEL, Subject, load_subject, module_hash, untrained
-from hear_ssl.evaluate.task import read_task
+from hear_ssl.evaluate.task import Task, read_task
 from hear_ssl.files import atomic_write
 
 
@@ -29,18 +29,21 @@ def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[S
 def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
-    Every result is written as soon as it is there; a result of the same grid, point for point, is not computed again.
+    Every result is written as soon as it is there; one of the same model, the same task and the same grid, point for point,
+    is not computed again.
     """
     path = out / "scores.json"
     record = _read_record(path, grid, seeds)
     for folder in folders:
         for subject in subjects:
             known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
-            if known.get(subject.name, {}).get("key") == subject.key:
-                continue
+            earlier = known.pop(subject.name, {})
             faults.pop(subject.name, None)
             try:
-                known[subject.name] = {"key": subject.key, **score(subject, folder, out, grid, seeds, show)}
+                task = read_task(folder)
+                keys = {"key": subject.key, "task_hash": task_hash(task)}
+                same = all(earlier.get(name) == value for name, value in keys.items())
+                known[subject.name] = earlier if same else {**keys, **score(subject, task, out, grid, seeds, show)}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 reason = " ".join(str(error).split()) or "out of memory; close other programs"
                 faults[subject.name] = reason
@@ -74,15 +77,14 @@ def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dic
     return record | chosen
 
 
-def score(subject: Subject, folder: Path, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:
+def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:
     """Return one model's result on one task, over `seeds` seeds of the predictor."""
 
     def progress(line: str) -> None:
         if show and sys.stderr.isatty():
-            print(f"\r\033[K{folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
+            print(f"\r\033[K{task.folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
 
     start = time.monotonic()
-    task = read_task(folder)
     rows = task_rows(task, subject, out / "embeddings", progress)
     embedded = time.monotonic()
     results = [score_task(task, rows, grid, SEED + seed, progress) for seed in range(seeds)]

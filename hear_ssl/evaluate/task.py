@@ -73,15 +73,19 @@ class Task:
 def find_tasks(folder: Path, only: list[str] | None = None) -> list[Path]:
     """Return the task folders under `folder` (or itself), those whose name contains one of `only`.
 
-    Raises ValueError when there is none.
+    Raises ValueError when there is none, or two of one name.
     """
-    candidates = [folder, *sorted(path for path in folder.glob("*") if path.is_dir()), *sorted(folder.glob("tasks/*"))]
+    whole = folder.resolve()  # so that . has a name
+    candidates = [whole, *sorted(path for path in whole.glob("*") if path.is_dir()), *sorted(whole.glob("tasks/*"))]
     found = [path for path in candidates if (path / "task_metadata.json").is_file()]
     if not found:
         raise ValueError(f"{folder} holds no task (a folder with task_metadata.json); give the folder of HEAR-format tasks")
     chosen = [path for path in found if not only or any(name in path.name for name in only)]
     if not chosen:
         raise ValueError(f"no task is called {', '.join(only or [])}; there are {', '.join(path.name for path in found)}")
+    twice = next((path for path in chosen if sum(path.name == other.name for other in chosen) > 1), None)
+    if twice:
+        raise ValueError(f"{folder} holds two tasks called {twice.name}; rename one, or give the folder of one of them")
     return chosen
 
 
@@ -176,25 +180,50 @@ def _read_index(folder: Path, split: str, metadata: dict[str, Any], labels: set[
     return index
 
 
+def source_rate(task: Task, split: str) -> int | None:
+    """Return the highest sample rate at which every clip of a split came with the task, or was made whole; None without one."""
+    whole = [rate for rate in RATES if all((task.folder / str(rate) / split / file).is_file() for file in task.indexes[split])]
+    return next((rate for rate in whole if not _made_mark(task, split, rate).is_file()), whole[0] if whole else None)
+
+
+def _made_mark(task: Task, split: str, rate: int) -> Path:
+    """Return the empty file that says that a split's audio of this rate was made here from another."""
+    return task.folder / str(rate) / f".{split}.resampled"
+
+
 def audio_folder(task: Task, split: str, sample_rate: int) -> Path:
     """Return the folder of a split's audio at `sample_rate`; made from another rate (soxr HQ) when it is not there.
 
-    Raises ValueError when no rate is there, or a file is missing, damaged or not mono.
+    A clip made here is made again when its source is newer. Raises ValueError when no rate has every clip, or one is damaged
+    or not mono.
     """
-    wanted = task.folder / str(sample_rate) / split
-    if all((wanted / file).is_file() for file in task.indexes[split]):
+    wanted, source = task.folder / str(sample_rate) / split, source_rate(task, split)
+    if source is None:
+        given = next((place for rate in (sample_rate, *RATES) if (place := task.folder / str(rate) / split).is_dir()), wanted)
+        missing = next(file for file in task.indexes[split] if not (given / file).is_file())
+        raise ValueError(f"{given / missing} is missing, and no other rate has every clip of {split}; unpack the task again")
+    origin, mark = task.folder / str(source) / split, _made_mark(task, split, sample_rate)
+    if source == sample_rate:
         return wanted
-    present = [rate for rate in RATES if (task.folder / str(rate) / split).is_dir() and rate != sample_rate]
-    if not present:
-        missing = next((file for file in task.indexes[split] if not (wanted / file).is_file()), "")
-        raise ValueError(f"{wanted / missing} is missing and there is no other rate to make it from; unpack the task again")
-    for file in task.indexes[split]:
-        if not (wanted / file).is_file():
-            waveform = read_audio(task.folder / str(present[0]) / split / file, present[0])
-            resampled = soxr.resample(waveform, present[0], sample_rate, quality="HQ")
-            with atomic_path(wanted / file) as temporary:
-                soundfile.write(temporary, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+    try:
+        if not wanted.is_dir():
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+        for file in task.indexes[split]:
+            old = mark.is_file() and (wanted / file).is_file() and (wanted / file).stat().st_mtime < (origin / file).stat().st_mtime
+            if old or not (wanted / file).is_file():
+                _resample(origin / file, source, wanted / file, sample_rate)
+    except OSError as error:
+        raise ValueError(
+            f"{wanted} cannot be made from {source} Hz: {error.strerror}; make room there, or unpack the task elsewhere"
+        ) from None
     return wanted
+
+
+def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
+    resampled = soxr.resample(read_audio(origin, source), source, sample_rate, quality="HQ")
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
 
 
 def read_audio(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
