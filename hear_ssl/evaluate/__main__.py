@@ -31,7 +31,7 @@ def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m hear_ssl.evaluate", description="Score an embedding model on HEAR-format tasks.")
     parser.add_argument("--module", required=True, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module")
-    parser.add_argument("--weights", default="", metavar="FILE", help="weights file given to the module's load_model()")
+    parser.add_argument("--weights", default="", metavar="FILE", help="weights file given to load_model() of a module")
     parser.add_argument("--tasks", required=True, metavar="DIR", help="folder of tasks in HEAR format, or one task")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for scores.json and kept embeddings")
     parser.add_argument(

@@ -13,16 +13,23 @@ from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_hash, task_rows
 from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
 from hear_ssl.evaluate.scores import SCORES
-from hear_ssl.evaluate.subject import LOG_MEL, Subject, load_subject, module_hash, untrained
+from hear_ssl.evaluate.subject import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import Task, read_task
 from hear_ssl.files import atomic_write
 
 
 def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
-    """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel."""
+    """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel.
+
+    Raises ValueError when one cannot be loaded or two have one name.
+    """
     subjects = [load_subject(module, weights), *(load_subject(name) for name in compare)]
     plain = untrained(module)
     log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__], '')}", baselines, baselines.load_model())
+    names = [subject.name for subject in subjects]
+    twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice or is a baseline, which is always in the table; give every --compare once")
     return [*subjects, *([plain] if plain else []), log_mel]
 
 

@@ -28,7 +28,7 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what alway
 
 @dataclass
 class Subject:
-    """A loaded model and the functions that embed with it. key names it and its weights on disk."""
+    """A loaded model and the functions that embed with it. key names it and its weights."""
 
     name: str
     key: str
@@ -86,11 +86,13 @@ def on_cpu(returned: Any) -> Tensor:
 def load_subject(name: str, weights: str = "") -> Subject:
     """Load a run folder, a checkpoint file, or a HEAR module by its name.
 
-    Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load.
+    Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load or are given
+    beside a run or checkpoint, which has its own.
     """
-    path = Path(name)
-    if path.exists():
-        return from_checkpoint(path)
+    if is_ours(name):
+        if weights:
+            raise ValueError(f"--weights {weights} is for modules; {name} holds its own weights: leave --weights out")
+        return from_checkpoint(Path(name))
     try:
         module = importlib.import_module(name)
     except ImportError as error:
@@ -102,11 +104,35 @@ def load_subject(name: str, weights: str = "") -> Subject:
         raise ValueError(f"module {name} has no {missing[0]}; it does not follow the HEAR API (https://hearbenchmark.com/hear-api.html)")
     with foreign(f"load_model of {name}"):
         model = module.load_model(weights) if weights else module.load_model()
+        state = state_hash(model)
     wanted = ("sample_rate", "scene_embedding_size", "timestamp_embedding_size")
     absent = next((attribute for attribute in wanted if not isinstance(getattr(model, attribute, None), int)), None)
     if absent:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
-    return Subject(name, f"{name}-{module_hash(module, weights)}", module, model)
+    return Subject(subject_name(name, weights), f"{name}-{module_hash(module, weights)}-{state}", module, model)
+
+
+def is_ours(name: str) -> bool:
+    """Say whether a name is the path of a run folder or of a file; every other one is that of a module."""
+    try:
+        return find_checkpoint(name).is_file()
+    except ValueError:
+        return False
+
+
+def subject_name(name: str, weights: str = "") -> str:
+    """Return how a model is called in tables: a path without a slash at its end, a module with the weights file given."""
+    return str(Path(name)) if is_ours(name) else name + (f" ({Path(weights).name})" if weights else "")
+
+
+def state_hash(model: Any) -> str:
+    """Return a hash of a model's weights, wherever they came from; of nothing unless it is a torch.nn.Module."""
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items() if isinstance(model, torch.nn.Module) else ():
+        if isinstance(tensor, Tensor):
+            digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def from_checkpoint(path: Path, trained: bool = True) -> Subject:
@@ -118,21 +144,24 @@ def from_checkpoint(path: Path, trained: bool = True) -> Subject:
     model, config = embedder_from_checkpoint(path, trained)
     if trained:
         file = find_checkpoint(path)
-        return Subject(str(path), f"{Path(path).resolve().name}-{sha256_of(file)[:12]}", hear, model)
+        return Subject(subject_name(str(path)), f"{Path(path).resolve().name}-{sha256_of(file)[:12]}", hear, model)
     return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 
 
 def untrained(name: str) -> Subject | None:
     """Return the same architecture with random weights, for runs and for modules exported by this framework; else None."""
-    if Path(name).exists():
+    if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
     module = importlib.import_module(name)
     manifest = Path(module.__file__ or "").parent / "manifest.json"
     if not manifest.is_file():
         return None
-    config = json.loads(manifest.read_text()).get("embedder")
     torch.manual_seed(UNTRAINED_SEED)
-    model = Embedder(from_mapping(EmbedderConfig, config, "manifest.embedder")).eval()
+    try:
+        config = json.loads(manifest.read_text())["embedder"]
+        model = Embedder(from_mapping(EmbedderConfig, config, "manifest.embedder")).eval()
+    except (ValueError, KeyError, TypeError):  # another's manifest
+        return None
     return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config)}", hear, model)
 
 

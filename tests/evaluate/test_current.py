@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from hear_ssl.evaluate.embed import task_hash
-from hear_ssl.evaluate.run import evaluate
+from hear_ssl.evaluate.run import evaluate, subjects_to_compare
+from hear_ssl.evaluate.subject import load_subject, subject_name
 from hear_ssl.evaluate.task import audio_folder, find_tasks, read_task
 from tests.data.sounds import tone, write
 from tests.evaluate.test_evaluate import log_mel, make_scene
@@ -87,3 +89,57 @@ def test_a_rate_that_was_interrupted_is_no_source_of_others(scene: Path) -> None
         (audio_folder(task, "test", 48000) / file).unlink()
     assert len(list(audio_folder(task, "test", 32000).iterdir())) == 24
     assert len(list(audio_folder(task, "test", 48000).iterdir())) == 24
+
+
+MODULE = """
+import pathlib, torch
+from hear_ssl.evaluate import baselines
+from hear_ssl.evaluate.baselines import get_scene_embeddings, get_timestamp_embeddings
+def load_model(model_file_path=""):
+    model = baselines.load_model()
+    model.gain = torch.nn.Parameter(torch.load(model_file_path or pathlib.Path(__file__).with_name("default.pt")))
+    return model
+"""
+
+
+@pytest.fixture
+def weighted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Write a module of one file that loads the weights beside it."""
+    (tmp_path / "hear_weighted.py").write_text(MODULE)
+    torch.save(torch.tensor(1.0), tmp_path / "default.pt")
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_the_key_follows_the_weights_wherever_they_come_from(weighted: Path) -> None:
+    first = load_subject("hear_weighted")
+    assert load_subject("hear_weighted").key == first.key
+    torch.save(torch.tensor(2.0), weighted / "default.pt")
+    assert load_subject("hear_weighted").key != first.key
+
+
+def test_other_weights_of_one_module_have_a_name_of_their_own(weighted: Path) -> None:
+    torch.save(torch.tensor(2.0), weighted / "good.pt")
+    names = [subject.name for subject in subjects_to_compare("hear_weighted", str(weighted / "good.pt"), ["hear_weighted"])]
+    assert names == ["hear_weighted (good.pt)", "hear_weighted", "log-mel"]
+    with pytest.raises(ValueError, match="hear_weighted is given twice"):
+        subjects_to_compare("hear_weighted", "", ["hear_weighted"])
+
+
+def test_weights_beside_a_checkpoint_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "last.ckpt").write_bytes(b"")
+    with pytest.raises(ValueError, match="holds its own weights: leave --weights out"):
+        load_subject(str(tmp_path / "last.ckpt"), "/nonexistent")
+    assert subject_name(f"{tmp_path}/") == str(tmp_path)
+
+
+def test_a_module_beside_a_folder_of_its_name_is_imported(weighted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = weighted / "submission" / "hear_packed"
+    package.mkdir(parents=True)
+    (weighted / "hear_packed").mkdir()
+    (package / "__init__.py").write_text(MODULE)
+    (package / "manifest.json").write_text('{"name": "of another tool"}')
+    torch.save(torch.tensor(1.0), package / "default.pt")
+    monkeypatch.syspath_prepend(package.parent)
+    monkeypatch.chdir(package.parent)
+    assert [subject.name for subject in subjects_to_compare("hear_packed", "", [])] == ["hear_packed", "log-mel"]
