@@ -133,6 +133,8 @@ def embed_batch(task: Task, subject: Subject, files: list[str], audio: Tensor) -
     end_ms = 1000.0 * audio.shape[1] / subject.sample_rate
     if (
         times.shape != frames.shape[:2]
+        or not times.size
+        or not np.isfinite(times).all()
         or (np.diff(times, axis=1) <= 0).any()
         or times.min() < 0
         or times.max() > end_ms + TIMESTAMP_SLACK_MS

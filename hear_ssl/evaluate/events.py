@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_ssl.evaluate.parameters import EVENTS
+
 Event = tuple[str, float, float]
 EventLists = dict[str, list[Event]]
-THRESHOLD = 0.5
+THRESHOLD = EVENTS["threshold"]
 
 
-def active_frames(probabilities: NDArray[Any], size: int) -> NDArray[np.bool_]:
+def active_frames(probabilities: NDArray[Any], size: int, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
     """Return which frames (frames, labels) lie above the threshold after a median filter of `size` frames over time.
 
     The median exceeds the threshold exactly when enough frames of the window do, so counting replaces sorting. Windows
     and edges are scipy.ndimage.median_filter's: reflected about the edge; for an even size the upper median.
     """
-    above = probabilities > THRESHOLD
+    above = probabilities > threshold
     if size <= 1:
         return above
     frames, before = len(above), size // 2
@@ -34,11 +36,16 @@ def active_frames(probabilities: NDArray[Any], size: int) -> NDArray[np.bool_]:
 
 
 def find_events(
-    probabilities: NDArray[Any], timestamps_ms: NDArray[Any], labels: tuple[str, ...], median_filter_ms: float, min_duration: float
+    probabilities: NDArray[Any],
+    timestamps_ms: NDArray[Any],
+    labels: tuple[str, ...],
+    median_filter_ms: float = EVENTS["median_filter_ms"],
+    min_duration: float = EVENTS["min_duration"],
+    threshold: float = THRESHOLD,
 ) -> list[Event]:
     """Return the runs of active frames of every label of (frames, labels) that last at least `min_duration` ms."""
     hop_ms = float(np.mean(np.diff(timestamps_ms))) if len(timestamps_ms) > 1 else math.inf
-    active = active_frames(probabilities, round(median_filter_ms / hop_ms) if median_filter_ms else 0)
+    active = active_frames(probabilities, round(median_filter_ms / hop_ms) if median_filter_ms else 0, threshold)
     edges = np.diff(np.pad(active.astype(np.int8), ((1, 1), (0, 0))), axis=0)  # (frames + 1, labels)
     events = []
     for label in np.flatnonzero(active.any(0)):

@@ -13,10 +13,9 @@ import math
 import random
 import statistics
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from hear_ssl.evaluate.events import EventLists, find_events
 from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
+from hear_ssl.evaluate.together import together
 
 GRID_POINTS = 8
 SEED = 42
@@ -45,7 +45,6 @@ OFFICIAL: dict[str, list[Any]] = {
 FAST = OFFICIAL | {"hidden_layers": [1], "hidden_dim": [512], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
 FAST_EVENTS = FAST | {"lr": [3.2e-4], "patience": [10]}
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
-Done = TypeVar("Done")
 POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
 
@@ -110,11 +109,18 @@ class Fitted:
 
 
 def grid_points(task: Task, grid: str) -> list[Settings]:
-    """Return the grid points to search, in the kit's order: the first eight of the shuffled grid."""
+    """Return the grid points to search, in the kit's order: the first eight of the shuffled grid.
+
+    Raises ValueError when one ends before its first check.
+    """
     quick = FAST if task.embedding_type == "scene" else FAST_EVENTS
     chosen = (quick if grid == "fast" else OFFICIAL) | (SLOW_TO_SCORE.get(task.name, {}))
     chosen = chosen | {key: value for key, value in task.parameters.get("task_specific_param_grid", {}).items() if key in chosen}
     points = [Settings(**point) for point in ParameterGrid(chosen)]
+    if any(point.max_epochs < point.check_val_every_n_epoch for point in points):
+        raise ValueError(
+            f"max_epochs {chosen['max_epochs']} end before the first check after {chosen['check_val_every_n_epoch']}; raise them"
+        )
     random.Random(SEED).shuffle(points)
     return points[:GRID_POINTS]
 
@@ -187,27 +193,6 @@ def mean_over_folds(task: Task, results: list[dict[str, Any]], name: str) -> flo
     if not found and SCORES[name].events and not all(task.lacking(name, fold["test"]) for fold in task.folds()):
         return 0.0
     return statistics.fmean(found) if found else None
-
-
-def together(jobs: list[Callable[[], Done]]) -> list[Done]:
-    """Return the results of jobs in order, run as many at once as torch has threads.
-
-    One thread a network uses several cores better than several threads a product; results do not depend on how many.
-    """
-    threads = torch.get_num_threads()
-    if threads == 1 or len(jobs) < 2:
-        return [job() for job in jobs]
-
-    def alone(job: Callable[[], Done]) -> Done:
-        torch.set_num_threads(1)  # of the thread that calls it
-        return job()
-
-    pool = ThreadPoolExecutor(threads)
-    try:
-        return list(pool.map(alone, jobs))
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 def new_predictor(task: Task, dim: int, point: Settings, seed: int) -> Predictor:

@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from hear_ssl.evaluate.parameters import LARGEST, read_parameters
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.files import atomic_path
 
@@ -95,7 +96,11 @@ def read_task(folder: Path) -> Task:
     for key, choices in CHOICES.items():
         if metadata.get(key) not in choices:
             raise ValueError(f"{folder}/task_metadata.json: {key} is {metadata.get(key)!r}; allowed are {', '.join(choices)}")
+    if (metadata["embedding_type"], metadata["prediction_type"]) == ("event", "multiclass"):
+        raise ValueError(f"{folder}/task_metadata.json: prediction_type is multiclass; an event task must be multilabel")
     splits = _names(folder, metadata, "splits")
+    if len(set(splits)) < len(splits):
+        raise ValueError(f"{folder}/task_metadata.json: splits are {', '.join(splits)}; each must be there once")
     scores = _names(folder, metadata, "evaluation")
     for score in scores:
         if score not in SCORES or (SCORES[score].events != (metadata["embedding_type"] == "event")):
@@ -118,7 +123,7 @@ def read_task(folder: Path) -> Task:
         labels,
         indexes,
         bool(metadata.get("use_scoring_for_early_stopping", True)),
-        metadata.get("evaluation_params") or {},
+        read_parameters(f"{folder}/task_metadata.json", metadata.get("evaluation_params")),
     )
 
 
@@ -172,12 +177,21 @@ def _read_index(folder: Path, split: str, metadata: dict[str, Any], labels: set[
         for entry in entries:
             if event and not (isinstance(entry, dict) and {"label", "start", "end"} <= set(entry)):
                 raise ValueError(f"{path}: {file} has an event without label, start and end (ms)")
+            if event and not _spans_time(entry["start"], entry["end"]):
+                raise ValueError(
+                    f"{path}: {file} has an event from {entry['start']!r} to {entry['end']!r}; both are ms, the end not before the start"
+                )
             label = str(entry["label"] if event else entry)
             if label not in labels:
                 raise ValueError(f"{path}: {file} has the label {label!r}, which labelvocabulary.csv lacks")
         if not event and metadata["prediction_type"] == "multiclass" and len(entries) != 1:
             raise ValueError(f"{path}: {file} has {len(entries)} labels; a multiclass task has exactly one for each clip")
     return index
+
+
+def _spans_time(start: Any, end: Any) -> bool:
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (start, end))
+    return numbers and -LARGEST < start <= end < LARGEST
 
 
 def source_rate(task: Task, split: str) -> int | None:

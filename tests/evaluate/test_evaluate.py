@@ -19,7 +19,7 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hear_ssl.evaluate import baselines, protocol
-from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.embed import embed_batch, task_rows
 from hear_ssl.evaluate.predictor import Settings
 from hear_ssl.evaluate.protocol import Fold, grid_points, score_task
 from hear_ssl.evaluate.run import evaluate, table
@@ -166,9 +166,18 @@ FAULTS = {
     "no clip": (lambda f: (f / "16000" / "test" / "test3.wav").unlink(), "test3.wav"),
     "no audio": (lambda f: (f / "16000" / "test" / "test3.wav").write_bytes(b"RIFF"), "test3.wav cannot be read"),
     "leads outside": (lambda f: (f / "test.json").write_text('{"../../x.wav": ["low"]}'), "is not a plain file name"),
+    "splits twice": (lambda f: change(f, splits=["train", "valid", "test", "test"]), "each must be there once"),
+    "parameters no object": (lambda f: change(f, evaluation_params=["lr"]), "evaluation_params is ['lr']; it must be an object"),
+    "grid no object": (lambda f: change(f, evaluation_params={"task_specific_param_grid": "lr"}), "is 'lr'; it must be an object of lists"),
+    "grid of scalars": (lambda f: change(f, evaluation_params=epochs(30)), "max_epochs is 30; it must be a list of numbers"),
+    "no check": (lambda f: change(f, evaluation_params=epochs([2])), "max_epochs [2] end before the first check after [3]"),
     "unknown score": (lambda f: change(f, evaluation=["accuracy"]), "score 'accuracy' is not known"),
     "unknown type": (lambda f: change(f, embedding_type="frame"), "embedding_type is 'frame'; allowed are scene, event"),
 }
+
+
+def epochs(value: Any) -> dict[str, Any]:
+    return {"task_specific_param_grid": {"max_epochs": value}}
 
 
 def change(folder: Path, **metadata: Any) -> None:
@@ -185,6 +194,42 @@ def test_a_damaged_task_is_named_and_the_others_go_on(tasks: Path, tmp_path: Pat
     assert line in record["faults"]["broken"]["log-mel"]
     assert "log-mel" in record["tasks"]["scene"]
     assert capsys.readouterr().err.count("\n") == 2  # an empty line and the fault
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(None, 1.0), ([], 1.0), ("0", 1.0), (0.0, math.inf), (math.nan, 1.0), (2.0, 1.0), (0, 10**400), (True, 1.0)]
+)
+def test_an_event_without_a_span_of_time_is_named(tasks: Path, tmp_path: Path, start: Any, end: Any) -> None:
+    broken = Path(shutil.copytree(tasks / "event", tmp_path / "broken"))
+    (broken / "test.json").write_text(json.dumps({"test0.wav": [{"label": "low", "start": start, "end": end}]}))
+    with pytest.raises(ValueError, match=r"test.json: test0.wav has an event from .* to .*; both are ms"):
+        read_task(broken)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "line"),
+    [
+        ({"prediction_type": "multiclass"}, "an event task must be multilabel"),
+        ({"evaluation_params": {"event_postprocessing_grid": {"median": [1]}}}, "has median; known are threshold, median_filter_ms"),
+        ({"evaluation_params": {"event_postprocessing_grid": {"threshold": ["a"]}}}, "it must be a list of numbers of at least 0"),
+    ],
+)
+def test_event_tasks_are_checked_before_anything_is_computed(tasks: Path, tmp_path: Path, metadata: dict[str, Any], line: str) -> None:
+    broken = Path(shutil.copytree(tasks / "event", tmp_path / "broken"))
+    change(broken, **metadata)
+    with pytest.raises(ValueError, match=line):
+        read_task(broken)
+
+
+@pytest.mark.parametrize("times", [torch.full((1, 3), math.nan), torch.zeros(1, 0)])
+def test_timestamps_that_are_no_numbers_or_none_are_named(tasks: Path, times: torch.Tensor) -> None:
+    def wrong(audio: torch.Tensor, model: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.zeros(1, times.shape[1], 320), times
+
+    module = type("Wrong", (), {"get_timestamp_embeddings": staticmethod(wrong)})
+    subject = Subject("wrong", "wrong", module, baselines.load_model())
+    with pytest.raises(ValueError, match="timestamps are not ascending ms"):
+        embed_batch(read_task(tasks / "event"), subject, ["a.wav"], torch.zeros(1, 16000))
 
 
 @pytest.mark.parametrize(

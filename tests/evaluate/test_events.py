@@ -89,3 +89,10 @@ def test_a_perfect_detector_scores_one_and_a_late_one_falls_out_of_the_collar() 
     late: EventLists = {"x.wav": [(label, start + 60.0, end) for label, start, end in target["x.wav"]]}
     assert onset_f_measure(late, target, 50.0) == 0.0
     assert onset_f_measure(late, target, 200.0) == 1.0
+
+
+def test_a_postprocessing_that_leaves_something_out_has_the_kits_defaults() -> None:
+    probabilities, times, labels = np.full((20, 1), 0.6), np.arange(20) * 20.0, ("a",)
+    assert find_events(probabilities, times, labels, median_filter_ms=100) == [("a", 0.0, 380.0)]
+    assert find_events(probabilities[:3], times[:3], labels) == []  # 40 ms, and the least is 60
+    assert find_events(probabilities, times, labels, threshold=0.7) == []
