@@ -10,6 +10,8 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
+from hear_ssl.evaluate.tasks import official_tasks
+
 TABLE = Path(__file__).with_name("leaderboard.csv")
 COLUMNS = {
     "beehive_states_fold0": "Beehive",
@@ -47,8 +49,9 @@ class Standing:
 
 
 def column_of(task: str) -> str | None:
-    """Return the leaderboard's column for a task folder's name, the longest that fits, or None."""
-    fitting = [name for name in COLUMNS if task.startswith(name)]
+    """Return the leaderboard's column for an official task folder's name, the longest that fits, or None for any other name."""
+    official = {folder for known in official_tasks() for folder in known.folders}
+    fitting = [name for name in COLUMNS if task.startswith(name) and task in official]
     return COLUMNS[max(fitting, key=len)] if fitting else None
 
 

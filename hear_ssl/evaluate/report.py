@@ -28,7 +28,7 @@ from hear_ssl.evaluate.page import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluate.protocol import Rows
 from hear_ssl.evaluate.run import is_record
 from hear_ssl.evaluate.score_table import faults_text, leaderboard_text, score_table
-from hear_ssl.evaluate.subject import BASELINES, Subject, load_subject
+from hear_ssl.evaluate.subject import BASELINES, Subject, is_ours, load_subject, subject_name
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
 from hear_ssl.files import atomic_write
 
@@ -188,35 +188,55 @@ def run_sections(run: Path) -> list[str]:
     return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
 
 
-def command_of(record: dict[str, Any], module: str, tasks: str, scores: Path) -> str:
-    """Return the command line that makes these scores."""
-    others = dict.fromkeys(name for results in record["tasks"].values() for name in results if name not in (module, *BASELINES))
-    words = ["python -m hear_ssl.evaluate --module", module, *(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
+def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
+    """Return the command line that makes these scores; other weights of the module are none of them."""
+    names = [name for results in record["tasks"].values() for name in results]
+    others = dict.fromkeys(name for name in names if name not in (subject_name(module, weights), *BASELINES) and not name.endswith(")"))
+    words = ["python -m hear_ssl.evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
+    words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
     return " ".join(words)
 
 
-def build(scores: Path, module: str, tasks: Path | None, out: Path) -> None:
-    """Write the page. Raises ValueError when there are no scores, or module or tasks are not there."""
+def read_scores(scores: Path, name: str) -> dict[str, Any]:
+    """Return the record of a folder of scores. Raises ValueError when there is none, or none of this model."""
     try:
         record = json.loads((scores / "scores.json").read_text())
     except (OSError, ValueError):
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
     if not is_record(record):
         raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")
+    known = list(dict.fromkeys(known for kind in ("tasks", "faults") for found in record[kind].values() for known in found))
+    if name not in known:
+        raise ValueError(f"{scores}/scores.json has no scores of {name}; there are {', '.join(known)} (--weights FILE goes with a module)")
+    return {**record}
+
+
+def check_key(record: dict[str, Any], subject: Subject) -> None:
+    """Raise ValueError when the scores are of other weights than those loaded."""
+    if any(found[subject.name]["key"] != subject.key for found in record["tasks"].values() if subject.name in found):
+        raise ValueError(f"the scores of {subject.name} are of other weights than it has now, or of an earlier version; evaluate again")
+
+
+def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
+    """Write the page. Raises ValueError when there are no scores, they are of other weights, or module or tasks are not there."""
+    name = subject_name(module, weights)
+    record = read_scores(scores, name)
     parts = [
         section(
             "Scores beside the baselines",
-            f"Produced by <code>{html.escape(command_of(record, module, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
-            score_table(record, module) + faults_text(record),
+            f"Produced by <code>{html.escape(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
+            score_table(record, name) + faults_text(record),
         ),
-        section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, module)),
+        section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
     ]
-    if Path(module).exists():
+    if is_ours(module):
         parts += run_sections(Path(module))
     if tasks is not None:
-        parts += task_sections(record, load_subject(module), find_tasks(tasks), scores / "embeddings")
-    title = html.escape(Path(module).resolve().name if Path(module).exists() else module)
+        subject = load_subject(module, weights)
+        check_key(record, subject)
+        parts += task_sections(record, subject, find_tasks(tasks), scores / "embeddings")
+    title = html.escape(Path(module).resolve().name if is_ours(module) else name)
     atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))
 
 
@@ -227,10 +247,12 @@ def main() -> int:
     )
     parser.add_argument("--scores", required=True, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out")
     parser.add_argument("--module", required=True, metavar="NAME", help="the run folder, checkpoint or module that was scored")
+    parser.add_argument("--weights", default="", metavar="FILE", help="the weights file that was given with the module")
     parser.add_argument("--tasks", metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
     arguments = parser.parse_args()
-    build(Path(arguments.scores), arguments.module, Path(arguments.tasks) if arguments.tasks else None, Path(arguments.out))
+    tasks = Path(arguments.tasks) if arguments.tasks else None
+    build(Path(arguments.scores), arguments.module, tasks, Path(arguments.out), arguments.weights)
     print(f"report       {arguments.out}")
     return 0
 

@@ -75,7 +75,28 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
 def test_the_command_on_the_page_makes_the_same_scores() -> None:
     record = {"grid": "fast", "seeds": 2, "tasks": {"esc50": dict.fromkeys(("ours", "other", "untrained", "log-mel"))}}
     command = "python -m hear_ssl.evaluate --module ours --compare other --tasks TASKS --out scores --grid fast --seeds 2"
-    assert command_of(record, "ours", "TASKS", Path("scores")) == command
+    assert command_of(record, "ours", "", "TASKS", Path("scores")) == command
+    record["tasks"] = {"esc50": dict.fromkeys(("ours (a.pt)", "ours (b.pt)", "log-mel"))}
+    command = "python -m hear_ssl.evaluate --module ours --weights w/a.pt --tasks TASKS --out scores --grid fast --seeds 2"
+    assert command_of(record, "ours", "w/a.pt", "TASKS", Path("scores")) == command
+
+
+def test_a_slash_at_the_end_of_a_run_changes_nothing(page: Path, tmp_path: Path) -> None:
+    build(page.parent / "scores", f"{page.parent / 'run'}/", None, tmp_path / "report.html")
+    assert re.search(r"<th>ESC-50</th><td>[\d.]+</td><td>\d+ of \d+</td>", (tmp_path / "report.html").read_text())
+
+
+def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores"
+    module = baselines.__name__
+    with pytest.raises(ValueError, match=rf"has no scores of {module} \(a.pt\); there are .*untrained, log-mel"):
+        build(page.parent / "scores", module, None, tmp_path / "report.html", "w/a.pt")
+    make_scene(tmp_path / "scene")
+    record = evaluate([load_subject(module)], [tmp_path / "scene"], scores, "fast", 1, show=False)
+    record["tasks"]["scene"][module]["key"] = "another"
+    (scores / "scores.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match="are of other weights than it has now, or of an earlier version"):
+        build(scores, module, tmp_path / "scene", tmp_path / "report.html")
 
 
 def test_confidence_is_students_over_folds(page: Path) -> None:
@@ -102,6 +123,7 @@ def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -
     assert column_of("nsynth_pitch-v2.2.3-50h") == "NSynth Pitch 50h"
     assert column_of("nsynth_pitch-v2.2.3-5h") == "NSynth Pitch 5h"
     assert column_of("dev_drum_events") is None
+    assert column_of("esc50-mine") is None
 
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
