@@ -21,6 +21,7 @@ from hear_ssl.evaluate.task import Task, audio_folder, read_audio, source_rate
 from hear_ssl.files import atomic_path, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
+WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
 TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
 
 
@@ -105,14 +106,22 @@ def task_hash(task: Task) -> str:
 
 
 def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Any:
-    """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together."""
+    """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together.
+
+    Clips wait for others of their length; where lengths differ, the group with the most audio goes once WAITING_SECONDS wait.
+    """
     waiting: dict[int, list[tuple[str, NDArray[Any]]]] = {}
+    samples = 0
     for file in task.indexes[split]:
         waveform = read_audio(folder / file, sample_rate)
         group = waiting.setdefault(len(waveform), [])
         group.append((file, waveform))
-        if (len(group) + 1) * len(waveform) > BATCH_SECONDS * sample_rate:
-            yield _stacked(waiting.pop(len(waveform)))
+        samples += len(waveform)
+        full = (len(group) + 1) * len(waveform) > BATCH_SECONDS * sample_rate
+        if full or samples > WAITING_SECONDS * sample_rate:
+            length = len(waveform) if full else max(waiting, key=lambda length: length * len(waiting[length]))
+            samples -= length * len(waiting[length])
+            yield _stacked(waiting.pop(length))
     for group in waiting.values():
         yield _stacked(group)
 

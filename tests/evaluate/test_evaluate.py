@@ -18,14 +18,14 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hear_ssl.evaluate import baselines, protocol
+from hear_ssl.evaluate import baselines, embed, protocol
 from hear_ssl.evaluate.embed import embed_batch, task_rows
 from hear_ssl.evaluate.predictor import Settings
 from hear_ssl.evaluate.protocol import Fold, grid_points, score_task
 from hear_ssl.evaluate.run import evaluate, table
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import Subject, load_subject
-from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_task
+from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
 from tests.conftest import ROOT, tiny
 from tests.data.sounds import tone, write
 from train.running import fit
@@ -152,6 +152,22 @@ def test_a_missing_rate_is_made_from_the_one_there(tasks: Path, tmp_path: Path) 
     assert folder.parent.name == "32000"
     assert len(list(folder.iterdir())) == 24
     assert not list(folder.rglob("*.part*"))
+
+
+def test_clips_of_many_lengths_do_not_pile_up_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_scene(tmp_path / "scene")
+    for number in range(24):
+        write(folder / "16000" / "test" / f"test{number}.wav", tone(0.1 + 0.01 * (number // 2), 900.0), subtype="PCM_16")
+    read = []
+    monkeypatch.setattr(embed, "read_audio", lambda path, rate: read.append(path.name) or read_audio(path, rate))
+    monkeypatch.setattr(embed, "WAITING_SECONDS", 0.8)
+    given, most = [], 0
+    for files, audio in embed.batches(read_task(folder), "test", folder / "16000" / "test", 16000):
+        most = max(most, len(read) - len(given))
+        given += files
+        assert len(audio) == len(files)
+    assert sorted(given) == sorted(read)
+    assert most <= 8
 
 
 FAULTS = {
