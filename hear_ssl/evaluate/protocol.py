@@ -27,7 +27,7 @@ from hear_ssl.evaluate.events import EventLists, find_events
 from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
-from hear_ssl.evaluate.together import together
+from hear_ssl.evaluate.together import check_ended, together
 
 GRID_POINTS = 8
 SEED = 42
@@ -209,6 +209,7 @@ def fit(task: Task, settings: Settings, fold: Fold, seed: int) -> Fitted:
     network = new_predictor(task, fold.valid.embeddings.shape[1], settings, seed)
     best, waited = Fitted(settings, -math.inf), 0
     for epoch in range(settings.max_epochs):
+        check_ended()
         for batch in fold.batches[settings.batch_size]:
             network.step(batch)
         if (epoch + 1) % settings.check_val_every_n_epoch:

@@ -1,7 +1,8 @@
-"""Jobs side by side, a thread of torch each."""
+"""Jobs side by side, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -9,6 +10,13 @@ from typing import TypeVar
 import torch
 
 Done = TypeVar("Done")
+_ended = threading.Event()
+
+
+def check_ended() -> None:
+    """Raise RuntimeError when nobody waits for a job any more; a long job calls it now and then."""
+    if _ended.is_set():
+        raise RuntimeError("another job has ended them all")
 
 
 def together(jobs: list[Callable[[], Done]]) -> list[Done]:
@@ -27,6 +35,10 @@ def together(jobs: list[Callable[[], Done]]) -> list[Done]:
     pool = ThreadPoolExecutor(threads)
     try:
         return list(pool.map(alone, jobs))
+    except BaseException:
+        _ended.set()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        _ended.clear()
         torch.set_num_threads(threads)
