@@ -6,6 +6,7 @@ or makes the task larger than its clips can be is refused, and nothing of such a
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -17,13 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from hear_ssl.errors import nearest
-from hear_ssl.evaluate.download import Remote, download, request
+from hear_ssl.evaluate.download import Remote, as_published, download, request
 from hear_ssl.evaluate.task import audio_folder, read_task
 from hear_ssl.evaluate.tasks import RECORD, SAMPLE_RATE, Official
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
 LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
 BLOCK = 1 << 20
+NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # the archive's doing, not the disk's
 PADDING_BYTES = 16 * BLOCK
 SPARE_BYTES = 256 << 20  # for labels, indexes and headers
 
@@ -87,6 +89,8 @@ def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
     if not archive.is_file():
         check_space(out, (remote.bytes or 0) + (task.audio_bytes or 0) // len(task.folders))
         download(remote, archive)
+    elif not as_published(remote, archive):
+        raise ValueError(f"{archive} is not the archive published at {remote.url}: size or MD5 differ; move it away to fetch it again")
     fresh = out / f".{folder}.unpacking"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -136,6 +140,11 @@ def unpack(archive: Path, folder: str, target: Path, limit: int) -> None:
         raise ValueError(f"{archive.name} holds {Path(error.filename).name} twice; refused") from None
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(f"{archive.name} is damaged ({str(error)[:80]}); the same command fetches it again") from None
+    except OSError as error:
+        if error.errno not in NAME_FAULTS:
+            raise
+        name = Path(str(error.filename)).name[:80]
+        raise ValueError(f"{archive.name} holds {name!r}, which cannot be a file here ({error.strerror}); refused") from None
 
 
 def check_end(stream: gzip.GzipFile) -> None:

@@ -61,10 +61,10 @@ def download(remote: Remote, path: Path) -> None:
             raise ValueError(f"{path.name} is being fetched into {path.parent} by another process; wait for it") from None
         resumed = file.tell() > 0
         _fill(remote, file)
-        if not _as_published(remote, partial) and resumed:  # what lay there was of another file
+        if not as_published(remote, partial) and resumed:  # what lay there was of another file
             file.truncate(0)
             _fill(remote, file)
-        if not _as_published(remote, partial):
+        if not as_published(remote, partial):
             size = os.path.getsize(partial)
             partial.unlink()
             raise ValueError(f"{remote.url} serves other bytes than published ({size} of them, MD5 differs); try another --from")
@@ -137,7 +137,8 @@ def _copy(response: Any, file: BinaryIO, start: int, end: int | None, bar: Any) 
         raise ConnectionError(f"the connection ended after {size} of {end} bytes")
 
 
-def _as_published(remote: Remote, path: Path) -> bool:
+def as_published(remote: Remote, path: Path) -> bool:
+    """Say whether a file has the size and the MD5 published for it, as far as they are."""
     if remote.bytes is not None and path.stat().st_size != remote.bytes:
         return False
     return not remote.md5 or md5_of(path) == remote.md5

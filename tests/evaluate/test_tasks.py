@@ -256,6 +256,7 @@ UNSAFE = {
     "hard link": (member(f"{INSIDE}/link", type=tarfile.LNKTYPE, linkname=f"{INSIDE}/fold00.json"), "is a link or device"),
     "device": (member(f"{INSIDE}/zero", type=tarfile.CHRTYPE), "is a link or device"),
     "twice": (member(f"{INSIDE}/fold00.json", b"{}"), "holds fold00.json twice"),
+    "name too long": (member(f"{INSIDE}/{'a' * 300}"), "cannot be a file here (File name too long)"),
     "file for folder": (member(INSIDE), "is not in"),
 }
 
@@ -271,6 +272,16 @@ def test_an_unsafe_archive_is_refused_and_leaves_nothing(
     assert line in failure(server, out, capsys)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
     assert not Path("/tmp/hear_ssl_evil.txt").exists()
+
+
+def test_an_archive_that_lies_there_is_checked(
+    server: tuple[str, type[Server]], task: Path, packed: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ARCHIVE).write_bytes(pack(task, member(f"{INSIDE}/more.txt")))
+    assert "is not the archive published at" in failure(server, tmp_path, capsys)
+    assert left(tmp_path) == [ARCHIVE]
+    (tmp_path / ARCHIVE).write_bytes(packed)
+    assert fetch_tasks(["beijing_opera"], tmp_path, server[0]) == 0
 
 
 def test_an_archive_that_unpacks_to_too_much_is_refused(
