@@ -14,7 +14,7 @@ main{max-width:52rem;margin:0 auto;padding:1rem}
 h1{font-size:1.6rem} h2{font-size:1.15rem;margin:0 0 .3rem}
 section{background:#fff;border:1px solid #e6e6e0;border-radius:8px;padding:1rem;margin:1rem 0}
 section>p{margin:.2rem 0 .8rem;color:#555} code{font-size:.8rem;overflow-wrap:anywhere}
-figure{margin:0} figcaption{color:#666;font-size:.85rem} svg{max-width:100%;height:auto}
+figure{margin:0} figcaption{color:#666;font-size:.85rem} svg{max-width:100%;height:auto} .scroll svg{max-width:none}
 .scroll{overflow-x:auto} table{border-collapse:collapse;font-size:.9rem}
 td,th{padding:.3rem .7rem;border-bottom:1px solid #eee;text-align:right}
 td{white-space:nowrap} th:first-child{text-align:left;font-weight:500;min-width:8rem;overflow-wrap:anywhere} small{color:#777}
@@ -33,6 +33,6 @@ document.querySelectorAll('.sound').forEach(mark => mark.addEventListener('click
   mark.classList.add('playing');
   document.querySelector('#heard').textContent = mark.querySelector('title').textContent;
   player.addEventListener('ended', () => mark.classList.remove('playing'));
-  player.play();
+  player.play().catch(() => {});  // stopped by the next click before it began
 }));
 """

@@ -126,7 +126,7 @@ def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path],
         section(
             "What it confuses",
             f"{name}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
-            figure(picture, f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
+            figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
         ),
     ]
 
