@@ -19,7 +19,8 @@ STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97
 def confidence(result: dict[str, Any]) -> tuple[float, str]:
     """Return the half width of a score's 95 % interval over its folds (Student's t), else its standard deviation over seeds.
 
-    With one fold and one seed an accuracy has that of a share of its test clips (1.96 sqrt(p (1 - p) / n)), other scores none: (0, "").
+    With one fold and one seed an accuracy has that of a share of its test clips, from the score to the farther end of Wilson's
+    interval (Wilson, 1927), (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n); other scores none: (0, "").
     """
     folds = sum(fold.get(result["primary"], 0.0) is not None for fold in result["folds"])
     if folds > 1:
@@ -29,14 +30,18 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
     clips = result["folds"][0].get("test_clips", 0)
     if not SCORES[result["primary"]].accuracy or not clips:
         return 0.0, ""
-    return 1.96 * math.sqrt(result["score"] * (1.0 - result["score"]) / clips), f"95 %, {clips} clips"
+    share, square = result["score"], 1.96**2 / clips
+    half = math.sqrt(share * (1.0 - share) * square + square**2 / 4.0)
+    ends = [(share + square / 2.0 + sign * half) / (1.0 + square) for sign in (-1.0, 1.0)]
+    return max(abs(end - share) for end in ends), f"95 %, {clips} clips"
 
 
 def score_table(record: dict[str, Any], module: str) -> str:
     """Return the table of primary scores with their confidence, the model first."""
     names = list(dict.fromkeys(name for kind in ("tasks", "faults") for found in record[kind].values() for name in found))
     names.sort(key=lambda name: (name != module, name in BASELINES, name))
-    head = "".join(f"<th>{html.escape(Path(name).name)}</th>" for name in names)
+    short = [Path(name).name for name in names]
+    head = "".join(f"<th>{html.escape(last if short.count(last) == 1 else name)}</th>" for last, name in zip(short, names, strict=True))
     lines = []
     for task, results in record["tasks"].items():
         primary = next((result["primary"] for result in results.values()), "")

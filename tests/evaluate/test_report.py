@@ -21,7 +21,7 @@ from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.leaderboard import column_of, standings
 from hear_ssl.evaluate.report import build, command_of
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
-from hear_ssl.evaluate.score_table import confidence
+from hear_ssl.evaluate.score_table import confidence, score_table
 from hear_ssl.evaluate.subject import load_subject
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
@@ -111,7 +111,15 @@ def test_confidence_is_students_over_folds(page: Path) -> None:
     assert confidence(spread | {"folds": [{}], "seed_deviation": 0.02}) == (0.02, "seeds")
     assert confidence(spread | {"folds": [{"test_clips": 100}]}) == (0.0, "")
     accuracy = spread | {"primary": "top1_acc", "score": 0.8, "folds": [{"test_clips": 100}]}
-    assert confidence(accuracy) == (pytest.approx(1.96 * 0.04), "95 %, 100 clips")
+    low = scipy.stats.binomtest(80, 100).proportion_ci(0.95, "wilson").low
+    assert confidence(accuracy) == (pytest.approx(0.8 - low, rel=1e-3), "95 %, 100 clips")
+    assert confidence(accuracy | {"score": 1.0})[0] > 0.03
+
+
+def test_two_checkpoints_of_one_file_name_have_a_column_head_each() -> None:
+    result = {"primary": "mAP", "score": 0.5, "seed_deviation": 0.0, "folds": [{"mAP": 0.5}]}
+    page = score_table({"tasks": {"clips": dict.fromkeys(("a/last.ckpt", "b/last.ckpt", "runs/c"), result)}, "faults": {}}, "a/last.ckpt")
+    assert "<th>a/last.ckpt</th><th>b/last.ckpt</th><th>c</th>" in page
 
 
 def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -> None:
@@ -136,7 +144,8 @@ window.addEventListener('load', () => {
   const drawn = figure => [...figure.querySelectorAll('path, circle, image')].filter(part => part.getBoundingClientRect().width > 1);
   const empty = figures.filter(figure => figure.getBoundingClientRect().height < 80 || drawn(figure).length < 2);
   const small = [...document.querySelectorAll('figure svg text')].filter(text => text.getBoundingClientRect().height < 5);
-  document.querySelector('.sound').dispatchEvent(new Event('click'));
+  const sounds = document.querySelectorAll('.sound');
+  for (const mark of [sounds[1], sounds[0]]) mark.dispatchEvent(new Event('click'));
   const result = {figures: figures.length, empty: empty.length, small: small.length, told, window: innerWidth,
     width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24),
     playing: document.querySelectorAll('.playing').length, sound: player.src, heard: document.querySelector('#heard').textContent};
