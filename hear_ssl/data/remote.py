@@ -20,7 +20,8 @@ from pathlib import Path
 
 from hear_ssl.data.fetch import fetch
 from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, read_index
-from hear_ssl.data.table import SUFFIX, write_table
+from hear_ssl.data.table import SUFFIX, sha256_of_table, write_table
+from hear_ssl.files import sha256_of
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
 
@@ -66,14 +67,15 @@ class ShardCache:
         path = self.folder / record.name
         if not present(path, record):
             with locked(self.folder / f".{record.name}.lock"):
-                if not present(path, record):
+                if not present(path, record) and not whole(path, record):
                     try:
                         with self.room(record):
                             fetch(f"{self.address}/{record.name}", path, record)
-                            with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
-                                write_table(path, record.sha256)
                     except ConnectionError as error:
                         raise ValueError(str(error)) from None
+                if not present(path, record):
+                    with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
+                        write_table(path, record.sha256)
         with contextlib.suppress(OSError):
             os.utime(path)  # used now: others give way first
         return path
@@ -138,8 +140,13 @@ class ShardCache:
 
 
 def present(path: Path, record: ShardRecord) -> bool:
-    """Say whether a whole shard lies in the cache; its bytes were checked before it got its name."""
-    return path.is_file() and path.stat().st_size == record.bytes
+    """Say whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
+    return path.is_file() and path.stat().st_size == record.bytes and sha256_of_table(path) == record.sha256
+
+
+def whole(path: Path, record: ShardRecord) -> bool:
+    """Say by its bytes whether a shard without a table lies in the cache."""
+    return path.is_file() and path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
 
 
 def remove_abandoned(folder: Path) -> None:

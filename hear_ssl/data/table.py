@@ -160,6 +160,16 @@ def load_table(path: Path, sha256: str) -> Table | None:
         return None
 
 
+def sha256_of_table(path: Path) -> str:
+    """Return the SHA-256 of the shard that the table beside a shard was written of; '' when there is none."""
+    try:
+        with open(path.with_suffix(SUFFIX), "rb") as file:
+            mark, shard, _, _ = HEADER.unpack(file.read(HEADER.size))
+    except (OSError, struct.error):
+        return ""
+    return str(shard.hex()) if mark == MARK else ""
+
+
 def read_bytes(path: str, offset: int, size: int) -> bytes:
     """Return `size` bytes of a file from `offset`. Raises ValueError when it ends earlier, OSError when it cannot be read."""
     descriptor = os.open(path, os.O_RDONLY)

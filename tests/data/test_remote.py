@@ -18,10 +18,11 @@ import torch
 from hear_ssl.config import DataConfig
 from hear_ssl.data import fetch
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.index import read_index
+from hear_ssl.data.index import read_index, write_index
 from hear_ssl.data.remote import ShardCache, locked
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
+from hear_ssl.files import sha256_of
 from tests.data.test_shards import shard_folder
 
 
@@ -279,6 +280,24 @@ def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
     if not window:
         with pytest.raises(ValueError, match=r"train-000003.tar is not there"):
             ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
+
+
+def test_shards_packed_anew_at_one_address_are_fetched_again(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
+    address, handler, folder = many
+    cached = fetched(address, tmp_path / "cache")
+    path, index = folder / "train-000002.tar", read_index(folder)
+    content = path.read_bytes()
+    clip = ShardSet([str(folder)]).clips[60]
+    path.write_bytes(content[: clip.offset + 60] + bytes([content[clip.offset + 60] ^ 1]) + content[clip.offset + 61 :])
+    records = tuple(replace(record, sha256=sha256_of(path)) if record.name == path.name else record for record in index.shards)
+    write_index(folder, replace(index, shards=records))
+    before = len(handler.served)
+    assert (fetched(address, tmp_path / "cache") / path.name).read_bytes() == path.read_bytes()
+    assert handler.served[before:] == ["/index.json", "/train-000002.tar"]
+    (cached / "train-000001.clips").unlink()  # as an older cache left it, or a crash
+    fetched(address, tmp_path / "cache")
+    assert handler.served[before + 2 :] == ["/index.json"]
+    assert (cached / "train-000001.clips").is_file()
 
 
 def test_pairs_of_an_address_in_windows_begin_with_one_shard(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
