@@ -27,6 +27,7 @@ OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters o
 OPEN_WEIGHTS = ("creative commons attribution 4.0", "cc by 4.0", "cc-by-4.0", "cc0", "public domain", *OPEN_LICENSES)
 RESTRICTED = ("noncommercial", "non-commercial", "noderiv", "no derivatives", "sharealike")
 MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
+AWAITED = "load_model() has yet to fetch them"
 TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 
 
@@ -126,25 +127,25 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
         return [Row("manifest", "The manifest is readable.", str(error), False)]
     bundled = files.get(path.replace("manifest.json", manifest.weights.file))
     content = weights.read_bytes() if weights else bundled
-    return [url_row(manifest, content is None), hash_row(manifest, content), data_row(manifest.training.get("data", {}))]
+    return [url_row(manifest, content is not None), hash_row(manifest, content), data_row(manifest.training.get("data", {}))]
 
 
-def url_row(manifest: Manifest, fetched: bool) -> Row:
-    """Check that the weights have a public address; open unless load_model() is going to fetch them from there."""
+def url_row(manifest: Manifest, at_hand: bool) -> Row:
+    """Check that the weights have a public address; open until load_model() has fetched them from there."""
     rule = "The weights have a publicly accessible URL."
     try:
         check_url(manifest.weights.url)
     except ValueError as error:
         return Row("weights URL", rule, str(error), False)
-    how = "load_model() fetches them" if fetched else "not fetched, weights are at hand; export/publish.py loads them from there"
-    return Row("weights URL", rule, f"{manifest.weights.url}: {how}", True if fetched else None)
+    how = "not fetched, weights are at hand; export/publish.py loads them from there" if at_hand else AWAITED
+    return Row("weights URL", rule, f"{manifest.weights.url}: {how}", None)
 
 
 def hash_row(manifest: Manifest, content: bytes | None) -> Row:
-    """Check the weights at hand, bundled or given, against the manifest's hash."""
+    """Check the weights at hand, bundled or given, against the manifest's hash; open where there are none."""
     rule = "The weights are those of the manifest, by SHA-256."
     if content is None:
-        return Row("weights hash", rule, "no weights at hand: load_model() fetches and checks them", True)
+        return Row("weights hash", rule, AWAITED, None)
     found = hashlib.sha256(content).hexdigest()
     return Row("weights hash", rule, f"{found[:16]}..., {len(content) / 1e6:.1f} MB", found == manifest.weights.sha256)
 

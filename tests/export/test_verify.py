@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,8 @@ import pytest
 
 from export.clean_env import make_environment, pip
 from export.package import Request, package
-from export.verify import install_row
+from export.validator import validator_row
+from export.verify import install_row, measured_rows, settled
 from export.wheel_rules import wheel_rows
 from tests.conftest import ROOT
 
@@ -116,18 +118,42 @@ def changed(wheel: Path, folder: Path, member: str, content: bytes | None) -> Pa
 
 
 def test_a_wheel_without_one_of_its_files_breaks_a_rule(wheel: Path, tmp_path: Path) -> None:
-    assert all(row.passed for row in wheel_rows(wheel, None))
+    assert all(row.passed is not False for row in wheel_rows(wheel, None))
     for member, content in (("hear_verify/__init__.py", None), ("hear_verify/hear.py", b"import numpy\n")):
         broken = changed(wheel, tmp_path, member, content)
-        assert not all(row.passed for row in wheel_rows(broken, None))
+        assert any(row.passed is False for row in wheel_rows(broken, None))
 
 
-def test_an_address_that_nothing_was_fetched_from_is_not_called_public(wheel: Path) -> None:
-    fetched, at_hand = ({row.name: row for row in wheel_rows(wheel, weights)}["weights URL"] for weights in (None, weights_of(wheel)))
-    assert fetched.passed
-    assert "load_model() fetches them" in fetched.measured  # and its row fails where it cannot
-    assert at_hand.passed is None
-    assert "not fetched" in at_hand.measured
+def test_an_address_counts_as_public_once_load_model_has_fetched_from_it(wheel: Path) -> None:
+    waiting, at_hand = (
+        [row for row in wheel_rows(wheel, weights) if row.name in ("weights URL", "weights hash")] for weights in (None, weights_of(wheel))
+    )
+    assert [row.passed for row in waiting] == [None, None]
+    assert [row.passed for row in at_hand] == [None, True]
+    assert "not fetched" in at_hand[0].measured
+    for fetched in (True, False):
+        assert [settled(row, fetched).passed for row in waiting] == [fetched, fetched]
+        assert [settled(row, fetched) for row in at_hand] == at_hand
+
+
+def test_weights_in_the_users_cache_do_not_stand_in_for_a_dead_url(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = weights_of(wheel)
+    (tmp_path / f"{hashlib.sha256(weights.read_bytes()).hexdigest()}.safetensors").write_bytes(weights.read_bytes())
+    monkeypatch.setenv("HEAR_WEIGHTS_CACHE", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    [row] = measured_rows(Path(sys.executable), "hear_verify", None, scratch, [str(wheel.parent / "hear_verify")], memory="none")
+    assert (row.name, row.passed) == ("import and load", False)
+    assert "cannot download the weights" in row.measured
+
+
+def test_a_validator_that_cannot_be_had_is_not_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    row = validator_row(Path(sys.executable), "hear_verify", None, tmp_path, [])
+    assert row.passed is None
+    assert row.measured.startswith("not measured: cannot install the official validator")
 
 
 @pytest.mark.parametrize(
