@@ -34,6 +34,7 @@ from hear_ssl.files import atomic_write
 
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
+SIMILARITY_SECONDS = 10.0
 CURVES = {
     "loss": "loss",
     "effective_rank": "effective rank of the embeddings",
@@ -87,26 +88,33 @@ def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
     return f'<svg class=map viewBox="0 0 640 440" role=img aria-label="embedding map">{"".join(marks)}</svg>{heard}<p class=key>{key}</p>'
 
 
+def clip_rows(rows: Rows) -> Rows:
+    """Return one row a clip: of an event task the mean of its frames, and how many of them have each label."""
+    places = [place for _, place in rows.clips]
+    embeddings = torch.stack([rows.embeddings[place].mean(0) for place in places])
+    targets = torch.stack([rows.targets[place].sum(0) for place in places])
+    return Rows(embeddings, targets, [(file, slice(row, row + 1)) for row, (file, _) in enumerate(rows.clips)], rows.timestamps_ms, {})
+
+
 def one_label(rows: Rows) -> tuple[Any, Any]:
     """Return embeddings (clips, dim) and label numbers (clips,)."""
     return rows.embeddings.numpy(), rows.targets.argmax(1).numpy()
 
 
 def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path], cache: Path) -> list[str]:
-    """Return map, similarity and confusion of the multiclass task with the lowest score; nothing without one."""
+    """Return map, similarity and confusion of the multiclass task with the lowest score; of another task, no confusion."""
     places = {folder.name: folder for folder in folders}
     scored = {name: found[subject.name]["score"] for name, found in record["tasks"].items() if name in places and subject.name in found}
     tasks = {name: read_task(places[name]) for name in scored}
     fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
-    if not fitting:
-        return []
-    task = tasks[min(fitting, key=lambda name: scored[name])]
+    if not scored:
+        return [section("No sounds to show", "None of the tasks given has a score of this model.", "")]
+    task = tasks[min(fitting or scored, key=lambda name: scored[name])]
     rows = task_rows(task, subject, cache)
-    fold = task.folds()[0]
-    train, test = (Rows.joined([rows[split] for split in fold[role]]) for role in ("train", "test"))
-    picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
-    split = fold["test"][0]
-    waveform = read_audio(audio_folder(task, split, subject.sample_rate) / rows[split].clips[0][0], subject.sample_rate)
+    split = task.folds()[0]["test"][0]
+    shown = clip_rows(rows[split])
+    path = audio_folder(task, split, subject.sample_rate) / shown.clips[0][0]
+    waveform = read_audio(path, subject.sample_rate)[: round(SIMILARITY_SECONDS * subject.sample_rate)]
     frames, times_ms = subject.timestamps(torch.from_numpy(waveform).unsqueeze(0))
     log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
     hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
@@ -115,17 +123,26 @@ def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path],
     return [
         section(
             "Clips near each other sound alike to the model",
-            f"Test clips of {name} by {figures.projection(len(rows[split].clips))} of their scene embeddings. Large dots play.",
-            figure(embedding_map(task, rows[split], split, subject.sample_rate), f"{len(rows[split].clips)} clips, colour: label"),
+            f"Test clips of {name} by {figures.projection(len(shown.clips))} of their {task.embedding_type} embeddings. Large dots play.",
+            figure(embedding_map(task, shown, split, subject.sample_rate), f"{len(shown.clips)} clips, colour: label"),
         ),
         section(
             "One clip, moment by moment",
-            "Log-mel spectrogram above; below, how alike the timestamp embeddings of any two moments are.",
-            figure(similar, f"{html.escape(rows[split].clips[0][0])}, a token every {hop_ms:g} ms"),
+            f"Log-mel spectrogram above, {SIMILARITY_SECONDS:g} s at most; below, how alike any two timestamp embeddings are.",
+            figure(similar, f"{html.escape(shown.clips[0][0])}, a token every {hop_ms:g} ms"),
         ),
+        *(confusion_section(task, rows) if fitting else []),
+    ]
+
+
+def confusion_section(task: Task, rows: dict[str, Rows]) -> list[str]:
+    """Return the confusion of a multiclass task."""
+    train, test = (Rows.joined([rows[split] for split in task.folds()[0][role]]) for role in ("train", "test"))
+    picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
+    return [
         section(
             "What it confuses",
-            f"{name}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
+            f"{html.escape(task.folder.name)}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
             figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
         ),
     ]

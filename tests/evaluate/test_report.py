@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from hear_ssl.evaluate.score_table import confidence, score_table
 from hear_ssl.evaluate.subject import load_subject
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
-from tests.evaluate.test_evaluate import make_scene
+from tests.evaluate.test_evaluate import make_event, make_scene
 from train.running import fit
 
 
@@ -197,6 +198,17 @@ def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) ->
     (scores / "scores.json").write_text(json.dumps(record | {"faults": {"broken module": "as earlier versions wrote it"}}))
     with pytest.raises(ValueError, match=r"scores.json is of another version; make it again"):
         build(scores, module, None, tmp_path / "report.html")
+
+
+@pytest.mark.parametrize("make", [make_event, lambda folder: make_scene(folder, multilabel=True, evaluation=["mAP"])])
+def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    make(tmp_path / "task")
+    module, scores = baselines.__name__, tmp_path / "scores"
+    evaluate([load_subject(module)], [tmp_path / "task"], scores, "fast", 1, show=False)
+    build(scores, module, tmp_path / "task", tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    assert text.count("<figure>") == 2
+    assert "What it confuses" not in text
 
 
 def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
