@@ -6,6 +6,8 @@ that breaks off, stalls, trickles, or brings other bytes is tried again; a file 
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,7 @@ FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
 SLOWEST = 10_000  # bytes a second, over all of a fetch that has lasted longer than the timeout
 BLOCK = 1 << 20
+LOCAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # trying again does not help
 INDEX_LIMIT = 64 << 20  # bytes
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
 
@@ -29,7 +32,7 @@ def fetch(url: str, path: Path, record: ShardRecord | None) -> None:
     """Fetch a shard and check it against its record, or an index (no record); it appears under its name only when right.
 
     Raises ConnectionError with the last failure after six attempts, ValueError at once when the address says that there
-    is nothing or its scheme needs a package that is not installed.
+    is nothing, its scheme needs a package that is not installed, or this machine's disk is full or may not be written to.
     """
     failure = ""
     for attempt in range(ATTEMPTS):
@@ -46,6 +49,8 @@ def fetch(url: str, path: Path, record: ShardRecord | None) -> None:
         except FileNotFoundError:
             raise ValueError(f"{url} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
         except (OSError, DamagedIndexError) as error:
+            if isinstance(error, OSError) and error.errno in LOCAL:
+                raise ValueError(f"{url} cannot be written to {path.parent}: {os.strerror(error.errno)}; see data.cache") from None
             failure = " ".join(str(error).split()) or type(error).__name__
     raise ConnectionError(
         f"{url} cannot be fetched after {ATTEMPTS} attempts ({failure[:160]}); the same command goes on when it answers again"

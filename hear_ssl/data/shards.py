@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import bisect
 import json
+import math
+import time
 from collections.abc import Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -16,6 +18,8 @@ from typing import Any
 from hear_ssl.data.index import ShardIndex, ShardRecord
 from hear_ssl.data.sources import Source, open_source
 from hear_ssl.data.table import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
+
+RETRY_SECONDS = 600.0  # asking an address that is silent takes up to 200 s
 
 
 class ShardSet:
@@ -33,6 +37,7 @@ class ShardSet:
         self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
         self.tables_kept = tables_kept
         self._tables: dict[int, Table] = {}
+        self._retry: dict[int, float] = {}  # when shards that could not be had are asked for again
 
     def __len__(self) -> int:
         """Return the number of clips that the indexes name."""
@@ -40,7 +45,7 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to a worker without the tables, which are read there as needed."""
-        return {**self.__dict__, "_tables": {}}
+        return {**self.__dict__, "_tables": {}, "_retry": {}}
 
     @property
     def indexes(self) -> list[ShardIndex]:
@@ -84,19 +89,25 @@ class ShardSet:
         return clip
 
     def table(self, shard: int) -> Table:
-        """Return a shard's table; a shard of an address is fetched unless it lies in the cache. What fails is in the table."""
-        if shard not in self._tables:
-            if self.tables_kept and len(self._tables) >= self.tables_kept:
+        """Return a shard's table; a shard of an address is fetched unless it lies in the cache.
+
+        What fails is in the table, and is tried again after a while.
+        """
+        if shard not in self._tables or self._retry.get(shard, math.inf) < time.monotonic():
+            self._retry.pop(shard, None)
+            if self.tables_kept and len(self._tables) >= self.tables_kept and shard not in self._tables:
                 del self._tables[next(iter(self._tables))]
-            self._tables[shard] = self._read(*self.shards[shard])
+            source, record = self.shards[shard]
+            try:
+                path = source.path(record)
+                self._tables[shard] = self._read(path, record)
+            except (ValueError, OSError) as error:
+                self._tables[shard] = empty_table(" ".join(str(error).split()))
+                self._retry[shard] = time.monotonic() + RETRY_SECONDS
         return self._tables[shard]
 
-    def _read(self, source: Source, record: ShardRecord) -> Table:
-        try:
-            path = source.path(record)
-            table = load_table(path, record.sha256) or scan_table(path)
-        except (ValueError, OSError) as error:
-            return empty_table(" ".join(str(error).split()))
+    def _read(self, path: Path, record: ShardRecord) -> Table:
+        table = load_table(path, record.sha256) or scan_table(path)
         if len(table) > record.clips or (len(table) < record.clips and not table.damage):
             return empty_table(f"it holds {len(table)} clips, the index says {record.clips}")
         return table

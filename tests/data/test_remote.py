@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import http.server
+import os
 import subprocess
 import sys
 import threading
@@ -20,7 +23,7 @@ from hear_ssl.data import fetch
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.index import read_index, write_index
 from hear_ssl.data.remote import ShardCache, locked
-from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.shards import RETRY_SECONDS, ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.files import sha256_of
 from tests.data.test_shards import shard_folder
@@ -193,7 +196,11 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 
 
 def used(cache: Path) -> int:
-    return sum(path.stat().st_size for path in cache.rglob("*.tar"))
+    size = 0
+    for path in cache.rglob("*.tar"):
+        with contextlib.suppress(FileNotFoundError):  # given up meanwhile
+            size += path.stat().st_size
+    return size
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -298,6 +305,41 @@ def test_shards_packed_anew_at_one_address_are_fetched_again(many: tuple[str, ty
     fetched(address, tmp_path / "cache")
     assert handler.served[before + 2 :] == ["/index.json"]
     assert (cached / "train-000001.clips").is_file()
+
+
+def test_a_shard_that_could_not_be_fetched_is_asked_for_again_after_a_while(
+    many: tuple[str, type[Flaky], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address, handler, folder = many
+    shards, local = ShardSet([address], tmp_path / "cache"), ShardSet([str(folder)])
+    handler.faults += ["500"] * 6
+    for _ in range(3):
+        with pytest.raises(ValueError, match="cannot be fetched after 6 attempts"):
+            shards.clip(30)
+    assert sum(path.endswith(".tar") for path in handler.served) == 6
+    later = time.monotonic() + RETRY_SECONDS + 1
+    monkeypatch.setattr("hear_ssl.data.shards.time.monotonic", lambda: later)
+    assert shards.clip(30).key == local.clip(30).key
+    assert shards.clip(31).key == local.clip(31).key
+    assert sum(path.endswith(".tar") for path in handler.served) == 7
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_cannot_be_written_to_is_said_at_once(
+    server: tuple[str, type[Flaky]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    attempts = []
+
+    def full(*arguments: Any) -> None:
+        attempts.append(arguments)
+        raise OSError(number, os.strerror(number))
+
+    cache = ShardCache(server[0], tmp_path)
+    index = cache.index()
+    monkeypatch.setattr(fetch, "copy", full)
+    with pytest.raises(ValueError, match=rf"cannot be written to .*: {os.strerror(number)}; see data.cache"):
+        cache.fetch_all(index)
+    assert len(attempts) == 1
 
 
 def test_pairs_of_an_address_in_windows_begin_with_one_shard(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
