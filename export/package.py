@@ -21,7 +21,7 @@ from export.golden import golden_tensors
 from export.published import check_published
 from export.request import Request, read_request
 from export.tree import check_place, write_export
-from export.wheel_rules import license_row
+from export.wheel_rules import check_training_data, license_row
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
@@ -32,7 +32,6 @@ from hear_ssl.runtime.weights import serialise_tensors
 
 RUNTIME = Path(__file__).resolve().parents[1] / "hear_ssl" / "runtime"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
-TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 
 
 def main() -> int:
@@ -57,7 +56,7 @@ def package(request: Request, out: Path) -> Path:
     """
     check_place(out, request.name)
     checkpoint = load_checkpoint(request.checkpoint)
-    check_training_data(checkpoint.get("data_card") or {})
+    check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
     model = compose(request)
     weights = serialise_tensors(model.state_dict(), {"format": "pt"})
@@ -86,22 +85,6 @@ def compose(request: Request) -> Embedder:
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
     composed.load_state_dict(model.state_dict())
     return composed.eval()
-
-
-def check_training_data(card: dict[str, Any]) -> None:
-    """Raise ValueError when the data was marked as test, is not recorded, or a source has no licence."""
-    splits = {split.strip().lower() for split in str(card.get("split", "")).split(",")}
-    if splits & TEST_MARKS:
-        raise ValueError(
-            f"the model was trained on data marked {card['split']}: HEAR rule: existing data marked as test may not be used for training"
-        )
-    if not card.get("sources"):
-        raise ValueError("the checkpoint does not say what it was trained on; train from shards packed by hear_ssl.data.pack")
-    for source in card["sources"]:
-        if source["license"] in ("", "unknown"):
-            raise ValueError(
-                f"training source {source['name']} has no licence; pack it with --license NAME (or a license column) and train again"
-            )
 
 
 def check_licenses(licenses: dict[str, bytes]) -> None:

@@ -9,6 +9,7 @@ import argparse
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -103,7 +104,9 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
             raise ValueError(f"{subject} is no source tree: it has neither pyproject.toml nor setup.py")
-        arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(subject.resolve())]
+        source = scratch / "source" / subject.resolve().name  # building leaves folders of its own in a tree
+        shutil.copytree(subject, source, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info", "__pycache__"))
+        arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(source)]
         pip(Path(sys.executable), arguments, f"{subject} does not build")
         return next((scratch / "built").glob("*.whl"))
     if not str(subject).replace(".", "_").isidentifier():

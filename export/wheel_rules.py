@@ -9,12 +9,14 @@ import hashlib
 import io
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
 from export.measuring.rows import Row
 from hear_ssl.runtime.download import check_url
 from hear_ssl.runtime.manifest import Manifest, parse_manifest
+from hear_ssl.splits import marks_test
 
 OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters of "MIT" stand in "permit" too
     "apache license",
@@ -28,7 +30,6 @@ OPEN_WEIGHTS = ("creative commons attribution 4.0", "cc by 4.0", "cc-by-4.0", "c
 RESTRICTED = ("noncommercial", "non-commercial", "noderiv", "no derivatives", "sharealike")
 MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
 AWAITED = "load_model() has yet to fetch them"
-TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 
 
 def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
@@ -42,7 +43,7 @@ def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
             if unpacked > MAX_EXPANSION * path.stat().st_size:
                 raise ValueError(f"{path} would unpack to {unpacked / 1e6:.0f} MB, {MAX_EXPANSION} times its size and more: refused")
             files = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted or packed by an unknown method: RuntimeErrors
         raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with export/package.py") from None
     meta_path = next((name for name in files if name.endswith(".dist-info/METADATA")), None)
     if meta_path is None:
@@ -123,11 +124,11 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
         return []
     try:
         manifest = parse_manifest(json.loads(files[path]), path)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return [Row("manifest", "The manifest is readable.", str(error), False)]
     bundled = files.get(path.replace("manifest.json", manifest.weights.file))
     content = weights.read_bytes() if weights else bundled
-    return [url_row(manifest, content is not None), hash_row(manifest, content), data_row(manifest.training.get("data", {}))]
+    return [url_row(manifest, content is not None), hash_row(manifest, content), data_row(manifest.training.get("data"))]
 
 
 def url_row(manifest: Manifest, at_hand: bool) -> Row:
@@ -150,13 +151,28 @@ def hash_row(manifest: Manifest, content: bytes | None) -> Row:
     return Row("weights hash", rule, f"{found[:16]}..., {len(content) / 1e6:.1f} MB", found == manifest.weights.sha256)
 
 
-def data_row(data: dict[str, Any]) -> Row:
+def data_row(data: Any) -> Row:
     """Check that no training data was marked as test and every source has a licence."""
     rule = "No existing data marked as test was used for training; every source has a licence."
-    splits = {part.strip().lower() for part in str(data.get("split", "")).split(",")}
-    sources = data.get("sources", [])
-    unlicensed = [source.get("name") for source in sources if source.get("license") in (None, "", "unknown")]
-    measured = f"split {data.get('split')}, {len(sources)} sources, {data.get('hours', 0):.2f} hours"
-    if unlicensed:
-        measured += f", without licence: {', '.join(map(str, unlicensed))}"
-    return Row("training data", rule, measured, bool(sources) and not unlicensed and not splits & TEST_MARKS)
+    try:
+        check_training_data(data)
+    except ValueError as error:
+        return Row("training data", rule, str(error), False)
+    return Row("training data", rule, f"split {data['split']}, {len(data['sources'])} sources, {data['hours']:.2f} hours", True)
+
+
+def check_training_data(card: Any) -> None:
+    """Raise ValueError when data was marked as test, a source has no licence, or it is not recorded what data there was."""
+    sources = card.get("sources") if isinstance(card, dict) else None
+    if not sources or not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
+        raise ValueError("it is not recorded what the model was trained on; train from shards packed by hear_ssl.data.pack")
+    if not isinstance(card.get("split"), str) or not isinstance(card.get("hours"), (int, float)):
+        raise ValueError("split or hours of the training data are not recorded; train from shards packed by hear_ssl.data.pack")
+    if marks_test(card["split"]):
+        raise ValueError(
+            f"the model was trained on data marked {card['split']}: HEAR rule: existing data marked as test may not be used for training"
+        )
+    for source in sources:
+        if str(source.get("license") or "").strip().lower() in ("", "unknown"):
+            name = source.get("name")
+            raise ValueError(f"training source {name} has no licence; pack it with --license NAME (or a license column) and train again")

@@ -14,7 +14,7 @@ FILES = sorted(
     path for folder in ("hear_ssl", "train", "export") for path in (ROOT / folder).rglob("*.py") if "reference" not in path.parts
 )
 
-SHARED = {"hear_ssl.errors", "hear_ssl.files"}
+SHARED = {"hear_ssl.errors", "hear_ssl.files", "hear_ssl.splits"}
 DATA = {
     "torch",
     "torchaudio",
@@ -53,6 +53,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.runtime"} | SHARED),
     ("hear_ssl/errors.py", set()),
     ("hear_ssl/files.py", set()),
+    ("hear_ssl/splits.py", set()),
     ("hear_ssl/__init__.py", set()),
     (
         "hear_ssl/evaluate/",

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hear_ssl.files import atomic_write
+from hear_ssl.splits import marks_test
 
 FORMAT = "hear_ssl.shards/1"
-TEST_MARKS = {"test", "testing", "eval", "evaluation"}
 INDEX_NAME = "index.json"
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar")
@@ -62,9 +62,8 @@ class DamagedIndexError(ValueError):
 
 
 def check_split(split: str, where: str) -> None:
-    """Raise ValueError when a split marks test data, in whatever spelling, or cannot begin the name of a shard."""
-    words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", split)
-    if TEST_MARKS & {word.lower() for word in words}:
+    """Raise ValueError when a split marks test data or cannot begin the name of a shard."""
+    if marks_test(split):
         raise ValueError(
             f"{where} says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
         )

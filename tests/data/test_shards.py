@@ -19,11 +19,12 @@ from braceexpand import braceexpand
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule, batches
-from hear_ssl.data.index import TEST_MARKS, ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.data.table import SUFFIX, Clip, read_bytes, read_table
+from hear_ssl.splits import TEST_MARKS
 from tests.data.sounds import encoded, tone
 
 

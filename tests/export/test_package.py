@@ -221,10 +221,15 @@ def test_illegal_versions_are_refused(version: str) -> None:
 @pytest.mark.parametrize(
     ("card", "line"),
     [
-        ({"split": "train, test", "sources": [{"name": "a", "license": "CC0"}]}, "marked as test may not be used"),
-        ({"split": "train", "sources": []}, "does not say what it was trained on"),
-        ({}, "does not say what it was trained on"),
-        ({"split": "train", "sources": [{"name": "a", "license": "unknown"}]}, "training source a has no licence"),
+        ({"split": "train, test", "hours": 1.0, "sources": [{"name": "a", "license": "CC0"}]}, "marked as test may not be used"),
+        ({"split": "train", "sources": []}, "not recorded what the model was trained on"),
+        ({}, "not recorded what the model was trained on"),
+        (None, "not recorded what the model was trained on"),
+        ({"split": "train", "hours": 1.0, "sources": [3]}, "not recorded what the model was trained on"),
+        ({"split": "train", "sources": [{"name": "a", "license": "CC0-1.0"}]}, "split or hours"),
+        ({"split": "train, dev-test", "hours": 1.0, "sources": [{"name": "a", "license": "CC0-1.0"}]}, "marked train, dev-test: HEAR rule"),
+        ({"split": "train", "hours": 1.0, "sources": [{"name": "a"}]}, "training source a has no licence"),
+        ({"split": "train", "hours": 1.0, "sources": [{"name": "a", "license": " Unknown "}]}, "training source a has no licence"),
     ],
 )
 def test_data_that_may_not_be_trained_on_is_refused(card: dict[str, Any], line: str) -> None:
