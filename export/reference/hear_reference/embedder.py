@@ -41,12 +41,16 @@ class Embedder(nn.Module):
         raw_scene = 3 * config.frontend.n_mels if config.scene.raw_mel else 0
         raw_timestamp = self.encoder.time_stride * config.frontend.n_mels if config.timestamp.raw_mel else 0
         self.scene_embedding_size = groups * self._width(config.scene) + raw_scene
+        if self.encoder.time_stride % config.timestamp.per_token:
+            raise ValueError(
+                f"timestamp.per_token is {config.timestamp.per_token}; it must divide the {self.encoder.time_stride} frames of a token"
+            )
         self.timestamp_embedding_size = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms)) + raw_timestamp
 
     @property
     def hop_samples(self) -> int:
         """Samples between two timestamps."""
-        return self.encoder.time_stride * self.config.frontend.hop_length
+        return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamp.per_token
 
     def _width(self, composition: CompositionConfig) -> int:
         dims = self.encoder.layer_dims
@@ -58,15 +62,15 @@ class Embedder(nn.Module):
         """Return the clip embedding (batch, dim) that training uses: mean + max over time of tokens."""
         return pool_tokens(tokens)
 
-    def chunks(self, waveform: Tensor) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
-        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time)."""
+    def chunks(self, waveform: Tensor, begin: int = 0) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
+        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time), from frame `begin` on."""
         stride, halo = self.encoder.time_stride, self.encoder.halo_frames
-        end = self.frontend.token_count(waveform.shape[-1]) * stride
+        end = self.frontend.token_count(waveform.shape[-1] - begin * self.config.frontend.hop_length) * stride
         step = self._chunk_length(end)
         for start in range(0, end, step):
             stop = min(start + step, end)
             first, last = max(start - halo, 0), min(stop + halo, end)
-            features = self.frontend(waveform, first, last - first)
+            features = self.frontend(waveform, begin + first, last - first)
             core = slice((start - first) // stride, (stop - first) // stride)
             tokens = [layer[:, core].float() for layer in self.encoder(features)]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
@@ -101,30 +105,37 @@ class Embedder(nn.Module):
         return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
 
     def timestamps(self, waveform: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return embeddings (batch, tokens, timestamp_embedding_size) and their centres in ms (batch, tokens).
+        """Return embeddings (batch, timestamps, timestamp_embedding_size) and their centres in ms (batch, timestamps).
 
-        Token j is centred on sample j * hop_samples; the last one is less than a hop from the end of the clip.
+        Timestamp j is centred on sample j * hop_samples; the last one is less than a hop from the end of the clip. With
+        timestamp.per_token tokens of the clip from later frames on lie between the clip's own.
         """
-        count = self.frontend.token_count(waveform.shape[-1])
+        count, per_token = waveform.shape[-1] // self.hop_samples + 1, self.config.timestamp.per_token
         embeddings = waveform.new_empty((waveform.shape[0], count, self.timestamp_embedding_size), dtype=torch.float32)
         row = 0
         for rows in self._row_slices(waveform):
-            self._fill_timestamps(rows, embeddings[row : row + rows.shape[0]])
+            own = embeddings[row : row + rows.shape[0]]
+            for place in range(min(per_token, count)):
+                self._fill_timestamps(rows, own[:, place::per_token], place * self.encoder.time_stride // per_token)
+            self._fill_contexts(own)
             row += rows.shape[0]
         ticks = torch.arange(count, dtype=torch.float64) * self.hop_samples * 1000.0 / self.sample_rate
         return embeddings, ticks.float().to(waveform.device).expand(waveform.shape[0], -1).contiguous()
 
-    def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor) -> None:
+    def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor, begin: int) -> None:
         composition, stride = self.config.timestamp, self.encoder.time_stride
         width = self._width(composition)
-        for first, tokens, features in self.chunks(waveform):
+        for first, tokens, features in self.chunks(waveform, begin):
             chunk = combine_layers(tokens, composition.layers)
             rows = embeddings[:, first : first + chunk.shape[1]]
             rows[:, :, :width] = chunk
             if composition.raw_mel:
                 frames = features.reshape(*features.shape[:2], -1, stride)  # (batch, n_mels, tokens, stride)
                 rows[:, :, -stride * features.shape[1] :] = frames.permute(0, 2, 3, 1).flatten(2)
-        for index, context_ms in enumerate(composition.contexts_ms, start=1):
+
+    def _fill_contexts(self, embeddings: Tensor) -> None:
+        width = self._width(self.config.timestamp)
+        for index, context_ms in enumerate(self.config.timestamp.contexts_ms, start=1):
             reach = int(context_ms * self.sample_rate / (2000.0 * self.hop_samples))
             for start in range(0, width, 256):
                 stop = min(start + 256, width)

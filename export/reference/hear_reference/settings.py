@@ -78,6 +78,7 @@ class CompositionConfig:
     layers: str = option("concat", "tokens of the last layer, of all layers, or their mean", choices=("last", "concat", "mean"))
     pooling: str = option("mean+max", "scene, over time: mean, max and std; + sums them, a comma concatenates")
     raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
+    per_token: int = option(1, "timestamps: how many lie evenly in the hop of a token, each encoded for itself", "timestamps", 1, 64)
     contexts_ms: Tuple[float, ...] = option((), "timestamps: concatenate means over windows of these lengths", "ms", 1.0, 60000.0)
 
 
