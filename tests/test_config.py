@@ -14,8 +14,8 @@ from tests.conftest import ROOT
 def test_defaults_yaml_and_overrides_in_this_order(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
     file.write_text("data: {batch_size: 32, crops: 1}\n")
-    config = load_config(file, ["data.crops=3", "data.shards=[a,b]"])
-    assert (config.data.batch_size, config.data.crops, config.data.shards) == (32, 3, ["a", "b"])
+    config = load_config(file, ["data.crops=2", "data.shards=[a,b]"])
+    assert (config.data.batch_size, config.data.crops, config.data.shards) == (32, 2, ["a", "b"])
     assert config.trainer == Config().trainer
 
 

@@ -31,7 +31,7 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("recipe", ["simclr", "clip_frame_pitch", "byol_a"])
+@pytest.mark.parametrize("recipe", ["clip_frame_pitch", "byol_a"])
 def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, recipe: str) -> None:
     fixed = ("embedder.encoder.dropout=0", "trainer.steps=8", "trainer.accelerator=cpu")
     config = tiny(shards, tmp_path / "one", *fixed, recipe=recipe)

@@ -41,7 +41,7 @@ def test_the_loss_curve_is_the_golden_one(shards: Path, tmp_path: Path, recipe: 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", ["byol_a", "clip_frame_pitch", "reference"])
 def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Path, recipe: str, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny(shards, tmp_path / "run", "trainer.steps=3", recipe=recipe)
     fit(config, resume=False)
