@@ -22,7 +22,7 @@ from export.published import check_published
 from export.request import Request, read_request
 from export.tree import check_place, write_export
 from export.wheel_rules import check_training_data, license_row
-from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
 from hear_ssl.runtime import Embedder
@@ -58,7 +58,7 @@ def package(request: Request, out: Path) -> Path:
     checkpoint = load_checkpoint(request.checkpoint)
     check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
-    model = compose(request)
+    model = compose(request, checkpoint)
     weights = serialise_tensors(model.state_dict(), {"format": "pt"})
     manifest = build_manifest(request, checkpoint, model, weights)
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
@@ -74,11 +74,11 @@ def package(request: Request, out: Path) -> Path:
     return write_export(out / request.name, request.version, tree)
 
 
-def compose(request: Request) -> Embedder:
+def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
     """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
     torch.manual_seed(0)
-    model, config = embedder_from_checkpoint(request.checkpoint, trained=not request.untrained)
-    mapping = json.loads(json.dumps(config["embedder"]))
+    model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
+    mapping = json.loads(json.dumps(checkpoint["config"]["embedder"]))
     for key, value in request.composition.items():
         part, _, leaf = key.partition(".")
         mapping[part][leaf] = value

@@ -63,12 +63,17 @@ def check_archive(file: Path) -> None:
 
 
 def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Embedder, dict[str, Any]]:
-    """Return the embedder of a checkpoint in evaluation mode and the config it was trained with, a plain dict.
+    """Return the embedder of a checkpoint in evaluation mode and the config it was trained with, a plain dict; see `embedder_of`."""
+    checkpoint = load_checkpoint(path)
+    return embedder_of(checkpoint, path, trained), checkpoint["config"]
+
+
+def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = True) -> Embedder:
+    """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
 
     The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights.
     Raises ValueError when a tensor is missing, unknown or of another shape.
     """
-    checkpoint = load_checkpoint(path)
     embedder = Embedder(from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder"))
     if trained:
         state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
@@ -79,4 +84,4 @@ def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Em
                 raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, its own config says {list(value.shape)}: damaged")
         embedder.load_state_dict(state)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model lays it out
-    return embedder.eval(), checkpoint["config"]
+    return embedder.eval()

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scri
 
 import torch
 
-from hear_ssl.checkpoint import PREFIX, embedder_from_checkpoint, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.runtime.embedder import Embedder
@@ -42,7 +42,7 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
         if sum(place.samefile(other) for other in places) > 1:
             raise ValueError(f"{run} is given twice; a tower beside its copy adds nothing")
     checkpoints = [load_checkpoint(run) for run in runs]
-    embedders = [embedder_from_checkpoint(run)[0] for run in runs]
+    embedders = [embedder_of(checkpoint, run) for checkpoint, run in zip(checkpoints, runs, strict=True)]
     first = embedders[0].config
     for run, config in zip(runs, (embedder.config for embedder in embedders), strict=True):
         for part in ("frontend", "encoder"):

@@ -103,14 +103,22 @@ def environment() -> dict[str, Any]:
     }
 
 
+def processes(options: TrainerConfig) -> tuple[int, int]:
+    """Return the processes of a run on each machine, and its machines."""
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return options.devices, options.nodes
+    devices = int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun has decided already
+    return devices, int(os.environ["WORLD_SIZE"]) // devices
+
+
 def machine(options: TrainerConfig) -> Machine:
     """Return what this machine offers to each process of a run. Raises ValueError when it has fewer GPUs than are asked for."""
-    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", options.devices)), torch.cuda.device_count()
-    cores = usable_cores() if "SLURM_PROCID" in os.environ else max(1, usable_cores() // processes)  # SLURM has divided them
+    (devices, _), gpus = processes(options), torch.cuda.device_count()
+    cores = usable_cores() if "SLURM_PROCID" in os.environ else max(1, usable_cores() // devices)  # SLURM has divided them
     if options.accelerator == "cpu" or (options.accelerator == "auto" and not gpus):
         return Machine("cpu", cores, cpu_bfloat16())
-    if processes > gpus:
-        raise ValueError(f"trainer.devices is {processes}, torch finds {gpus} GPUs here; give that many, or trainer.accelerator=cpu")
+    if devices > gpus:
+        raise ValueError(f"trainer.devices is {devices}, torch finds {gpus} GPUs here; give that many, or trainer.accelerator=cpu")
     fast = torch.cuda.get_device_capability() >= (8, 0)
     return Machine("gpu", cores, torch.cuda.get_device_name() if fast else "")
 
@@ -137,10 +145,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
     progress = Progress(run, options.log_every, data, options.collapse_rank)
     probe = [ProbeBeside(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
     timing = [ProfileSteps(run)] if config.profile else []
-    devices, nodes = options.devices, options.nodes
-    if "TORCHELASTIC_RUN_ID" in os.environ:  # torchrun has decided already
-        devices = int(os.environ["LOCAL_WORLD_SIZE"])
-        nodes = int(os.environ["WORLD_SIZE"]) // devices
+    devices, nodes = processes(options)
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=devices,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from copy import copy
 from typing import Any
 
 import pytorch_lightning as pl
@@ -41,7 +42,7 @@ class ShardDataModule(pl.LightningDataModule):
         for source in self.shards.sources:
             if source.cache and not config.window_shards:
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
-        BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair, before there is a run folder
+        self.stream = BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair before there is a run
         self.first_step = 0
         self.losses = Losses(config.max_lost_fraction)
         self.copier = Copier()
@@ -49,7 +50,8 @@ class ShardDataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
         rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        stream = BatchStream(self.shards, self.config, self.sample_rate, self.seed, rank, ranks)
+        stream = copy(self.stream)
+        stream.share(rank, ranks)
         stream.first_step = self.first_step
         workers = self.config.workers
         return WorkerLoader(

@@ -41,14 +41,18 @@ class BatchStream(IterableDataset[Batch]):
     def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
         """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
         super().__init__()
-        if config.batch_size % ranks:
-            raise ValueError(f"data.batch_size is {config.batch_size}; it must be a multiple of the {ranks} ranks")
-        self.shards, self.config, self.sample_rate = shards, config, sample_rate
-        self.seed, self.rank, self.ranks, self.first_step = seed, rank, ranks, 0
+        self.shards, self.config, self.sample_rate, self.seed, self.first_step = shards, config, sample_rate, seed, 0
+        self.share(rank, ranks)
         self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
         self.read_seconds = 0.0
         self.partners = Partners(shards, config.window_shards) if config.positives == "doppelgaenger" else None
+
+    def share(self, rank: int, ranks: int) -> None:
+        """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
+        if self.config.batch_size % ranks:
+            raise ValueError(f"data.batch_size is {self.config.batch_size}; it must be a multiple of the {ranks} ranks")
+        self.rank, self.ranks = rank, ranks
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's batches: steps first_step + worker, + workers, and so on."""

@@ -218,7 +218,7 @@ def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, sc
 def read_scores(scores: Path, name: str) -> dict[str, Any]:
     """Return the record of a folder of scores. Raises ValueError when there is none, or none of this model."""
     try:
-        record = json.loads((scores / "scores.json").read_text())
+        record: dict[str, Any] = json.loads((scores / "scores.json").read_text())
     except (OSError, ValueError):
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
     if not is_record(record):
@@ -226,7 +226,7 @@ def read_scores(scores: Path, name: str) -> dict[str, Any]:
     known = list(dict.fromkeys(known for kind in ("tasks", "faults") for found in record[kind].values() for known in found))
     if name not in known:
         raise ValueError(f"{scores}/scores.json has no scores of {name}; there are {', '.join(known)} (--weights FILE goes with a module)")
-    return {**record}
+    return record
 
 
 def check_key(record: dict[str, Any], subject: Subject) -> None:
