@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hear_ssl.runtime.download import download
+from hear_ssl.runtime.download import Unreachable, download
 
 
 def check_published(url: str, sha256: str, size: int, mend: str) -> None:
@@ -13,5 +13,5 @@ def check_published(url: str, sha256: str, size: int, mend: str) -> None:
     with tempfile.TemporaryDirectory(prefix="hear-published-") as scratch:
         try:
             download(url, sha256, size, Path(scratch) / "weights")
-        except (ValueError, OSError) as error:
+        except (ValueError, Unreachable) as error:
             raise ValueError(f"the weights are not published: {' '.join(str(error).split())}; {mend}") from None

@@ -52,7 +52,7 @@ def load_model(model_file_path: str = "") -> Embedder:
 def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
     """Return one embedding per sound (n_sounds, model.scene_embedding_size) of audio (n_sounds, n_samples) in [-1, 1].
 
-    Raises ValueError when the audio has another number of dimensions or no samples.
+    Raises ValueError when the audio has another number of dimensions, no samples or integers, or the model is not float32.
     """
     with _embedding_mode(model):
         return model.scene(_prepare(audio, model))
@@ -61,7 +61,8 @@ def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
 def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Tensor]:
     """Return embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and their centres in ms.
 
-    audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError when it has another number of dimensions or no samples.
+    audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError when it has another number of dimensions, no samples or
+    integers, or the model is not float32.
     """
     with _embedding_mode(model):
         return model.timestamps(_prepare(audio, model))
@@ -70,7 +71,12 @@ def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Te
 def _prepare(audio: Tensor, model: Embedder) -> Tensor:
     if audio.dim() != 2 or 0 in audio.shape:
         raise ValueError(f"audio has shape {tuple(audio.shape)}; it must be (n_sounds, n_samples) with at least one sample")
-    return audio.detach().to(next(model.parameters()).device, torch.float32)
+    if not audio.is_floating_point():
+        raise ValueError(f"audio is {audio.dtype}; it must be floating point in [-1, 1]: divide 16-bit samples by 32768")
+    weights = next(model.parameters())
+    if weights.dtype != torch.float32:
+        raise ValueError(f"the model is {weights.dtype}; embeddings are computed in torch.float32: call model.float()")
+    return audio.detach().to(weights.device, torch.float32)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def _check_layout(header: Dict[str, Any], data_bytes: int, path: PathLike) -> La
     for name, entry in header.items():
         try:
             dtype, shape, (begin, end) = DTYPES[entry["dtype"]], entry["shape"], entry["data_offsets"]
-            whole = isinstance(shape, list) and all(type(number) is int and number >= 0 for number in [*shape, begin, end])
+            whole = isinstance(shape, list) and all(type(number) is int and 0 <= number < 2**63 for number in [*shape, begin, end])
         except (KeyError, TypeError, ValueError):
             whole = False
         if not whole or end - begin != math.prod(shape) * torch.empty(0, dtype=dtype).element_size():

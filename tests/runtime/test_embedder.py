@@ -134,6 +134,14 @@ def test_wrong_shapes_are_refused_in_one_line(embedder: Embedder, shape: tuple[i
         get_scene_embeddings(torch.zeros(shape), embedder)
 
 
+def test_integers_and_a_model_in_half_precision_are_refused_in_one_line() -> None:
+    model = Embedder(replace(RICH, encoder=ENCODERS["audio_ntt"]))
+    with pytest.raises(ValueError, match=r"audio is torch\.int16; .*32768"):
+        get_scene_embeddings(torch.zeros(1, 8000, dtype=torch.int16), model)
+    with pytest.raises(ValueError, match=r"the model is torch\.float16; .*model\.float\(\)"):
+        get_timestamp_embeddings(torch.zeros(1, 8000), model.half())
+
+
 def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
     embeddings, _ = get_timestamp_embeddings(noise(1, 32000), embedder)
     width = sum(embedder.encoder.layer_dims)

@@ -71,6 +71,7 @@ def with_header(change: Any) -> bytes:
         with_header(lambda header: header["b"].update(shape=[2, 4])),
         with_header(lambda header: header["b"].update(shape=[-2, -3])),
         with_header(lambda header: header["b"].update(dtype="F128")),
+        with_header(lambda header: header.update(e={"dtype": "F32", "shape": [0, 2**70], "data_offsets": [0, 0]})),
         with_header(lambda header: header["b"].update(data_offsets=[0, 24])),
         with_header(lambda header: header["b"].pop("shape")),
         with_header(lambda header: header.update(b=3)),
