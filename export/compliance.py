@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.measuring.rows import Row, read_rows
+from export.texts import cell
 
 MEASURING = Path(__file__).resolve().parent / "measuring"
 WEIGHTS = "| Weights at a public URL |"
@@ -77,9 +78,9 @@ def report(rows: list[Row], manifest: dict[str, Any], published: bool) -> str:
         "",
         "| rule | measured | verdict |",
         "|---|---|---|",
-        *(f"| {name} | {text} | {verdict} |" for name, text, verdict in statements),
+        *(f"| {name} | {cell(text)} | {verdict} |" for name, text, verdict in statements),
         weights_line(manifest["weights"], published),
-        *(f"| {row.rule} | {row.measured} | {VERDICTS[row.passed]} |" for row in rows),
+        *(f"| {row.rule} | {cell(row.measured)} | {VERDICTS[row.passed]} |" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,8 +6,9 @@ import keyword
 import re
 import sys
 
-VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?")
+VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
 TAKEN = {"torch", "numpy", "torchaudio", "hear_ssl", "export", "train", "tests", "heareval", "hearvalidator"}
+TAKEN |= {"soundfile", "soxr", "tqdm", "pip", "setuptools", "wheel"}  # what it is installed by, or embeds files with
 
 
 def check_name(name: str) -> None:

@@ -25,6 +25,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
 
@@ -45,10 +46,12 @@ CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
 def main() -> int:
     """Publish as the command line says."""
     arguments = parse_arguments()
-    tree, weights = Path(arguments.tree), Path(arguments.weights)
+    tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
     check_url(arguments.public_url)
+    if not arguments.to:
+        raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    print(f"upload       {upload(weights, arguments.to, arguments.public_url.rpartition('/')[2])}", flush=True)
+    print(f"upload       {upload(weights, arguments.to, unquote(urlsplit(arguments.public_url).path).rpartition('/')[2])}", flush=True)
     record = read_manifest(tree / tree.name / "manifest.json").weights
     check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)

@@ -21,13 +21,13 @@ def licenses() -> dict[str, bytes]:
 
 
 def metadata(name: str, version: str, readme: str) -> bytes:
-    """Return the wheel's METADATA (core metadata 2.1)."""
+    """Return the wheel's METADATA (core metadata 2.4)."""
     head = [
-        "Metadata-Version: 2.1",
+        "Metadata-Version: 2.4",
         f"Name: {name}",
         f"Version: {version}",
         "Summary: General-purpose audio embeddings with the HEAR API",
-        "License: Apache-2.0 (code), CC BY 4.0 (weights)",
+        "License-Expression: Apache-2.0 AND CC-BY-4.0",
         "License-File: LICENSE",
         "License-File: LICENSE-weights",
         "Requires-Python: >=3.8",

@@ -89,7 +89,7 @@ def top_level_row(files: dict[str, bytes], info: str) -> Row:
 
 def requirements_row(requirements: list[str]) -> Row:
     """Check that torch is the only requirement beside those of extras, and is not pinned."""
-    requirements = [requirement for requirement in requirements if "extra ==" not in requirement]
+    requirements = [text for text in requirements if "extra ==" not in text or " or " in text]  # PEP 508: `or` can hold without it
     passed = [r.replace(" ", "").replace("(", "").replace(")", "") for r in requirements] == ["torch>=2.0"]
     return Row(
         "depends on torch alone",

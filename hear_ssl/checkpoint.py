@@ -46,7 +46,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # the unpickler of damaged bytes raises nearly anything, AttributeError and IndexError included
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one") from None
-    if not isinstance(checkpoint, dict) or not {"state_dict", "config"} <= set(checkpoint):
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in ("state_dict", "config")):
         raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
     return checkpoint
 

@@ -6,6 +6,7 @@ import functools
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,13 @@ def test_memory_that_grows_with_the_clip_is_measured(monkeypatch: pytest.MonkeyP
         [row] = run_checks(Subject(module, module.load_model(), None), [Check(memory.ten_minutes)])
         assert row.passed is passes, row.measured
     assert "of it weights and embeddings" in row.measured
+
+
+def test_memory_is_not_measured_where_the_system_does_not_tell() -> None:
+    assert memory.peak_since_start_gb() > 0.1
+    clip = memory.Clip(float("nan"), 0.1, 1.0, 1.0, finite=True, whole=True)
+    assert clip.row(clip.text()).passed is None
+    assert replace(clip, whole=False).row(clip.text()).passed is False
 
 
 WORKING = "import os\nfrom tests.export.naive import *\nfrom tests.export.naive import load_model as load\n"

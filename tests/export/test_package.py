@@ -206,13 +206,15 @@ def test_weights_given_by_path_are_used_alone_and_wrong_ones_refused(run: Path, 
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("name", ["", "Hear", "hear-model", "1hear", "hear__x", "class", "torch", "json", "../x", "hear ssl", "hear_ssl"])
+@pytest.mark.parametrize(
+    "name", ["", "Hear", "hear-model", "1hear", "hear__x", "class", "torch", "json", "../x", "hear ssl", "hear_ssl", "tqdm"]
+)
 def test_illegal_names_are_refused(name: str) -> None:
     with pytest.raises(ValueError, match="package name"):
         check_name(name)
 
 
-@pytest.mark.parametrize("version", ["", "v1", "1.0-beta", "1..0", "01.0", "1.0+local", "latest", "1.0\n"])
+@pytest.mark.parametrize("version", ["", "v1", "1.0-beta", "1..0", "01.0", "1.0+local", "latest", "1.0\n", "1.\u0661"])
 def test_illegal_versions_are_refused(version: str) -> None:
     with pytest.raises(ValueError, match="version"):
         check_version(version)

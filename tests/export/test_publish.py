@@ -101,6 +101,15 @@ def test_a_target_that_is_not_there_is_one_line(dist: Path) -> None:
             upload(weights, target, "w.safetensors")
 
 
+def test_an_empty_target_is_refused_and_a_query_is_no_part_of_the_name(dist: Path, served: tuple[str, Path]) -> None:
+    address, folder = served
+    url = f"{address}/hear_public-0.1.0.safetensors"
+    assert "--to is empty" in publish(dist, "", url).stderr
+    refused = publish(dist, folder / "sub", f"{url}?download=1")  # the server serves the folder above: not published
+    assert "the weights are not published" in refused.stderr
+    assert [file.name for file in (folder / "sub").iterdir()] == ["hear_public-0.1.0.safetensors"]
+
+
 def test_weights_of_another_model_are_refused(dist: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.safetensors"
     other.write_bytes(b"other")

@@ -18,7 +18,7 @@ from export.clean_env import make_environment, pip
 from export.package import Request, package
 from export.validator import validator_row
 from export.verify import install_row, measured_rows, settled
-from export.wheel_rules import wheel_rows
+from export.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT
 
 
@@ -103,6 +103,20 @@ def test_pip_installs_the_tree_from_a_path_with_spaces_and_from_a_git_clone(whee
         place, _, right = done.stdout.strip().rpartition(" ")
         assert right == "True"
         assert place.startswith(str(tmp_path / f"place {number}"))
+
+
+@pytest.mark.parametrize(
+    ("requirement", "alone"),
+    [
+        ('numpy ; extra == "embed"', True),
+        ("numpy ; (python_version > '3.6') and extra == 'embed'", True),
+        ('numpy ; extra == "embed" or python_version > "3.6"', False),
+        ('numpy ; python_version < "3.6"', False),
+        ("numpy", False),
+    ],
+)
+def test_what_only_an_extra_asks_for_is_no_requirement(requirement: str, alone: bool) -> None:
+    assert requirements_row(["torch (>=2.0)", requirement]).passed is alone
 
 
 def changed(wheel: Path, folder: Path, member: str, content: bytes | None) -> Path:

@@ -123,6 +123,12 @@ def late(frames: Tensor, times: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
     return frames[:, inside], times[:, inside] + 49.0
 
 
+def padded_to_a_second(frames: Tensor, times: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+    """Return as many timestamps as a clip of one second has, if it is shorter."""
+    after = max(RATE // HOP + 1 - times.shape[1], 0)
+    return F.pad(frames, (0, 0, 0, after)), (torch.arange(times.shape[1] + after) * 25.0).repeat(len(times), 1)
+
+
 def padded(before: int, after: int) -> Right:
     """Return a module with frames, at right times, before the clip or after its end."""
 
@@ -194,6 +200,7 @@ WRONG: dict[str, tuple[Right, str]] = {
     "times differ in a batch": (on_times(lambda times: times + 0.5 * torch.arange(len(times))[:, None]), "same timestamps in a batch"),
     "negative": (padded(1, 0), "no timestamp before zero"),
     "past the end": (padded(0, 1), "no timestamp past the end"),
+    "past the end of short clips": (on_timestamps(padded_to_a_second), "no timestamp past the end"),
     "first second missing": (with_rows(lambda count: slice(min(40, count - 3), None)), "starts at the start"),
     "last second missing": (with_rows(lambda count: slice(0, max(3, count - 40))), "reaches the end"),
     "hop of 500 ms": (with_rows(lambda count: slice(0, None, 20)), "hop at most 50 ms"),
