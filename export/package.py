@@ -60,7 +60,13 @@ def package(request: Request, out: Path) -> Path:
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
     weights = serialise_tensors(model.state_dict(), {"format": "pt"})
-    manifest = build_manifest(request, checkpoint, model, weights)
+    try:
+        manifest = build_manifest(request, checkpoint, model, weights)
+    except (KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by fit.py"
+        ) from None
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
     files = package_files(request, manifest, golden, weights)
@@ -81,7 +87,7 @@ def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
     mapping = json.loads(json.dumps(checkpoint["config"]["embedder"]))
     for key, value in request.composition.items():
         part, _, leaf = key.partition(".")
-        mapping[part][leaf] = value
+        mapping.setdefault(part, {})[leaf] = value
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
     composed.load_state_dict(model.state_dict())
     return composed.eval()

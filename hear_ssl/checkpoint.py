@@ -80,8 +80,8 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
         wanted = embedder.state_dict()
         check_names(set(state), set(wanted), str(find_checkpoint(path)))
         for name, value in wanted.items():
-            if state[name].shape != value.shape:
-                raise ValueError(f"{path}: {name} has shape {list(state[name].shape)}, its own config says {list(value.shape)}: damaged")
+            if not isinstance(state[name], torch.Tensor) or state[name].shape != value.shape:
+                raise ValueError(f"{path}: {name} is not the tensor of shape {list(value.shape)} that its own config asks for: damaged")
         embedder.load_state_dict(state)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model lays it out
     return embedder.eval()

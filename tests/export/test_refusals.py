@@ -27,6 +27,28 @@ def test_a_checkpoint_that_executes_something_is_not_loaded(tmp_path: Path) -> N
     assert not (tmp_path / "executed").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        ("config", [], "it has no state_dict and config"),
+        ("config.data", {}, "does not record how it was trained"),
+        ("other_towers", 3, "does not record how it was trained"),
+        ("data_card.sources", [{"name": 3, "license": "CC0"}], "source's name is 3; train from shards"),
+        ("data_card.sources", [{"name": "a", "license": "CC0", "hours": "x"}], "source's hours is 'x'; train from shards"),
+        ("state_dict.embedder.encoder.convolutions.0.0.weight", 3, "is not the tensor of shape"),
+    ],
+)
+def test_a_checkpoint_of_wrong_types_is_one_line(run: Path, tmp_path: Path, place: str, value: Any, line: str) -> None:
+    checkpoint = load_checkpoint(run)
+    part, _, rest = place.partition(".")
+    checkpoint[part] = {**checkpoint[part], rest: value} if rest else value
+    torch.save(checkpoint, tmp_path / "wrong.ckpt")
+    with pytest.raises(ValueError, match=line) as caught:
+        package(request(run, checkpoint=tmp_path / "wrong.ckpt"), tmp_path / "dist")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "dist").exists()
+
+
 def test_archives_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
     for name, read in (("bomb.ckpt", load_checkpoint), ("bomb-1-py3-none-any.whl", lambda path: wheel_rows(path, None))):
         with zipfile.ZipFile(tmp_path / name, "w", zipfile.ZIP_DEFLATED) as archive:
