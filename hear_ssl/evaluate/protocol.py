@@ -244,8 +244,8 @@ def validation_value(task: Task, network: Predictor, valid: Rows) -> tuple[float
         value = SCORES[name].compute(probabilities(task, logits), valid.targets.numpy())
         return (sign * value if math.isfinite(value) else -math.inf), None
     values = [SCORES[name].compute(events_of(task, logits, valid, choice), valid.events) for choice in choices]
-    ranked = [(0.0 if math.isnan(value) else value, place) for place, value in enumerate(values)]
-    place = max(ranked)[1]  # the kit takes the highest score here even where lower is better, the last choice on a tie
+    ranks = [(0.0 if math.isnan(value) else value, *choice.values()) for value, choice in zip(values, choices, strict=True)]
+    place = ranks.index(max(ranks))  # the kit takes the highest score here even where lower is better, of equals the highest parameters
     return (sign * values[place] if math.isfinite(values[place]) else -math.inf), choices[place]
 
 

@@ -6,9 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+from sklearn.model_selection import ParameterGrid
 
 from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.protocol import score_task
+from hear_ssl.evaluate.predictor import Settings
+from hear_ssl.evaluate.protocol import new_predictor, score_task, validation_value
 from hear_ssl.evaluate.run import evaluate, table
 from hear_ssl.evaluate.score_table import score_table
 from hear_ssl.evaluate.task import read_task
@@ -46,6 +48,17 @@ def test_an_error_rate_without_events_is_named_and_an_f_measure_of_nothing_found
     task = read_task(folder)
     with pytest.raises(ValueError, match="segment_1s_er is undefined: no clip has an event in the split test"):
         score_task(task, task_rows(task, log_mel(), tmp_path), "fast")
+
+
+def test_of_postprocessings_that_score_alike_the_kits_is_chosen_in_whatever_order_they_are_listed(tmp_path: Path) -> None:
+    folder, grid = make_event(tmp_path / "event"), {"min_duration": [200000, 100000], "median_filter_ms": [50, 250]}
+    change(folder, evaluation_params={"event_postprocessing_grid": grid})
+    task = read_task(folder)
+    valid = task_rows(task, log_mel(), tmp_path)["valid"]
+    network = new_predictor(task, valid.embeddings.shape[1], Settings(1, 8), seed=0)
+    ties = [(0.0, tuple(choice.items())) for choice in ParameterGrid(grid)]  # no event lasts that long
+    ties.sort(reverse=True)  # as heareval 2021.1.3 does, EventPredictionModel._score_epoch_end
+    assert validation_value(task, network, valid)[1] == dict(ties[0][1]) == {"median_filter_ms": 250, "min_duration": 200000}
 
 
 NONE = {"median_filter_ms": [250], "min_duration": [100000]}  # no event lasts that long
