@@ -6,9 +6,11 @@ disk or a killed process leaves the earlier good file untouched.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tarfile
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +40,19 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ValueError unless a file can be written at `path`; what has to be computed for it may take hours. Nothing is made."""
+    file = Path(path).absolute()
+    place = next(folder for folder in file.parents if os.path.lexists(folder))
+    try:
+        if file.is_dir():
+            raise OSError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=place):
+            return
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror}; give another --out") from None
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -30,7 +30,7 @@ from hear_ssl.evaluate.run import is_record
 from hear_ssl.evaluate.score_table import faults_text, leaderboard_text, score_table
 from hear_ssl.evaluate.subject import BASELINES, Subject, is_ours, load_subject, subject_name
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, check_writable
 
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
@@ -236,9 +236,14 @@ def check_key(record: dict[str, Any], subject: Subject) -> None:
 
 
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
-    """Write the page. Raises ValueError when there are no scores, they are of other weights, or module or tasks are not there."""
+    """Write the page.
+
+    Raises ValueError when there are no scores, they are of other weights, module or tasks are not there, or `out` cannot be
+    written.
+    """
     name = subject_name(module, weights)
     record = read_scores(scores, name)
+    check_writable(out)
     parts = [
         section(
             "Scores beside the baselines",

@@ -15,7 +15,7 @@ from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import Task, read_task
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, check_writable
 
 
 def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
@@ -37,9 +37,10 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
     Every result is written as soon as it is there; one of the same model, the same task and the same grid, point for point,
-    is not computed again.
+    is not computed again. Raises ValueError before anything is computed when OUT cannot be written.
     """
     path = out / "scores.json"
+    check_writable(path)
     record = _read_record(path, grid, seeds)
     for folder in folders:
         for subject in subjects:

@@ -23,7 +23,7 @@ from hear_ssl.evaluate.leaderboard import column_of, standings
 from hear_ssl.evaluate.report import build, command_of
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
 from hear_ssl.evaluate.score_table import confidence, score_table
-from hear_ssl.evaluate.subject import load_subject
+from hear_ssl.evaluate.subject import Subject, load_subject
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
 from tests.evaluate.test_evaluate import make_event, make_scene
@@ -215,3 +215,14 @@ def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no scores.json; make one with python -m hear_ssl.evaluate"):
         build(tmp_path, "run", None, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
+
+
+@pytest.mark.parametrize(("out", "reason"), [("file/out", "Not a directory"), ("file", "Not a directory"), ("folder", "Is a directory")])
+def test_what_cannot_be_written_is_one_line_before_anything_is_computed(page: Path, tmp_path: Path, out: str, reason: str) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "folder" / "scores.json").mkdir(parents=True)
+    subject = Subject("never asked", "never", None, None)
+    with pytest.raises(ValueError, match=f"scores.json cannot be written: {reason}; give another --out"):
+        evaluate([subject], find_tasks(page.parent / "tasks"), tmp_path / out, "fast", 1, show=False)
+    with pytest.raises(ValueError, match=f"scores.json cannot be written: {reason}; give another --out"):
+        build(page.parent / "scores", str(page.parent / "run"), None, tmp_path / out / "scores.json")
