@@ -17,7 +17,7 @@ from torch import Tensor
 from hear_ssl.evaluate.events import EventLists
 from hear_ssl.evaluate.protocol import Rows
 from hear_ssl.evaluate.subject import Subject
-from hear_ssl.evaluate.task import Task, audio_folder, read_audio, source_rate
+from hear_ssl.evaluate.task import Task, audio_folder, read_audio
 from hear_ssl.files import atomic_path, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
@@ -47,7 +47,7 @@ Embedded = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
 def embed_split(task: Task, split: str, subject: Subject, cache: Path, progress: Callable[[str], None]) -> Embedded:
     """Return each clip's embeddings, (1, dim) or (frames, dim), and timestamps in ms."""
-    path = cache / f"{task.folder.name}-{index_hash(task, split)}-{split}.npz"
+    path = cache / f"{task.folder.name}-{task.clip_hashes[split]}-{split}.npz"
     kept = _kept(path)
     if kept is not None and list(kept) == list(task.indexes[split]):
         return kept
@@ -86,22 +86,12 @@ def _unpack(stored: dict[str, Any]) -> Embedded:
     }
 
 
-def index_hash(task: Task, split: str) -> str:
-    """Return a hash of the clips of a split: names, sizes and times of change of their files."""
-    digest = hashlib.sha256()
-    rate = source_rate(task, split)
-    for file in task.indexes[split]:
-        stat = (task.folder / str(rate) / split / file).stat() if rate else None
-        digest.update(f"{file} {stat.st_size if stat else 0} {stat.st_mtime_ns if stat else 0}\n".encode())
-    return digest.hexdigest()[:12]
-
-
 def task_hash(task: Task) -> str:
     """Return a hash of all that a score of the task depends on: metadata, labels, splits and their clips."""
     digest = hashlib.sha256()
     for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
         digest.update(sha256_of(task.folder / name).encode())
-    digest.update("".join(index_hash(task, split) for split in task.splits).encode())
+    digest.update("".join(task.clip_hashes[split] for split in task.splits).encode())
     return digest.hexdigest()[:12]
 
 

@@ -36,28 +36,43 @@ def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[S
 def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
-    Every result is written as soon as it is there; one of the same model, the same task and the same grid, point for point,
-    is not computed again. Raises ValueError before anything is computed when OUT cannot be written.
+    A task is read and hashed once for all models. Every result is written as soon as it is there; one of the same model, the
+    same task and the same grid, point for point, is not computed again. Raises ValueError before anything is computed when
+    OUT cannot be written.
     """
     path = out / "scores.json"
     check_writable(path)
     record = _read_record(path, grid, seeds)
     for folder in folders:
+        known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
+        try:
+            task = read_task(folder)
+        except ValueError as error:
+            reason = _complain(folder.name, error)
+            for subject in subjects:
+                known.pop(subject.name, None)
+                faults[subject.name] = reason
+            atomic_write(path, json.dumps(record, indent=1))
+            continue
+        hashed = task_hash(task)
         for subject in subjects:
-            known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
             earlier = known.pop(subject.name, {})
             faults.pop(subject.name, None)
+            keys = {"key": subject.key, "task_hash": hashed}
+            same = all(earlier.get(name) == value for name, value in keys.items())
             try:
-                task = read_task(folder)
-                keys = {"key": subject.key, "task_hash": task_hash(task)}
-                same = all(earlier.get(name) == value for name, value in keys.items())
                 known[subject.name] = earlier if same else {**keys, **score(subject, task, out, grid, seeds, show)}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
-                reason = " ".join(str(error).split()) or "out of memory; close other programs"
-                faults[subject.name] = reason
-                print(f"\n{folder.name}: {subject.name}: {reason}", file=sys.stderr, flush=True)
+                faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
             atomic_write(path, json.dumps(record, indent=1))
     return record
+
+
+def _complain(what: str, error: Exception) -> str:
+    """Print one line on stderr that says what has no score and why; return the reason."""
+    reason = " ".join(str(error).split()) or "out of memory; close other programs"
+    print(f"\n{what}: {reason}", file=sys.stderr, flush=True)
+    return reason
 
 
 def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:

@@ -7,9 +7,11 @@ labelvocabulary.csv, {split}.json and {rate}/{split}/*.wav.
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,11 @@ class Task:
     indexes: dict[str, dict[str, Any]]
     stop_by_score: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def clip_hashes(self) -> dict[str, str]:
+        """A hash of each split's clips: names, sizes and times of change of their files when it was first asked for."""
+        return {split: _hash_clips(self, split) for split in self.splits}
 
     def folds(self) -> list[dict[str, list[str]]]:
         """Return train, valid and test splits of every fold: fold i is tested, i + 1 validates, the rest trains."""
@@ -203,6 +210,14 @@ def source_rate(task: Task, split: str) -> int | None:
 def _made_mark(task: Task, split: str, rate: int) -> Path:
     """Return the empty file that says that a split's audio of this rate was made here from another."""
     return task.folder / str(rate) / f".{split}.resampled"
+
+
+def _hash_clips(task: Task, split: str) -> str:
+    digest, rate = hashlib.sha256(), source_rate(task, split)
+    for file in task.indexes[split]:
+        stat = (task.folder / str(rate) / split / file).stat() if rate else None
+        digest.update(f"{file} {stat.st_size if stat else 0} {stat.st_mtime_ns if stat else 0}\n".encode())
+    return digest.hexdigest()[:12]
 
 
 def audio_folder(task: Task, split: str, sample_rate: int) -> Path:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 import soundfile
 import torch
 
+from hear_ssl.evaluate import run, task
 from hear_ssl.evaluate.embed import task_hash
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
 from hear_ssl.evaluate.subject import load_subject, subject_name
@@ -41,6 +44,17 @@ def test_a_changed_or_damaged_task_is_scored_anew(scene: Path, tmp_path: Path) -
     assert "labelvocabulary.csv is missing" in scored()["log-mel"]
 
 
+def test_a_task_is_read_and_hashed_once_for_all_models(scene: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts: Counter[str] = Counter()
+    for module, name in ((run, "read_task"), (task, "_hash_clips")):
+        whole = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, whole=whole, name=name: counts.update([name]) or whole(*given))
+    models = [replace(log_mel(), name=name, key=name) for name in ("one", "other")]
+    record = evaluate(models, [scene], tmp_path / "out", "fast", 1, show=False)
+    assert counts == {"read_task": 1, "_hash_clips": 3}  # splits
+    assert set(record["tasks"]["scene"]) == {"one", "other"}
+
+
 def test_results_of_earlier_versions_are_computed_anew(scene: Path, tmp_path: Path) -> None:
     first = evaluate([log_mel()], [scene], tmp_path / "out", "fast", 1, show=False)
     old = json.loads(json.dumps(first))
@@ -60,16 +74,15 @@ def test_tasks_have_one_name_each(scene: Path, tmp_path: Path, monkeypatch: pyte
 
 
 def test_audio_made_from_another_rate_follows_its_source_and_keeps_the_hash(scene: Path) -> None:
-    task = read_task(scene)
-    before = task_hash(task)
-    made = audio_folder(task, "test", 32000) / "test0.wav"
-    assert task_hash(task) == before
+    before = task_hash(read_task(scene))
+    made = audio_folder(read_task(scene), "test", 32000) / "test0.wav"
+    assert task_hash(read_task(scene)) == before
     old = soundfile.read(made)[0]
     write(scene / "16000" / "test" / "test0.wav", tone(0.5, 400.0), subtype="PCM_16")
     later = made.stat().st_mtime + 10
     os.utime(scene / "16000" / "test" / "test0.wav", (later, later))
-    assert task_hash(task) != before
-    audio_folder(task, "test", 32000)
+    assert task_hash(read_task(scene)) != before
+    audio_folder(read_task(scene), "test", 32000)
     assert not np.array_equal(soundfile.read(made)[0], old)
 
 
@@ -84,11 +97,11 @@ def test_audio_that_came_with_the_task_is_never_made_anew(scene: Path) -> None:
 
 
 def test_a_rate_that_was_interrupted_is_no_source_of_others(scene: Path) -> None:
-    task = read_task(scene)
-    for file in list(task.indexes["test"])[1:]:
-        (audio_folder(task, "test", 48000) / file).unlink()
-    assert len(list(audio_folder(task, "test", 32000).iterdir())) == 24
-    assert len(list(audio_folder(task, "test", 48000).iterdir())) == 24
+    made = read_task(scene)
+    for file in list(made.indexes["test"])[1:]:
+        (audio_folder(made, "test", 48000) / file).unlink()
+    assert len(list(audio_folder(made, "test", 32000).iterdir())) == 24
+    assert len(list(audio_folder(made, "test", 48000).iterdir())) == 24
 
 
 MODULE = """
