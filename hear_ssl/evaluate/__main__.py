@@ -14,7 +14,8 @@ from hear_ssl.errors import run_main
 def main() -> int:
     """Evaluate as the command line says; 1 when a task could not be scored."""
     arguments = parse_arguments()
-    from hear_ssl.evaluate.run import asked_for, evaluate, subjects_to_compare, table  # torch loads only once the command line is right
+    from hear_ssl.evaluate.record import asked_for  # torch loads only once the command line is right
+    from hear_ssl.evaluate.run import evaluate, subjects_to_compare, table
     from hear_ssl.evaluate.task import find_tasks
 
     folders = find_tasks(Path(arguments.tasks), arguments.only)

@@ -12,7 +12,6 @@ import base64
 import csv
 import html
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +25,9 @@ from hear_ssl.evaluate import baselines, figures
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.page import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluate.protocol import Rows
-from hear_ssl.evaluate.run import is_record
+from hear_ssl.evaluate.record import check_key, check_scored, command_of, read_scores, scored_weights
 from hear_ssl.evaluate.score_table import faults_text, leaderboard_text, score_table
-from hear_ssl.evaluate.subject import BASELINES, Subject, is_ours, load_subject, subject_name
+from hear_ssl.evaluate.subject import Subject, is_ours, load_subject, subject_name
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
 from hear_ssl.files import atomic_write, check_writable
 
@@ -205,44 +204,16 @@ def run_sections(run: Path) -> list[str]:
     return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
 
 
-def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
-    """Return the command line that makes these scores; other weights of the module are none of them."""
-    names = [name for results in record["tasks"].values() for name in results]
-    others = dict.fromkeys(name for name in names if name not in (subject_name(module, weights), *BASELINES) and not name.endswith(")"))
-    words = ["python -m hear_ssl.evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
-    words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
-    words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
-    return " ".join(words)
-
-
-def read_scores(scores: Path, name: str) -> dict[str, Any]:
-    """Return the record of a folder of scores. Raises ValueError when there is none, or none of this model."""
-    try:
-        record: dict[str, Any] = json.loads((scores / "scores.json").read_text())
-    except (OSError, ValueError):
-        raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
-    if not is_record(record):
-        raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")
-    known = list(dict.fromkeys(known for kind in ("tasks", "faults") for found in record[kind].values() for known in found))
-    if name not in known:
-        raise ValueError(f"{scores}/scores.json has no scores of {name}; there are {', '.join(known)} (--weights FILE goes with a module)")
-    return record
-
-
-def check_key(record: dict[str, Any], subject: Subject) -> None:
-    """Raise ValueError when the scores are of other weights than those loaded."""
-    if any(found[subject.name]["key"] != subject.key for found in record["tasks"].values() if subject.name in found):
-        raise ValueError(f"the scores of {subject.name} are of other weights than it has now, or of an earlier version; evaluate again")
-
-
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
     """Write the page.
 
     Raises ValueError when there are no scores, they are of other weights, module or tasks are not there, or `out` cannot be
     written.
     """
+    record = read_scores(scores)
+    weights = weights or scored_weights(record, module)
     name = subject_name(module, weights)
-    record = read_scores(scores, name)
+    check_scored(record, name, weights)
     check_writable(out)
     parts = [
         section(
@@ -269,7 +240,9 @@ def main() -> int:
     )
     parser.add_argument("--scores", required=True, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out")
     parser.add_argument("--module", required=True, metavar="NAME", help="the run folder, checkpoint or module that was scored")
-    parser.add_argument("--weights", default="", metavar="FILE", help="the weights file that was given with the module")
+    parser.add_argument(
+        "--weights", default="", metavar="FILE", help="the weights file that the scores are of (default: the one they were made with)"
+    )
     parser.add_argument("--tasks", metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion")
     parser.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
     arguments = parser.parse_args()

@@ -11,7 +11,8 @@ from typing import Any
 
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_hash, task_rows
-from hear_ssl.evaluate.protocol import SEED, points_hash, score_task
+from hear_ssl.evaluate.protocol import SEED, score_task
+from hear_ssl.evaluate.record import kept_record
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
 from hear_ssl.evaluate.task import Task, read_task
@@ -42,7 +43,7 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
     """
     path = out / "scores.json"
     check_writable(path)
-    record = _read_record(path, grid, seeds)
+    record = kept_record(path, grid, seeds)
     for folder in folders:
         known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
         try:
@@ -61,7 +62,8 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
             keys = {"key": subject.key, "task_hash": hashed}
             same = all(earlier.get(name) == value for name, value in keys.items())
             try:
-                known[subject.name] = earlier if same else {**keys, **score(subject, task, out, grid, seeds, show)}
+                result = earlier if same else score(subject, task, out, grid, seeds, show)
+                known[subject.name] = {**result, **keys, "weights": subject.weights}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
             atomic_write(path, json.dumps(record, indent=1))
@@ -73,31 +75,6 @@ def _complain(what: str, error: Exception) -> str:
     reason = " ".join(str(error).split()) or "out of memory; close other programs"
     print(f"\n{what}: {reason}", file=sys.stderr, flush=True)
     return reason
-
-
-def _read_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
-    asked = {"grid": grid, "points": points_hash(grid), "seeds": seeds}
-    fresh: dict[str, Any] = {**asked, "tasks": {}, "faults": {}}
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return fresh
-    return record if is_record(record) and all(record[name] == value for name, value in asked.items()) else fresh
-
-
-def is_record(record: Any) -> bool:
-    """Say whether what scores.json holds is a record as this version writes it."""
-    if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
-        return False
-    parts = record["tasks"], record["faults"]
-    return all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
-
-
-def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:
-    """Return the part of a record that is about these tasks and models."""
-    parts = {kind: {task: record[kind].get(task, {}) for task in tasks} for kind in ("tasks", "faults")}
-    chosen = {kind: {task: {n: found[n] for n in names if n in found} for task, found in part.items()} for kind, part in parts.items()}
-    return record | chosen
 
 
 def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,7 +19,8 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
 from hear_ssl.files import sha256_of
 from hear_ssl.runtime import hear
 from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.settings import EmbedderConfig, from_mapping
+from hear_ssl.runtime.manifest import Manifest, read_manifest
+from hear_ssl.runtime.settings import to_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 UNTRAINED_SEED = 0
@@ -28,12 +29,16 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what alway
 
 @dataclass
 class Subject:
-    """A loaded model and the functions that embed with it. key names it and its weights."""
+    """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
+
+    weights holds the place, a file or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
+    """
 
     name: str
     key: str
     module: Any
     model: Any
+    weights: dict[str, str] = field(default_factory=dict)
 
     @property
     def sample_rate(self) -> int:
@@ -109,7 +114,10 @@ def load_subject(name: str, weights: str = "") -> Subject:
     absent = next((attribute for attribute in wanted if not isinstance(getattr(model, attribute, None), int)), None)
     if absent:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
-    return Subject(subject_name(name, weights), f"{name}-{module_hash(module, weights)}-{state}", module, model)
+    manifest = manifest_of(module)
+    place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
+    key = f"{name}-{module_hash(module, weights)}-{state}"
+    return Subject(subject_name(name, weights), key, module, model, {**place, "state": state})
 
 
 def is_ours(name: str) -> bool:
@@ -143,8 +151,8 @@ def from_checkpoint(path: Path, trained: bool = True) -> Subject:
     torch.manual_seed(UNTRAINED_SEED)
     model, config = embedder_from_checkpoint(path, trained)
     if trained:
-        file = find_checkpoint(path)
-        return Subject(subject_name(str(path)), f"{Path(path).resolve().name}-{sha256_of(file)[:12]}", hear, model)
+        weights = {"place": str(find_checkpoint(path)), "sha256": sha256_of(find_checkpoint(path))}
+        return Subject(subject_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
     return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 
 
@@ -152,17 +160,19 @@ def untrained(name: str) -> Subject | None:
     """Return the same architecture with random weights, for runs and for modules exported by this framework; else None."""
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
-    module = importlib.import_module(name)
-    manifest = Path(module.__file__ or "").parent / "manifest.json"
-    if not manifest.is_file():
+    manifest = manifest_of(importlib.import_module(name))
+    if manifest is None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
+    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(manifest.embedder))}", hear, Embedder(manifest.embedder).eval())
+
+
+def manifest_of(module: ModuleType) -> Manifest | None:
+    """Return the manifest of a module that this framework exported, None of any other."""
     try:
-        config = json.loads(manifest.read_text())["embedder"]
-        model = Embedder(from_mapping(EmbedderConfig, config, "manifest.embedder")).eval()
-    except (ValueError, KeyError, TypeError):  # another's manifest
+        return read_manifest(Path(module.__file__ or "").parent / "manifest.json")
+    except (OSError, ValueError):  # none, or another's
         return None
-    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config)}", hear, model)
 
 
 def _config_hash(config: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -121,6 +122,7 @@ def weighted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "hear_weighted.py").write_text(MODULE)
     torch.save(torch.tensor(1.0), tmp_path / "default.pt")
     monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "hear_weighted", raising=False)  # of an earlier test
     return tmp_path
 
 

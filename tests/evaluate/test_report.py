@@ -16,16 +16,19 @@ import numpy as np
 import pytest
 import scipy.stats
 import soundfile
+import torch
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.leaderboard import column_of, standings
-from hear_ssl.evaluate.report import build, command_of
+from hear_ssl.evaluate.record import command_of
+from hear_ssl.evaluate.report import build
 from hear_ssl.evaluate.run import evaluate, subjects_to_compare
 from hear_ssl.evaluate.score_table import confidence, score_table
 from hear_ssl.evaluate.subject import Subject, load_subject
 from hear_ssl.evaluate.task import find_tasks
 from tests.conftest import tiny
+from tests.evaluate.test_current import weighted as weighted
 from tests.evaluate.test_evaluate import make_event, make_scene
 from train.running import fit
 
@@ -90,7 +93,7 @@ def test_a_slash_at_the_end_of_a_run_changes_nothing(page: Path, tmp_path: Path)
 def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores"
     module = baselines.__name__
-    with pytest.raises(ValueError, match=rf"has no scores of {module} \(a.pt\); there are .*untrained, log-mel"):
+    with pytest.raises(ValueError, match=rf"no scores of {module} \(a.pt\); there are .*untrained, log-mel"):
         build(page.parent / "scores", module, None, tmp_path / "report.html", "w/a.pt")
     make_scene(tmp_path / "scene")
     record = evaluate([load_subject(module)], [tmp_path / "scene"], scores, "fast", 1, show=False)
@@ -98,6 +101,39 @@ def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None
     (scores / "scores.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="are of other weights than it has now, or of an earlier version"):
         build(scores, module, tmp_path / "scene", tmp_path / "report.html")
+
+
+def test_the_weights_of_the_scores_are_found_and_asked_for_when_they_are_gone(weighted: Path, tmp_path: Path) -> None:
+    module, out, report = "hear_weighted", tmp_path / "out", tmp_path / "report.html"
+    make_scene(tmp_path / "scene")
+
+    def scored(*files: Path) -> None:
+        evaluate([load_subject(module, str(file)) for file in files], [tmp_path / "scene"], out, "fast", 1, show=False)
+
+    good, better = tmp_path / "good.pt", tmp_path / "better.pt"
+    torch.save(torch.tensor(2.0), good)
+    scored(good)
+    build(out, module, tmp_path / "scene", report)
+    assert f"--module {module} --weights {good}" in report.read_text()
+    good.rename(better)
+    with pytest.raises(ValueError, match=r"are of .*good.pt, which is not there; put it back, or give the file with --weights FILE"):
+        build(out, module, None, report)
+    torch.save(torch.tensor(3.0), good)
+    with pytest.raises(ValueError, match=r"are of other weights than .*good.pt has now; evaluate again, or give the file"):
+        build(out, module, None, report)
+    scored(good, better)
+    with pytest.raises(ValueError, match=r"scores of hear_weighted with .*good.pt and with .*better.pt; say which with --weights FILE"):
+        build(out, module, None, report)
+    build(out, module, None, report, str(better))
+
+
+def test_a_run_that_went_on_has_other_weights_than_its_scores(page: Path, tmp_path: Path) -> None:
+    record = json.loads((page.parent / "scores" / "scores.json").read_text())
+    for results in record["tasks"].values():
+        results[str(page.parent / "run")]["weights"]["sha256"] = "0" * 64
+    (tmp_path / "scores.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"are of other weights than .*last.ckpt has now; evaluate again$"):
+        build(tmp_path, str(page.parent / "run"), None, tmp_path / "report.html")
 
 
 def test_confidence_is_students_over_folds(page: Path) -> None:
