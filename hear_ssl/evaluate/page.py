@@ -26,13 +26,32 @@ td{white-space:nowrap} th:first-child{text-align:left;font-weight:500;min-width:
 """
 
 SCRIPT = """
-let player = null;
-document.querySelectorAll('.sound').forEach(mark => mark.addEventListener('click', () => {
-  if (player) { player.pause(); document.querySelectorAll('.playing').forEach(other => other.classList.remove('playing')); }
+const map = document.querySelector('.map'), heard = document.querySelector('#heard');
+const marks = [...document.querySelectorAll('.sound')].sort((one, other) => one.cx.baseVal.value - other.cx.baseVal.value);
+const reach = 24;  // pixels, for a finger
+let player = null, at = -1;
+function play(number) {
+  if (player) player.pause();
+  if (at >= 0) marks[at].classList.remove('playing');
+  const mark = marks[at = number];
   player = new Audio(mark.dataset.sound);
   mark.classList.add('playing');
-  document.querySelector('#heard').textContent = mark.querySelector('title').textContent;
+  heard.textContent = mark.querySelector('title').textContent;
   player.addEventListener('ended', () => mark.classList.remove('playing'));
-  player.play().catch(() => {});  // stopped by the next click before it began
-}));
+  player.play().catch(() => {});  // stopped by the next one before it began
+}
+map?.addEventListener('click', event => {
+  const distances = marks.map(mark => {
+    const box = mark.getBoundingClientRect();
+    return Math.hypot(box.x + box.width / 2 - event.clientX, box.y + box.height / 2 - event.clientY);
+  });
+  const least = Math.min(...distances);
+  if (least <= reach) play(distances.indexOf(least));
+});
+map?.addEventListener('keydown', event => {
+  const step = {ArrowLeft: -1, ArrowRight: 1}[event.key];
+  if (!step) return;
+  event.preventDefault();
+  play(at < 0 ? 0 : (at + step + marks.length) % marks.length);
+});
 """

@@ -63,7 +63,7 @@ def sound(path: Path, sample_rate: int) -> str:
 
 
 def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
-    """Return an SVG of clips by their embeddings in two dimensions, coloured by label, that play on click."""
+    """Return an SVG of clips by their embeddings in two dimensions, coloured by label; a tap near one or an arrow key plays it."""
     plane = figures.project(rows.embeddings.numpy())
     labels = rows.targets.argmax(1).tolist()
     folder, marks = audio_folder(task, split, sample_rate), []
@@ -83,8 +83,9 @@ def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
         for number, label in enumerate(task.labels[:20])
     )
     key += " … and more" if len(task.labels) > 20 else ""
-    heard = "<p class=key><b id=heard>click on a large dot to hear it</b></p>"
-    return f'<svg class=map viewBox="0 0 640 440" role=img aria-label="embedding map">{"".join(marks)}</svg>{heard}<p class=key>{key}</p>'
+    heard = "<p class=key><b id=heard aria-live=polite>tap near a large dot to hear it, or use the arrow keys left and right</b></p>"
+    head = '<svg class=map viewBox="0 0 640 440" tabindex=0 role=application aria-label="embedding map: the arrow keys play its clips">'
+    return f"{head}{''.join(marks)}</svg>{heard}<p class=key>{key}</p>"
 
 
 def clip_rows(rows: Rows) -> Rows:

@@ -181,9 +181,28 @@ window.addEventListener('load', () => {
   const drawn = figure => [...figure.querySelectorAll('path, circle, image')].filter(part => part.getBoundingClientRect().width > 1);
   const empty = figures.filter(figure => figure.getBoundingClientRect().height < 80 || drawn(figure).length < 2);
   const small = [...document.querySelectorAll('figure svg text')].filter(text => text.getBoundingClientRect().height < 5);
-  const sounds = document.querySelectorAll('.sound');
-  for (const mark of [sounds[1], sounds[0]]) mark.dispatchEvent(new Event('click'));
-  const result = {figures: figures.length, empty: empty.length, small: small.length, told, window: innerWidth,
+  const map = document.querySelector('.map'), sounds = [...document.querySelectorAll('.sound')];
+  const centres = sounds.map(mark => mark.getBoundingClientRect()).map(box => [box.x + box.width / 2, box.y + box.height / 2]);
+  const frame = map.getBoundingClientRect(), places = [];
+  for (let x = frame.x; x < frame.right; x += 5) for (let y = frame.y; y < frame.bottom; y += 5) {
+    const near = centres.map(([cx, cy], number) => [Math.hypot(cx - x, cy - y), number]).sort((one, other) => one[0] - other[0]);
+    places.push({x, y, away: near[0][0], mark: sounds[near[0][1]], alone: near[1][0] - near[0][0]});
+  }
+  const tap = place => map.dispatchEvent(new PointerEvent('click', {clientX: place.x, clientY: place.y, bubbles: true}));
+  const playing = () => [...document.querySelectorAll('.playing')];
+  const near = places.filter(place => place.away > 18 && place.away < 23 && place.alone > 1);
+  const hits = place => { tap(place); return playing().length == 1 && playing()[0] == place.mark; };
+  const taps = near.filter((place, number) => number % 10 == 0).map(hits);
+  const before = playing()[0];
+  tap(places.find(place => place.away > 25));
+  const far = playing()[0] == before;
+  map.focus();
+  const keys = sounds.map(() => {
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight', bubbles: true}));
+    return playing()[0];
+  });
+  const result = {taps, far, keys: new Set(keys).size, sounds: sounds.length,
+    figures: figures.length, empty: empty.length, small: small.length, told, window: innerWidth,
     width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24),
     playing: document.querySelectorAll('.playing').length, sound: player.src, heard: document.querySelector('#heard').textContent};
   parent.postMessage(JSON.stringify(result), '*');
@@ -197,7 +216,7 @@ FRAME = """<!doctype html><link rel=icon href="data:,"><body style="margin:0"><i
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the PATH (Debian: apt install chromium)")
 @pytest.mark.parametrize("width", [360, 1100])
 def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_path: Path, width: int) -> None:
-    """A frame as wide as the screen shows the page; the page's own scripts run, a dot is clicked, its sound plays."""
+    """A frame as wide as the screen shows the page; the page's own scripts run; taps near a dot and arrow keys play its sound."""
     assert BROWSER is not None
     (tmp_path / "probed.html").write_text(page.read_text().replace("</head>", SEEN + "</head>"))
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
@@ -215,6 +234,10 @@ def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_p
     assert max(seen["heads"]) < 5  # lines: no name is broken into single letters
     waveform, sample_rate = soundfile.read(io.BytesIO(base64.b64decode(seen["sound"].removeprefix("data:audio/wav;base64,"))))
     assert (len(waveform) / sample_rate, seen["playing"]) == (0.5, 1)
+    assert len(seen["taps"]) > 5
+    assert all(seen["taps"])  # about 20 pixels beside a dot, the nearest one plays
+    assert seen["far"]  # further away nothing does
+    assert seen["keys"] == seen["sounds"] == 24  # the arrow keys come to every one
     assert seen["heard"] in ("high", "low", "mid")
 
 
