@@ -18,20 +18,15 @@ TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightni
 
 
 class KeepConfig(pl.Callback):
-    """Keep in the run folder what a run was told, once nothing of it is refused: a later --resume goes on by it."""
+    """Keep in the run folder what a run was told, once nothing of it is refused: --resume goes on by it."""
 
     def __init__(self, run: Path, config: Config) -> None:
         self.run, self.config = run, config
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write config.yaml anew."""
+        """Write the resolved config to config.yaml."""
         if trainer.is_global_zero:
-            write_config(self.run, self.config)
-
-
-def write_config(run: Path, config: Config) -> None:
-    """Write the resolved config into the run folder."""
-    atomic_write(run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(config))))
+            atomic_write(self.run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(self.config))))
 
 
 def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import platform
 import subprocess
@@ -24,6 +25,7 @@ from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_li
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.config import Config, TrainerConfig
 from hear_ssl.data.datamodule import ShardDataModule, process_rank
+from hear_ssl.data.stream import check_ranks
 from hear_ssl.files import atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.batch_norm import normalise_over_ranks
@@ -32,7 +34,7 @@ from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.profile import ProfileSteps
 from hear_ssl.runtime.encoders.vit import Attention
 from hear_ssl.runtime.settings import to_mapping
-from train.resuming import KeepConfig, check_state, resume_checkpoint, write_config
+from train.resuming import KeepConfig, check_state, resume_checkpoint
 
 
 def fit(config: Config, resume: bool) -> int:
@@ -41,13 +43,14 @@ def fit(config: Config, resume: bool) -> int:
     Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
     run = Path(config.run)
+    check_ranks(config.data.batch_size, math.prod(processes(config.trainer)))
     checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
     if not resume:
-        start_run_folder(run, config, choices)
+        start_run_folder(run, choices)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     module = ContrastiveModule(config, data.data_card())
@@ -76,15 +79,14 @@ def fit(config: Config, resume: bool) -> int:
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
-def start_run_folder(run: Path, config: Config, choices: Choices) -> None:
-    """Make the run folder with the resolved config and the environment.
+def start_run_folder(run: Path, choices: Choices) -> None:
+    """Make the run folder with the environment.
 
     Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
-        write_config(run, config)
         atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 
 

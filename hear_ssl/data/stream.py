@@ -50,8 +50,7 @@ class BatchStream(IterableDataset[Batch]):
 
     def share(self, rank: int, ranks: int) -> None:
         """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
-        if self.config.batch_size % ranks:
-            raise ValueError(f"data.batch_size is {self.config.batch_size}; it must be a multiple of the {ranks} ranks")
+        check_ranks(self.config.batch_size, ranks)
         self.rank, self.ranks = rank, ranks
 
     def __iter__(self) -> Iterator[Batch]:
@@ -111,6 +110,12 @@ class BatchStream(IterableDataset[Batch]):
         content = self.shards.audio(clip)
         self.read_seconds += time.perf_counter() - began
         return content
+
+
+def check_ranks(batch_size: int, ranks: int) -> None:
+    """Raise ValueError when so many processes cannot share a batch evenly."""
+    if batch_size % ranks:
+        raise ValueError(f"data.batch_size is {batch_size}; it must be a multiple of the {ranks} ranks")
 
 
 def shared_tensor(shape: tuple[int, ...]) -> Tensor:

@@ -308,6 +308,12 @@ def test_shards_of_another_rate_are_refused(shards: Path, tmp_path: Path) -> Non
         fit(tiny(shards, tmp_path / "run", "embedder.frontend.sample_rate=32000"), resume=False)
 
 
+@pytest.mark.parametrize("processes", ["trainer.devices=3", "trainer.nodes=3"])
+def test_processes_that_cannot_share_a_batch_are_refused_before_any_data_is_looked_for(tmp_path: Path, processes: str) -> None:
+    with pytest.raises(ValueError, match=r"data.batch_size is 8; it must be a multiple of the 3 ranks"):
+        fit(tiny(tmp_path / "missing", tmp_path / "run", processes), resume=False)
+
+
 def fill(path: Path) -> None:
     """Write until no block is left."""
     with open(path, "wb", buffering=0) as file, contextlib.suppress(OSError):

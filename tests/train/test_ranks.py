@@ -105,9 +105,12 @@ def test_a_rank_that_dies_ends_the_other_with_the_cause(shards: Path, tmp_path: 
 
 
 def test_a_mistake_on_two_processes_ends_both_with_its_line(shards: Path, tmp_path: Path) -> None:
-    result = torchrun("--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={tmp_path}", *TINY, "data.batch_size=7")
+    result = torchrun(
+        "--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={tmp_path / 'run'}", *TINY, "data.batch_size=7"
+    )
     assert result.returncode != 0
     assert "must be a multiple of the 2 ranks" in result.stderr
+    assert not (tmp_path / "run").exists()
 
 
 SRUN = """#!{python}
