@@ -18,6 +18,8 @@ from hear_ssl.evaluate.subject import BASELINES, LOG_MEL, Subject, load_subject,
 from hear_ssl.evaluate.task import Task, read_task
 from hear_ssl.files import atomic_write, check_writable
 
+CLEAR = "\r\033[K"  # the line of progress on a terminal
+
 
 def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
     """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel.
@@ -73,7 +75,7 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
 def _complain(what: str, error: Exception) -> str:
     """Print one line on stderr that says what has no score and why; return the reason."""
     reason = " ".join(str(error).split()) or "out of memory; close other programs"
-    print(f"\n{what}: {reason}", file=sys.stderr, flush=True)
+    print(f"{CLEAR if sys.stderr.isatty() else ''}{what}: {reason}", file=sys.stderr, flush=True)
     return reason
 
 
@@ -82,7 +84,7 @@ def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: 
 
     def progress(line: str) -> None:
         if show and sys.stderr.isatty():
-            print(f"\r\033[K{task.folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
+            print(f"{CLEAR}{task.folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
 
     start = time.monotonic()
     rows = task_rows(task, subject, out / "embeddings", progress)

@@ -77,7 +77,7 @@ def foreign(call: str) -> Iterator[None]:
     """Turn whatever a foreign module raises into a ValueError of one line."""
     try:
         yield
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"{call} failed: {type(error).__name__}: {str(error)[:200]}") from None
 
 
@@ -98,11 +98,17 @@ def load_subject(name: str, weights: str = "") -> Subject:
         if weights:
             raise ValueError(f"--weights {weights} is for modules; {name} holds its own weights: leave --weights out")
         return from_checkpoint(Path(name))
+    if not name or name.startswith(".") or "/" in name:
+        raise ValueError(
+            f"{name!r} is neither a run folder or checkpoint that is there nor the name of a module; mend the path or the name"
+        )
+    if weights and not Path(weights).is_file():
+        raise ValueError(f"--weights {weights} is not a file; give the one that load_model() of {name} takes")
     try:
         module = importlib.import_module(name)
     except ImportError as error:
         raise ValueError(f"{name} is neither a run folder nor a module to import ({error}); install it or give its path") from None
-    except Exception as error:  # a foreign module may raise anything
+    except (Exception, SystemExit) as error:  # a foreign module may raise anything
         raise ValueError(f"module {name} does not import: {type(error).__name__}: {str(error)[:120]}; mend it") from None
     missing = [function for function in FUNCTIONS if not callable(getattr(module, function, None))]
     if missing:
