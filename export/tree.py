@@ -3,25 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from export import texts
 from export.wheel import build_wheel, wheel_name
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, check_writable
 
 
 def check_place(out: Path, name: str) -> None:
-    """Raise ValueError when out/name holds anything but an exported source tree, OSError when `out` cannot be written."""
+    """Raise ValueError when out/name holds anything but an exported source tree, or `out` cannot be written."""
     folder = out / name
     if os.path.lexists(folder) and not (folder / name / "manifest.json").is_file():
         raise ValueError(f"{folder} exists and is no exported source tree; give another --out")
-    nearest = next(place for place in (out, *out.absolute().parents) if os.path.lexists(place))
-    try:
-        with tempfile.TemporaryFile(dir=nearest):
-            return
-    except OSError as error:
-        raise OSError(f"{out} cannot be written: {nearest}: {error.strerror}; give another --out") from None
+    check_writable(folder / "pyproject.toml")
 
 
 def write_export(folder: Path, version: str, files: dict[str, bytes]) -> Path:

@@ -121,9 +121,19 @@ def test_the_end_of_a_job_reaches_all_its_processes_and_the_run_saves(shards: Pa
     assert load_checkpoint(run)["global_step"] == int(read_rows(run / "metrics.csv")[1][-1]["step"])
 
 
+def catches_ctrl_c(process: int) -> bool:
+    """Say whether a process handles SIGINT itself (proc(5): SigCgt)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt")), 0)
+    return bool(caught >> (signal.SIGINT - 1) & 1)
+
+
 def test_ctrl_c_while_modules_load_prints_no_traceback() -> None:
     process = subprocess.Popen(command("--help"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-    time.sleep(0.15)
+    while process.poll() is None and not catches_ctrl_c(process.pid):
+        time.sleep(0.001)  # Python itself starts
+    while process.poll() is None and catches_ctrl_c(process.pid):
+        time.sleep(0.001)  # until the first lines of fit.py give Ctrl-C back to the system
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
