@@ -15,7 +15,6 @@ import hashlib
 import io
 import json
 import os
-import random
 import signal
 import sys
 from collections import Counter
@@ -27,6 +26,7 @@ from typing import Any
 from tqdm import tqdm
 
 from hear_ssl.data.index import ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.data.pack_archives import packing_order
 from hear_ssl.data.pack_clips import FORMATS, Packed, PackOptions, pack_item
 from hear_ssl.data.pack_inputs import Item, list_items, printable
 from hear_ssl.data.pool import in_order
@@ -62,8 +62,7 @@ def pack(
     split = one_split(items)
     state = _load_state(out, items, options, clips_per_shard)
     _save_state(out, state)  # before the first shard: what lies in the folder from now on is this packing's own
-    items = items.copy()
-    random.Random(0).shuffle(items)  # shards should be alike: a shard of one source makes a batch of one source
+    items = packing_order(items)  # shards should be alike: a shard of one source makes a batch of one source
     results = in_order(partial(pack_item, options=options), items[state.next_item :], workers)
     known, pending = set(state.hashes), []
     before = len(known)

@@ -19,7 +19,8 @@ import soxr
 from numpy.typing import NDArray
 
 from hear_ssl.data.decode import decoder_reason
-from hear_ssl.data.pack_inputs import Item, read_item
+from hear_ssl.data.pack_archives import read_item
+from hear_ssl.data.pack_inputs import Item
 from hear_ssl.data.shard_writer import EncodedClip
 
 SILENT_PEAK = 1e-4

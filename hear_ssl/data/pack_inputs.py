@@ -163,32 +163,8 @@ def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
                 if member.isdir() or not _is_audio(member.name):
                     continue
                 refused = "" if member.isreg() and not unsafe_name(member.name) else "unsafe member name or link"
+                if not refused and member.issparse():
+                    refused = "sparse member"
                 yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         raise ValueError(f"archive {path} is damaged ({str(error)[:60]}); fetch it again") from None
-
-
-def read_item(item: Item) -> bytes:
-    """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
-    try:
-        content = _read_member(item)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError) as error:
-        raise ValueError(f"the archive is damaged there ({str(error)[:60]})") from None
-    if len(content) != item.size:
-        raise ValueError("the archive ends early or lies about its size")
-    return content
-
-
-def _read_member(item: Item) -> bytes:
-    if item.archive == "zip":
-        with zipfile.ZipFile(item.path) as archive:
-            info = next(info for info in archive.infolist() if info.header_offset == item.offset)
-            with archive.open(info) as file:
-                return file.read(item.size + 1)
-    if item.archive == "tar":
-        with open(item.path, "rb") as plain:
-            plain.seek(item.offset)
-            return plain.read(item.size)
-    with tarfile.open(item.path, "r:*") as tar:
-        member = tar.extractfile(next(member for member in tar if member.offset_data == item.offset))
-        return member.read(item.size + 1) if member else b""

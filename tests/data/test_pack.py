@@ -21,8 +21,9 @@ import soundfile
 
 from hear_ssl.data.index import read_index
 from hear_ssl.data.pack import main, pack
+from hear_ssl.data.pack_archives import KEPT_OPEN, packing_order, read_item
 from hear_ssl.data.pack_clips import PackOptions, pack_item
-from hear_ssl.data.pack_inputs import list_items
+from hear_ssl.data.pack_inputs import Item, list_items
 from hear_ssl.data.shard_writer import write_shard
 from hear_ssl.data.shards import ShardSet
 from tests.conftest import ROOT
@@ -188,6 +189,40 @@ def test_archives_and_lists_are_read_with_licence_source_and_split(tmp_path: Pat
     )
     assert {shards.audio(clip)[:4] for clip in shards.clips} == {b"fLaC"}
     assert {(s.name, s.license, s.clips) for s in read_index(tmp_path / "out").sources} == {(*pair[:2], 1) for pair in found}
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz", "tar.bz2", "tar.xz"])
+def test_an_archive_is_opened_once_and_read_forward(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    sounds = {f"{number:02d}.wav": bytes([number]) * 3000 for number in range(40)}
+    path = tmp_path / f"a.{kind}"
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, sound in sounds.items():
+                archive.writestr(name, sound)
+    else:
+        tar_of(path, *sounds.items(), mode=f"w:{kind.partition('.')[2]}")
+    (tmp_path / "b").mkdir()
+    for number in range(40):
+        (tmp_path / "b" / f"{number}.wav").touch()
+    items = packing_order(list_items([str(path), str(tmp_path / "b")], "MIT", "train"))
+    opened = []
+    for module, name in ((tarfile, "open"), (zipfile, "ZipFile")):
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, real=real: opened.append(given) or real(*given))
+    members = [item for item in items if item.archive]
+    assert {item.name: read_item(item) for item in members} == sounds
+    assert len(opened) == 1
+    assert kind == "zip" or members == sorted(members, key=lambda item: item.offset)
+    assert {bool(item.archive) for item in items[:12]} == {True, False}
+
+
+def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_time() -> None:
+    plain = [Item(f"{number}.wav", "a", "a", "MIT", "train") for number in range(50)]
+    packed = [Item(f"{tar}", "a", "a", "MIT", "train", "packed tar", place) for tar in range(2 * KEPT_OPEN) for place in (512, 2048)]
+    order = packing_order(plain + packed)
+    assert sorted(order, key=repr) == sorted(plain + packed, key=repr)
+    members = [item for item in order if item.archive]
+    assert len({item.path for item in members[: 2 * KEPT_OPEN]}) == KEPT_OPEN
 
 
 @pytest.mark.parametrize(
