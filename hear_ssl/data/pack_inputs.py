@@ -7,9 +7,11 @@ and members that unpack to far more than they occupy are rejected by name, not f
 from __future__ import annotations
 
 import csv
+import io
 import json
 import lzma
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -18,6 +20,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from hear_ssl.data.index import check_split
 from hear_ssl.files import tar_members
@@ -25,6 +28,7 @@ from hear_ssl.files import tar_members
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"}
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
+NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for a byte of a file's name are text
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
 
 
@@ -98,30 +102,54 @@ def _one_input(path: Path, license: str, split: str) -> list[Item]:
 
 
 def _from_list(path: Path, license: str, split: str) -> Iterator[Item]:
-    for number, row in enumerate(_rows(path), start=1):
-        given = row.get("path")
-        if not isinstance(given, str) or not given:
-            raise ValueError(f"{path}, entry {number} has no path; the columns are path and optionally license, split, source")
+    for number, row in _rows(path):
+        where = f"{path}, line {number}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} is no JSON object; give one a line, with a path and optionally license, split, source")
+        given = _text(row, "path", where)
+        if not given:
+            raise ValueError(f"{where} has no path; the columns are path and optionally license, split, source")
         file = path.parent / given
-        row_split = str(row.get("split") or split)
-        check_split(row_split, f"{path}, entry {number},")
-        source = str(row.get("source") or file.resolve().parent.name)
-        yield Item(str(file), given, source, str(row.get("license") or row.get("licence") or license), row_split)
+        row_split = _text(row, "split", where) or split
+        check_split(row_split, where)
+        source = _text(row, "source", where) or file.resolve().parent.name
+        row_license = _text(row, "license", where) or _text(row, "licence", where) or license
+        yield Item(str(file), given, source, row_license, row_split)
 
 
-def _rows(path: Path) -> list[dict[str, object]]:
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield each entry of a list with the number of its line. Raises ValueError that names the line that cannot be read."""
+    number = 1
     try:
+        text = path.read_bytes().decode("utf-8-sig")
         if path.suffix.lower() == ".csv":
-            with open(path, newline="", encoding="utf-8-sig") as file:
-                return list(csv.DictReader(file))
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (ValueError, csv.Error) as error:
+            reader = csv.DictReader(io.StringIO(text, newline=""))
+            if reader.fieldnames:
+                number = reader.line_num + 1
+            for row in reader:
+                yield reader.line_num, row
+                number = reader.line_num + 1
+            return
+        for number, line in enumerate(text.split("\n"), start=1):
+            if line.strip():
+                yield number, json.loads(line)
+    except (ValueError, RecursionError, csv.Error) as error:
+        if isinstance(error, UnicodeDecodeError):
+            number += error.object.count(b"\n", 0, error.start)
+        reason = " ".join(str(error).split())[:80]
         raise ValueError(
-            f"{path} is not a readable list ({str(error)[:80]}); give CSV with a header line, or one JSON object a line"
+            f"{path}, line {number} is not readable ({reason}); give CSV with a header line, or one JSON object a line"
         ) from None
-    if not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path} is not a readable list; give one JSON object a line")
-    return rows
+
+
+def _text(row: dict[str, Any], key: str, where: str) -> str:
+    """Return an entry's text of a key, '' when it has none. Raises ValueError when it is no text, or none that a file can hold."""
+    value = row.get(key)
+    if value is None:
+        return ""
+    if not isinstance(value, str) or NO_TEXT.search(value):
+        raise ValueError(f"{where}: {key} is {value!r:.60}; give plain text")
+    return value
 
 
 def unsafe_name(name: str) -> bool:
@@ -167,4 +195,4 @@ def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
                     refused = "sparse member"
                 yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"archive {path} is damaged ({str(error)[:60]}); fetch it again") from None
+        raise ValueError(f"archive {path} is damaged ({' '.join(str(error).split())[:60]}); fetch it again") from None

@@ -179,7 +179,7 @@ def test_archives_and_lists_are_read_with_licence_source_and_split(tmp_path: Pat
     for number in (6, 7, 8):
         (tmp_path / f"{number}.flac").write_bytes(sounds[number])
     (tmp_path / "list.csv").write_text("\ufeffpath,licence,source,split,note\n6.flac,CC-BY-4.0,field,train,x\n7.flac,,,,\n")
-    (tmp_path / "list.jsonl").write_text(f'\n{{"path": "{tmp_path}/8.flac", "license": "MIT", "source": "studio", "split": null}}\n')
+    (tmp_path / "list.jsonl").write_text(f'\ufeff\n{{"path": "{tmp_path}/8.flac", "license": "MIT", "source": "studio", "split": null}}\n')
     shards = packed([*inputs, tmp_path / "list.csv", tmp_path / "list.jsonl"], tmp_path / "out")
     records = sorted((shards.record(clip) for clip in shards.clips), key=lambda record: str(record["source"]))
     found = [(record["source"], record["license"], record["split"]) for record in records]
@@ -228,24 +228,33 @@ def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_tim
 @pytest.mark.parametrize(
     ("name", "text", "line"),
     [
-        ("a.csv", "file,license\na.wav,MIT\n", "entry 1 has no path"),
-        ("a.jsonl", '{"path": "a.wav"}\n{"path": 3}\n', "entry 2 has no path"),
-        ("a.jsonl", "{", "is not a readable list"),
-        ("a.jsonl", "[1]", "is not a readable list"),
+        ("a.csv", "file,license\na.wav,MIT\n", "line 2 has no path"),
+        ("a.jsonl", '{"path": "a.wav"}\n\n{"path": ""}\n', "line 3 has no path"),
+        ("a.jsonl", '{"path": 3}', "line 1: path is 3; give plain text"),
+        ("a.jsonl", '{"path": "a.wav"}\n{"path": "a\\u0000.wav"}', r"line 2: path is 'a\\x00.wav'; give plain text"),
+        ("a.csv", "path\na\0.wav\n", "line 2"),
+        ("a.jsonl", '{"path": "a.wav", "source": "\\ud800"}', r"line 1: source is '\\ud800'"),
+        ("a.jsonl", '{"path": "a.wav", "license": ["MIT", "CC0-1.0"]}', r"line 1: license is \['MIT', 'CC0-1.0'\]; give plain text"),
+        ("a.jsonl", '{"path": "a.wav"}\n{', "line 2 is not readable"),
+        ("a.jsonl", '{"path": "a.wav"}\n' + "[" * 100000, "line 2 is not readable"),
+        ("a.csv", "path\n" + "a" * 200000, "line 2 is not readable"),
+        ("a.csv", b"path\na.wav\n\xff.wav\n", "line 3 is not readable"),
+        ("a.jsonl", "[1]", "line 1 is no JSON object"),
         ("a.csv", "path,split\na.wav,test\n", "refused by the HEAR rule"),
         ("a.jsonl", '{"path": "a.wav", "split": "Evaluation "}', "refused by the HEAR rule"),
-        ("a.csv", "path,split\na.wav,../../b\n", "entry 1, says '../../b'; name a split by"),
+        ("a.csv", "path,split\na.wav,../../b\n", "line 2 says '../../b'; name a split by"),
         ("a.csv", "path\n", "no audio files in"),
         ("a.zip", "PK no zip", "is damaged"),
         ("a.tar", "no tar", "is damaged"),
         ("a.tar.gz", "no tar", "is damaged"),
     ],
 )
-def test_a_malformed_list_or_archive_is_named(tmp_path: Path, name: str, text: str, line: str) -> None:
-    (tmp_path / name).write_text(text)
+def test_a_malformed_list_or_archive_is_named(tmp_path: Path, name: str, text: str | bytes, line: str) -> None:
+    (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ValueError, match=line) as caught:
         list_items([str(tmp_path / name)], "MIT", "train")
     assert str(tmp_path / name) in str(caught.value)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
