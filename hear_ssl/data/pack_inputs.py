@@ -25,11 +25,16 @@ from typing import Any
 from hear_ssl.data.index import check_split
 from hear_ssl.files import tar_members
 
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".w64", ".caf", ".au"}
+AUDIO_SUFFIXES = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
+UNREAD = re.compile(  # sound, or films with sound, that libsndfile does not read
+    r"\.(3gp|aac|ac3|alac|amr|ape|dff|dsf|dts|eac3|m4a|m4b|mka|mkv|mov|mp4|mpc|oma|ra|spx|tak|tta|webm|wma|wv)"
+)
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
 NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for a byte of a file's name are text
+CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
+ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Item:
 
 
 def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
-    """Return every audio file of the inputs, sorted by source and name.
+    """Return every audio file of the inputs, sorted by source and name; those of formats that are not read are refused.
 
     Raises ValueError when an input is missing or nothing is found, when a list is malformed, or when a split is no name or
     marks test data, which may not be used for training (HEAR rules).
@@ -66,12 +71,17 @@ def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
     if not items:
         raise ValueError(f"no audio files in {', '.join(inputs)}; formats read: {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
     items.sort(key=lambda item: (item.source, item.name, item.path, item.offset))
-    return _numbered([replace(item, name=printable(item.name), source=printable(item.source)) for item in items])
+    return _numbered([_readable(item) for item in items])
+
+
+def _readable(item: Item) -> Item:
+    return replace(item, name=printable(item.name), source=printable(item.source), license=printable(item.license))
 
 
 def printable(name: str) -> str:
-    """Return a file's name in valid UTF-8: bytes that are none are written out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Return a file's name in valid UTF-8 on one line: bytes that are none, tabs and the ends of lines are written out."""
+    text = os.fsencode(name).decode("utf-8", "backslashreplace")
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _numbered(items: list[Item]) -> list[Item]:
@@ -86,9 +96,7 @@ def _numbered(items: list[Item]) -> list[Item]:
 
 def _one_input(path: Path, license: str, split: str) -> list[Item]:
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_SUFFIXES and file.is_file())
-        source = path.resolve().name
-        return [Item(str(file), file.relative_to(path).as_posix(), source, license, split) for file in files]
+        return list(_from_folder(path, license, split))
     if not path.exists():
         raise ValueError(f"input {path} does not exist; give a file, folder, tar or zip archive, or a CSV or JSONL list")
     name = path.name.lower()
@@ -99,6 +107,14 @@ def _one_input(path: Path, license: str, split: str) -> list[Item]:
     if name.endswith((".tar", *COMPRESSED_TARS)):
         return list(_from_tar(path, license, split))
     return [Item(str(path), path.name, path.resolve().parent.name, license, split)]
+
+
+def _from_folder(path: Path, license: str, split: str) -> Iterator[Item]:
+    source = path.resolve().name
+    for file in sorted(path.rglob("*")):
+        reason = _not_read(file.name)
+        if reason is not None and (file.is_file() or not file.exists()):  # a link that leads nowhere is named as unreadable
+            yield Item(str(file), file.relative_to(path).as_posix(), source, license, split, refused=reason)
 
 
 def _from_list(path: Path, license: str, split: str) -> Iterator[Item]:
@@ -158,8 +174,14 @@ def unsafe_name(name: str) -> bool:
     return not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
 
 
-def _is_audio(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES
+def _not_read(name: str) -> str | None:
+    """Return why a file with sound in it is not read, '' when it is; None for a file that is no sound."""
+    suffix = PurePosixPath(name).suffix.lower()
+    if name.lower().endswith(ARCHIVES):
+        return "archive within an input: give it by itself"
+    if suffix in AUDIO_SUFFIXES:
+        return ""
+    return f"format not read: {suffix}" if UNREAD.fullmatch(suffix) else None
 
 
 def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
@@ -167,9 +189,9 @@ def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
     try:
         with zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
-                if info.is_dir() or not _is_audio(info.filename):
+                refused = _not_read(info.filename)
+                if info.is_dir() or refused is None:
                     continue
-                refused = ""
                 if unsafe_name(info.filename) or stat.S_ISLNK(info.external_attr >> 16):
                     refused = "unsafe member name or link"
                 elif info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024):
@@ -188,10 +210,12 @@ def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
             for member in tar_members(archive):
                 if kind == "packed tar" and member.offset_data + member.size > limit:
                     raise ValueError(f"archive {path} unpacks to far more than it occupies; unpack it yourself if you trust it")
-                if member.isdir() or not _is_audio(member.name):
+                refused = _not_read(member.name)
+                if member.isdir() or refused is None:
                     continue
-                refused = "" if member.isreg() and not unsafe_name(member.name) else "unsafe member name or link"
-                if not refused and member.issparse():
+                if not member.isreg() or unsafe_name(member.name):
+                    refused = "unsafe member name or link"
+                elif member.issparse():
                     refused = "sparse member"
                 yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:

@@ -147,6 +147,9 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     (folder / "zero.wav").write_bytes(b"")
     (folder / "corrupt.flac").write_bytes(encoded(tone(1.0), format="FLAC")[:20] + b"\0" * 500)
     (folder / "ends.flac").write_bytes(encoded(tone(5.0, 333.0), format="FLAC")[:9000])
+    for name in ("phone.M4A", "old.wma", "more.zip", "notes.txt"):
+        (folder / name).write_bytes(b"\0" * 100)
+    (folder / "link.wav").symlink_to(tmp_path / "nowhere.wav")
     write(folder / "twin.flac", soundfile.read(folder / "good.wav")[0], subtype="PCM_16")
     result = script(folder, "--out", tmp_path / "out", "--workers", "1")
     assert result.returncode == 0, result.stderr
@@ -156,9 +159,10 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     assert {name: reason.partition(":")[0] for name, reason in found.items()} == {
         **{"silent.wav": "silent", "opposed.wav": "silent", "short.wav": "too short", "no_samples.wav": "empty"},
         **{"infinite.wav": "non-finite", "nan.wav": "non-finite"},
-        **{"zero.wav": "unreadable", "corrupt.flac": "unreadable", "ends.flac": "unreadable"},
+        **{"zero.wav": "unreadable", "corrupt.flac": "unreadable", "ends.flac": "unreadable", "link.wav": "unreadable"},
+        **{"phone.M4A": "format not read", "old.wma": "format not read", "more.zip": "archive within an input"},
     }
-    counts = "duplicate 1, empty 1, non-finite 2, silent 2, too short 1, unreadable 3"
+    counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
     assert result.stdout.splitlines() == [
         f"packed 1 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts}",
         "0.00 hours have no licence: export will ask for one; say it with --license or in a list",
@@ -286,7 +290,9 @@ def test_members_that_lead_out_of_an_archive_are_rejected_not_followed(tmp_path:
 def test_a_member_that_unpacks_to_far_more_than_it_occupies_is_rejected(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("bomb.wav", encoded(np.zeros(16000 * 60, np.float32)))
-    assert [item.refused for item in list_items([str(tmp_path / "bomb.zip")], "MIT", "train")] == ["unpacks to far more than it occupies"]
+        archive.writestr("a.m4a", b"")
+    refused = [item.refused for item in list_items([str(tmp_path / "bomb.zip")], "MIT", "train")]
+    assert refused == ["format not read: .m4a", "unpacks to far more than it occupies"]
     tar_of(tmp_path / "bomb.tar.gz", ("bomb.wav", bytes(2**20)), mode="w:gz")
     with pytest.raises(ValueError, match=r"bomb.tar.gz unpacks to far more than it occupies"):
         list_items([str(tmp_path / "bomb.tar.gz")], "MIT", "train")
@@ -543,6 +549,14 @@ def test_a_tar_with_a_damaged_header_is_named(tmp_path: Path) -> None:
     damage(path, place, 4)
     with pytest.raises(ValueError, match=r"a.tar is damaged"):
         list_items([str(path)], "MIT", "train")
+
+
+def test_tabs_and_ends_of_lines_in_names_and_licences_are_written_out(tmp_path: Path) -> None:
+    write(tmp_path / "a\tb\nc" / "d\te.wav", tone(1.0))
+    shards = packed([tmp_path / "a\tb\nc"], tmp_path / "out", license="CC\t0")
+    found = shards.record(shards.clips[0])
+    assert (found["source"], found["path"]) == (r"a\tb\nc", r"d\te.wav")
+    assert [(source.name, source.license) for source in read_index(tmp_path / "out").sources] == [(r"a\tb\nc", r"CC\t0")]
 
 
 def test_a_file_name_that_is_not_utf_8_is_packed(tmp_path: Path) -> None:
