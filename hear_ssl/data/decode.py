@@ -16,6 +16,8 @@ from hear_ssl.data.sound_bytes import open_sound
 
 Waveform = NDArray[np.float32]
 PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
+UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives FLAC whose header says none
+LARGEST = 1e12  # a sample: the power of its spectrum still is a float32
 
 
 def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
@@ -45,41 +47,55 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
     """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
 
     In a clip shorter than the crop the share places the clip within zeros. Raises ValueError when the clip does not
-    decode or has another sample rate.
+    decode, has another sample rate, no length, or samples that cannot be trained on.
     """
     layout = wav_layout(content)
     if layout is not None and layout[1] == 1:
         rate, _, offset, length = layout
         samples = np.frombuffer(content, "<i2", length // 2, offset)
         _check_rate(rate, sample_rate)
+        check_length(len(samples))
         for crop, share in zip(crops, starts, strict=True):
             _place(samples, share, crop, np.float32(1.0 / 32768.0))
         return
     try:
         with open_sound(content) as file:
             _check_rate(file.samplerate, sample_rate)
-            spare = file.frames - crops.shape[1]
-            if spare <= 0:
-                whole = np.empty(file.frames, np.float32)
-                _read(file, whole)
-                for crop, share in zip(crops, starts, strict=True):
-                    _place(whole, share, crop, np.float32(1.0))
-                return
-            for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
-                if number and file.format == "OGG":
-                    file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
-                start = int(share * (spare + 1))
-                before = min(start, PREROLL) if file.format == "MP3" else 0
-                file.seek(start - before)
-                _read(file, np.empty(before, np.float32))
-                _read(file, crop)
+            check_length(file.frames)
+            _read_crops(file, crops, starts)
     except (soundfile.SoundFileError, RuntimeError) as error:
         raise ValueError(f"does not decode ({decoder_reason(error)[:80]})") from None
+    if not (crops.max() < LARGEST and crops.min() > -LARGEST):  # nor NaN
+        raise ValueError("holds samples that are no finite numbers, or far beyond 1")
+
+
+def check_length(frames: int) -> None:
+    """Raise ValueError when a clip has no samples, or a header that does not say how many, as FLAC from a pipe."""
+    if not 0 < frames < UNKNOWN_LENGTH:
+        raise ValueError("its header does not say how long it is" if frames > 0 else "holds no samples")
 
 
 def decoder_reason(error: Exception) -> str:
     """Return what a decoder said, without the address in memory that soundfile puts before it."""
     return " ".join(str(getattr(error, "error_string", error)).split())
+
+
+def _read_crops(file: Any, crops: Waveform, starts: list[float]) -> None:
+    spare = file.frames - crops.shape[1]
+    if spare <= 0:
+        whole = np.empty(file.frames, np.float32)
+        _read(file, whole)
+        for crop, share in zip(crops, starts, strict=True):
+            _place(whole, share, crop, np.float32(1.0))
+        return
+    for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
+        if number and file.format == "OGG":
+            file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
+        start = int(share * (spare + 1))
+        before = min(start, PREROLL) if file.format == "MP3" else 0
+        file.seek(start - before)
+        _read(file, np.empty(before, np.float32))
+        _read(file, crop)
 
 
 def _read(file: Any, waveform: Waveform) -> None:

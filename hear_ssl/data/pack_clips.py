@@ -18,7 +18,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from hear_ssl.data.decode import decoder_reason
+from hear_ssl.data.decode import check_length, decoder_reason
 from hear_ssl.data.pack_archives import read_item
 from hear_ssl.data.pack_inputs import Item
 from hear_ssl.data.shard_writer import EncodedClip
@@ -72,6 +72,7 @@ def _pack_pieces(item: Item, file: soundfile.SoundFile, options: PackOptions, pa
     if frames <= 0:
         packed.rejected.append((0.0, "empty"))
         return
+    check_length(frames)
     if frames / rate < options.min_seconds:
         packed.rejected.append((0.0, f"too short: {frames / rate:.3f} s"))
         return

@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.decode import decoder_reason
+from hear_ssl.data.decode import check_length, decoder_reason
 from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
 from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
 from hear_ssl.errors import run_main
@@ -63,7 +63,8 @@ def header(clip: Clip) -> tuple[int, float]:
     """Return sample rate in Hz and length in seconds of a clip. Raises ValueError when its header does not decode."""
     try:
         info = soundfile.info(io.BytesIO(read_bytes(clip.shard, clip.offset, clip.size)))
-    except (soundfile.SoundFileError, RuntimeError) as error:
+        check_length(info.frames)
+    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
     return info.samplerate, info.frames / info.samplerate
 

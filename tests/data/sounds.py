@@ -28,3 +28,8 @@ def encoded(waveform: NDArray[Any], rate: int = 16000, format: str = "WAV", subt
     file = io.BytesIO()
     soundfile.write(file, waveform, rate, format=format, subtype=subtype)
     return file.getvalue()
+
+
+def of_unknown_length(flac: bytes) -> bytes:
+    """Return a FLAC file whose header does not say how long it is, as a pipe writes it."""
+    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]

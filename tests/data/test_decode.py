@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hear_ssl.data import sound_bytes
 from hear_ssl.data.decode import PREROLL, decode_crops, wav_layout
-from tests.data.sounds import encoded, tone
+from tests.data.sounds import encoded, of_unknown_length, tone
 
 KINDS = [
     ("WAV", "PCM_16"),
@@ -132,6 +132,24 @@ def test_what_does_not_decode_is_one_line(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"^(does not decode|ends after)") as caught:
         decode_crops(content, [LAST_SHARE], 4000, 16000)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (encoded(np.zeros(0, np.float32)), "holds no samples"),
+        (encoded(np.zeros(0, np.float32), format="OGG"), "holds no samples"),
+        (of_unknown_length(encoded(noise(9000), format="FLAC")), "its header does not say how long it is"),
+        *(
+            (encoded(np.where(np.arange(9000) == 4500, value, noise(9000)), subtype="FLOAT"), "holds samples that are no finite numbers")
+            for value in (np.nan, np.inf, -np.inf, -1e30)
+        ),
+    ],
+)
+@pytest.mark.parametrize("time", [5000, 10000])
+def test_what_cannot_be_trained_on_is_one_line(content: bytes, line: str, time: int) -> None:
+    with pytest.raises(ValueError, match=f"^{line}"):
+        decode_crops(content, [0.5], time, 16000)
 
 
 @pytest.mark.parametrize(("format", "subtype"), KINDS)

@@ -27,7 +27,7 @@ from hear_ssl.data.pack_inputs import Item, list_items
 from hear_ssl.data.shard_writer import write_shard
 from hear_ssl.data.shards import ShardSet
 from tests.conftest import ROOT
-from tests.data.sounds import encoded, tone, write
+from tests.data.sounds import encoded, of_unknown_length, tone, write
 
 KINDS: dict[str, tuple[int, int, str | None]] = {
     "stereo.wav": (16000, 2, "PCM_16"),
@@ -146,6 +146,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     write(folder / "no_samples.wav", np.zeros(0, np.float32))
     (folder / "zero.wav").write_bytes(b"")
     (folder / "corrupt.flac").write_bytes(encoded(tone(1.0), format="FLAC")[:20] + b"\0" * 500)
+    (folder / "piped.flac").write_bytes(of_unknown_length(encoded(tone(1.0, 222.0), format="FLAC")))
     (folder / "ends.flac").write_bytes(encoded(tone(5.0, 333.0), format="FLAC")[:9000])
     for name in ("phone.M4A", "old.wma", "more.zip", "notes.txt"):
         (folder / name).write_bytes(b"\0" * 100)
@@ -156,13 +157,15 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     found = reasons(tmp_path / "out")
     (twin,) = {"good.wav", "twin.flac"} & set(found)
     assert found.pop(twin) == "duplicate"
+    assert found["piped.flac"] == "unreadable: its header does not say how long it is"
     assert {name: reason.partition(":")[0] for name, reason in found.items()} == {
         **{"silent.wav": "silent", "opposed.wav": "silent", "short.wav": "too short", "no_samples.wav": "empty"},
         **{"infinite.wav": "non-finite", "nan.wav": "non-finite"},
         **{"zero.wav": "unreadable", "corrupt.flac": "unreadable", "ends.flac": "unreadable", "link.wav": "unreadable"},
+        "piped.flac": "unreadable",
         **{"phone.M4A": "format not read", "old.wma": "format not read", "more.zip": "archive within an input"},
     }
-    counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
+    counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 5"
     assert result.stdout.splitlines() == [
         f"packed 1 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts}",
         "0.00 hours have no licence: export will ask for one; say it with --license or in a list",
