@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.index import ShardIndex, ShardRecord
-from hear_ssl.data.sources import Source, open_source
+from hear_ssl.data.sources import Source, check_once, open_source
 from hear_ssl.data.table import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
 
 RETRY_SECONDS = 600.0  # asking an address that is silent takes up to 200 s
@@ -28,11 +28,12 @@ class ShardSet:
     def __init__(self, entries: list[str], cache: str | Path = "", cache_gb: float = 0.0, tables_kept: int = 0) -> None:
         """Read the indexes of the entries of data.shards; at most `tables_kept` tables stay in memory (0: all).
 
-        Raises ValueError when no entry is given, or one has no index, a damaged one, or one marked as test.
+        Raises ValueError when no entry is given, one has no index, a damaged one or one marked as test, or two hold the same shard.
         """
         if not entries:
             raise ValueError("data.shards is empty; give a folder packed by hear_ssl.data.pack: data.shards=FOLDER")
         self.sources = [open_source(entry, cache, cache_gb) for entry in entries]
+        check_once(self.sources)
         self.shards: list[tuple[Source, ShardRecord]] = [(source, record) for source in self.sources for record in source.index.shards]
         self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
         self.tables_kept = tables_kept

@@ -5,6 +5,7 @@ shards/    shards/train-{000000..000007}.tar    https://example.com/shards    s3
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,10 +55,11 @@ def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
 
 
 def expand(entry: str) -> tuple[str, list[str]]:
-    """Return the folder or address of an entry and the shards it names; none means all.
+    """Return the folder (~ is the home folder) or address of an entry and the shards it names; none means all.
 
     Raises ValueError when braces do not pair, or the shards lie in several folders.
     """
+    entry = entry if is_remote(entry) else os.path.expanduser(entry)
     if not entry.endswith(".tar") and "{" not in entry:
         return entry.rstrip("/") or "/", []
     try:
@@ -81,5 +83,21 @@ def chosen(index: ShardIndex, names: list[str], entry: str) -> ShardIndex:
             f"data.shards: {entry!r} names {missing[0]}, which is not in its index; there are {', '.join(sorted(records)[:4])} ..."
         )
     shards = tuple(records[name] for name in dict.fromkeys(names))
-    hours = sum(record.seconds for record in shards) / 3600
-    return replace(index, shards=shards, clips=sum(record.clips for record in shards), hours=hours)
+    hours, clips = sum(record.seconds for record in shards) / 3600, sum(record.clips for record in shards)
+    sources = index.sources
+    if len(sources) == 1:  # of several the index does not say which shards they are in: all are kept
+        sources = (replace(sources[0], hours=hours, clips=clips),)
+    return replace(index, shards=shards, clips=clips, hours=hours, sources=sources)
+
+
+def check_once(sources: list[Source]) -> None:
+    """Raise ValueError that names a shard which two entries of data.shards hold: its clips would come twice a pass."""
+    seen = set()
+    for source in sources:
+        folder = source.address if source.cache else os.path.realpath(source.address)
+        for record in source.index.shards:
+            if (folder, record.name) in seen:
+                raise ValueError(
+                    f"data.shards holds {source.address}/{record.name} twice; name each shard once (data.weights weighs one entry more)"
+                )
+            seen.add((folder, record.name))

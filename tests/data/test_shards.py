@@ -273,6 +273,25 @@ def test_a_brace_list_takes_its_shards_alone(tmp_path: Path, entry: str) -> None
     expected = [clip for name in names for clip in read_table(folder / name)]
     assert found.clips == expected
     assert len(found) == found.indexes[0].clips == len(expected)
+    (source,) = found.data_card()["sources"]
+    assert (source["clips"], source["hours"]) == (len(expected), found.data_card()["hours"])
+
+
+@pytest.mark.parametrize("entries", [["", "/"], ["", "/train-000001.tar"], ["/train-00000{0,1}.tar", "/train-{000001..000002}.tar"]])
+def test_a_shard_of_two_entries_is_refused(tmp_path: Path, entries: list[str]) -> None:
+    folder = shard_folder(tmp_path / "shards", (1, 1, 1))
+    (tmp_path / "link").symlink_to(folder)
+    for second in (folder, tmp_path / "link"):
+        with pytest.raises(ValueError, match=r"^data.shards holds .*/train-00000\d.tar twice; name each shard once"):
+            ShardSet([f"{folder}{entries[0]}", f"{second}{entries[1]}"])
+    assert len(ShardSet([f"{folder}/train-000000.tar", f"{folder}/train-00000{{1,2}}.tar"])) == 3
+
+
+@pytest.mark.parametrize("entry", ["~/shards", "~/shards/train-{000000..000001}.tar"])
+def test_the_home_folder_is_found(tmp_path: Path, entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard_folder(tmp_path / "shards")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert len(ShardSet([entry])) == 7
 
 
 @pytest.mark.parametrize(
