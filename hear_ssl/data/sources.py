@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tarfile import BLOCKSIZE  # of a member's header, and a clip has two
 
 from braceexpand import braceexpand
 
@@ -31,7 +32,9 @@ class Source:
         return self.cache.path(record) if self.cache else Path(self.address) / record.name
 
     def damage(self, record: ShardRecord) -> str:
-        """Return why a local shard cannot be whole, '' when its size is right. An address is checked as it is fetched."""
+        """Return why a shard cannot be whole by its sizes, '' when they are right. That of an address is checked as it is fetched."""
+        if record.clips * 2 * BLOCKSIZE > record.bytes:
+            return f"the index says {record.clips} clips in {record.bytes} bytes"
         if self.cache:
             return ""
         path = self.path(record)

@@ -264,6 +264,15 @@ def test_more_damage_than_allowed_ends_before_the_training_with_the_list(tmp_pat
         ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 
 
+@pytest.mark.parametrize("window", [0, 1])
+def test_more_clips_than_its_bytes_hold_end_before_any_is_ordered(tmp_path: Path, window: int) -> None:
+    folder = shard_folder(tmp_path / "shards", (1, 1))
+    index = read_index(folder)
+    write_index(folder, replace(index, clips=10**9, shards=(replace(index.shards[0], clips=10**9 - 1), index.shards[1])))
+    with pytest.raises(ValueError, match=r"train-000000.tar is damaged: the index says 999999999 clips in 10240 bytes"):
+        ShardDataModule(DataConfig(shards=[str(folder)], window_shards=window), 16000, 0)
+
+
 @pytest.mark.parametrize("entry", ["train-{000000..000001}.tar", "train-00000{1,0}.tar", "train-000001.tar"])
 def test_a_brace_list_takes_its_shards_alone(tmp_path: Path, entry: str) -> None:
     folder = shard_folder(tmp_path / "shards", (2, 3, 4))
