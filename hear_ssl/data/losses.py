@@ -28,7 +28,7 @@ class Losses:
         """
         self.clips_read += clips
         for line in lost:
-            shard = line.partition(": ")[0].rpartition("/")[0]
+            shard = "".join(line.partition(".tar/")[:2]).rstrip("/")  # a key may hold slashes
             self.lost[shard] += 1
             self.reasons.setdefault(shard, line)
         if not _several():

@@ -3,13 +3,14 @@
     python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
 
 Every clip needs an audio member (flac, wav, ogg, opus, mp3) and a .json member of one key, and all one sample rate; other
-members are passed over. Shards are read, never changed; a table of its clips is written beside each.
+members are passed over; keys and suffixes are webdataset's. Shards are read, never changed; a table of its clips is written beside each.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import json
 from pathlib import Path
 
 import soundfile
@@ -20,13 +21,14 @@ from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord,
 from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
+from hear_ssl.splits import marks_test
 
 
 def reindex(folder: Path, license: str, source: str = "", split: str = "train") -> ShardIndex:
     """Write the index of a folder of shards and return it.
 
-    Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip's header does not decode,
-    or rates differ; FileExistsError when there is an index already.
+    Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip does not decode or is
+    marked as test, or rates differ; FileExistsError when there is an index already.
     """
     paths = sorted(folder.glob("*.tar"))
     if not paths:
@@ -41,6 +43,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
         seconds = 0.0
         clips = read_table(path)
         for clip in clips:
+            check_record(clip)
             rate, clip_seconds = header(clip)
             kinds.add((rate, clip.codec))
             seconds += clip_seconds
@@ -67,6 +70,17 @@ def header(clip: Clip) -> tuple[int, float]:
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
     return info.samplerate, info.frames / info.samplerate
+
+
+def check_record(clip: Clip) -> None:
+    """Raise ValueError when the JSON of a clip is damaged or marks it as test data."""
+    try:
+        record = json.loads(read_bytes(clip.shard, clip.json_offset, clip.json_size))
+    except (ValueError, RecursionError):
+        raise ValueError(f"{clip.shard}: the JSON of clip {clip.key} is damaged; pack again without it") from None
+    split = record.get("split") if isinstance(record, dict) else None
+    if isinstance(split, str) and marks_test(split):
+        check_split(split, f"{clip.shard}: the JSON of clip {clip.key}")
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ clips, and a clip whose bytes have changed since is named. Without that file the
 from __future__ import annotations
 
 import os
+import re
 import struct
 import tarfile
 import zlib
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from hear_ssl.files import atomic_write, tar_members
 
 AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
+MEMBER = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # key and suffix as webdataset takes them; a name without is no clip's
 SUFFIX = ".clips"
 HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows that starts from the next, bytes of a key
 MARK = b"clips/1\0"
@@ -101,22 +103,36 @@ def scan_table(path: str | Path) -> Table:
     try:
         with tarfile.open(path, "r:") as tar:
             for member in tar_members(tar):
-                if member.isreg():
-                    key, _, suffix = member.name.partition(".")
-                    members.setdefault(key, {})[suffix.lower()] = (member.offset_data, member.size)
+                found = MEMBER.fullmatch(member.name) if member.isreg() else None
+                if found:
+                    parts, suffix = members.setdefault(found[1], {}), found[2].lower()
+                    damage = damage or (f"two members are named {member.name[:60]!r}" if suffix in parts else "")
+                    parts.setdefault(suffix, (member.offset_data, member.size))
     except (tarfile.TarError, EOFError) as error:
         damage = " ".join(str(error).split())[:60]
     size = os.path.getsize(path)
     rows: list[tuple[int, int, int, int, int, bytes, bytes]] = []
     for key, parts in members.items():
         codec = next((suffix for suffix in AUDIO_SUFFIXES if suffix in parts), None)
+        if codec is None and "json" not in parts:
+            continue  # no clip: a README, a list
         name = key.encode(errors="surrogateescape")
-        if codec is None or "json" not in parts or any(offset + length > size for offset, length in parts.values()):
-            damage = damage or f"clip {key[:60]!r} lacks a whole member"
+        lacking = _lacking(codec, parts, size)
+        if codec is None or lacking:
+            damage = damage or f"clip {key[:60]!r} {lacking}"
             rows.append((0, 0, 0, 0, 0, b"", name))
         else:
             rows.append((*parts[codec], *parts["json"], 0, codec.encode(), name))
     return Table(str(path), np.array(rows, row_type(max((len(row[-1]) for row in rows), default=1))), damage)
+
+
+def _lacking(codec: str | None, parts: dict[str, tuple[int, int]], size: int) -> str:
+    """Say what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of so many bytes; '' when nothing is."""
+    if codec is None:
+        return f"has no audio member ({', '.join(AUDIO_SUFFIXES)}), only {', '.join(sorted(parts))[:60]}"
+    if "json" not in parts:
+        return "has no .json member"
+    return "is cut off" if any(offset + length > size for offset, length in parts.values()) else ""
 
 
 def read_table(path: str | Path) -> list[Clip]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import webdataset
@@ -10,19 +11,24 @@ import webdataset
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.index import read_index
+from hear_ssl.data.losses import Losses
 from hear_ssl.data.reindex import reindex
+from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from tests.data.sounds import encoded, of_unknown_length, tone
+from tests.data.test_shards import tar_of
 
 
-def foreign(folder: Path, rates: tuple[int, ...] = (16000, 16000), audio: bytes | None = None) -> Path:
+def foreign(folder: Path, rates: tuple[int, ...] = (16000, 16000), audio: bytes | None = None, record: Any = None) -> Path:
     """Write two clips a shard with webdataset's own writer, with a member of text beside each."""
     folder.mkdir()
     for number, rate in enumerate(rates):
         with webdataset.TarWriter(str(folder / f"part-{number:02d}.tar")) as writer:
             for clip in range(2):
                 content = audio or encoded(tone(0.5 + number, 300.0 + 50 * clip, rate), rate, "FLAC" if clip else "WAV")
-                writer.write({"__key__": f"x{number}{clip}", "flac" if clip else "wav": content, "json": {"label": "?"}, "txt": "words"})
+                writer.write(
+                    {"__key__": f"x{number}{clip}", "flac" if clip else "wav": content, "json": record or {"label": "?"}, "txt": "words"}
+                )
     return folder
 
 
@@ -39,6 +45,31 @@ def test_shards_of_webdataset_train_after_indexing(tmp_path: Path) -> None:
     assert data.data_card()["sources"][0]["license"] == "CC-BY-4.0"
 
 
+def test_names_and_orders_that_webdataset_reads_are_read_alike(tmp_path: Path) -> None:
+    sound = encoded(tone(0.5), format="FLAC")
+    names = [
+        "README",
+        "LICENSE.txt",
+        "./a.flac",
+        "./a.json",
+        "d.v1/b.flac",
+        "d.v1/b.json",
+        "d.v1/.hidden.flac",
+        "c.json",
+        "c.txt",
+        "c.FLAC",
+    ]
+    split = ["e.flac", "f.flac", "e.json", "f.json"]  # sorted by suffix: webdataset itself makes four samples of these
+    contents = {name: b"{}" if name.endswith("json") else sound if name.lower().endswith("flac") else b"words" for name in names + split}
+    path = tar_of(tmp_path / "a.tar", contents)  # type: ignore[arg-type]
+    theirs = [sample["__key__"] for sample in webdataset.WebDataset(str(path), shardshuffle=False) if "flac" in sample]
+    assert reindex(tmp_path, "MIT").clips == 5
+    assert [clip.key for clip in ShardSet([str(tmp_path)]).clips] == theirs == ["./a", "d.v1/b", "c", "e", "f"]
+    losses = Losses(1.0)
+    losses.count(5, [f"{ShardSet([str(tmp_path)]).name(number)}: gone" for number in range(5)])
+    assert losses.summary() == f"{path} (5)"
+
+
 def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"part-01.tar: clip x10 has 8000 Hz"):
         reindex(foreign(tmp_path / "rates", (16000, 8000)), "MIT")
@@ -50,6 +81,10 @@ def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> 
         reindex(tmp_path, "MIT")
     with pytest.raises(ValueError, match="marked as test"):
         reindex(tmp_path / "rates", "MIT", split="eval")
+    with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 says 'test-clean': refused by the HEAR rule"):
+        reindex(foreign(tmp_path / "test", record={"split": "test-clean"}), "MIT")
+    with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 is damaged"):
+        reindex(foreign(tmp_path / "json", record=b"{"), "MIT")
     assert not list(tmp_path.rglob("index.json"))
 
 

@@ -107,10 +107,17 @@ def test_members_that_are_no_clip_are_passed_over(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "members", [{"k.flac": b"sound"}, {"k.json": b"{}"}, {"k.flac": b"sound", "l.json": b"{}"}, {"k": b"", "k.json": b""}]
+    ("members", "line"),
+    [
+        ({"k.flac": b"sound"}, r"clip 'k' has no \.json member"),
+        ({"k.flac": b"sound", "l.json": b"{}"}, r"clip 'k' has no \.json member"),
+        ({"k.json": b"{}", "k.m4a": b""}, r"clip 'k' has no audio member \(flac, wav, ogg, opus, mp3\), only json, m4a"),
+        ({"k": b"", "k.json": b""}, r"clip 'k' has no audio member"),
+        ({"k.flac": b"", "k.json": b"", "k.FLAC": b""}, r"two members are named 'k.FLAC'"),
+    ],
 )
-def test_a_clip_without_a_member_is_named(tmp_path: Path, members: dict[str, bytes | tarfile.TarInfo]) -> None:
-    with pytest.raises(ValueError, match=r"a.tar is damaged \(clip 'k' lacks a whole member\)"):
+def test_a_clip_without_a_member_is_named(tmp_path: Path, members: dict[str, bytes | tarfile.TarInfo], line: str) -> None:
+    with pytest.raises(ValueError, match=rf"a.tar is damaged \({line}"):
         read_table(tar_of(tmp_path / "a.tar", members))
 
 
