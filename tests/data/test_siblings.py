@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,8 +90,9 @@ def test_what_cannot_be_paired_is_refused(packed: Path, tmp_path: Path) -> None:
 
 
 def test_folders_that_do_not_go_together_are_refused(packed: Path, tmp_path: Path) -> None:
+    shutil.copytree(packed, tmp_path / "copy")
     with pytest.raises(ValueError, match=r"two clips have the key .*give each folder once"):
-        write_siblings(ShardSet([str(packed), str(packed)]), tmp_path, [])
+        write_siblings(ShardSet([str(packed), str(tmp_path / "copy")]), tmp_path, [])
     pack(list_items([str(packed.parent / "list.jsonl")], "", "valid"), tmp_path / "valid", PackOptions())
     with pytest.raises(ValueError, match=r"differ in their split \(train, valid\)"):
         write_siblings(ShardSet([str(packed), str(tmp_path / "valid")]), tmp_path, [])
