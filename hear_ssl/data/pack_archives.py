@@ -7,6 +7,7 @@ all before them, so they are packed in the order in which they lie, among files 
 from __future__ import annotations
 
 import lzma
+import os
 import random
 import tarfile
 import zipfile
@@ -53,26 +54,26 @@ def read_item(item: Item) -> bytes:
 
 def _read_member(item: Item) -> bytes:
     if item.archive == "zip":
-        archive, members = _opened_zip(item.path)
+        archive, members = _opened_zip(item.path, os.stat(item.path).st_mtime_ns)
         with archive.open(members[item.offset]) as file:
             return file.read(item.size + 1)
     if item.archive == "tar":
         with open(item.path, "rb") as plain:
             plain.seek(item.offset)
             return plain.read(item.size)
-    unpacked = _opened_tar(item.path).fileobj
+    unpacked = _opened_tar(item.path, os.stat(item.path).st_mtime_ns).fileobj
     assert unpacked is not None
     unpacked.seek(item.offset)
     return unpacked.read(item.size)
 
 
 @lru_cache(KEPT_OPEN)
-def _opened_zip(path: str) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
-    """Return an open zip archive and its members by the place of their headers."""
+def _opened_zip(path: str, changed: int) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
+    """Return an open zip archive, as it is since it was `changed`, and its members by the place of their headers."""
     archive = zipfile.ZipFile(path)
     return archive, {info.header_offset: info for info in archive.infolist()}
 
 
 @lru_cache(KEPT_OPEN)
-def _opened_tar(path: str) -> tarfile.TarFile:
+def _opened_tar(path: str, changed: int) -> tarfile.TarFile:
     return tarfile.open(path, "r:*")

@@ -221,6 +221,9 @@ def test_an_archive_is_opened_once_and_read_forward(tmp_path: Path, monkeypatch:
     assert len(opened) == 1
     assert kind == "zip" or members == sorted(members, key=lambda item: item.offset)
     assert {bool(item.archive) for item in items[:12]} == {True, False}
+    os.utime(path, ns=(1, 1))
+    read_item(members[0])
+    assert len(opened) == 2, "an archive that has changed is opened anew"
 
 
 def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_time() -> None:
