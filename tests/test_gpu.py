@@ -125,6 +125,7 @@ def test_without_a_gpu_the_benchmark_ends_in_one_line(capsys: pytest.CaptureFixt
     assert output.err.startswith("error: gpu.py measures a CUDA device and finds none")
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_to_its_end_in_miniature(capsys: pytest.CaptureFixture[str]) -> None:
     gpu.main(["--device", "cpu", "--peak-tflops", "1"])
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines() if line.startswith("|")]

@@ -152,6 +152,7 @@ def mean_distance(delta: float, pairs: int = 24) -> tuple[float, float]:
     return float(np.diag(between).mean()), float(between[~np.eye(pairs, dtype=bool)].mean())
 
 
+@pytest.mark.slow
 def test_doppelgangers_are_nearer_than_strangers_and_drift_apart_with_delta() -> None:
     pair, stranger = zip(*(mean_distance(delta) for delta in (0.0, 0.05, 0.25, 0.6)), strict=True)
     assert pair[0] < pair[1] < pair[2] < pair[3]

@@ -144,7 +144,7 @@ def fitted(task: Task, settings: Settings, splits: dict[str, Rows], names: dict[
     return best
 
 
-@pytest.mark.parametrize("name", ["scene", "folds", "loss", "event"])
+@pytest.mark.parametrize("name", ["scene", "folds", "loss", pytest.param("event", marks=pytest.mark.slow)])
 def test_scores_are_those_of_a_plain_protocol(tasks: Path, tmp_path: Path, exact: None, name: str) -> None:
     task = replace(
         read_task(tasks / name), parameters={"task_specific_param_grid": GRID if name != "event" else GRID | {"batch_size": [64]}}

@@ -335,6 +335,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "hear_ssl.evaluate.tasks", *arguments], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_the_command_lists_fetches_and_names_mistakes(server: tuple[str, type[Server]], tmp_path: Path) -> None:
     address, handler = server
     assert command().stdout == listing() + "\n"

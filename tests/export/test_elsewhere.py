@@ -19,6 +19,8 @@ from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embed
 from tests.export.test_package import load, request
 from tests.runtime.test_embedder import ENCODERS, RICH, noise
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def tree(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -39,7 +41,6 @@ def compiled(function: Any, **options: Any) -> Any:
     return torch.compile(function, backend="aot_eager", **options)
 
 
-@pytest.mark.slow
 def test_the_functions_compile_for_every_encoder_and_any_length(model: Embedder) -> None:
     scene, timestamps = compiled(get_scene_embeddings), compiled(get_timestamp_embeddings)
     for batch, time in ((2, 20000), (1, 31000)):
@@ -49,14 +50,12 @@ def test_the_functions_compile_for_every_encoder_and_any_length(model: Embedder)
             torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_forward_pass_is_one_graph(model: Embedder) -> None:
     audio = noise(2, 20000)
     with torch.no_grad():
         torch.testing.assert_close(compiled(model, fullgraph=True)(audio), get_scene_embeddings(audio, model), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_the_model_is_exported_saved_and_loaded_as_a_program(model: Embedder, tmp_path: Path) -> None:
     audio = noise(2, 150000)
     torch.export.save(torch.export.export(model, (audio,)), tmp_path / "program.pt2")
@@ -65,7 +64,6 @@ def test_the_model_is_exported_saved_and_loaded_as_a_program(model: Embedder, tm
     torch.testing.assert_close(program(other), get_scene_embeddings(other, model), rtol=0, atol=1e-5)
 
 
-@pytest.mark.slow
 def test_what_the_package_loads_compiles_and_exports(tree: Path) -> None:
     module = load(tree)
     model, audio = module.load_model(), noise(2, 20000)

@@ -22,6 +22,8 @@ import torch
 from export.package import package
 from tests.export.test_package import load, request
 
+pytestmark = pytest.mark.slow
+
 FILES = {  # file: (rate, channels, subtype)
     "a.wav": (16000, 1, "PCM_16"),
     "b.flac": (44100, 2, "PCM_24"),

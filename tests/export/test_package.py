@@ -76,6 +76,7 @@ def test_the_wheel_holds_the_runtime_verbatim_and_depends_on_torch_alone(run: Pa
     assert not any(name.endswith(".ckpt") or "weights.safetensors" in name for name in names)
 
 
+@pytest.mark.slow
 def test_the_source_tree_says_what_it_is(run: Path, tmp_path: Path) -> None:
     package(request(run), tmp_path)
     tree = tmp_path / "hear_test"
@@ -99,6 +100,7 @@ def test_the_source_tree_says_what_it_is(run: Path, tmp_path: Path) -> None:
     assert report.count("| not measured |") == 0
 
 
+@pytest.mark.slow
 def test_the_exported_model_is_the_trained_one(run: Path, tmp_path: Path) -> None:
     package(request(run, bundle_weights=True), tmp_path)
     module, audio = load(tmp_path), torch.rand(2, 20000) - 0.5
@@ -154,6 +156,7 @@ def server(tmp_path: Path) -> Iterator[tuple[str, Path, list[str]]]:
         running.shutdown()
 
 
+@pytest.mark.slow
 def test_weights_are_fetched_once_checked_and_used_offline(
     run: Path, tmp_path: Path, server: tuple[str, Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +194,7 @@ def test_an_unreachable_url_and_a_redirect_to_another_host_are_one_line(
     assert not list((tmp_path / "cache").glob("*"))
 
 
+@pytest.mark.slow
 def test_weights_given_by_path_are_used_alone_and_wrong_ones_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEAR_WEIGHTS_CACHE", str(tmp_path / "cache"))
     package(request(run), tmp_path)
@@ -266,6 +270,7 @@ def test_what_counts_as_an_open_licence_of_weights(text: str, is_it: bool) -> No
     assert is_open(text, OPEN_WEIGHTS) is is_it
 
 
+@pytest.mark.slow
 def test_the_script_ends_with_one_line_and_nothing_written(run: Path, tmp_path: Path) -> None:
     out = tmp_path / "dist"
     for arguments, line in (
@@ -292,6 +297,7 @@ def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -
     assert not (tmp_path / "dist").exists()
 
 
+@pytest.mark.slow
 def test_a_hop_over_50_ms_is_packaged_on_request_alone(run: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     checkpoint["config"]["embedder"]["frontend"]["hop_length"] = 240  # tokens of 60 ms

@@ -18,6 +18,8 @@ from export.package import Request, package
 from export.publish import check_weights, upload, with_url
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -49,7 +51,6 @@ def publish(dist: Path, to: Path | str, url: str) -> subprocess.CompletedProcess
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.slow
 def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes_nothing(dist: Path, served: tuple[str, Path]) -> None:
     address, folder = served
     url = f"{address}/hear_public-0.1.0.safetensors"
@@ -68,7 +69,6 @@ def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes
         assert line.endswith(f"fetched from {url} and found to be these | holds |")
 
 
-@pytest.mark.slow
 def test_a_url_that_does_not_answer_is_found_out(dist: Path, served: tuple[str, Path], tmp_path: Path) -> None:
     wheel = (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes()
     result = publish(dist, tmp_path / "elsewhere", f"{served[0]}/missing.safetensors")

@@ -58,6 +58,7 @@ def test_archives_that_unpack_to_far_more_are_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_manifest_with_wrong_types_is_refused(run: Path, tmp_path: Path) -> None:
     package(request(run, bundle_weights=True), tmp_path)
     path = tmp_path / "hear_test" / "hear_test" / "manifest.json"

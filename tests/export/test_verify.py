@@ -21,6 +21,8 @@ from export.verify import install_row, measured_rows, settled
 from export.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def wheel(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -41,7 +43,6 @@ def rows(result: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in json.loads(result.stdout)}
 
 
-@pytest.mark.slow
 def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
     result = verify(str(wheel), "--weights", str(weights_of(wheel)), "--json")
     found = rows(result)
@@ -51,7 +52,6 @@ def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
     assert "GB" in found["four times five minutes"]["measured"]
 
 
-@pytest.mark.slow
 def test_the_naive_baseline_passes_as_an_importable_module(tmp_path: Path) -> None:
     shutil.copy(ROOT / "tests" / "export" / "naive.py", tmp_path / "hear_naive.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
@@ -72,7 +72,6 @@ def test_a_wheel_that_no_environment_can_install_is_a_row(wheel: Path, tmp_path:
     assert row.measured.startswith("pip refuses: ERROR: Cannot install hear-verify")
 
 
-@pytest.mark.slow
 def test_the_source_tree_installs_from_a_path_with_spaces(wheel: Path, tmp_path: Path) -> None:
     spaced = tmp_path / "a path with spaces"
     (wheel.parent / "hear_verify").rename(spaced)
@@ -83,7 +82,6 @@ def test_the_source_tree_installs_from_a_path_with_spaces(wheel: Path, tmp_path:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.slow
 def test_pip_installs_the_tree_from_a_path_with_spaces_and_from_a_git_clone(wheel: Path, tmp_path: Path) -> None:
     spaced = tmp_path / "a path with spaces" / "hear_verify"
     shutil.copytree(wheel.parent / "hear_verify", spaced)

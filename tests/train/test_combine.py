@@ -66,6 +66,7 @@ def test_the_data_card_lists_what_all_learned_from(runs: list[Path]) -> None:
     assert combine.joined([cards[0], cards[0]])["sources"] == cards[0]["sources"]
 
 
+@pytest.mark.slow
 def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "both" / "checkpoints" / "last.ckpt"
     monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--out", str(out)])

@@ -23,6 +23,8 @@ from tests.evaluate.test_evaluate import make_scene
 from tests.train.test_fit import bad_input, losses, script, started
 from train.running import fit
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -127,7 +129,6 @@ def ends(process: int) -> bool:
     return False
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_no_process_stays_behind(shards: Path, task: Path, tmp_path: Path, number: signal.Signals) -> None:
     process = started(tmp_path / "run", shards, "probe.every=10", f"probe.tasks={task}")
@@ -138,7 +139,6 @@ def test_no_process_stays_behind(shards: Path, task: Path, tmp_path: Path, numbe
     assert ends(prober)
 
 
-@pytest.mark.slow
 def test_training_goes_on_when_the_prober_dies(shards: Path, task: Path, tmp_path: Path) -> None:
     process = started(tmp_path / "run", shards, "probe.every=10", f"probe.tasks={task}")
     os.kill(prober_of(process), signal.SIGKILL)
