@@ -118,6 +118,7 @@ def test_wrong_vectors_are_refused(kind: str, parameters: list[float], words: st
         render(kind, parameters, 0)
 
 
+@pytest.mark.slow
 def test_kinds_differ() -> None:
     features = np.stack([log_mel_texture(waveform) for kind in KINDS for waveform in sample_of(kind)])
     labels = np.repeat(list(KINDS), len(sample_of("voice")))

@@ -12,6 +12,7 @@ from export.matrix import dotted, find_pythons, numbers
 from tests.conftest import ROOT
 
 
+@pytest.mark.slow
 def test_each_python_is_found_once_and_is_what_it_is_called() -> None:
     pythons = find_pythons()
     assert all(version >= (3, 8) for version in pythons)
@@ -24,6 +25,7 @@ def test_versions_are_ordered_as_numbers() -> None:
     assert max(map(numbers, ("2.9.1", "2.11.0", "2.0.1"))) == (2, 11, 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["/nonexistent/x.whl"], [__file__, "--weights", "/nonexistent/w"]])
 def test_a_missing_file_is_one_line(arguments: list[str], tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "export/matrix.py"), *arguments]

@@ -285,6 +285,7 @@ def test_the_script_ends_with_one_line_and_nothing_written(run: Path, tmp_path: 
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     for name, value in checkpoint["state_dict"].items():
