@@ -28,7 +28,7 @@ def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[S
     """
     subjects = [load_subject(module, weights), *(load_subject(name) for name in compare)]
     plain = untrained(module)
-    log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__], '')}", baselines, baselines.load_model())
+    log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
     names = [subject.name for subject in subjects]
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:

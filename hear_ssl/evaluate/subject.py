@@ -122,7 +122,7 @@ def load_subject(name: str, weights: str = "") -> Subject:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
     manifest = manifest_of(module)
     place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
-    key = f"{name}-{module_hash(module, weights)}-{state}"
+    key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
     return Subject(subject_name(name, weights), key, module, model, {**place, "state": state})
 
 
@@ -157,7 +157,8 @@ def from_checkpoint(path: Path, trained: bool = True) -> Subject:
     torch.manual_seed(UNTRAINED_SEED)
     model, config = embedder_from_checkpoint(path, trained)
     if trained:
-        weights = {"place": str(find_checkpoint(path)), "sha256": sha256_of(find_checkpoint(path))}
+        file = find_checkpoint(path)
+        weights = {"place": str(file), "sha256": sha256_of(file)}
         return Subject(subject_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
     return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 
@@ -185,8 +186,8 @@ def _config_hash(config: Any) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def module_hash(module: ModuleType, weights: str) -> str:
-    """Return a hash of a module's files and of the weights file given."""
+def module_hash(module: ModuleType, weights: str = "") -> str:
+    """Return a hash of a module's files and of the SHA-256 of the weights file given with it."""
     file = Path(module.__file__ or "")
     files = (
         sorted(path for path in file.parent.rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -194,6 +195,7 @@ def module_hash(module: ModuleType, weights: str) -> str:
         else [file]
     )
     digest = hashlib.sha256()
-    for path in [*files, *([Path(weights)] if weights else [])]:
+    for path in files:
         digest.update(sha256_of(path).encode())
+    digest.update(weights.encode())
     return digest.hexdigest()[:12]
