@@ -7,8 +7,8 @@ import re
 import sys
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
-TAKEN = {"torch", "numpy", "torchaudio", "hear_ssl", "export", "train", "tests", "heareval", "hearvalidator"}
-TAKEN |= {"soundfile", "soxr", "tqdm", "pip", "setuptools", "wheel"}  # what it is installed by, or embeds files with
+OURS = {"hear_ssl", "export", "train", "tests"}
+BESIDE = {"torch", "torchaudio", "numpy", "soundfile", "soxr", "tqdm", "pip", "setuptools", "wheel", "heareval", "hearvalidator"}
 
 
 def check_name(name: str) -> None:
@@ -17,7 +17,7 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"package name {name!r} is not allowed; use lower-case letters, digits and single underscores, such as hear_mymodel"
         )
-    if name in TAKEN or name in sys.stdlib_module_names:
+    if name in OURS | BESIDE | sys.stdlib_module_names:
         raise ValueError(f"package name {name!r} would hide another package; choose one of your own, such as hear_mymodel")
 
 

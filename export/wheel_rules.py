@@ -28,12 +28,7 @@ OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters o
 )
 OPEN_WEIGHTS = ("creative commons attribution 4.0", "cc by 4.0", "cc-by-4.0", "cc0", "public domain", *OPEN_LICENSES)
 RESTRICTED = ("noncommercial", "non-commercial", "noderiv", "no derivatives", "sharealike")
-SOURCE: dict[str, type | tuple[type, ...]] = {
-    "name": str,
-    "license": str,
-    "hours": (int, float),
-    "clips": int,
-}  # a source in the record of the training data
+SOURCE_TYPES: dict[str, type | tuple[type, ...]] = {"name": str, "license": str, "hours": (int, float), "clips": int}
 MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
 AWAITED = "load_model() has yet to fetch them"
 
@@ -182,6 +177,6 @@ def check_training_data(card: Any) -> None:
         if str(source.get("license") or "").strip().lower() in ("", "unknown"):
             name = source.get("name")
             raise ValueError(f"training source {name} has no licence; pack it with --license NAME (or a license column) and train again")
-        wrong = next((key for key, kind in SOURCE.items() if not isinstance(source.get(key), kind)), None)
+        wrong = next((key for key, kind in SOURCE_TYPES.items() if not isinstance(source.get(key), kind)), None)
         if wrong:
             raise ValueError(f"a training source's {wrong} is {source.get(wrong)!r:.60}; train from shards packed by hear_ssl.data.pack")

@@ -82,7 +82,7 @@ def step(config: Config, module: ContrastiveModule) -> Tensor:
     return loss
 
 
-@pytest.mark.parametrize("encoder", ["audio_ntt", pytest.param("convnext", marks=pytest.mark.slow), "vit"])
+@pytest.mark.parametrize("encoder", [pytest.param(name, marks=pytest.mark.slow if name == "convnext" else ()) for name in sorted(ENCODERS)])
 @pytest.mark.parametrize("recipe", sorted(HEADS))
 def test_a_step_neither_reads_from_the_device_nor_copies_to_it(shards: Path, tmp_path: Path, recipe: str, encoder: str) -> None:
     moments = ("views.crop_time=0",) if "frame" in recipe else ()  # frames are compared where they are

@@ -12,7 +12,7 @@ import random
 import tarfile
 import zipfile
 import zlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from functools import lru_cache
 
 from hear_ssl.data.pack_inputs import Item
@@ -28,16 +28,14 @@ def packing_order(items: list[Item]) -> list[Item]:
     items = items.copy()
     random.Random(0).shuffle(items)
     places = [place for place, item in enumerate(items) if item.archive == "packed tar"]
-    packed = [items[place] for place in places]
-    members: dict[str, list[Item]] = defaultdict(list)
-    for item in packed:
+    turns = [items[place].path for place in places]  # which tar gives its next member at each of them
+    number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
+    turns.sort(key=lambda path: number[path] // KEPT_OPEN)
+    members: dict[str, deque[Item]] = defaultdict(deque)
+    for item in sorted((items[place] for place in places), key=lambda item: item.offset):
         members[item.path].append(item)
-    for group in members.values():
-        group.sort(key=lambda item: -item.offset)
-    number = {path: place for place, path in enumerate(members)}
-    packed.sort(key=lambda item: number[item.path] // KEPT_OPEN)  # else in the order that the shuffle gave their tars
-    for place, item in zip(places, packed, strict=True):
-        items[place] = members[item.path].pop()
+    for place, path in zip(places, turns, strict=True):
+        items[place] = members[path].popleft()
     return items
 
 
