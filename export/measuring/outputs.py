@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Dict, Sequence
 
 import torch
@@ -39,15 +41,22 @@ def sizes_are_ints(subject: Subject) -> Row:
 
 
 def weights_path_is_used(subject: Subject) -> Row:
-    """load_model(path) reads that file: a path that does not exist must raise.
+    """load_model(path) reads that file: one that does not exist must raise, and so must one that holds no weights.
 
     Who ignores it is evaluated with other weights than those handed in.
     """
-    try:
-        subject.module.load_model("/nonexistent/weights.file")
-    except Exception as error:  # whatever the module raises is right here
-        return found(f"raises {type(error).__name__}", True)
-    return found("loads without it: the path is ignored", False)
+    raised = []
+    with tempfile.TemporaryDirectory() as folder:
+        empty = Path(folder) / "weights.file"
+        empty.write_bytes(bytes(64))
+        for path, what in ((empty.with_name("missing"), "a missing file"), (empty, "64 zero bytes")):
+            try:
+                subject.module.load_model(str(path))
+            except Exception as error:  # whatever the module raises is right here
+                raised.append(f"{type(error).__name__} for {what}")
+            else:
+                return found(f"loads with {what}: the path is ignored", False)
+    return found(", ".join(raised), True)
 
 
 def scene_shape(subject: Subject) -> Row:

@@ -168,6 +168,7 @@ WRONG: dict[str, tuple[Right, str]] = {
     "rate not allowed": (with_attributes(sample_rate=24000), "sample rate allowed"),
     "size no int": (with_attributes(scene_embedding_size=float(DIM)), "sizes are ints"),
     "path ignored": (variant(load_model=lambda right, path="": right.load_model()), "weights path is used"),
+    "path only looked for": (variant(load_model=lambda right, path="": Path(path).stat() and right.load_model()), "weights path is used"),
     "scene size wrong": (with_attributes(scene_embedding_size=DIM + 1), "scene shape"),
     "timestamp size wrong": (with_attributes(timestamp_embedding_size=DIM + 1), "timestamp shape"),
     "squeezed at batch 1": (variant(get_scene_embeddings=squeezed), "batch of one"),
