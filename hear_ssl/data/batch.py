@@ -3,9 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Loss(NamedTuple):
+    """A clip that could not be read: the shard's address, the clip's key (its number in the shard if that cannot be read), and why."""
+
+    shard: str
+    key: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.shard}/{self.key}: {self.reason}"
 
 
 @dataclass
@@ -14,7 +26,7 @@ class Batch:
 
     waveform: crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
     views draw. index: (batch,) int64, the clip's number in the dataset. keys: the clips' keys.
-    lost: 'shard/key: reason' for every clip that could not be read and was replaced.
+    lost: every clip that could not be read and was replaced.
     seconds: what reading and decoding took.
     """
 
@@ -22,7 +34,7 @@ class Batch:
     seeds: Tensor
     index: Tensor
     keys: list[str]
-    lost: list[str] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch.distributed as dist
 
+from hear_ssl.data.batch import Loss
+
 FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
 
 
@@ -18,21 +20,20 @@ class Losses:
         self.allowed = allowed
         self.clips_read = 0
         self.lost: Counter[str] = Counter()
-        self.reasons: dict[str, str] = {}
+        self.first: dict[str, Loss] = {}
         self.named: set[str] = set()
 
-    def count(self, clips: int, lost: list[str]) -> None:
-        """Count clips read and the lines 'shard/key: reason' of those lost.
+    def count(self, clips: int, lost: list[Loss]) -> None:
+        """Count clips read and those lost.
 
         Raises ValueError with the list when more than the allowed share was lost.
         """
         self.clips_read += clips
-        for line in lost:
-            shard = "".join(line.partition(".tar/")[:2]).rstrip("/")  # a key may hold slashes
-            self.lost[shard] += 1
-            self.reasons.setdefault(shard, line)
+        for loss in lost:
+            self.lost[loss.shard] += 1
+            self.first.setdefault(loss.shard, loss)
         if not _several():
-            self._name(self.reasons)
+            self._name(self.first)
         if self.lost.total() > self.allowed * max(self.clips_read, FEWEST):
             raise ValueError(
                 f"{self.lost.total()} of {self.clips_read} clips were lost, more than data.max_lost_fraction allows: {self.summary()}"
@@ -43,19 +44,19 @@ class Losses:
         if not _several():
             return self
         parts: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(parts, (self.clips_read, self.lost, self.reasons))
+        dist.all_gather_object(parts, (self.clips_read, self.lost, self.first))
         total = Losses(self.allowed)
-        for clips_read, lost, reasons in parts:
+        for clips_read, lost, first in parts:
             total.clips_read += clips_read
             total.lost += lost
-            total.reasons = {**reasons, **total.reasons}
+            total.first = {**first, **total.first}
         return total
 
     def report(self) -> int:
         """Return how many clips all ranks have lost; the first rank names the shards that were not named yet."""
         total = self.everywhere()
         if not _several() or dist.get_rank() == 0:
-            self._name(total.reasons)
+            self._name(total.first)
         return total.lost.total()
 
     def summary(self) -> str:
@@ -74,10 +75,10 @@ class Losses:
         self.clips_read, self.lost = int(state["clips_read"]), Counter(state["lost"])
         self.named = set(self.lost)
 
-    def _name(self, reasons: dict[str, str]) -> None:
-        for shard, line in reasons.items():
+    def _name(self, first: dict[str, Loss]) -> None:
+        for shard, loss in first.items():
             if shard not in self.named:
-                print(f"lost a clip of {line}; more of this shard are counted, not shown", flush=True)
+                print(f"lost a clip of {loss}; more of this shard are counted, not shown", flush=True)
                 self.named.add(shard)
 
 

@@ -113,13 +113,13 @@ class ShardSet:
             return empty_table(f"it holds {len(table)} clips, the index says {record.clips}")
         return table
 
-    def name(self, number: int) -> str:
-        """Return 'address/shard/key' of a clip for a report; the number in the shard stands for a key that cannot be read."""
+    def place(self, number: int) -> tuple[str, str]:
+        """Return a clip's shard and key for a report; the number in the shard stands for a key that cannot be read."""
         shard = self.shard_of(number)
         source, record = self.shards[shard]
-        place = number - self.first_clips[shard]
-        clip = self._tables[shard].clip(place) if shard in self._tables else None
-        return f"{source.address}/{record.name}/{clip.key if clip else f'clip {place}'}"
+        row = number - self.first_clips[shard]
+        clip = self._tables[shard].clip(row) if shard in self._tables else None
+        return f"{source.address}/{record.name}", clip.key if clip else f"clip {row}"
 
     def audio(self, clip: Clip) -> bytes:
         """Return the encoded audio of a clip. Raises ValueError or OSError when it cannot be read or has changed since packing."""

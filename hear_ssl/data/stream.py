@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
 from hear_ssl.config import DataConfig
-from hear_ssl.data.batch import Batch
+from hear_ssl.data.batch import Batch, Loss
 from hear_ssl.data.decode import Waveform, decode_into
 from hear_ssl.data.order import MixedOrder, SampleOrder, mix
 from hear_ssl.data.pairs import Partners
@@ -72,7 +72,7 @@ class BatchStream(IterableDataset[Batch]):
         crops = waveform.numpy()
         seeds, indices = [], []
         keys: list[str] = []
-        lost: list[str] = []
+        lost: list[Loss] = []
         for row, position in enumerate(rows):
             place = self.order.at(position)
             seed = mix(self.seed, 2, place.pass_number, place.clip)
@@ -83,7 +83,7 @@ class BatchStream(IterableDataset[Batch]):
         seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
         return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost, seconds)
 
-    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[str]) -> tuple[int, str]:
+    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[Loss]) -> tuple[int, str]:
         """Fill crops (crops, time) from a clip, or one in its place; return the number and key of that which was read."""
         for attempt in range(REPLACEMENTS):
             try:
@@ -91,7 +91,7 @@ class BatchStream(IterableDataset[Batch]):
                 self._decode(crops, clip, number, seed)
                 return number, clip.key
             except (ValueError, OSError) as error:
-                lost.append(f"{self.shards.name(number)}: {' '.join(str(error).split())}")
+                lost.append(Loss(*self.shards.place(number), " ".join(str(error).split())))
                 number = self.order.substitute(position, mix(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 

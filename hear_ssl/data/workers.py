@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import multiprocessing
 import signal
 from collections.abc import Iterator
 
@@ -25,12 +27,22 @@ def start_worker(worker: int) -> None:
     torch.set_num_threads(1)
 
 
+def kill_workers() -> None:
+    """End, as Python exits, the workers of iterators still open: they ignore the SIGTERM that multiprocessing sends before it waits."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
+
+
 class WorkerLoader(DataLoader[Batch]):
     """A DataLoader whose errors are for a user to read."""
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         """Yield the batches. Raises what reading them raised without its worker's traceback, OSError when a worker died."""
         received = super().__iter__()
+        if self.num_workers:
+            atexit.unregister(kill_workers)
+            atexit.register(kill_workers)  # after what multiprocessing has registered, so that it comes before
         while True:
             try:
                 batch = next(received)

@@ -114,7 +114,7 @@ def train(out: Path, address: str, resume: bool) -> None:
 
     def logged(data: ShardDataModule, batch: Any) -> None:
         assert data.trainer is not None
-        lost = ["/".join(line.split(": ")[0].split("/")[-2:]) for line in batch.lost]
+        lost = [f"{Path(loss.shard).name}/{loss.key}" for loss in batch.lost]
         log.write(json.dumps([data.trainer.global_step, batch.index.tolist(), lost]) + "\n")
         count(data, batch)
 

@@ -9,6 +9,7 @@ import pytest
 import webdataset
 
 from hear_ssl.config import DataConfig
+from hear_ssl.data.batch import Loss
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.index import read_index
 from hear_ssl.data.losses import Losses
@@ -66,7 +67,7 @@ def test_names_and_orders_that_webdataset_reads_are_read_alike(tmp_path: Path) -
     assert reindex(tmp_path, "MIT").clips == 5
     assert [clip.key for clip in ShardSet([str(tmp_path)]).clips] == theirs == ["./a", "d.v1/b", "c", "e", "f"]
     losses = Losses(1.0)
-    losses.count(5, [f"{ShardSet([str(tmp_path)]).name(number)}: gone" for number in range(5)])
+    losses.count(5, [Loss(*ShardSet([str(tmp_path)]).place(number), "gone") for number in range(5)])
     assert losses.summary() == f"{path} (5)"
 
 

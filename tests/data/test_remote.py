@@ -353,9 +353,9 @@ def test_pairs_of_an_address_in_windows_begin_with_one_shard(server: tuple[str, 
         config = DataConfig(shards=[f"http://127.0.0.1:{running.server_port}"], cache=str(tmp_path / "cache"), **options)
         data = ShardDataModule(config, 16000, 0)
         assert sum(path.endswith(".tar") for path in handler.served) == 1
-        lost = [line for step in range(3) for line in BatchStream(data.shards, config, 16000, 0).batch(step).lost]
+        lost = [loss for step in range(3) for loss in BatchStream(data.shards, config, 16000, 0).batch(step).lost]
         assert lost
-        assert all("'x0' is not in its shard, the only one searched with data.window_shards" in line for line in lost)
+        assert all("'x0' is not in its shard, the only one searched with data.window_shards" in loss.reason for loss in lost)
         running.shutdown()
 
 
