@@ -44,11 +44,12 @@ def mel_filters(config: FrontendConfig) -> Tensor:
     return torch.clamp(torch.minimum(rising, falling), min=0.0)
 
 
-def log_filters(config: FrontendConfig) -> List[Tuple[int, Tensor]]:
-    """Return (window length, filters (length // 2 + 1, bands)) from the lowest bands and longest window to the highest.
+def log_filters(config: FrontendConfig) -> List[Tuple[int, int, Tensor]]:
+    """Return (window length, first bin, filters (bins, bands)) from the lowest bands and longest window to the highest.
 
     A band takes the shortest of n_fft, n_fft / 2, ... min_window samples whose main lobe at half amplitude, two bins of a Hann
-    window, is no wider than the band. Triangles are at least a bin wide on each side, so that none is empty.
+    window, is no wider than the band. Triangles are at least a bin wide on each side, so that none is empty. Bins that no band of
+    the group takes are left out.
     """
     edges = corners(config)
     lengths = [window_length(config, float(width)) for width in edges[2:] - edges[:-2]]
@@ -59,7 +60,10 @@ def log_filters(config: FrontendConfig) -> List[Tuple[int, Tensor]]:
         bin_width = config.sample_rate / length
         away = (torch.arange(length // 2 + 1) * bin_width).unsqueeze(1) - centre  # (bins, bands) Hz
         reach = torch.where(away > 0, (high - centre).clamp_min(bin_width), (centre - low).clamp_min(bin_width))
-        groups.append((length, (1.0 - away.abs() / reach).clamp_min(0.0)))
+        filters = (1.0 - away.abs() / reach).clamp_min(0.0)
+        used = filters.sum(1).nonzero().flatten()
+        first, last = int(used[0]), int(used[-1])
+        groups.append((length, first, filters[first : last + 1]))
     return groups
 
 

@@ -7,7 +7,7 @@ sample j * stride * hop_length. Normalisation uses two fixed numbers, never stat
 
 from __future__ import annotations
 
-from typing import List, Optional
+from typing import Callable, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from .bands import log_filters, mel_filters
 from .settings import FrontendConfig
+
+CACHED_SAMPLES = 400_000
 
 
 class LogMel(nn.Module):
@@ -33,11 +35,11 @@ class LogMel(nn.Module):
         self.config = config
         self.time_stride = time_stride
         self.lead = config.n_fft // 2 + (time_stride - 1) * config.hop_length // 2
-        self.lengths: List[int] = []
+        self.groups: List[Tuple[int, int]] = []
         if config.layout == "log":
-            for length, filters in log_filters(config):
+            for length, first_bin, filters in log_filters(config):
                 self._register(str(length), torch.hann_window(length), filters * (4.0 / length) ** 2)
-                self.lengths.append(length)
+                self.groups.append((length, first_bin))
         else:
             margin = config.n_fft - config.win_length
             self._register("", F.pad(torch.hann_window(config.win_length), (margin // 2, margin - margin // 2)), mel_filters(config))
@@ -61,31 +63,49 @@ class LogMel(nn.Module):
         inside = waveform[:, max(start, 0) : max(min(stop, waveform.shape[-1]), 0)].float()
         padded = F.pad(inside, (max(-start, 0), stop - max(start, 0) - inside.shape[-1]))
         with torch.autocast(waveform.device.type, enabled=False):
-            power = self.pitch_power(padded) if self.lengths else self.mel_power(padded)
+            power = self.pitch_power(padded) if self.groups else self.mel_power(padded)
             return self.normalise(torch.log(power + self.config.log_offset))
 
     def pitch_power(self, padded: Tensor) -> Tensor:
         """Return band power (batch, n_mels, frames), 1 for a sine of amplitude 1 amid a band; shorter windows lie amid the longest."""
-        config, groups = self.config, []
-        for length in self.lengths:
-            margin = (config.n_fft - length) // 2
-            window, filters = getattr(self, f"window{length}"), getattr(self, f"filters{length}")
-            inside = padded[:, margin : padded.shape[1] - margin]
-            spectrum = torch.stft(inside, length, config.hop_length, window=window, center=False, return_complex=True)
-            power = spectrum.real.square() + spectrum.imag.square()  # (batch, bins, frames)
-            groups.append(torch.matmul(power.transpose(-1, -2), filters).transpose(-1, -2))
-        return torch.cat(groups, 1)
+        return torch.cat([self._group_power(padded, length, first_bin) for length, first_bin in self.groups], 1)
+
+    def _group_power(self, padded: Tensor, length: int, first_bin: int) -> Tensor:
+        window, filters = getattr(self, f"window{length}"), getattr(self, f"filters{length}")
+        margin = (self.config.n_fft - length) // 2
+        bins = slice(first_bin, first_bin + filters.shape[0])
+
+        def power(piece: Tensor) -> Tensor:
+            spectrum = torch.stft(piece, length, self.config.hop_length, window=window, center=False, return_complex=True)[:, bins]
+            squares = spectrum.real.square() + spectrum.imag.square()
+            return torch.matmul(squares.transpose(-1, -2), filters).transpose(-1, -2)
+
+        return in_pieces(power, padded[:, margin : padded.shape[1] - margin], length, self.config.hop_length)
 
     def mel_power(self, padded: Tensor) -> Tensor:
         """Return mel power (batch, n_mels, frames) of a waveform whose first frame starts at its first sample."""
-        config = self.config
-        spectrum = torch.stft(padded, config.n_fft, config.hop_length, window=self.window, center=False, return_complex=True)
-        power = spectrum.abs().pow(2.0)  # (batch, bins, frames)
-        return torch.matmul(power.transpose(-1, -2), self.filters).transpose(-1, -2)
+        n_fft, hop_length = self.config.n_fft, self.config.hop_length
+
+        def power(piece: Tensor) -> Tensor:
+            spectrum = torch.stft(piece, n_fft, hop_length, window=self.window, center=False, return_complex=True)
+            return torch.matmul(spectrum.abs().pow(2.0).transpose(-1, -2), self.filters).transpose(-1, -2)
+
+        return in_pieces(power, padded, n_fft, hop_length)
 
     def normalise(self, log_mel: Tensor) -> Tensor:
         """Shift and scale log power (ln) by the fixed mean and standard deviation of the config."""
         return (log_mel - self.config.mean) / self.config.std
+
+
+def in_pieces(power: Callable[[Tensor], Tensor], waveform: Tensor, length: int, hop_length: int) -> Tensor:
+    """Return power(waveform) (batch, bands, frames), computed over as many frames of `length` samples at once as a CPU's cache holds."""
+    frames = (waveform.shape[1] - length) // hop_length + 1
+    at_once = max(1, CACHED_SAMPLES // length)
+    if waveform.device.type != "cpu" or waveform.shape[0] * frames <= at_once:
+        return power(waveform)
+    starts = range(0, frames, at_once)
+    cuts = [slice(start * hop_length, (min(start + at_once, frames) - 1) * hop_length + length) for start in starts]
+    return torch.cat([torch.cat([power(rows[:, cut]) for cut in cuts], -1) for rows in torch.split(waveform, max(1, at_once // frames))])
 
 
 def check(config: FrontendConfig) -> None:

@@ -102,9 +102,20 @@ def test_a_slice_of_pitch_frames_equals_the_same_frames_of_the_whole() -> None:
         torch.testing.assert_close(frontend(waveform, first, frames), whole[:, :, first : first + frames], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("config", [FrontendConfig(), PITCH], ids=["mel", "log"])
+def test_a_batch_in_pieces_of_frames_equals_one_in_a_piece(config: FrontendConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    frontend = LogMel(config, time_stride=4)
+    waveform = torch.randn(5, 20011, generator=torch.Generator().manual_seed(1)) * 0.1
+    monkeypatch.setattr("hear_ssl.runtime.frontend.CACHED_SAMPLES", 10**9)
+    whole = frontend(waveform)
+    for samples in (1, 50_000, 700_000):  # a frame at once, frames of one clip, several clips
+        monkeypatch.setattr("hear_ssl.runtime.frontend.CACHED_SAMPLES", samples)
+        torch.testing.assert_close(frontend(waveform), whole, rtol=0, atol=1e-5)
+
+
 def test_no_pitch_band_is_empty_and_impossible_ones_are_refused() -> None:
-    for length, filters in log_filters(PITCH):
-        assert filters.shape[0] == length // 2 + 1
+    for length, first_bin, filters in log_filters(PITCH):
+        assert 0 < first_bin < first_bin + filters.shape[0] <= length // 2 + 1
         assert bool((filters.sum(0) >= 0.5).all())
     with pytest.raises(ValueError, match="n_fft is 3000"):
         LogMel(FrontendConfig(layout="log", n_fft=3000))

@@ -99,9 +99,9 @@ class Embedder(nn.Module):
         scene = self.config.scene
         pool, mel_pool = TimePool(scene.pooling), TimePool("mean,std,max")
         for _, tokens, features in self.chunks(waveform):
-            pool.add(combine_layers(tokens, scene.layers))
+            pool.add(chosen_layers(tokens, scene.layers))
             if scene.raw_mel:
-                mel_pool.add(features.transpose(1, 2))
+                mel_pool.add([features.transpose(1, 2)])
         return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
 
     def timestamps(self, waveform: Tensor) -> Tuple[Tensor, Tensor]:
@@ -124,11 +124,13 @@ class Embedder(nn.Module):
 
     def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor, begin: int) -> None:
         composition, stride = self.config.timestamp, self.encoder.time_stride
-        width = self._width(composition)
         for first, tokens, features in self.chunks(waveform, begin):
-            chunk = combine_layers(tokens, composition.layers)
-            rows = embeddings[:, first : first + chunk.shape[1]]
-            rows[:, :, :width] = chunk
+            layers = chosen_layers(tokens, composition.layers)
+            rows = embeddings[:, first : first + layers[0].shape[1]]
+            begin_dim = 0
+            for layer in layers:
+                rows[:, :, begin_dim : begin_dim + layer.shape[-1]] = layer
+                begin_dim += layer.shape[-1]
             if composition.raw_mel:
                 frames = features.reshape(*features.shape[:2], -1, stride)  # (batch, n_mels, tokens, stride)
                 rows[:, :, -stride * features.shape[1] :] = frames.permute(0, 2, 3, 1).flatten(2)
@@ -144,8 +146,8 @@ class Embedder(nn.Module):
                 embeddings[:, :, index * width + start : index * width + stop] = mean.transpose(1, 2)
 
 
-def combine_layers(layers: List[Tensor], mode: str) -> Tensor:
-    """Return the last layer's tokens, all layers concatenated, or their mean: (batch, tokens, dim)."""
+def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:
+    """Return the last layer's tokens, those of all layers, or their mean; each (batch, tokens, dim)."""
     if mode == "concat":
-        return torch.cat(layers, -1)
-    return torch.stack(layers).mean(0) if mode == "mean" else layers[-1]
+        return layers
+    return [torch.stack(layers).mean(0) if mode == "mean" else layers[-1]]

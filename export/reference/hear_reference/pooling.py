@@ -39,14 +39,14 @@ class TimePool:
         self.squares: Optional[Tensor] = None
         self.highest: Optional[Tensor] = None
 
-    def add(self, tokens: Tensor) -> None:
-        """Take in tokens (batch, tokens, dim)."""
-        self.count += tokens.shape[1]
-        total, highest = exact_sum(tokens), tokens.amax(1)
+    def add(self, layers: List[Tensor]) -> None:
+        """Take in the tokens of layers, each (batch, tokens, dim of that layer)."""
+        self.count += layers[0].shape[1]
+        total, highest = exact_sum(layers), torch.cat([tokens.amax(1) for tokens in layers], -1)
         self.total = total if self.total is None else self.total + total
         self.highest = highest if self.highest is None else torch.maximum(self.highest, highest)
         if "std" in self.terms:
-            squares = exact_sum(tokens, 2)
+            squares = exact_sum(layers, 2)
             self.squares = squares if self.squares is None else self.squares + squares
 
     def result(self) -> Tensor:
@@ -61,13 +61,14 @@ class TimePool:
         return torch.cat(pooled, -1).float()
 
 
-def exact_sum(tokens: Tensor, power: int = 1) -> Tensor:
-    """Return the sum over time (batch, dim), float64, of tokens (batch, tokens, dim), or of their squares with a power of 2.
+def exact_sum(layers: List[Tensor], power: int = 1) -> Tensor:
+    """Return the sum over time (batch, dim), float64, of layers (batch, tokens, dim), or of their squares with a power of 2.
 
     A copy in float64 of all dimensions of a deep encoder's layers would be most of what a long clip takes.
     """
     sums = []
-    for block in torch.split(tokens, DIMS_AT_ONCE, -1):
-        exact = block.double()
-        sums.append((exact.square() if power == 2 else exact).sum(1))
+    for tokens in layers:
+        for block in torch.split(tokens, DIMS_AT_ONCE, -1):
+            exact = block.double()
+            sums.append((exact.square() if power == 2 else exact).sum(1))
     return torch.cat(sums, -1)
