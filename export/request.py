@@ -87,6 +87,7 @@ def parse_arguments() -> argparse.Namespace:
         default=[],
         metavar="KEY=VALUE",
         help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.pooling=mean+max,std, "
-        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000]; may be given several times",
+        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000], timestamp.around_ms=[100,300]; "
+        "may be given several times",
     )
     return parser.parse_args()

@@ -15,7 +15,7 @@ from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, Encoder
 RICH = EmbedderConfig(
     encoder=EncoderConfig(channels=8, dim=32),
     scene=CompositionConfig(pooling="mean+max,std", raw_mel=True),
-    timestamp=CompositionConfig(raw_mel=True, contexts_ms=(200.0, 1000.0)),
+    timestamp=CompositionConfig(raw_mel=True, contexts_ms=(200.0, 1000.0), around_ms=(100.0, 300.0)),
 )
 
 
@@ -56,7 +56,9 @@ def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embe
 
 def with_timestamps(embedder: Embedder, **changes: Any) -> Embedder:
     """Return the same network with another timestamp composition."""
-    other = Embedder(replace(embedder.config, timestamp=replace(embedder.config.timestamp, contexts_ms=(), **changes)))
+    other = Embedder(
+        replace(embedder.config, timestamp=replace(embedder.config.timestamp, **{"contexts_ms": (), "around_ms": (), **changes}))
+    )
     other.load_state_dict(embedder.state_dict())
     return other
 
@@ -81,6 +83,35 @@ def test_fine_timestamps_of_any_length(embedder: Embedder, time: int) -> None:
     assert embeddings.shape == (1, time // 160 + 1, embeddings.shape[2])
     assert torch.isfinite(embeddings).all()
     assert timestamps_ms[0, -1] <= time / 16
+
+
+@pytest.mark.parametrize("time", [1, 3000, 30007])
+def test_around_ms_adds_mean_bands_of_the_time_before_and_after(embedder: Embedder, time: int) -> None:
+    plain, _ = get_timestamp_embeddings(noise(2, time), with_timestamps(embedder, per_token=2))
+    found, _ = get_timestamp_embeddings(noise(2, time), with_timestamps(embedder, per_token=2, around_ms=(100.0, 300.0)))
+    assert torch.equal(found[..., : plain.shape[2]], plain)
+    stride, n_mels = embedder.encoder.time_stride, embedder.config.frontend.n_mels
+    bands, last = plain[..., -stride * n_mels :].unflatten(2, (stride, n_mels)).mean(2), plain.shape[1] - 1
+    for place in range(last + 1):
+        expected = []
+        for first, final in ((-5, -1), (1, 5), (-15, -6), (6, 15)):  # timestamps lie 20 ms apart
+            inside = [min(max(place + first, 0), last), min(max(place + final, 0), last)]
+            expected.append(bands[:, inside[0] : inside[1] + 1].mean(1))
+        torch.testing.assert_close(found[:, place, plain.shape[2] :], torch.cat(expected, 1), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"raw_mel": False, "around_ms": (100.0,)}, "needs timestamp.raw_mel=true"),
+        ({"around_ms": (80.0, 90.0)}, "must rise by at least the 40 ms between two timestamps"),
+        ({"around_ms": (10.0,)}, "must rise by at least the 40 ms"),
+        ({"around_ms": (300.0, 100.0)}, "must rise"),
+    ],
+)
+def test_distances_that_give_no_window_are_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Embedder(replace(RICH, timestamp=replace(RICH.timestamp, **changes)))
 
 
 def test_timestamps_do_not_drift_in_20_minutes(embedder: Embedder) -> None:

@@ -18,6 +18,7 @@ from .pooling import TimePool, parse_pooling, pool_tokens
 from .settings import CompositionConfig, EmbedderConfig
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
+BANDS_AT_ONCE = 64  # of exact sums over the timestamps of a long clip
 
 
 class Embedder(nn.Module):
@@ -45,7 +46,9 @@ class Embedder(nn.Module):
             raise ValueError(
                 f"timestamp.per_token is {config.timestamp.per_token}; it must divide the {self.encoder.time_stride} frames of a token"
             )
-        self.timestamp_embedding_size = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms)) + raw_timestamp
+        around = len(self._windows()) * config.frontend.n_mels
+        self.raw_begin = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms))
+        self.timestamp_embedding_size = self.raw_begin + raw_timestamp + around
 
     @property
     def hop_samples(self) -> int:
@@ -57,6 +60,24 @@ class Embedder(nn.Module):
         if composition.layers == "mean" and len(set(dims)) > 1:
             raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
         return sum(dims) if composition.layers == "concat" else dims[-1]
+
+    def _windows(self) -> List[Tuple[int, int]]:
+        """Return timestamp.around_ms as first and last timestamp of each window, counted from one's own: before, after, by distance.
+
+        Raises ValueError when a window would have no timestamp, or there are no bands to average.
+        """
+        timestamp, hop_ms = self.config.timestamp, self.hop_samples * 1000.0 / self.config.frontend.sample_rate
+        if timestamp.around_ms and not timestamp.raw_mel:
+            raise ValueError("timestamp.around_ms averages the raw bands of other timestamps; it needs timestamp.raw_mel=true")
+        windows, near = [], 0
+        for distance in timestamp.around_ms:
+            far = round(distance / hop_ms)
+            if far <= near:
+                given = list(timestamp.around_ms)
+                raise ValueError(f"timestamp.around_ms is {given}; it must rise by at least the {hop_ms:g} ms between two timestamps")
+            windows += [(-far, -near - 1), (near + 1, far)]
+            near = far
+        return windows
 
     def pool(self, tokens: Tensor) -> Tensor:
         """Return the clip embedding (batch, dim) that training uses: mean + max over time of tokens."""
@@ -118,6 +139,7 @@ class Embedder(nn.Module):
             for place in range(min(per_token, count)):
                 self._fill_timestamps(rows, own[:, place::per_token], place * self.encoder.time_stride // per_token)
             self._fill_contexts(own)
+            self._fill_around(own)
             row += rows.shape[0]
         ticks = torch.arange(count, dtype=torch.float64) * self.hop_samples * 1000.0 / self.sample_rate
         return embeddings, ticks.float().to(waveform.device).expand(waveform.shape[0], -1).contiguous()
@@ -133,7 +155,7 @@ class Embedder(nn.Module):
                 begin_dim += layer.shape[-1]
             if composition.raw_mel:
                 frames = features.reshape(*features.shape[:2], -1, stride)  # (batch, n_mels, tokens, stride)
-                rows[:, :, -stride * features.shape[1] :] = frames.permute(0, 2, 3, 1).flatten(2)
+                rows[:, :, self.raw_begin : self.raw_begin + stride * features.shape[1]] = frames.permute(0, 2, 3, 1).flatten(2)
 
     def _fill_contexts(self, embeddings: Tensor) -> None:
         width = self._width(self.config.timestamp)
@@ -144,6 +166,24 @@ class Embedder(nn.Module):
                 block = embeddings[:, :, start:stop].transpose(1, 2)
                 mean = F.avg_pool1d(block, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
                 embeddings[:, :, index * width + start : index * width + stop] = mean.transpose(1, 2)
+
+    def _fill_around(self, embeddings: Tensor) -> None:
+        """Fill in mean bands of the windows before and after; at the ends of a clip of what it has of them, at least its outermost."""
+        windows = self._windows()
+        if not windows:
+            return
+        batch, count, _ = embeddings.shape
+        n_mels, stride = self.config.frontend.n_mels, self.encoder.time_stride
+        raw_end = self.raw_begin + stride * n_mels
+        raw = embeddings[:, :, self.raw_begin : raw_end].view(batch, count, stride, n_mels)
+        around = embeddings[:, :, raw_end:].view(batch, count, len(windows), n_mels)
+        places = torch.arange(count, device=embeddings.device)
+        for start in range(0, n_mels, BANDS_AT_ONCE):
+            bands = slice(start, start + BANDS_AT_ONCE)
+            sums = F.pad(raw[..., bands].mean(2).double().cumsum(1), (0, 0, 1, 0))  # (batch, 1 + timestamps, bands)
+            for index, (first, last) in enumerate(windows):
+                begin, end = (places + first).clamp(0, count - 1), (places + last).clamp(0, count - 1) + 1
+                around[:, :, index, bands] = (sums[:, end] - sums[:, begin]) / (end - begin).unsqueeze(1)
 
 
 def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:

@@ -80,6 +80,9 @@ class CompositionConfig:
     raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
     per_token: int = option(1, "timestamps: how many lie evenly in the hop of a token, each encoded for itself", "timestamps", 1, 64)
     contexts_ms: Tuple[float, ...] = option((), "timestamps: concatenate means over windows of these lengths", "ms", 1.0, 60000.0)
+    around_ms: Tuple[float, ...] = option(
+        (), "timestamps: with raw_mel, concatenate band means of the time before and after, cut at these distances", "ms", 1.0, 60000.0
+    )
 
 
 @dataclass(frozen=True)
