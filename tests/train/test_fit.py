@@ -100,7 +100,7 @@ def test_two_workers_give_the_bits_of_none(shards: Path, finished: Path, tmp_pat
     assert_same(finished, tmp_path / "run")
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [pytest.param(name, marks=() if name in ("base", "byol_a") else pytest.mark.slow) for name in RECIPES])
 def test_resume_within_a_pass_equals_the_uninterrupted_run(shards: Path, tmp_path: Path, recipe: str) -> None:
     options = ("trainer.steps=7", "trainer.checkpoint_every=4")  # a pass is three batches: from the second pass into the third
     whole, resumed = (tiny(shards, tmp_path / name, *options, recipe=recipe) for name in ("whole", "resumed"))
