@@ -56,9 +56,8 @@ def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embe
 
 def with_timestamps(embedder: Embedder, **changes: Any) -> Embedder:
     """Return the same network with another timestamp composition."""
-    other = Embedder(
-        replace(embedder.config, timestamp=replace(embedder.config.timestamp, **{"contexts_ms": (), "around_ms": (), **changes}))
-    )
+    timestamp = replace(embedder.config.timestamp, **{"contexts_ms": (), "around_ms": (), **changes})
+    other = Embedder(replace(embedder.config, timestamp=timestamp))
     other.load_state_dict(embedder.state_dict())
     return other
 
