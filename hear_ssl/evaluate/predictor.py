@@ -11,6 +11,7 @@ is used again, not given back to the system after every product (`reuse_memory`)
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,6 +38,15 @@ class Settings:
     max_epochs: int = 500
     check_val_every_n_epoch: int = 3
     patience: int = 20
+    annealed_steps: int = 0  # above 0: the learning rate falls to zero, over max_epochs or so many steps, whichever is longer
+
+    def epochs(self, batches: int) -> int:
+        """Return how many epochs of so many batches it lasts at most."""
+        return max(self.max_epochs, -(-self.annealed_steps // batches))
+
+    def lr_at(self, progress: float) -> float:
+        """Return the learning rate where a share of the training has gone by: half a cosine (Loshchilov and Hutter, 2017)."""
+        return self.lr * (0.5 + 0.5 * math.cos(math.pi * progress)) if self.annealed_steps else self.lr
 
 
 @dataclass
@@ -165,8 +175,8 @@ class Predictor:
         return gradients
 
     @torch.no_grad()
-    def step(self, batch: Batch) -> None:
-        """Make one Adam step (Kingma and Ba, 2015, algorithm 1)."""
+    def step(self, batch: Batch, progress: float = 0.0) -> None:
+        """Make one Adam step (Kingma and Ba, 2015, algorithm 1) at the learning rate of this share of the training."""
         gradients = self.gradients(batch)
         self.steps += 1
         steps = [self.steps] * len(gradients)
@@ -177,7 +187,7 @@ class Predictor:
             self.second,
             [],
             steps,
-            lr=self.settings.lr,
+            lr=self.settings.lr_at(progress),
             beta1=0.9,
             beta2=0.999,
             weight_decay=0.0,

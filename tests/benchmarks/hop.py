@@ -105,8 +105,7 @@ def main() -> int:
     parser.add_argument("--choices", nargs="+", default=["concat,1", "concat,2", "last,2"])
     given = parser.parse_args()
     build, (trained, _) = load_build(given.build, given.audio), embedder_from_checkpoint(given.run)
-    names = ("hidden_dim", "lr", "patience", "max_epochs", "check_val_every_n_epoch", "batch_size")
-    settings = Settings(**{name: FAST_EVENTS[name][0] for name in names})
+    settings = Settings(**{name: values[0] for name, values in FAST_EVENTS.items()})
     grid = {"median_filter_ms": [100], "min_duration": [50]}
     kind = ("drum_events", "event", "multilabel", "trainvaltest")
     task = Task(Path(), *kind, tuple(COUNTS), (SCORE,), LABELS, {}, parameters={"event_postprocessing_grid": grid})

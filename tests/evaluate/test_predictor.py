@@ -56,6 +56,30 @@ def test_the_predictor_is_torchs_own_network(multilabel: bool, depth: int, onedn
     assert float(predictor.loss(mine.predict(rows), targets, multilabel)) == pytest.approx(expected_loss, rel=1e-3)
 
 
+def test_a_learning_rate_that_falls_is_torchs_cosine() -> None:
+    mine = Predictor(10, 3, Settings(1, 16, 0.0, 1e-2, annealed_steps=5), False, 0)
+    network = torchs_network(mine)
+    optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
+    rows, targets = torch.randn(64, 10, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
+    [batch] = Batch.split(rows, targets, 64)
+    for step in range(5):
+        optimizer.zero_grad()
+        torch.nn.functional.cross_entropy(network(rows), targets.argmax(1)).backward()
+        optimizer.step()
+        schedule.step()
+        mine.step(batch, step / 5)
+    with torch.no_grad():
+        torch.testing.assert_close(mine.predict(rows), network.eval()(rows), rtol=1e-3, atol=1e-4)
+
+
+def test_a_falling_learning_rate_lasts_as_many_steps_as_asked() -> None:
+    settings = Settings(max_epochs=20, annealed_steps=600)
+    assert [settings.epochs(batches) for batches in (1, 7, 30, 100)] == [600, 86, 20, 20]
+    assert settings.lr_at(1.0) == 0.0
+    assert [Settings(max_epochs=20).epochs(1), Settings(lr=0.1).lr_at(1.0)] == [20, 0.1]
+
+
 def test_dropout_leaves_nine_tenths_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Predictor(10, 3, Settings(1, 1000, 0.1), False, 0)
     first, second = mine.kept(1000), mine.kept(1000)
