@@ -7,10 +7,7 @@ where the task says so.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-import random
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,34 +17,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.model_selection import ParameterGrid
 from torch import Tensor
 
 from hear_ssl.evaluate.events import EventLists, find_events
+from hear_ssl.evaluate.grid import SEED, Postprocessing, grid_points, postprocessing_choices
+from hear_ssl.evaluate.networks import Networks, Trained
 from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
 from hear_ssl.evaluate.together import check_ended, together
-
-GRID_POINTS = 8
-SEED = 42
-OFFICIAL: dict[str, list[Any]] = {
-    "hidden_layers": [1, 2],
-    "hidden_dim": [1024],
-    "dropout": [0.1],
-    "lr": [3.2e-3, 1e-3, 3.2e-4, 1e-4],
-    "patience": [20],
-    "max_epochs": [500],
-    "check_val_every_n_epoch": [3],
-    "batch_size": [1024],
-    "initialization": ["xavier_uniform_", "xavier_normal_"],
-}
-FAST = OFFICIAL | {"hidden_layers": [1], "hidden_dim": [512], "lr": [1e-3], "initialization": ["xavier_uniform_"]}
-# validation on a few clips of frames is too noisy to stop by: so many steps, and a learning rate that falls to zero
-FAST_EVENTS = FAST | {"hidden_layers": [2], "max_epochs": [20], "annealed_steps": [600]}
-SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
-POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
-Postprocessing = dict[str, float]
 
 
 @dataclass
@@ -109,75 +87,78 @@ class Fitted:
     postprocessing: Postprocessing | None = None
 
 
-def grid_points(task: Task, grid: str) -> list[Settings]:
-    """Return the grid points to search, in the kit's order: the first eight of the shuffled grid.
-
-    Raises ValueError when one ends before its first check.
-    """
-    quick = FAST if task.embedding_type == "scene" else FAST_EVENTS
-    chosen = (quick if grid == "fast" else OFFICIAL) | (SLOW_TO_SCORE.get(task.name, {}))
-    chosen = chosen | {key: value for key, value in task.parameters.get("task_specific_param_grid", {}).items() if key in chosen}
-    points = [Settings(**point) for point in ParameterGrid(chosen)]
-    if any(point.max_epochs < point.check_val_every_n_epoch for point in points):
-        raise ValueError(
-            f"max_epochs {chosen['max_epochs']} end before the first check after {chosen['check_val_every_n_epoch']}; raise them"
-        )
-    random.Random(SEED).shuffle(points)
-    return points[:GRID_POINTS]
-
-
-def points_hash(grid: str) -> str:
-    """Return a hash of what a grid stands for, which may change from one version to the next."""
-    content = [(FAST, FAST_EVENTS) if grid == "fast" else OFFICIAL, SLOW_TO_SCORE, GRID_POINTS, POSTPROCESSING]
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def score_task(
-    task: Task, splits: dict[str, Rows], grid: str, seed: int = SEED, progress: Callable[[str], None] = lambda line: None
+    task: Task,
+    splits: dict[str, Rows],
+    grid: str,
+    seed: int = SEED,
+    progress: Callable[[str], None] = lambda line: None,
+    networks: Networks | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a task: mean over folds of every score (None if undefined), each fold's own, and what was chosen.
 
-    Raises ValueError when the task's first score is undefined in every fold.
+    Networks that are among `networks` are not trained again. Raises ValueError when the task's first score is undefined in
+    every fold.
     """
     reuse_memory()
-    names, points = task.folds(), grid_points(task, grid)
+    names, points, networks = task.folds(), grid_points(task, grid), networks or Networks()
     undefined = [task.lacking(task.scores[0], fold["test"]) for fold in names]
     if all(undefined):
         raise ValueError(f"{task.scores[0]} is undefined: {undefined[0]} in the split {names[0]['test'][0]}; mend the task's splits")
-    progress(f"fold 1 of {len(names)}, {len(points)} grid points")
     first = Fold.of(splits, names[0], points)
     unsurpassed: list[int] = []
 
-    def search(number: int) -> Fitted:
+    def search(number: int) -> Trained:
         if any(earlier < number for earlier in unsurpassed):
-            return Fitted(points[number], -math.inf)  # it could only tie, and of equals the first is chosen
-        fitted = fit(task, points[number], first, seed * 1009 + number)
-        if fitted.value >= highest(task):
+            return {"validation": -math.inf, "epoch": -1, "scores": {}}  # it could only tie, and of equals the first is chosen
+        of_point = seed * 1009 + number
+        found = networks.result(vars(points[number]), 0, of_point, lambda: train_and_test(task, points[number], first, of_point))
+        if found["validation"] >= highest(task):
             unsurpassed.append(number)
-        return fitted
+        return found
 
-    best = max(together([partial(search, number) for number in range(len(points))]), key=lambda one: one.value)
+    searched = counted([partial(search, number) for number in range(len(points))], f"fold 1 of {len(names)}", progress)
+    best = max(range(len(points)), key=lambda number: searched[number]["validation"])
+    chosen = points[best]
 
-    def other(number: int) -> tuple[Fitted, dict[str, float | None]]:
-        fold = Fold.of(splits, names[number], [best.settings])
-        fitted = fit(task, best.settings, fold, (seed + number) * 1009)
-        return fitted, test_scores(task, fitted, fold.test)
+    def other(number: int) -> Trained:
+        of_fold = (seed + number) * 1009
+        return networks.result(
+            vars(chosen), number, of_fold, lambda: train_and_test(task, chosen, Fold.of(splits, names[number], [chosen]), of_fold)
+        )
 
-    if len(names) > 1:
-        progress(f"folds 2 to {len(names)}")
-    pairs = [(best, test_scores(task, best, first.test)), *together([partial(other, number) for number in range(1, len(names))])]
+    others = counted([partial(other, number) for number in range(1, len(names))], f"folds 2 to {len(names)}", progress)
     sizes = [sum(len(splits[split].clips) for split in fold["test"]) for fold in names]
     results = [
-        dict[str, Any](scores) | {"validation": fitted.value, "epoch": fitted.epoch, "test_clips": clips}
-        for (fitted, scores), clips in zip(pairs, sizes, strict=True)
+        dict[str, Any](one["scores"]) | {"validation": one["validation"], "epoch": one["epoch"], "test_clips": clips}
+        for one, clips in zip([searched[best], *others], sizes, strict=True)
     ]
     return {
         "primary": task.scores[0],
         "scores": {name: mean_over_folds(task, results, name) for name in task.scores},
         "deviation": {name: statistics.stdev(found) if len(found := defined(results, name)) > 1 else 0.0 for name in task.scores},
         "folds": results,
-        "settings": vars(best.settings),
+        "settings": vars(chosen),
     }
+
+
+def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[str], None]) -> list[Trained]:
+    """Return the results of networks trained side by side, and say after each how many there are."""
+    done: list[int] = []
+
+    def run(job: Callable[[], Trained]) -> Trained:
+        progress(f"{what}: {len(done)} of {len(jobs)} networks")
+        result = job()
+        done.append(1)
+        return result
+
+    return together([partial(run, job) for job in jobs])
+
+
+def train_and_test(task: Task, settings: Settings, fold: Fold, seed: int) -> Trained:
+    """Train a network and return what it came to."""
+    fitted = fit(task, settings, fold, seed)
+    return {"validation": fitted.value, "epoch": fitted.epoch, "scores": test_scores(task, fitted, fold.test)}
 
 
 def defined(results: list[dict[str, Any]], name: str) -> list[float]:
@@ -251,11 +232,6 @@ def validation_value(task: Task, network: Predictor, valid: Rows) -> tuple[float
     ranks = [(0.0 if math.isnan(value) else value, *choice.values()) for value, choice in zip(values, choices, strict=True)]
     place = ranks.index(max(ranks))  # the kit takes the highest score here even where lower is better, of equals the highest parameters
     return (sign * values[place] if math.isfinite(values[place]) else -math.inf), choices[place]
-
-
-def postprocessing_choices(task: Task) -> list[Postprocessing]:
-    """Return the ways to turn frames into events that validation chooses from."""
-    return list(ParameterGrid(task.parameters.get("event_postprocessing_grid", POSTPROCESSING)))
 
 
 def probabilities(task: Task, logits: Tensor) -> NDArray[Any]:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.evaluate.protocol import points_hash
+from hear_ssl.evaluate.grid import points_hash
 from hear_ssl.evaluate.subject import BASELINES, Subject, subject_name
 from hear_ssl.files import sha256_of
 

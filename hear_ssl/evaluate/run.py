@@ -11,7 +11,9 @@ from typing import Any
 
 from hear_ssl.evaluate import baselines
 from hear_ssl.evaluate.embed import task_hash, task_rows
-from hear_ssl.evaluate.protocol import SEED, score_task
+from hear_ssl.evaluate.grid import SEED, points_hash
+from hear_ssl.evaluate.networks import Networks
+from hear_ssl.evaluate.protocol import score_task
 from hear_ssl.evaluate.record import kept_record
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
@@ -40,8 +42,8 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
     A task is read and hashed once for all models. Every result is written as soon as it is there; one of the same model, the
-    same task and the same grid, point for point, is not computed again. Raises ValueError before anything is computed when
-    OUT cannot be written.
+    same task and the same grid, point for point, is not computed again, nor are the networks of one that was interrupted.
+    Raises ValueError before anything is computed when OUT cannot be written.
     """
     path = out / "scores.json"
     check_writable(path)
@@ -63,12 +65,14 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
             faults.pop(subject.name, None)
             keys = {"key": subject.key, "task_hash": hashed}
             same = all(earlier.get(name) == value for name, value in keys.items())
+            networks = Networks(out / "networks" / f"{folder.name}-{hashed}-{subject.key}-{points_hash(grid)}.json")
             try:
-                result = earlier if same else score(subject, task, out, grid, seeds, show)
+                result = earlier if same else score(subject, task, out, grid, seeds, show, networks)
                 known[subject.name] = {**result, **keys, "weights": subject.weights}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
             atomic_write(path, json.dumps(record, indent=1))
+            networks.forget()
     return record
 
 
@@ -79,7 +83,7 @@ def _complain(what: str, error: Exception) -> str:
     return reason
 
 
-def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool) -> dict[str, Any]:
+def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool, networks: Networks) -> dict[str, Any]:
     """Return one model's result on one task, over `seeds` seeds of the predictor."""
 
     def progress(line: str) -> None:
@@ -89,7 +93,7 @@ def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: 
     start = time.monotonic()
     rows = task_rows(task, subject, out / "embeddings", progress)
     embedded = time.monotonic()
-    results = [score_task(task, rows, grid, SEED + seed, progress) for seed in range(seeds)]
+    results = [score_task(task, rows, grid, SEED + seed, progress, networks) for seed in range(seeds)]
     values = [result["scores"][result["primary"]] for result in results]
     progress("")
     return results[0] | {

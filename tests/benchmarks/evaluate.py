@@ -84,10 +84,10 @@ class Ours:
     """Ours, in this process."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from hear_ssl.evaluate import protocol
+        from hear_ssl.evaluate import grid
         from hear_ssl.evaluate.subject import load_subject
 
-        protocol.GRID_POINTS = arguments.points
+        grid.GRID_POINTS = arguments.points
         self.out = Path(arguments.out).resolve() / "embeddings"
         self.subject = load_subject(arguments.module)
 

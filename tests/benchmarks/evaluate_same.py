@@ -201,12 +201,12 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.path = os.path.realpath(arguments.path)
     sys.path[:0] = [arguments.path, str(ROOT)]
-    from hear_ssl.evaluate import protocol
+    from hear_ssl.evaluate import grid
     from hear_ssl.evaluate.embed import task_rows
     from hear_ssl.evaluate.subject import load_subject
     from hear_ssl.evaluate.task import find_tasks, read_task
 
-    protocol.GRID_POINTS, out = arguments.points, Path(arguments.out).resolve()
+    grid.GRID_POINTS, out = arguments.points, Path(arguments.out).resolve()
     subject = load_subject(arguments.module)
     print("| task | embeddings, targets, timestamps | networks, checks | checks' values | same choices | kit | ours | scores |")
     print("|" + "---|" * 8)

@@ -23,8 +23,9 @@ import numpy as np
 import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint
+from hear_ssl.evaluate.grid import FAST_EVENTS
 from hear_ssl.evaluate.predictor import Settings
-from hear_ssl.evaluate.protocol import FAST_EVENTS, Fold, Rows, fit, test_scores
+from hear_ssl.evaluate.protocol import Fold, Rows, fit, test_scores
 from hear_ssl.evaluate.task import Task
 from hear_ssl.runtime.embedder import Embedder
 

@@ -18,10 +18,11 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from hear_ssl.evaluate import baselines, embed, protocol
+from hear_ssl.evaluate import baselines, embed, grid, protocol
 from hear_ssl.evaluate.embed import embed_batch, task_rows
+from hear_ssl.evaluate.grid import grid_points
 from hear_ssl.evaluate.predictor import Settings
-from hear_ssl.evaluate.protocol import Fold, grid_points, score_task
+from hear_ssl.evaluate.protocol import Fold, score_task
 from hear_ssl.evaluate.run import evaluate, table
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import Subject, foreign, load_subject
@@ -148,7 +149,7 @@ def test_results_of_a_grid_that_has_changed_are_not_taken_as_current(tasks: Path
     kept["tasks"]["scene"]["log-mel"]["score"] = -1.0
     (tmp_path / "scores.json").write_text(json.dumps(kept))
     assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False) == kept
-    monkeypatch.setitem(protocol.FAST, "hidden_dim", [64])
+    monkeypatch.setitem(grid.FAST, "hidden_dim", [64])
     assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False)["tasks"]["scene"]["log-mel"]["score"] > 0.5
 
 

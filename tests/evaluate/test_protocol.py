@@ -19,11 +19,12 @@ from scipy.ndimage import median_filter
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import ParameterGrid
 
-from hear_ssl.evaluate import predictor, protocol
+from hear_ssl.evaluate import predictor
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.events import EventLists
+from hear_ssl.evaluate.grid import SEED, grid_points
 from hear_ssl.evaluate.predictor import Predictor, Settings
-from hear_ssl.evaluate.protocol import Rows, grid_points, score_task
+from hear_ssl.evaluate.protocol import Rows, score_task
 from hear_ssl.evaluate.task import Task, read_task
 from tests.evaluate.test_evaluate import log_mel, make_event, make_scene
 from tests.evaluate.test_events import reference
@@ -153,10 +154,10 @@ def test_scores_are_those_of_a_plain_protocol(tasks: Path, tmp_path: Path, exact
     for rows in splits.values():
         rows.embeddings, rows.targets = rows.embeddings.double(), rows.targets.double()
     folds, points = task.folds(), grid_points(task, "official")
-    searched = [fitted(task, point, splits, folds[0], protocol.SEED * 1009 + number) for number, point in enumerate(points)]
+    searched = [fitted(task, point, splits, folds[0], SEED * 1009 + number) for number, point in enumerate(points)]
     best = sorted(searched, key=lambda one: one["value"], reverse=True)[0]
     chosen = best["settings"]
-    results = [best, *(fitted(task, chosen, splits, folds[fold], (protocol.SEED + fold) * 1009) for fold in range(1, len(folds)))]
+    results = [best, *(fitted(task, chosen, splits, folds[fold], (SEED + fold) * 1009) for fold in range(1, len(folds)))]
     found = score_task(task, splits, "official")
     assert found["settings"] == vars(chosen)
     assert [fold["epoch"] for fold in found["folds"]] == [one["epoch"] for one in results]
