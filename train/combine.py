@@ -1,6 +1,6 @@
 """Put the encoders of several runs side by side into one checkpoint, to evaluate and to package like any other.
 
-python train/combine.py RUN [RUN ...] [--random] --out RUN/checkpoints/last.ckpt
+python train/combine.py RUN [RUN ...] [--random] [--level] --out RUN/checkpoints/last.ckpt
 
 Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
 sound tell sources apart. Encoders of both kinds beside each other keep both, and what training gives up altogether an untrained tower
@@ -24,16 +24,18 @@ from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_check
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.runtime.embedder import Embedder
+from train.levels import bring_to_level
 
 TOWERS = f"{PREFIX}encoder.towers."
 
 
-def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
+def combine(runs: list[Path], random: bool = False, level: bool = False) -> dict[str, Any]:
     """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers.
 
-    The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. Config and
-    step are the first run's, `other_towers` holds the others', the data card lists the sources of all. Raises ValueError when there are
-    fewer than two towers, or a run is damaged, given twice, has towers itself, or other features or another encoder than the first.
+    The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
+    `level` all layers have one level, see `train/levels.py`. Config and step are the first run's, `other_towers` holds the others', the
+    data card lists the sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has
+    towers itself, or other features or another encoder than the first.
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
@@ -56,7 +58,7 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
     states = [embedder.encoder.state_dict() for embedder in embedders]
     mapping = json.loads(json.dumps(checkpoints[0]["config"]))
     mapping["embedder"]["encoder"]["towers"] = len(states)
-    return {
+    combined = {
         "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},
         "config": mapping,
         "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),
@@ -64,6 +66,11 @@ def combine(runs: list[Path], random: bool = False) -> dict[str, Any]:
         "random_tower": random,
         "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
     }
+    if level:
+        embedder = embedder_of(combined, runs[0])
+        combined["levels"] = bring_to_level(embedder)
+        combined["state_dict"] = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in embedder.state_dict().items()}
+    return combined
 
 
 def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -81,13 +88,16 @@ def main() -> int:
     parser.add_argument(
         "--random", action="store_true", help="with an untrained tower before the runs, whose lower layers the embedding has"
     )
+    parser.add_argument(
+        "--level", action="store_true", help="bring layers to one level, which predictors that do not normalise their input need"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
     if given.out.suffix != ".ckpt":
         raise ValueError(f"--out {given.out} is not allowed; give a name that ends in .ckpt")
     if given.out.exists():
         raise FileExistsError(f"{given.out} exists: give another name, or remove it first")
-    checkpoint = combine(given.runs, given.random)
+    checkpoint = combine(given.runs, given.random, given.level)
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(given.out) as temporary:
         torch.save(checkpoint, temporary)
@@ -95,6 +105,8 @@ def main() -> int:
     copy = given.out.parent.parent / "environment.json"  # the model card names the revision
     if given.out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():
         shutil.copyfile(environment, copy)
+    if given.level:
+        print(f"layers brought to one level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
     print(f"{given.out}: {checkpoint['config']['embedder']['encoder']['towers']} encoders side by side")
     return 0
 

@@ -129,16 +129,20 @@ def score_task(
 
     others = counted([partial(other, number) for number in range(1, len(names))], f"folds 2 to {len(names)}", progress)
     sizes = [sum(len(splits[split].clips) for split in fold["test"]) for fold in names]
+    return summary(task, [searched[best], *others], sizes) | {"settings": vars(chosen)}
+
+
+def summary(task: Task, trained: list[Trained], sizes: list[int]) -> dict[str, Any]:
+    """Return the scores over folds of the networks of a task, one a fold with so many test clips."""
     results = [
         dict[str, Any](one["scores"]) | {"validation": one["validation"], "epoch": one["epoch"], "test_clips": clips}
-        for one, clips in zip([searched[best], *others], sizes, strict=True)
+        for one, clips in zip(trained, sizes, strict=True)
     ]
     return {
         "primary": task.scores[0],
         "scores": {name: mean_over_folds(task, results, name) for name in task.scores},
         "deviation": {name: statistics.stdev(found) if len(found := defined(results, name)) > 1 else 0.0 for name in task.scores},
         "folds": results,
-        "settings": vars(chosen),
     }
 
 

@@ -1,0 +1,51 @@
+"""Layers at one level: each is what it was times a factor, and deviates as the others do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.settings import EmbedderConfig, EncoderConfig
+from tests.train.test_combine import runs as runs  # a fixture
+from train import combine
+from train.levels import LEVEL, bring_to_level, deviations
+
+
+@pytest.mark.parametrize("towers", [1, 3])
+def test_every_layer_is_what_it_was_times_its_factor(towers: int) -> None:
+    torch.manual_seed(0)
+    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=towers, channels=4, dim=32))).eval()
+    features = embedder.frontend(torch.randn(2, 16000) * 0.1)
+    with torch.no_grad():
+        before = embedder.encoder(features)
+        factors = bring_to_level(embedder, sounds=6)
+        after = embedder.encoder(features)
+    expected = [*factors[:2], torch.tensor(factors[2:]).repeat_interleave(32)]
+    for old, new, factor in zip(before, after, expected, strict=True):
+        torch.testing.assert_close(new, old * factor, rtol=1e-4, atol=1e-5)
+    parts = torch.split(deviations(embedder, 6), [*embedder.encoder.layer_dims[:2], *[32] * towers])
+    assert [float(part.square().mean().sqrt()) for part in parts] == pytest.approx([LEVEL] * (2 + towers), rel=1e-3)
+    assert max(factors) / min(factors) > 2  # there was something to do
+
+
+def test_combined_runs_are_brought_to_one_level(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(combine, "bring_to_level", partial(bring_to_level, sounds=6))
+    plain, level = (combine.combine(runs[:1], random=True, level=wanted) for wanted in (False, True))
+    assert "levels" not in plain
+    assert set(level["state_dict"]) == set(plain["state_dict"])
+    [*_, first, second] = level["levels"]
+    for tower, factor in enumerate((first, second)):
+        name = f"{combine.TOWERS}{tower}.output.1.bias"
+        torch.testing.assert_close(level["state_dict"][name], plain["state_dict"][name] * factor)
+
+
+@pytest.mark.parametrize("encoder", [EncoderConfig(name="convnext", channels=8, depth=1), EncoderConfig(channels=4, dim=32, context=1)])
+def test_layers_without_a_relu_are_refused(encoder: EncoderConfig) -> None:
+    embedder = Embedder(replace(EmbedderConfig(), encoder=encoder))
+    with pytest.raises(ValueError, match="only layers that end in a ReLU"):
+        bring_to_level(embedder, sounds=2)
