@@ -7,12 +7,15 @@ take out again, changes that layer's level and nothing else.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 
 from hear_ssl.data.synthetic import Corpus
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.encoders import AudioNTT, Towers
+from hear_ssl.runtime.pooling import pool_tokens
 
 LEVEL = 0.4  # about that of band statistics, which stand beside the layers
 SOUNDS = 256  # generated, 1 to 4 s long
@@ -32,8 +35,9 @@ def bring_to_level(embedder: Embedder, sounds: int = SOUNDS) -> list[float]:
     widths = [*encoder.layer_dims[:-1], *[encoder.layer_dims[-1] // len(towers)] * len(towers)]
     factors = [LEVEL / float(part.square().mean().sqrt()) for part in torch.split(spread, widths)]
     lower, last = factors[: -len(towers)], factors[-len(towers) :]
-    for number, (tower, factor) in enumerate(zip(towers, last, strict=True)):
-        scale(tower, [*(lower if number == 0 else [1.0, 1.0]), factor])
+    scale(towers[0], [*lower, last[0]])
+    for tower, factor in zip(towers[1:], last[1:], strict=True):
+        scale(tower, [1.0, 1.0, factor])
     return factors
 
 
@@ -44,7 +48,7 @@ def deviations(embedder: Embedder, sounds: int) -> Tensor:
     for number in range(sounds):
         audio = torch.as_tensor(corpus.render(number)[0], dtype=torch.float32)[None]
         layers = embedder.encoder(embedder.frontend(audio))
-        pooled.append(torch.cat([layer.mean(1) + layer.amax(1) for layer in layers], -1)[0])
+        pooled.append(torch.cat([pool_tokens(layer) for layer in layers], -1)[0])
     return torch.stack(pooled).std(0)
 
 
@@ -52,7 +56,7 @@ def deviations(embedder: Embedder, sounds: int) -> Tensor:
 def scale(encoder: nn.Module, factors: list[float]) -> None:
     """Multiply what the local, the hidden and the output layer of an AudioNTT give by a factor each."""
     layers = [encoder.get_submodule(name) for name in ("convolutions.1.1", "hidden.0", "output.1")]  # before their ReLU
-    for layer, below, factor in zip(layers, [1.0, *factors], factors, strict=False):
+    for layer, (below, factor) in zip(layers, pairwise([1.0, *factors]), strict=True):
         assert isinstance(layer.weight, Tensor)
         assert isinstance(layer.bias, Tensor)
         layer.weight *= factor / below

@@ -42,7 +42,7 @@ class Settings:
 
     def epochs(self, batches: int) -> int:
         """Return how many epochs of so many batches it lasts at most."""
-        return max(self.max_epochs, -(-self.annealed_steps // batches))
+        return max(self.max_epochs, -(-self.annealed_steps // max(batches, 1)))
 
     def lr_at(self, progress: float) -> float:
         """Return the learning rate where a share of the training has gone by: half a cosine (Loshchilov and Hutter, 2017)."""

@@ -147,7 +147,7 @@ def summary(task: Task, trained: list[Trained], sizes: list[int]) -> dict[str, A
 
 
 def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[str], None]) -> list[Trained]:
-    """Return the results of networks trained side by side, and say after each how many there are."""
+    """Return the results of networks trained side by side, and say before each how many are done."""
     done: list[int] = []
 
     def run(job: Callable[[], Trained]) -> Trained:

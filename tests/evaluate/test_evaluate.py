@@ -108,10 +108,6 @@ def log_mel() -> Subject:
     return Subject("log-mel", "log-mel", baselines, baselines.load_model())
 
 
-def record_rows(folder: Path, out: Path) -> torch.Tensor:
-    return task_rows(read_task(folder), log_mel(), out / "embeddings")["train"].embeddings
-
-
 def test_tones_are_told_apart_in_every_kind_of_task(tasks: Path, tmp_path: Path) -> None:
     record = evaluate([log_mel()], find_tasks(tasks), tmp_path, "fast", 1, show=False)
     scores = {task: results["log-mel"]["score"] for task, results in record["tasks"].items()}
@@ -119,7 +115,8 @@ def test_tones_are_told_apart_in_every_kind_of_task(tasks: Path, tmp_path: Path)
     assert scores["scene"] > 0.9
     assert scores["folds"] > 0.6
     assert scores["event"] > 0.5
-    frames, last = len(record_rows(tasks / "event", tmp_path)), record["tasks"]["event"]["log-mel"]["folds"][0]["epoch"]
+    frames = len(task_rows(read_task(tasks / "event"), log_mel(), tmp_path / "embeddings")["train"].embeddings)
+    last = record["tasks"]["event"]["log-mel"]["folds"][0]["epoch"]
     assert (last + 1) * -(-frames // 1024) == 600  # steps, to the end of a falling learning rate
     assert len(record["tasks"]["folds"]["log-mel"]["folds"]) == 3
     assert "mean" in table(record, ["log-mel"])

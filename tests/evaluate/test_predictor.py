@@ -75,7 +75,7 @@ def test_a_learning_rate_that_falls_is_torchs_cosine() -> None:
 
 def test_a_falling_learning_rate_lasts_as_many_steps_as_asked() -> None:
     settings = Settings(max_epochs=20, annealed_steps=600)
-    assert [settings.epochs(batches) for batches in (1, 7, 30, 100)] == [600, 86, 20, 20]
+    assert [settings.epochs(batches) for batches in (0, 1, 7, 30, 100)] == [600, 600, 86, 20, 20]  # none: a single row
     assert settings.lr_at(1.0) == 0.0
     assert [Settings(max_epochs=20).epochs(1), Settings(lr=0.1).lr_at(1.0)] == [20, 0.1]
 
