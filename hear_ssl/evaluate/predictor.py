@@ -39,6 +39,7 @@ class Settings:
     check_val_every_n_epoch: int = 3
     patience: int = 20
     annealed_steps: int = 0  # above 0: the learning rate falls to zero, over max_epochs or so many steps, whichever is longer
+    in_span: bool = False  # train on what embeddings wider than there are rows to train on span, see `span`
 
     def epochs(self, batches: int) -> int:
         """Return how many epochs of so many batches it lasts at most."""
@@ -63,6 +64,19 @@ class Batch:
         pairs = zip(torch.split(embeddings, size), torch.split(targets, size), strict=True)
         large = embeddings.numel() > COPIED
         return [Batch(rows, rows.t() if large else rows.t().contiguous(), wanted) for rows, wanted in pairs if len(rows) > 1]
+
+
+def span(rows: Tensor, seed: int) -> Tensor:
+    """Return an orthonormal basis (dim, count) of what rows (count, dim) span, count <= dim, turned at random.
+
+    rows @ basis has the inner products of rows. It is turned because Adam scales each number by itself, and the basis that a
+    QR decomposition gives begins with the direction that all rows share.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.linalg.qr(rows.t())[0]
+    turn = torch.linalg.qr(torch.randn(len(rows), len(rows), generator=generator))[0]
+    turned: Tensor = basis @ turn
+    return turned
 
 
 def reuse_memory() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +22,7 @@ from torch import Tensor
 from hear_ssl.evaluate.events import EventLists, find_events
 from hear_ssl.evaluate.grid import SEED, Postprocessing, grid_points, postprocessing_choices
 from hear_ssl.evaluate.networks import Networks, Trained
-from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory
+from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, loss, reuse_memory, span
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.task import Task
 from hear_ssl.evaluate.together import check_ended, together
@@ -74,6 +74,16 @@ class Fold:
         train, valid, test = (Rows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
         sizes = {point.batch_size for point in points}
         return Fold({size: Batch.split(train.embeddings, train.targets, size) for size in sizes}, valid, test)
+
+    def in_span(self, size: int, seed: int) -> Fold:
+        """Return the fold in batches of `size`, in a basis of what its rows to train on span where that has fewer numbers."""
+        batches = self.batches[size]
+        if not 0 < sum(len(batch.rows) for batch in batches) < self.valid.embeddings.shape[1]:
+            return self
+        rows, targets = torch.cat([batch.rows for batch in batches]), torch.cat([batch.targets for batch in batches])
+        basis = span(rows, seed)
+        valid, test = (replace(part, embeddings=part.embeddings @ basis) for part in (self.valid, self.test))
+        return Fold({size: Batch.split(rows @ basis, targets, size)}, valid, test)
 
 
 @dataclass
@@ -161,6 +171,7 @@ def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[st
 
 def train_and_test(task: Task, settings: Settings, fold: Fold, seed: int) -> Trained:
     """Train a network and return what it came to."""
+    fold = fold.in_span(settings.batch_size, seed) if settings.in_span else fold
     fitted = fit(task, settings, fold, seed)
     return {"validation": fitted.value, "epoch": fitted.epoch, "scores": test_scores(task, fitted, fold.test)}
 

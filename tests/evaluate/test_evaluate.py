@@ -309,6 +309,19 @@ def test_another_seed_changes_the_predictor_and_the_same_does_not(tasks: Path, t
     assert score_task(task, rows, "fast", 1)["scores"] == score_task(task, rows, "fast", 1)["scores"]
 
 
+@pytest.mark.parametrize(("grid", "width"), [("fast", 24), ("official", 192)])
+def test_only_the_fast_grid_trains_in_the_space_that_few_rows_span(
+    tasks: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grid: str, width: int
+) -> None:
+    task = read_task(tasks / "scene")
+    rows = task_rows(task, log_mel(), tmp_path)
+    assert rows["train"].embeddings.shape == (24, 192)
+    widths, whole = [], protocol.new_predictor
+    monkeypatch.setattr(protocol, "new_predictor", lambda task, dim, *others: widths.append(dim) or whole(task, dim, *others))
+    assert score_task(task, rows, grid)["scores"]["top1_acc"] > 0.9
+    assert set(widths) == {width}
+
+
 def test_scores_do_not_depend_on_the_number_of_threads(tasks: Path, tmp_path: Path) -> None:
     task = read_task(tasks / "folds")
     rows, before = task_rows(task, log_mel(), tmp_path), torch.get_num_threads()

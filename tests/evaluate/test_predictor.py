@@ -80,6 +80,18 @@ def test_a_falling_learning_rate_lasts_as_many_steps_as_asked() -> None:
     assert [Settings(max_epochs=20).epochs(1), Settings(lr=0.1).lr_at(1.0)] == [20, 0.1]
 
 
+def test_a_basis_of_the_span_keeps_inner_products_and_has_no_preferred_number() -> None:
+    rows = torch.randn(20, 300, generator=torch.Generator().manual_seed(0)) + 3.0  # a direction that all share
+    basis = predictor.span(rows, 1)
+    turned = rows @ basis
+    assert turned.shape == (20, 20)
+    assert torch.allclose(turned @ turned.t(), rows @ rows.t(), rtol=1e-4)
+    assert torch.allclose(turned @ basis.t(), rows, atol=1e-4)
+    assert float(turned.mean(0).abs().max() / turned.mean(0).norm()) < 0.8  # without the turn .99: all of it in the first number
+    assert torch.equal(basis, predictor.span(rows, 1))
+    assert not torch.equal(basis, predictor.span(rows, 2))
+
+
 def test_dropout_leaves_nine_tenths_and_their_mean(monkeypatch: pytest.MonkeyPatch) -> None:
     mine = Predictor(10, 3, Settings(1, 1000, 0.1), False, 0)
     first, second = mine.kept(1000), mine.kept(1000)
