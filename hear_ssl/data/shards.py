@@ -150,10 +150,14 @@ class ShardSet:
         return record
 
     def data_card(self) -> dict[str, Any]:
-        """Return hours, split and sources with licences, for checkpoints and model cards."""
-        sources = [source for index in self.indexes for source in index.sources]
+        """Return hours, split and sources with licences, each once, for checkpoints and model cards."""
+        sources: dict[tuple[str, str], dict[str, Any]] = {}
+        for source in (source for index in self.indexes for source in index.sources):
+            known = sources.setdefault((source.name, source.license), {**vars(source), "hours": 0.0, "clips": 0})
+            known["hours"] += source.hours
+            known["clips"] += source.clips
         return {
             "hours": sum(index.hours for index in self.indexes),
             "split": ", ".join(sorted({index.split for index in self.indexes})),
-            "sources": [{"name": s.name, "license": s.license, "hours": s.hours, "clips": s.clips} for s in sources],
+            "sources": list(sources.values()),
         }

@@ -6,6 +6,7 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from hear_ssl.evaluate.task import Task, read_task
 from hear_ssl.files import atomic_write, check_writable
 
 CLEAR = "\r\033[K"  # the line of progress on a terminal
+LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
 
 
 def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
@@ -72,7 +74,8 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
             atomic_write(path, json.dumps(record, indent=1))
-            networks.forget()
+            if subject.name in known:
+                networks.forget()
     return record
 
 
@@ -85,11 +88,7 @@ def _complain(what: str, error: Exception) -> str:
 
 def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool, networks: Networks) -> dict[str, Any]:
     """Return one model's result on one task, over `seeds` seeds of the predictor."""
-
-    def progress(line: str) -> None:
-        if show and sys.stderr.isatty():
-            print(f"{CLEAR}{task.folder.name} {subject.name}: {line}", end="", file=sys.stderr, flush=True)
-
+    progress = progress_of(f"{task.folder.name} {subject.name}") if show else lambda line: None
     start = time.monotonic()
     rows = task_rows(task, subject, out / "embeddings", progress)
     embedded = time.monotonic()
@@ -103,6 +102,21 @@ def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: 
         "embedding_seconds": round(embedded - start, 2),
         "prediction_seconds": round(time.monotonic() - embedded, 2),
     }
+
+
+def progress_of(what: str) -> Callable[[str], None]:
+    """Return what shows how far something is on stderr: one line that changes on a terminal, a line now and then elsewhere."""
+    last = time.monotonic()
+
+    def show(line: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            print(f"{CLEAR}{what}: {line}" if line else CLEAR, end="", file=sys.stderr, flush=True)
+        elif line and time.monotonic() - last >= LOG_SECONDS:
+            last = time.monotonic()
+            print(f"{what}: {line}", file=sys.stderr, flush=True)
+
+    return show
 
 
 def mean_over_seeds(values: list[float | None]) -> float | None:

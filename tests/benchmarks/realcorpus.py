@@ -21,7 +21,7 @@ RESERVED = {"tuxpaint-stamps-default", "klettres-data", "gcin-voice", "hedgewars
 def license_of(package: Path) -> str:
     """Return the short names of the licences in a package's DEP-5 copyright file, joined by ' AND '."""
     for file in package.rglob("copyright"):
-        names = re.findall(r"^License:\s*(\S.*)$", file.read_text(errors="replace"), re.M)
+        names = re.findall(r"^License:[ \t]*(\S.*)$", file.read_text(errors="replace"), re.M)
         if names:
             return " AND ".join(sorted({name.strip() for name in names}))
     return "see the package's copyright file"

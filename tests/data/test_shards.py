@@ -340,12 +340,16 @@ def test_shards_of_two_rates_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_data_card_adds_up_hours_and_keeps_every_licence(tmp_path: Path) -> None:
-    folders = [shard_folder(tmp_path / "one"), shard_folder(tmp_path / "two", (2,), split="valid", source="b")]
+    folders = [
+        shard_folder(tmp_path / "one"),
+        shard_folder(tmp_path / "two", (2,), split="valid", source="b"),
+        shard_folder(tmp_path / "three", (2,)),  # of the first one's source
+    ]
     card = ShardSet([str(folder) for folder in folders]).data_card()
     seconds = np.array([0.1 + 0.01 * clip for clip in range(7)])
-    assert card["hours"] == pytest.approx((seconds.sum() + seconds[:2].sum()) / 3600)
+    assert card["hours"] == pytest.approx((seconds.sum() + 2 * seconds[:2].sum()) / 3600)
     assert card["split"] == "train, valid"
     assert [(source["name"], source["license"], source["clips"]) for source in card["sources"]] == [
-        ("a", "CC0-1.0", 7),
+        ("a", "CC0-1.0", 9),
         ("b", "CC0-1.0", 2),
     ]

@@ -23,7 +23,7 @@ from hear_ssl.evaluate.embed import embed_batch, task_rows
 from hear_ssl.evaluate.grid import grid_points
 from hear_ssl.evaluate.predictor import Settings
 from hear_ssl.evaluate.protocol import Fold, score_task
-from hear_ssl.evaluate.run import evaluate, table
+from hear_ssl.evaluate.run import CLEAR, evaluate, progress_of, table
 from hear_ssl.evaluate.scores import SCORES
 from hear_ssl.evaluate.subject import Subject, foreign, load_subject
 from hear_ssl.evaluate.task import Task, audio_folder, find_tasks, read_audio, read_task
@@ -148,6 +148,19 @@ def test_results_of_a_grid_that_has_changed_are_not_taken_as_current(tasks: Path
     assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False) == kept
     monkeypatch.setitem(grid.FAST, "hidden_dim", [64])
     assert evaluate([log_mel()], [tasks / "scene"], tmp_path, "fast", 1, show=False)["tasks"]["scene"]["log-mel"]["score"] > 0.5
+
+
+def test_a_log_file_gets_a_line_of_progress_now_and_then(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("hear_ssl.evaluate.run.time.monotonic", lambda: now[0])
+    show = progress_of("task model")
+    for now[0], line in ((1.0, "0 of 8"), (40.0, "1 of 8"), (41.0, "2 of 8"), (80.0, ""), (81.0, "3 of 8")):
+        show(line)
+    assert capsys.readouterr().err == "task model: 1 of 8\ntask model: 3 of 8\n"
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    show("4 of 8")
+    show("")
+    assert capsys.readouterr().err == f"{CLEAR}task model: 4 of 8{CLEAR}"
 
 
 def test_a_missing_rate_is_made_from_the_one_there(tasks: Path, tmp_path: Path) -> None:

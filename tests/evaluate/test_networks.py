@@ -46,6 +46,28 @@ def test_an_interrupted_evaluation_goes_on_behind_its_last_network(tmp_path: Pat
     assert not list((tmp_path / "out" / "networks").iterdir())
 
 
+def test_a_fault_after_some_networks_loses_none_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = make_scene(tmp_path / "folds", multilabel=True, folds=True, evaluation=["mAP"])
+    monkeypatch.setattr(grid, "GRID_POINTS", 3)
+    monkeypatch.setattr("hear_ssl.evaluate.together.torch.get_num_threads", lambda: 1)
+    trained: list[int] = []
+    whole = protocol.fit
+
+    def fit(task: Any, settings: Any, fold: Any, seed: int) -> Any:
+        trained.append(seed)
+        if len(trained) == 3:
+            raise MemoryError
+        return whole(task, settings, fold, seed)
+
+    monkeypatch.setattr(protocol, "fit", fit)
+    first = evaluate([log_mel()], [task], tmp_path / "out", "official", 1, show=False)
+    assert first["faults"]["folds"]["log-mel"] == "out of memory; close other programs"
+    second = evaluate([log_mel()], [task], tmp_path / "out", "official", 1, show=False)
+    assert "log-mel" in second["tasks"]["folds"]
+    assert len(trained) == 1 + 3 + 2
+    assert not list((tmp_path / "out" / "networks").iterdir())
+
+
 def test_results_are_the_same_when_read_again(tmp_path: Path) -> None:
     path = tmp_path / "networks.json"
     assert Networks(path).result({"lr": 1e-3}, 0, 42, lambda: RESULT) == RESULT
