@@ -39,7 +39,7 @@ def parse_arguments() -> argparse.Namespace:
         "--grid",
         default="official",
         choices=("official", "fast"),
-        help="official: the benchmark's own search; fast: one network of half the width (default official)",
+        help="official: the benchmark's own search; fast: one small network (default official)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
     parser.add_argument("--compare", action="append", default=[], metavar="NAME", help="another run, checkpoint or module in the table")
