@@ -21,6 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scri
 import torch
 
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
+from hear_ssl.data.index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.runtime.embedder import Embedder
@@ -78,7 +79,7 @@ def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
     sources = {json.dumps(source, sort_keys=True): source for card in cards for source in card.get("sources", [])}
     splits = sorted({split.strip() for card in cards for split in str(card.get("split", "")).split(",")})
     hours = sum(source["hours"] for source in sources.values())
-    return {**cards[0], "hours": hours, "split": ", ".join(splits), "sources": list(sources.values())}
+    return {**cards[0], "hours": hours, "split": ", ".join(splits), "sources": each_once(sources.values())}
 
 
 def main() -> int:

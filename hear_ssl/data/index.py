@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
@@ -43,6 +44,16 @@ class SourceRecord:
     license: str
     hours: float
     clips: int
+
+
+def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return source records of one name and licence as one, with their hours and clips added up."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for source in sources:
+        known = found.setdefault((source["name"], source["license"]), {**source, "hours": 0.0, "clips": 0})
+        known["hours"] += source["hours"]
+        known["clips"] += source["clips"]
+    return list(found.values())
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.index import ShardIndex, ShardRecord
+from hear_ssl.data.index import ShardIndex, ShardRecord, each_once
 from hear_ssl.data.sources import Source, check_once, open_source
 from hear_ssl.data.table import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
 
@@ -151,13 +151,8 @@ class ShardSet:
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences, each once, for checkpoints and model cards."""
-        sources: dict[tuple[str, str], dict[str, Any]] = {}
-        for source in (source for index in self.indexes for source in index.sources):
-            known = sources.setdefault((source.name, source.license), {**vars(source), "hours": 0.0, "clips": 0})
-            known["hours"] += source.hours
-            known["clips"] += source.clips
         return {
             "hours": sum(index.hours for index in self.indexes),
             "split": ", ".join(sorted({index.split for index in self.indexes})),
-            "sources": list(sources.values()),
+            "sources": each_once(vars(source) for index in self.indexes for source in index.sources),
         }
