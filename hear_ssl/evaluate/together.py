@@ -22,7 +22,8 @@ def check_ended() -> None:
 def together(jobs: list[Callable[[], Done]]) -> list[Done]:
     """Return the results of jobs in order, run as many at once as torch has threads.
 
-    One thread a network uses several cores better than several threads a product; results do not depend on how many.
+    One thread a network uses several cores better than several threads a product, and results do not depend on how many. A
+    single job has all threads for itself, which its rounding may depend on.
     """
     threads = torch.get_num_threads()
     if threads == 1 or len(jobs) < 2:
