@@ -6,7 +6,6 @@ Both sides start every network from the same weights and drop the same units, so
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,6 @@ from scipy.ndimage import median_filter
 from sklearn.metrics import average_precision_score
 from sklearn.model_selection import ParameterGrid
 
-from hear_ssl.evaluate import predictor
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.events import EventLists
 from hear_ssl.evaluate.grid import SEED, grid_points
@@ -40,14 +38,6 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     make_scene(folder / "loss", evaluation_params=parameters, use_scoring_for_early_stopping=False)
     make_event(folder / "event")
     return folder
-
-
-@pytest.fixture
-def exact(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(predictor, "ONEDNN", False)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 class Dropout(torch.nn.Module):
