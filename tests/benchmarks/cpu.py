@@ -42,6 +42,8 @@ SIDES: dict[str, dict[str, list[str]]] = {
     },
     "convnext": {
         "plain float32": [*CONVNEXT, *PLAIN],
+        "allocator": [*CONVNEXT, *PLAIN, "speed.allocator=true"],
+        "channels_last": [*CONVNEXT, *PLAIN, "speed.channels_last=true"],
         "exact": [*CONVNEXT, "performance=exact"],
         "auto: exact and bf16": [*CONVNEXT, *AUTO],
     },

