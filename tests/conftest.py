@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +43,21 @@ HEADS = {  # every recipe's heads, made small enough for a test
     "clip_frame_pitch": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16", "objective.pitch.hidden_dim=16"],
     "simclr": [],
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Give whatever asks for a temporary folder, here and in processes started, one that goes when the tests are done."""
+    tmp_path_factory.getbasetemp()  # stays outside: pytest keeps that of a failed test
+    before, shown = tempfile.tempdir, os.environ.get("TMPDIR")
+    with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder:
+        tempfile.tempdir = os.environ["TMPDIR"] = folder
+        yield
+        tempfile.tempdir = before
+        if shown is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = shown
 
 
 @pytest.fixture(scope="session")
