@@ -86,8 +86,9 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.pooling=mean+max,std, "
-        "scene.raw_mel=true, timestamp.layers, timestamp.raw_mel, timestamp.contexts_ms=[200,1000], timestamp.around_ms=[100,300]; "
+        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.towers=2, "
+        "scene.pooling=mean+max,std, scene.raw_mel=true, timestamp.layers, timestamp.towers, timestamp.raw_mel, "
+        "timestamp.contexts_ms=[200,1000], timestamp.around_ms=[100,300]; "
         "may be given several times",
     )
     return parser.parse_args()

@@ -42,7 +42,9 @@ def parse_arguments() -> argparse.Namespace:
         help="official: the benchmark's own search; fast: one small network (default official)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
-    parser.add_argument("--compare", action="append", default=[], metavar="NAME", help="another run, checkpoint or module in the table")
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="NAME", help="another run, checkpoint or module in the table; may be given again"
+    )
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
     )

@@ -55,8 +55,15 @@ class Embedder(nn.Module):
         """Samples between two timestamps."""
         return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamp.per_token
 
+    def _dims(self, composition: CompositionConfig) -> Tuple[int, ...]:
+        """Return the width of every layer, of the last one only the towers that a composition takes. Raises ValueError on too many."""
+        dims, all_towers, towers = self.encoder.layer_dims, self.config.encoder.towers, composition.towers
+        if towers > all_towers:
+            raise ValueError(f"scene.towers or timestamp.towers is {towers}; the encoder has {all_towers}: give at most that, or 0 for all")
+        return (*dims[:-1], dims[-1] // all_towers * towers) if towers else dims
+
     def _width(self, composition: CompositionConfig) -> int:
-        dims = self.encoder.layer_dims
+        dims = self._dims(composition)
         if composition.layers == "mean" and len(set(dims)) > 1:
             raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
         return sum(dims) if composition.layers == "concat" else dims[-1]
@@ -120,7 +127,7 @@ class Embedder(nn.Module):
         scene = self.config.scene
         pool, mel_pool = TimePool(scene.pooling), TimePool("mean,std,max")
         for _, tokens, features in self.chunks(waveform):
-            pool.add(chosen_layers(tokens, scene.layers))
+            pool.add(chosen_layers(tokens, scene.layers, self._dims(scene)))
             if scene.raw_mel:
                 mel_pool.add([features.transpose(1, 2)])
         return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
@@ -147,7 +154,7 @@ class Embedder(nn.Module):
     def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor, begin: int) -> None:
         composition, stride = self.config.timestamp, self.encoder.time_stride
         for first, tokens, features in self.chunks(waveform, begin):
-            layers = chosen_layers(tokens, composition.layers)
+            layers = chosen_layers(tokens, composition.layers, self._dims(composition))
             rows = embeddings[:, first : first + layers[0].shape[1]]
             begin_dim = 0
             for layer in layers:
@@ -186,8 +193,9 @@ class Embedder(nn.Module):
                 around[:, :, index, bands] = (sums[:, end] - sums[:, begin]) / (end - begin).unsqueeze(1)
 
 
-def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:
-    """Return the last layer's tokens, those of all layers, or their mean; each (batch, tokens, dim)."""
+def chosen_layers(layers: List[Tensor], mode: str, dims: Tuple[int, ...]) -> List[Tensor]:
+    """Return the last layer's tokens, those of all layers, or their mean; each (batch, tokens, dim), the first `dims` of its layer."""
+    layers = [layer[..., : dims[place]] for place, layer in enumerate(layers)]
     if mode == "concat":
         return layers
     return [torch.stack(layers).mean(0) if mode == "mean" else layers[-1]]

@@ -76,6 +76,7 @@ class CompositionConfig:
     """How tokens become an embedding; chosen at export, needs no retraining."""
 
     layers: str = option("concat", "tokens of the last layer, of all layers, or their mean", choices=("last", "concat", "mean"))
+    towers: int = option(0, "of the last layer, the tokens of the first so many towers; 0: of all", "towers", 0, 16)
     pooling: str = option("mean+max", "scene, over time: mean, max and std; + sums them, a comma concatenates")
     raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
     per_token: int = option(1, "timestamps: how many lie evenly in the hop of a token, each encoded for itself", "timestamps", 1, 64)

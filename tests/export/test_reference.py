@@ -37,8 +37,8 @@ def test_the_reference_gives_its_golden_embeddings_from_its_own_folder_and_offli
 def test_the_reference_was_trained_by_its_configs() -> None:
     training = json.loads((PACKAGE / "manifest.json").read_text())["training"]
     towers = [training["config"], *(tower["config"] for tower in training["other_towers"])]
-    assert towers[0]["embedder"]["encoder"].pop("towers") == len(towers) + training["random_tower"] == 3
-    for trained, name in zip(towers, ("reference", "reference_pitch"), strict=True):
+    assert towers[0]["embedder"]["encoder"].pop("towers") == len(towers) + training["random_tower"] == 4
+    for trained, name in zip(towers, ("reference", "reference_pitch", "reference_words"), strict=True):
         config = to_mapping(load_config(ROOT / "configs" / f"{name}.yaml", []))
         config["embedder"]["encoder"].pop("towers")
         trained["embedder"]["encoder"].pop("towers", 1)  # runs of a version that knew no towers

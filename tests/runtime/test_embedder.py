@@ -185,6 +185,7 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
     [
         ({"scene": CompositionConfig(pooling="median")}, "median"),
         ({"scene": CompositionConfig(layers="mean")}, "one width"),
+        ({"scene": CompositionConfig(towers=2)}, "towers is 2; the encoder has 1"),
         ({"timestamp": CompositionConfig(per_token=3)}, "divide the 4 frames of a token"),
         ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
     ],
@@ -228,6 +229,24 @@ def test_towers_are_their_networks_side_by_side() -> None:
     torch.testing.assert_close(lower, first[:-1])
     torch.testing.assert_close(last, torch.cat([first[-1], second[-1]], -1))
     assert not torch.equal(first[-1], second[-1])
+
+
+def test_an_embedding_can_leave_out_the_last_towers() -> None:
+    torch.manual_seed(0)
+    model = Embedder(replace(RICH, encoder=ENCODERS["two towers"]))
+    changes = {"scene": replace(RICH.scene, towers=1), "timestamp": replace(RICH.timestamp, layers="last", towers=1)}
+    fewer = Embedder(replace(model.config, **changes))
+    fewer.load_state_dict(model.state_dict())
+    audio = noise(2, 20000)
+    lower = sum(model.encoder.layer_dims[:-1])
+    keep = [place for start in (0, lower + 32) for place in range(start, start + lower + 16)]  # of mean + max, and of std
+    expected = get_scene_embeddings(audio, model)
+    raw = range(2 * (lower + 32), expected.shape[1])
+    torch.testing.assert_close(get_scene_embeddings(audio, fewer), expected[:, [*keep, *raw]])
+    first, _ = get_timestamp_embeddings(audio, fewer)
+    *_, last = model.eval().encoder(model.frontend(audio))
+    torch.testing.assert_close(first[:, :, :16], last[:, : first.shape[1], :16])
+    assert fewer.raw_begin == 16 * 3
 
 
 def test_a_clip_little_longer_than_a_chunk_is_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:
