@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,15 +48,10 @@ HEADS = {  # every recipe's heads, made small enough for a test
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give whatever asks for a temporary folder, here and in processes started, one that goes when the tests are done."""
     tmp_path_factory.getbasetemp()  # stays outside: pytest keeps that of a failed test
-    before, shown = tempfile.tempdir, os.environ.get("TMPDIR")
-    with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder:
-        tempfile.tempdir = os.environ["TMPDIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
         yield
-        tempfile.tempdir = before
-        if shown is None:
-            del os.environ["TMPDIR"]
-        else:
-            os.environ["TMPDIR"] = shown
 
 
 @pytest.fixture(scope="session")

@@ -143,22 +143,27 @@ def encode_pair(job: Job) -> list[EncodedClip]:
     """Render and encode a pair as two clips of a shard, each with the key of the other."""
     corpus = job.corpus
     kind = "s" if corpus.keep == "all" else corpus.keep
-    keys = [f"{kind}{corpus.seed}-{job.number:06d}{member}" for member in "ab"]
-    clips = []
-    for key, twin, waveform in zip(keys, reversed(keys), corpus.render(job.number), strict=True):
+    name = f"{kind}{corpus.seed}-{job.number:06d}"
+    return encode_twins(
+        name, corpus.render(job.number), corpus.sample_rate, job.codec, {"source": SOURCE, "license": LICENSE, "split": job.split}
+    )
+
+
+def encode_twins(name: str, waveforms: tuple[Array, Array], sample_rate: int, codec: str, origin: dict[str, str]) -> list[EncodedClip]:
+    """Encode two waveforms (time,) as two clips, NAMEa and NAMEb, each with the key of the other and with source, license and split."""
+    keys, clips = [f"{name}{member}" for member in "ab"], []
+    for key, twin, waveform in zip(keys, reversed(keys), waveforms, strict=True):
         buffer = io.BytesIO()
-        soundfile.write(buffer, waveform, corpus.sample_rate, format=job.codec.upper(), subtype="PCM_16")
+        soundfile.write(buffer, waveform, sample_rate, format=codec.upper(), subtype="PCM_16")
         record = {
-            "source": SOURCE,
-            "license": LICENSE,
-            "split": job.split,
-            "original_sample_rate": corpus.sample_rate,
+            **origin,
+            "original_sample_rate": sample_rate,
             "original_channels": 1,
             "offset_seconds": 0.0,
-            "seconds": len(waveform) / corpus.sample_rate,
+            "seconds": len(waveform) / sample_rate,
             "pair": twin,
         }
-        clips.append(EncodedClip(key, job.codec, buffer.getvalue(), record))
+        clips.append(EncodedClip(key, codec, buffer.getvalue(), record))
     return clips
 
 

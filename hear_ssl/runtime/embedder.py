@@ -55,15 +55,12 @@ class Embedder(nn.Module):
         """Samples between two timestamps."""
         return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamp.per_token
 
-    def _dims(self, composition: CompositionConfig) -> Tuple[int, ...]:
-        """Return the width of every layer, of the last one only the towers that a composition takes. Raises ValueError on too many."""
+    def _width(self, composition: CompositionConfig) -> int:
         dims, all_towers, towers = self.encoder.layer_dims, self.config.encoder.towers, composition.towers
         if towers > all_towers:
             raise ValueError(f"scene.towers or timestamp.towers is {towers}; the encoder has {all_towers}: give at most that, or 0 for all")
-        return (*dims[:-1], dims[-1] // all_towers * towers) if towers else dims
-
-    def _width(self, composition: CompositionConfig) -> int:
-        dims = self._dims(composition)
+        if towers:
+            dims = (*dims[:-1], dims[-1] // all_towers * towers)
         if composition.layers == "mean" and len(set(dims)) > 1:
             raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
         return sum(dims) if composition.layers == "concat" else dims[-1]
@@ -90,8 +87,11 @@ class Embedder(nn.Module):
         """Return the clip embedding (batch, dim) that training uses: mean + max over time of tokens."""
         return pool_tokens(tokens)
 
-    def chunks(self, waveform: Tensor, begin: int = 0) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
-        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time), from frame `begin` on."""
+    def chunks(self, waveform: Tensor, begin: int = 0, towers: int = 0) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
+        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time), from frame `begin` on.
+
+        The last layer has the tokens of the first so many `towers`, or of all with 0.
+        """
         stride, halo = self.encoder.time_stride, self.encoder.halo_frames
         end = self.frontend.token_count(waveform.shape[-1] - begin * self.config.frontend.hop_length) * stride
         step = self._chunk_length(end)
@@ -100,7 +100,8 @@ class Embedder(nn.Module):
             first, last = max(start - halo, 0), min(stop + halo, end)
             features = self.frontend(waveform, begin + first, last - first)
             core = slice((start - first) // stride, (stop - first) // stride)
-            tokens = [layer[:, core].float() for layer in self.encoder(features)]
+            layers = self.encoder(features, towers) if 0 < towers < self.config.encoder.towers else self.encoder(features)
+            tokens = [layer[:, core].float() for layer in layers]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
 
     def _chunk_length(self, frames: int) -> int:
@@ -126,8 +127,8 @@ class Embedder(nn.Module):
     def _scene_rows(self, waveform: Tensor) -> Tensor:
         scene = self.config.scene
         pool, mel_pool = TimePool(scene.pooling), TimePool("mean,std,max")
-        for _, tokens, features in self.chunks(waveform):
-            pool.add(chosen_layers(tokens, scene.layers, self._dims(scene)))
+        for _, tokens, features in self.chunks(waveform, towers=scene.towers):
+            pool.add(chosen_layers(tokens, scene.layers))
             if scene.raw_mel:
                 mel_pool.add([features.transpose(1, 2)])
         return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
@@ -153,8 +154,8 @@ class Embedder(nn.Module):
 
     def _fill_timestamps(self, waveform: Tensor, embeddings: Tensor, begin: int) -> None:
         composition, stride = self.config.timestamp, self.encoder.time_stride
-        for first, tokens, features in self.chunks(waveform, begin):
-            layers = chosen_layers(tokens, composition.layers, self._dims(composition))
+        for first, tokens, features in self.chunks(waveform, begin, composition.towers):
+            layers = chosen_layers(tokens, composition.layers)
             rows = embeddings[:, first : first + layers[0].shape[1]]
             begin_dim = 0
             for layer in layers:
@@ -193,9 +194,8 @@ class Embedder(nn.Module):
                 around[:, :, index, bands] = (sums[:, end] - sums[:, begin]) / (end - begin).unsqueeze(1)
 
 
-def chosen_layers(layers: List[Tensor], mode: str, dims: Tuple[int, ...]) -> List[Tensor]:
-    """Return the last layer's tokens, those of all layers, or their mean; each (batch, tokens, dim), the first `dims` of its layer."""
-    layers = [layer[..., : dims[place]] for place, layer in enumerate(layers)]
+def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:
+    """Return the last layer's tokens, those of all layers, or their mean; each (batch, tokens, dim)."""
     if mode == "concat":
         return layers
     return [torch.stack(layers).mean(0) if mode == "mean" else layers[-1]]

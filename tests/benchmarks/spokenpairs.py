@@ -27,6 +27,7 @@ from tqdm import tqdm
 from hear_ssl.data.index import ShardIndex, SourceRecord, write_index
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
+from hear_ssl.data.synthetic import encode_twins
 
 RATE, LONGEST_SECONDS, CLIPS_PER_SHARD = 16000, 1.2, 500
 SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
@@ -83,16 +84,9 @@ def encode(pair: Pair) -> list[EncodedClip]:
     """Render and encode a pair as two clips, each with the key of the other."""
     rng = np.random.default_rng([pair.seed, pair.number])
     text, language = word(rng), str(rng.choice(LANGUAGES))
-    keys = [f"spoken{pair.seed}-{pair.number:06d}{member}" for member in "ab"]
-    clips = []
-    for key, twin in zip(keys, reversed(keys), strict=True):
-        waveform = place(speak(text, language, rng), rng)
-        buffer = io.BytesIO()
-        soundfile.write(buffer, waveform, RATE, format="FLAC", subtype="PCM_16")
-        record = {"source": SOURCE, "license": LICENSE, "split": "train", "original_sample_rate": RATE, "original_channels": 1}
-        record |= {"offset_seconds": 0.0, "seconds": len(waveform) / RATE, "pair": twin}
-        clips.append(EncodedClip(key, "flac", buffer.getvalue(), record))
-    return clips
+    first, second = (place(speak(text, language, rng), rng) for _ in range(2))
+    origin = {"source": SOURCE, "license": LICENSE, "split": "train"}
+    return encode_twins(f"spoken{pair.seed}-{pair.number:06d}", (first, second), RATE, "flac", origin)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import List
+from typing import List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,10 @@ class Towers(Encoder):
         self.chunk_frames, self.batch_frames = first.chunk_frames, first.batch_frames
         self.layer_dims = (*first.layer_dims[:-1], len(towers) * first.layer_dims[-1])
 
-    def forward(self, features: Tensor) -> List[Tensor]:
-        """Return each layer's tokens (batch, tokens, layer_dim) of features (batch, n_mels, frames), first to last."""
-        outputs: List[List[Tensor]] = [tower(features) for tower in self.towers]
+    def forward(self, features: Tensor, count: Optional[int] = None) -> List[Tensor]:
+        """Return each layer's tokens (batch, tokens, layer_dim) of features (batch, n_mels, frames), first to last.
+
+        With a count the last layer is that of the first so many towers, and the others are not computed.
+        """
+        outputs: List[List[Tensor]] = [tower(features) for tower in list(self.towers)[:count]]
         return [*outputs[0][:-1], torch.cat([layers[-1] for layers in outputs], -1)]
