@@ -1,6 +1,6 @@
 """Put the encoders of several runs side by side into one checkpoint, to evaluate and to package like any other.
 
-python train/combine.py RUN [RUN ...] [--random] [--level] --out RUN/checkpoints/last.ckpt
+python train/combine.py RUN [RUN ...] [--random] [--level [TIMES ...]] --out RUN/checkpoints/last.ckpt
 
 Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
 sound tell sources apart. Encoders of both kinds beside each other keep both, and what training gives up altogether an untrained tower
@@ -30,13 +30,14 @@ from train.levels import bring_to_level
 TOWERS = f"{PREFIX}encoder.towers."
 
 
-def combine(runs: list[Path], random: bool = False, level: bool = False) -> dict[str, Any]:
+def combine(runs: list[Path], random: bool = False, level: list[float] | None = None) -> dict[str, Any]:
     """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers.
 
     The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one level, see `train/levels.py`. Config and step are the first run's, `other_towers` holds the others', the
-    data card lists the sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has
-    towers itself, or other features or another encoder than the first.
+    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `train/levels.py`.
+    Config and step are the first run's, `other_towers` holds the others', the data card lists the sources of all. Raises ValueError
+    when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or other features or another encoder
+    than the first.
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
@@ -67,9 +68,9 @@ def combine(runs: list[Path], random: bool = False, level: bool = False) -> dict
         "random_tower": random,
         "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
     }
-    if level:
+    if level is not None:
         embedder = embedder_of(combined, runs[0])
-        combined["levels"] = bring_to_level(embedder)
+        combined["levels"] = bring_to_level(embedder, level)
         combined["state_dict"] = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in embedder.state_dict().items()}
     return combined
 
@@ -90,7 +91,11 @@ def main() -> int:
         "--random", action="store_true", help="with an untrained tower before the runs, whose lower layers the embedding has"
     )
     parser.add_argument(
-        "--level", action="store_true", help="bring layers to one level, which predictors that do not normalise their input need"
+        "--level",
+        nargs="*",
+        type=float,
+        metavar="TIMES",
+        help="bring layers to one level, which predictors that do not normalise their input need, each tower's last to so many times it",
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
@@ -106,8 +111,8 @@ def main() -> int:
     copy = given.out.parent.parent / "environment.json"  # the model card names the revision
     if given.out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():
         shutil.copyfile(environment, copy)
-    if given.level:
-        print(f"layers brought to one level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
+    if given.level is not None:
+        print(f"layers brought to their level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
     print(f"{given.out}: {checkpoint['config']['embedder']['encoder']['towers']} encoders side by side")
     return 0
 

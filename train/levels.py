@@ -7,6 +7,8 @@ take out again, changes that layer's level and nothing else.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -21,19 +23,23 @@ LEVEL = 0.4  # about that of band statistics, which stand beside the layers
 SOUNDS = 256  # generated, 1 to 4 s long
 
 
-def bring_to_level(embedder: Embedder, sounds: int = SOUNDS) -> list[float]:
+def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int = SOUNDS) -> list[float]:
     """Scale every layer to a root mean square deviation of LEVEL over generated sounds; return their factors.
 
     A layer is what a scene has of it, mean + max of its tokens over time; the lower layers are the first tower's, the last is
-    each tower's own. Raises ValueError for an encoder whose layers do not all end in a ReLU.
+    each tower's own, and deviates so many `times` as much, where given for each tower. Raises ValueError for an encoder whose
+    layers do not all end in a ReLU, and for `times` that are not one positive number a tower.
     """
     encoder = embedder.encoder
     towers = list(encoder.towers) if isinstance(encoder, Towers) else [encoder]
+    if times and (len(times) != len(towers) or not all(0 < time < math.inf for time in times)):
+        raise ValueError(f"--level {' '.join(f'{time:g}' for time in times)}: give a positive number for each of the {len(towers)} towers")
     if not all(isinstance(tower, AudioNTT) and not len(tower.context) for tower in towers):
         raise ValueError("only layers that end in a ReLU can be brought to a level: those of audio_ntt without encoder.context")
     spread = deviations(embedder, sounds)
     widths = [*encoder.layer_dims[:-1], *[encoder.layer_dims[-1] // len(towers)] * len(towers)]
     factors = [LEVEL / float(part.square().mean().sqrt()) for part in torch.split(spread, widths)]
+    factors[-len(towers) :] = [factor * time for factor, time in zip(factors[-len(towers) :], times or [1.0] * len(towers), strict=True)]
     lower, last = factors[: -len(towers)], factors[-len(towers) :]
     scale(towers[0], [*lower, last[0]])
     for tower, factor in zip(towers[1:], last[1:], strict=True):

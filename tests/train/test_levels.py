@@ -16,26 +16,28 @@ from train import combine
 from train.levels import LEVEL, bring_to_level, deviations
 
 
-@pytest.mark.parametrize("towers", [1, 3])
-def test_every_layer_is_what_it_was_times_its_factor(towers: int) -> None:
+@pytest.mark.parametrize(("towers", "times"), [(1, []), (3, []), (3, [1.0, 0.5, 3.0])])
+def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float]) -> None:
     torch.manual_seed(0)
     embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=towers, channels=4, dim=32))).eval()
     features = embedder.frontend(torch.randn(2, 16000) * 0.1)
     with torch.no_grad():
         before = embedder.encoder(features)
-        factors = bring_to_level(embedder, sounds=6)
+        factors = bring_to_level(embedder, times, sounds=6)
         after = embedder.encoder(features)
     expected = [*factors[:2], torch.tensor(factors[2:]).repeat_interleave(32)]
     for old, new, factor in zip(before, after, expected, strict=True):
         torch.testing.assert_close(new, old * factor, rtol=1e-4, atol=1e-5)
     parts = torch.split(deviations(embedder, 6), [*embedder.encoder.layer_dims[:2], *[32] * towers])
-    assert [float(part.square().mean().sqrt()) for part in parts] == pytest.approx([LEVEL] * (2 + towers), rel=1e-3)
+    assert [float(part.square().mean().sqrt()) for part in parts] == pytest.approx(
+        [LEVEL, LEVEL, *(LEVEL * time for time in times or [1.0] * towers)], rel=1e-3
+    )
     assert max(factors) / min(factors) > 2  # there was something to do
 
 
 def test_combined_runs_are_brought_to_one_level(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(combine, "bring_to_level", partial(bring_to_level, sounds=6))
-    plain, level = (combine.combine(runs[:1], random=True, level=wanted) for wanted in (False, True))
+    plain, level = (combine.combine(runs[:1], random=True, level=wanted) for wanted in (None, []))
     assert "levels" not in plain
     assert set(level["state_dict"]) == set(plain["state_dict"])
     [*_, first, second] = level["levels"]
@@ -49,3 +51,10 @@ def test_layers_without_a_relu_are_refused(encoder: EncoderConfig) -> None:
     embedder = Embedder(replace(EmbedderConfig(), encoder=encoder))
     with pytest.raises(ValueError, match="only layers that end in a ReLU"):
         bring_to_level(embedder, sounds=2)
+
+
+@pytest.mark.parametrize("times", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
+def test_times_are_a_positive_number_a_tower(times: list[float]) -> None:
+    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=2, channels=4, dim=32)))
+    with pytest.raises(ValueError, match="a positive number for each of the 2 towers"):
+        bring_to_level(embedder, times, sounds=2)
