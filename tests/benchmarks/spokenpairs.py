@@ -1,6 +1,6 @@
 """Render words that nobody says, each by two voices of espeak-ng, as doppelgänger pairs for data.positives=doppelgaenger.
 
-python tests/benchmarks/spokenpairs.py --out spoken --clips 12000 --seed 13
+python tests/benchmarks/spokenpairs.py --out spoken --clips 24000 --seed 13
 
 The two of a pair share the sounds of speech and nothing else: voice, pitch, speed, vocal tract, level and noise are drawn for each.
 Words of one to four syllables in a language drawn for the pair, at most 1.2 s. Needs the program espeak-ng (Debian: espeak-ng).
@@ -93,7 +93,7 @@ def main() -> None:
     """Render a corpus as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--clips", type=int, default=12000)
+    parser.add_argument("--clips", type=int, default=24000)
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
