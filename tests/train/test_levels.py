@@ -35,9 +35,9 @@ def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[fl
     assert max(factors) / min(factors) > 2  # there was something to do
 
 
-def test_combined_runs_are_brought_to_one_level(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_combined_runs_are_brought_to_their_levels(runs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(combine, "bring_to_level", partial(bring_to_level, sounds=6))
-    plain, level = (combine.combine(runs[:1], random=True, level=wanted) for wanted in (None, []))
+    plain, level = (combine.combine(runs[:1], random=True, level=wanted) for wanted in (None, [1.0, 2.0]))
     assert "levels" not in plain
     assert set(level["state_dict"]) == set(plain["state_dict"])
     [*_, first, second] = level["levels"]
