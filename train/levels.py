@@ -36,10 +36,10 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
         raise ValueError(f"--level {' '.join(f'{time:g}' for time in times)}: give a positive number for each of the {len(towers)} towers")
     if not all(isinstance(tower, AudioNTT) and not len(tower.context) for tower in towers):
         raise ValueError("only layers that end in a ReLU can be brought to a level: those of audio_ntt without encoder.context")
-    spread = deviations(embedder, sounds)
     widths = [*encoder.layer_dims[:-1], *[encoder.layer_dims[-1] // len(towers)] * len(towers)]
-    factors = [LEVEL / float(part.square().mean().sqrt()) for part in torch.split(spread, widths)]
-    factors[-len(towers) :] = [factor * time for factor, time in zip(factors[-len(towers) :], times or [1.0] * len(towers), strict=True)]
+    parts = torch.split(deviations(embedder, sounds), widths)
+    relative = [*[1.0] * len(encoder.layer_dims[:-1]), *(times or [1.0] * len(towers))]
+    factors = [LEVEL / float(part.square().mean().sqrt()) * time for part, time in zip(parts, relative, strict=True)]
     lower, last = factors[: -len(towers)], factors[-len(towers) :]
     scale(towers[0], [*lower, last[0]])
     for tower, factor in zip(towers[1:], last[1:], strict=True):
