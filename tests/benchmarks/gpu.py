@@ -10,7 +10,7 @@ traced and some watched:
 - host waits: how often torch.cuda.set_sync_debug_mode sees the host wait for the device in four steps; it should be 0.
 loss: NT-Xent of 16,384 clips, forward and backward, in one piece and in chunks; memory is what comes on top of its input.
 data: fit.py's own path from shards of 30 s clips, FLAC and 16-bit PCM, every core but one decoding; device waits from the traced steps.
-`--parts` takes some of the three. `--device cpu` runs every line in miniature: to try the script, its numbers say nothing.
+`--parts` takes some of the three, `--batches` some of the batch sizes of steps. `--device cpu` runs every line in miniature: to try the script, its numbers say nothing.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -227,6 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--peak-tflops", type=float, help="dense bfloat16 peak of the card, where it is neither an H100 nor an H200")
+    parser.add_argument("--batches", nargs="+", type=int, help="batch sizes of steps to measure (default: all)")
     given = parser.parse_args(arguments)
     device = Device(given.device)
     if device.cuda and not torch.cuda.is_available():
@@ -237,7 +238,10 @@ def main(arguments: list[str] | None = None) -> None:
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     print(f"{card}, peak {peak or 'unknown'} TFLOP/s, {usable_cores()} cores, torch {torch.__version__}")
     rows = []
-    for row in measure(Bench(device, LARGE if device.cuda else TINY, peak), given.parts):
+    size = LARGE if device.cuda else TINY
+    if given.batches:
+        size = replace(size, batches=tuple(tuple(batch for batch in batches if batch in given.batches) for batches in size.batches))
+    for row in measure(Bench(device, size, peak), given.parts):
         rows.append(row.line())
         print(rows[-1], file=sys.stderr, flush=True)  # a run that is cut short leaves what it has
     head = ("", "batch", "clips/s", "ms", "MFU", "device waits", "host waits", "memory, GB", "")
