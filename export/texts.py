@@ -168,11 +168,15 @@ def model_card(manifest: dict[str, Any]) -> str:
 
 
 def trained_for(training: dict[str, Any]) -> str:
-    """Return the steps and batches of every tower."""
+    """Return the steps and batches of every tower, and the levels of their last layers where they were set."""
     towers = [(training["steps"], training["batch_size"])]
     towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
-    lines = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
-    return ", beside ".join([*lines, *(["a tower of random weights"] if training.get("random_tower") else [])])
+    parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
+    levels = [f"{level:g}" for level in training.get("tower_levels", [])]
+    if training.get("random_tower"):
+        parts.append("a tower of random weights")
+        levels = [*levels[1:], *levels[:1]]  # whose tower is the first
+    return ", beside ".join(parts) + (f"; their last layers at levels of {' : '.join(levels)}" if levels else "")
 
 
 def front_matter(manifest: dict[str, Any]) -> str:

@@ -34,10 +34,10 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers.
 
     The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `train/levels.py`.
-    Config and step are the first run's, `other_towers` holds the others', the data card lists the sources of all. Raises ValueError
-    when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or other features or another encoder
-    than the first.
+    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `train/levels.py`;
+    `tower_levels` keeps these numbers. Config and step are the first run's, `other_towers` holds the others', the data card lists the
+    sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or
+    other features or another encoder than the first.
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
@@ -71,6 +71,7 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     if level is not None:
         embedder = embedder_of(combined, runs[0])
         combined["levels"] = bring_to_level(embedder, level)
+        combined["tower_levels"] = level or [1.0] * len(states)
         combined["state_dict"] = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in embedder.state_dict().items()}
     return combined
 

@@ -10,7 +10,8 @@ traced and some watched:
 - host waits: how often torch.cuda.set_sync_debug_mode sees the host wait for the device in four steps; it should be 0.
 loss: NT-Xent of 16,384 clips, forward and backward, in one piece and in chunks; memory is what comes on top of its input.
 data: fit.py's own path from shards of 30 s clips, FLAC and 16-bit PCM, every core but one decoding; device waits from the traced steps.
-`--parts` takes some of the three, `--batches` some of the batch sizes of steps. `--device cpu` runs every line in miniature: to try the script, its numbers say nothing.
+`--parts` takes some of the three, `--batches` some of the batch sizes of steps. `--device cpu` runs every line in miniature: to try
+the script, its numbers say nothing.
 """
 
 from __future__ import annotations

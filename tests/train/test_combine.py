@@ -71,14 +71,16 @@ def test_the_data_card_lists_what_all_learned_from(runs: list[Path]) -> None:
 @pytest.mark.slow
 def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "both" / "checkpoints" / "last.ckpt"
-    monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--out", str(out)])
+    monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--level", "1", "1", "2", "--out", str(out)])
     assert combine.main() == 0
     wheel = package(Request(out, "hear_both", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
     with pytest.raises(FileExistsError, match="give another name"):
         combine.main()
     tree = wheel.parent / "hear_both"
-    assert "| 3 steps of 8 clips, beside 3 steps of 8 clips, beside a tower of random weights |" in (tree / "MODEL_CARD.md").read_text()
+    towers = "3 steps of 8 clips, beside 3 steps of 8 clips, beside a tower of random weights; their last layers at levels of 1 : 2 : 1"
+    assert f"| {towers} |" in (tree / "MODEL_CARD.md").read_text()
     training = json.loads((tree / "hear_both" / "manifest.json").read_text())["training"]
+    assert training["tower_levels"] == [1.0, 1.0, 2.0]
     assert training["other_towers"][0]["config"]["data"]["positives"] == "doppelgaenger"
     assert str(tmp_path.parent) not in json.dumps(training)
 
