@@ -128,7 +128,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "config": without_places(config),
             "random_tower": checkpoint.get("random_tower", False),
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
-            "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],
+            "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],  # TypeError where one is no number
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
