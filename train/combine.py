@@ -13,6 +13,7 @@ import argparse
 import json
 import shutil
 import sys
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -25,19 +26,20 @@ from hear_ssl.data.index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.settings import to_mapping
 from train.levels import bring_to_level
 
 TOWERS = f"{PREFIX}encoder.towers."
 
 
 def combine(runs: list[Path], random: bool = False, level: list[float] | None = None) -> dict[str, Any]:
-    """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers.
+    """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers, each of its own kind.
 
     The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
     `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `train/levels.py`;
     `tower_levels` keeps these numbers. Config and step are the first run's, `other_towers` holds the others', the data card lists the
     sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or
-    other features or another encoder than the first.
+    other features than the first, or tokens of another length.
     """
     if len(runs) + random < 2:
         raise ValueError("give two runs or more to put side by side, or one and --random")
@@ -49,17 +51,19 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     embedders = [embedder_of(checkpoint, run) for checkpoint, run in zip(checkpoints, runs, strict=True)]
     first = embedders[0].config
     for run, config in zip(runs, (embedder.config for embedder in embedders), strict=True):
-        for part in ("frontend", "encoder"):
-            if getattr(config, part) != getattr(first, part):
-                raise ValueError(f"{run} has another embedder.{part} than {runs[0]}; towers share their features and their architecture")
-        if config.encoder.towers != 1:
+        if config.frontend != first.frontend:
+            raise ValueError(f"{run} has another embedder.frontend than {runs[0]}; towers share their features")
+        if config.encoder.towers != 1 or config.beside:
             raise ValueError(f"{run} has towers itself; give the runs it was made of")
     if random:
         torch.manual_seed(0)
         embedders.insert(0, Embedder(first))
     states = [embedder.encoder.state_dict() for embedder in embedders]
     mapping = json.loads(json.dumps(checkpoints[0]["config"]))
-    mapping["embedder"]["encoder"]["towers"] = len(states)
+    kinds = [to_mapping(embedder.config.encoder) for embedder in embedders]
+    alike = len(list(takewhile(kinds[0].__eq__, kinds)))
+    mapping["embedder"]["encoder"]["towers"] = alike
+    mapping["embedder"]["beside"] = kinds[alike:]
     combined = {
         "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},
         "config": mapping,
@@ -68,8 +72,8 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
         "random_tower": random,
         "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
     }
+    embedder = embedder_of(combined, runs[0])
     if level is not None:
-        embedder = embedder_of(combined, runs[0])
         combined["levels"] = bring_to_level(embedder, level)
         combined["tower_levels"] = level or [1.0] * len(states)
         combined["state_dict"] = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in embedder.state_dict().items()}
@@ -114,7 +118,7 @@ def main() -> int:
         shutil.copyfile(environment, copy)
     if given.level is not None:
         print(f"layers brought to their level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
-    print(f"{given.out}: {checkpoint['config']['embedder']['encoder']['towers']} encoders side by side")
+    print(f"{given.out}: {len(given.runs) + given.random} encoders side by side")
     return 0
 
 

@@ -2,7 +2,8 @@
 
 The benchmark's predictor does not normalise its input, and learns first from what is large; from a layer of random weights to
 a trained one deviations over sounds grow 30 times. Behind a ReLU a factor on a layer's weights, which the next layer's weights
-take out again, changes that layer's level and nothing else.
+take out again, changes that layer's level and nothing else. Of blocks over time it is taken out where they read tokens, and put in
+again where they add to them.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 from hear_ssl.data.synthetic import Corpus
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.encoders import AudioNTT, Towers
+from hear_ssl.runtime.encoders.audio_ntt import ContextBlock
 from hear_ssl.runtime.pooling import pool_tokens
 
 LEVEL = 0.4  # about that of band statistics, which stand beside the layers
@@ -27,22 +29,25 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
     """Scale every layer to a root mean square deviation of LEVEL over generated sounds; return their factors.
 
     A layer is what a scene has of it, mean + max of its tokens over time; the lower layers are the first tower's, the last is
-    each tower's own, and deviates so many `times` as much, where given for each tower. Raises ValueError for an encoder whose
-    layers do not all end in a ReLU, and for `times` that are not one positive number a tower.
+    each tower's own, and deviates so many `times` as much, where given for each tower. With blocks over time the layer below them has
+    their factor. Raises ValueError for another encoder than audio_ntt, and for `times` that are not one positive number a tower.
     """
     encoder = embedder.encoder
-    towers = list(encoder.towers) if isinstance(encoder, Towers) else [encoder]
+    networks = list(encoder.towers) if isinstance(encoder, Towers) else [encoder]
+    towers = [network for network in networks if isinstance(network, AudioNTT)]
+    if len(towers) < len(networks):
+        raise ValueError("only layers that end in a ReLU, or in blocks over time behind one, can be brought to a level: those of audio_ntt")
     if times and (len(times) != len(towers) or not all(0 < time < math.inf for time in times)):
         raise ValueError(f"--level {' '.join(f'{time:g}' for time in times)}: give a positive number for each of the {len(towers)} towers")
-    if not all(isinstance(tower, AudioNTT) and not len(tower.context) for tower in towers):
-        raise ValueError("only layers that end in a ReLU can be brought to a level: those of audio_ntt without encoder.context")
-    widths = [*encoder.layer_dims[:-1], *[encoder.layer_dims[-1] // len(towers)] * len(towers)]
+    widths = [*encoder.layer_dims[:-1], *encoder.tower_dims]
     parts = torch.split(deviations(embedder, sounds), widths)
     relative = [*[1.0] * len(encoder.layer_dims[:-1]), *(times or [1.0] * len(towers))]
     factors = [LEVEL / float(part.square().mean().sqrt()) * time for part, time in zip(parts, relative, strict=True)]
-    lower, last = factors[: -len(towers)], factors[-len(towers) :]
-    scale(towers[0], [*lower, last[0]])
-    for tower, factor in zip(towers[1:], last[1:], strict=True):
+    first = len(factors) - len(towers)  # the place of the first tower's last layer
+    if len(towers[0].context):
+        factors[first - 1] = factors[first]
+    scale(towers[0], factors[:3])
+    for tower, factor in zip(towers[1:], factors[first + 1 :], strict=True):
         scale(tower, [1.0, 1.0, factor])
     return factors
 
@@ -59,11 +64,20 @@ def deviations(embedder: Embedder, sounds: int) -> Tensor:
 
 
 @torch.no_grad()
-def scale(encoder: nn.Module, factors: list[float]) -> None:
-    """Multiply what the local, the hidden and the output layer of an AudioNTT give by a factor each."""
+def scale(encoder: AudioNTT, factors: list[float]) -> None:
+    """Multiply what the local, the hidden and the output layer of an encoder give by a factor each; blocks over time have the last."""
     layers = [encoder.get_submodule(name) for name in ("convolutions.1.1", "hidden.0", "output.1")]  # before their ReLU
     for layer, (below, factor) in zip(layers, pairwise([1.0, *factors]), strict=True):
-        assert isinstance(layer.weight, Tensor)
-        assert isinstance(layer.bias, Tensor)
-        layer.weight *= factor / below
-        layer.bias *= factor
+        multiply(layer, factor / below, factor)
+    for block in encoder.context:
+        assert isinstance(block, ContextBlock)
+        multiply(block.over_time, 1.0 / factors[-1], 1.0)
+        multiply(block.mlp[-1], factors[-1], factors[-1])
+
+
+def multiply(layer: nn.Module, weight: float, bias: float) -> None:
+    """Multiply a layer's weight and its bias in place."""
+    assert isinstance(layer.weight, Tensor)
+    assert isinstance(layer.bias, Tensor)
+    layer.weight *= weight
+    layer.bias *= bias

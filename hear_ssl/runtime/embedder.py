@@ -35,7 +35,7 @@ class Embedder(nn.Module):
         """Build with random weights. Raises ValueError when frontend, encoder and composition do not fit together."""
         super().__init__()
         self.config = config
-        self.encoder = build_encoder(config.encoder, config.frontend.n_mels)
+        self.encoder = build_encoder(config.encoder, config.frontend.n_mels, config.beside)
         self.frontend = LogMel(config.frontend, self.encoder.time_stride)
         self.sample_rate = config.frontend.sample_rate
         groups = len(parse_pooling(config.scene.pooling))
@@ -56,11 +56,11 @@ class Embedder(nn.Module):
         return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamp.per_token
 
     def _width(self, composition: CompositionConfig) -> int:
-        dims, all_towers, towers = self.encoder.layer_dims, self.config.encoder.towers, composition.towers
-        if towers > all_towers:
-            raise ValueError(f"scene.towers or timestamp.towers is {towers}; the encoder has {all_towers}: give at most that, or 0 for all")
-        if towers:
-            dims = (*dims[:-1], dims[-1] // all_towers * towers)
+        dims, widths, towers = self.encoder.layer_dims, self.encoder.tower_dims, composition.towers
+        count = len(widths)
+        if towers > count:
+            raise ValueError(f"scene.towers or timestamp.towers is {towers}; the encoder has {count}: give at most that, or 0 for all")
+        dims = (*dims[:-1], sum(widths[: towers or None]))
         if composition.layers == "mean" and len(set(dims)) > 1:
             raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
         return sum(dims) if composition.layers == "concat" else dims[-1]
@@ -92,7 +92,7 @@ class Embedder(nn.Module):
 
         The last layer has the tokens of the first so many `towers`, or of all with 0.
         """
-        stride, halo = self.encoder.time_stride, self.encoder.halo_frames
+        stride, halo = self.encoder.time_stride, self.encoder.halo(towers)
         end = self.frontend.token_count(waveform.shape[-1] - begin * self.config.frontend.hop_length) * stride
         step = self._chunk_length(end)
         for start in range(0, end, step):
@@ -100,7 +100,7 @@ class Embedder(nn.Module):
             first, last = max(start - halo, 0), min(stop + halo, end)
             features = self.frontend(waveform, begin + first, last - first)
             core = slice((start - first) // stride, (stop - first) // stride)
-            layers = self.encoder(features, towers) if 0 < towers < self.config.encoder.towers else self.encoder(features)
+            layers = self.encoder(features, towers) if 0 < towers < len(self.encoder.tower_dims) else self.encoder(features)
             tokens = [layer[:, core].float() for layer in layers]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
 

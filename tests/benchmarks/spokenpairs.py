@@ -66,6 +66,8 @@ def speak(text: str, language: str, rng: np.random.Generator) -> Array:
     tract = float(np.exp(rng.uniform(-0.15, 0.15)))  # formants and pitch together, as in a smaller or larger head
     waveform = soxr.resample(waveform, rate, RATE * tract)
     loud = np.nonzero(np.abs(waveform) > 0.01 * np.abs(waveform).max())[0]
+    if not len(loud):  # a few voices have no sound for some words
+        return speak(text, language, rng)
     return np.asarray(waveform[loud[0] : loud[-1] + 1], dtype=np.float32)
 
 

@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.config import load_config
-from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "export" / "reference"
@@ -37,16 +38,15 @@ def test_the_reference_gives_its_golden_embeddings_from_its_own_folder_and_offli
 def test_the_reference_was_trained_by_its_configs() -> None:
     training = json.loads((PACKAGE / "manifest.json").read_text())["training"]
     towers = [training["config"], *(tower["config"] for tower in training["other_towers"])]
-    assert towers[0]["embedder"]["encoder"].pop("towers") == len(towers) + training["random_tower"] == 4
+    whole = from_mapping(EmbedderConfig, training["config"]["embedder"], "embedder")
+    assert whole.encoder.towers + len(whole.beside) == len(towers) + training["random_tower"] == 4
     for trained, name in zip(towers, ("reference", "reference_pitch", "reference_words"), strict=True):
-        config = to_mapping(load_config(ROOT / "configs" / f"{name}.yaml", []))
-        config["embedder"]["encoder"].pop("towers")
-        trained["embedder"]["encoder"].pop("towers", 1)  # runs of a version that knew no towers
-        for composition in ("scene", "timestamp"):  # chosen at export
-            del config["embedder"][composition], trained["embedder"][composition]
-        for part in ("embedder", "objective", "views", "optimizer"):
-            assert trained[part] == config[part], (name, part)
-        assert (trained["trainer"]["steps"], trained["data"]["batch_size"]) == (config["trainer"]["steps"], config["data"]["batch_size"])
+        config = load_config(ROOT / "configs" / f"{name}.yaml", [])
+        embedder = from_mapping(EmbedderConfig, trained["embedder"], "embedder")  # compositions are chosen at export
+        assert (embedder.frontend, replace(embedder.encoder, towers=1)) == (config.embedder.frontend, config.embedder.encoder), name
+        for part in ("objective", "views", "optimizer"):
+            assert trained[part] == to_mapping(getattr(config, part)), (name, part)
+        assert (trained["trainer"]["steps"], trained["data"]["batch_size"]) == (config.trainer.steps, config.data.batch_size)
 
 
 def test_the_reference_is_small_and_says_what_it_learned_from() -> None:

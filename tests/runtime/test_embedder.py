@@ -26,12 +26,13 @@ ENCODERS = {
     "vit": EncoderConfig(name="vit", dim=12, depth=2, heads=2, keep=0.5, window_frames=200),
     "two towers": EncoderConfig(channels=4, dim=16, towers=2),
 }
+BESIDE = {"two towers": (EncoderConfig(channels=4, dim=24, context=2, band_pool=2),)}  # a third of another kind
 
 
 @pytest.fixture(params=list(ENCODERS))
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     torch.manual_seed(0)
-    model = Embedder(replace(RICH, encoder=ENCODERS[request.param]))
+    model = Embedder(replace(RICH, encoder=ENCODERS[request.param], beside=BESIDE.get(request.param, ())))
     for module in model.modules():  # statistics as after training, so that evaluation mode matters
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean = torch.randn_like(module.running_mean) * 0.1
@@ -188,6 +189,8 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
         ({"scene": CompositionConfig(towers=2)}, "towers is 2; the encoder has 1"),
         ({"timestamp": CompositionConfig(per_token=3)}, "divide the 4 frames of a token"),
         ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
+        ({"encoder": EncoderConfig(channels=4, dim=16, band_pool=3)}, "averages 3 bands .* a multiple of 12"),
+        ({"beside": (ENCODERS["vit"],)}, "tower 2 has tokens of 4 frames in windows of 200, the first of 4 in 0"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
@@ -221,14 +224,24 @@ def test_every_layers_tokens_are_there_in_their_width(name: str) -> None:
 
 def test_towers_are_their_networks_side_by_side() -> None:
     torch.manual_seed(0)
-    encoder = build_encoder(ENCODERS["two towers"], 64).eval()
+    encoder = build_encoder(ENCODERS["two towers"], 64, BESIDE["two towers"]).eval()
     assert isinstance(encoder, Towers)
     features = torch.randn(2, 64, 40)
     *lower, last = encoder(features)
-    first, second = (tower(features) for tower in encoder.towers)
+    first, second, other = (tower(features) for tower in encoder.towers)
     torch.testing.assert_close(lower, first[:-1])
-    torch.testing.assert_close(last, torch.cat([first[-1], second[-1]], -1))
+    torch.testing.assert_close(last, torch.cat([first[-1], second[-1], other[-1]], -1))
     assert not torch.equal(first[-1], second[-1])
+    assert encoder.tower_dims == (16, 16, 24)
+    assert (encoder.halo(2), encoder.halo(0)) == (4, encoder.halo_frames) == (4, 28)
+
+
+def test_pooled_bands_are_those_of_a_network_with_fewer_bands() -> None:
+    torch.manual_seed(0)
+    pooled, plain = (build_encoder(EncoderConfig(channels=4, dim=16, band_pool=pool), bands).eval() for pool, bands in ((4, 64), (1, 16)))
+    plain.load_state_dict(pooled.state_dict())
+    features = torch.randn(2, 64, 40)
+    torch.testing.assert_close(pooled(features), plain(features.reshape(2, 16, 4, 40).mean(2)))
 
 
 def test_an_embedding_can_leave_out_the_last_towers() -> None:

@@ -17,9 +17,12 @@ from train.levels import LEVEL, bring_to_level, deviations
 
 
 @pytest.mark.parametrize(("towers", "times"), [(1, []), (3, []), (3, [1.0, 0.5, 3.0])])
-def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float]) -> None:
+@pytest.mark.parametrize("context", [0, 2])
+def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float], context: int) -> None:
     torch.manual_seed(0)
-    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=towers, channels=4, dim=32))).eval()
+    first, last = EncoderConfig(channels=4, dim=32), EncoderConfig(channels=4, dim=32, context=context, band_pool=2)
+    config = EmbedderConfig(encoder=replace(first, towers=towers - 1), beside=(last,)) if towers > 1 else EmbedderConfig(encoder=first)
+    embedder = Embedder(config).eval()
     features = embedder.frontend(torch.randn(2, 16000) * 0.1)
     with torch.no_grad():
         before = embedder.encoder(features)
@@ -46,9 +49,22 @@ def test_combined_runs_are_brought_to_their_levels(runs: list[Path], monkeypatch
         torch.testing.assert_close(level["state_dict"][name], plain["state_dict"][name] * factor)
 
 
-@pytest.mark.parametrize("encoder", [EncoderConfig(name="convnext", channels=8, depth=1), EncoderConfig(channels=4, dim=32, context=1)])
-def test_layers_without_a_relu_are_refused(encoder: EncoderConfig) -> None:
-    embedder = Embedder(replace(EmbedderConfig(), encoder=encoder))
+def test_the_layer_below_blocks_over_time_has_their_factor() -> None:
+    torch.manual_seed(0)
+    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(channels=4, dim=32, context=2))).eval()
+    features = embedder.frontend(torch.randn(2, 16000) * 0.1)
+    with torch.no_grad():
+        before = embedder.encoder(features)
+        factors = bring_to_level(embedder, sounds=6)
+        after = embedder.encoder(features)
+    assert factors[2] == factors[3]
+    for old, new, factor in zip(before, after, factors, strict=True):
+        torch.testing.assert_close(new, old * factor, rtol=1e-4, atol=1e-5)
+    assert float(deviations(embedder, 6)[-32:].square().mean().sqrt()) == pytest.approx(LEVEL, rel=1e-3)
+
+
+def test_layers_without_a_relu_are_refused() -> None:
+    embedder = Embedder(replace(EmbedderConfig(), encoder=EncoderConfig(name="convnext", channels=8, depth=1)))
     with pytest.raises(ValueError, match="only layers that end in a ReLU"):
         bring_to_level(embedder, sounds=2)
 

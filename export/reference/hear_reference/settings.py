@@ -64,6 +64,7 @@ class EncoderConfig:
     context: int = option(
         0, "audio_ntt: blocks over time on top; n of them see 80 ms * (2^n - 1) to either side at a hop of 10 ms", "blocks", 0, 8
     )
+    band_pool: int = option(1, "audio_ntt: neighbouring bands averaged before the first convolution", "bands", 1, 1024)
     depth: int = option(6, "convnext, vit: blocks", "blocks", 1, 64)
     heads: int = option(3, "vit: attention heads", "heads", 1, 64)
     dropout: float = option(0.3, "audio_ntt, convnext: dropout before the output layer while training", "probability", 0.0, 0.95)
@@ -92,6 +93,7 @@ class EmbedderConfig:
 
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    beside: Tuple[EncoderConfig, ...] = option((), "more towers, each of a kind of its own; what train/combine.py writes")
     scene: CompositionConfig = field(default_factory=CompositionConfig)
     timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
     chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
@@ -107,8 +109,11 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
         if is_dataclass(value):
             check_ranges(value, key + ".")
             continue
-        for element in value if isinstance(value, (list, tuple)) else [value]:
-            _check_value(key, element, item.metadata)
+        for place, element in enumerate(value) if isinstance(value, (list, tuple)) else [(0, value)]:
+            if is_dataclass(element):
+                check_ranges(element, f"{key}[{place}].")
+            else:
+                _check_value(key, element, item.metadata)
 
 
 def _check_value(key: str, value: Any, rules: Any) -> None:

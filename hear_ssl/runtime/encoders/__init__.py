@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Sequence
 
 from ..settings import EncoderConfig
 from .audio_ntt import AudioNTT
@@ -12,12 +13,16 @@ from .towers import Towers
 from .vit import ViT
 
 
-def build_encoder(config: EncoderConfig, n_mels: int) -> Encoder:
-    """Build the encoder that the config names. Raises ValueError when it does not fit the number of mel bands."""
-    if config.towers > 1:
-        return Towers([build_encoder(replace(config, towers=1), n_mels) for _ in range(config.towers)])
+def build_encoder(config: EncoderConfig, n_mels: int, beside: Sequence[EncoderConfig] = ()) -> Encoder:
+    """Build the encoder that the config names, and those of other kinds beside it.
+
+    Raises ValueError when one does not fit the number of mel bands, or another one.
+    """
+    kinds = [replace(kind, towers=1) for kind in (config, *beside) for _ in range(kind.towers)]
+    if len(kinds) > 1:
+        return Towers([build_encoder(kind, n_mels) for kind in kinds])
     if config.name == "audio_ntt":
-        return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context)
+        return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context, config.band_pool)
     if config.name == "convnext":
         return ConvNeXt(n_mels, config.channels, config.dim, config.depth, config.dropout)
     if config.name == "vit":

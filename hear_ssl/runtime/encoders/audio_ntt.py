@@ -71,17 +71,23 @@ class ContextBlock(nn.Module):
 
 
 class AudioNTT(Encoder):
-    """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks."""
+    """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks.
+
+    With band_pool the network sees the means of so many neighbouring bands: all of it costs that much less, and harmonics blur.
+    """
 
     time_stride = 4
     batch_frames = 1600
 
-    def __init__(self, n_mels: int, channels: int, dim: int, dropout: float, context: int = 0) -> None:
-        """Build the network. Raises ValueError unless n_mels is a multiple of 4."""
+    def __init__(self, n_mels: int, channels: int, dim: int, dropout: float, context: int = 0, band_pool: int = 1) -> None:
+        """Build the network. Raises ValueError unless n_mels is a multiple of 4, or of 4 * band_pool."""
         super().__init__()
-        if n_mels % 4:
-            raise ValueError(f"frontend.n_mels is {n_mels}; the audio_ntt encoder halves frequency twice: give a multiple of 4")
-        local_dim = channels * (n_mels // 4)
+        if n_mels % (4 * band_pool):
+            averages = f"averages {band_pool} bands and " if band_pool > 1 else ""
+            halves = f"the audio_ntt encoder {averages}halves frequency twice"
+            raise ValueError(f"frontend.n_mels is {n_mels}; {halves}: give a multiple of {4 * band_pool}")
+        self.band_pool = band_pool
+        local_dim = channels * (n_mels // band_pool // 4)
         self.layer_dims = (local_dim, dim, dim) + ((dim,) if context else ())
         self.halo_frames = self.time_stride * (1 + CONTEXT_KERNEL // 2 * (2**context - 1))
         self.convolutions = nn.Sequential(ConvolutionBlock(1, channels), ConvolutionBlock(channels, channels))
@@ -91,8 +97,11 @@ class AudioNTT(Encoder):
 
     def forward(self, features: Tensor) -> List[Tensor]:
         """Return local, hidden and output tokens of features (batch, n_mels, frames), and those with context if there are such blocks."""
-        maps = self.convolutions(features.unsqueeze(1))  # (batch, channels, n_mels / 4, tokens)
-        local = maps.permute(0, 3, 1, 2).flatten(2)  # (batch, tokens, channels * n_mels / 4)
+        if self.band_pool > 1:
+            batch, n_mels, frames = features.shape
+            features = features.reshape(batch, n_mels // self.band_pool, self.band_pool, frames).mean(2)
+        maps = self.convolutions(features.unsqueeze(1))  # (batch, channels, n_mels / band_pool / 4, tokens)
+        local = maps.permute(0, 3, 1, 2).flatten(2)  # (batch, tokens, channels * n_mels / band_pool / 4)
         hidden = self.hidden(local)
         output = self.output(hidden)
         return [local, hidden, output, self.context(output)] if len(self.context) else [local, hidden, output]

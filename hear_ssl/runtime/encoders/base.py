@@ -24,6 +24,15 @@ class Encoder(nn.Module):
     chunk_frames: int = 0
     batch_frames: int = 3200
 
+    @property
+    def tower_dims(self) -> Tuple[int, ...]:
+        """Width of the last layer's tokens of each network side by side: of one network alone, all of it."""
+        return self.layer_dims[-1:]
+
+    def halo(self, towers: int) -> int:
+        """Return halo_frames of the first so many towers."""
+        return self.halo_frames
+
     def forward(self, features: Tensor) -> List[Tensor]:
         """Return each layer's tokens (batch, tokens, layer_dim), first to last."""
         raise NotImplementedError
