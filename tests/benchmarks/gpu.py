@@ -241,6 +241,10 @@ def main(arguments: list[str] | None = None) -> None:
     rows = []
     size = LARGE if device.cuda else TINY
     if given.batches:
+        known = sorted({batch for batches in size.batches for batch in batches})
+        unknown = [batch for batch in given.batches if batch not in known]
+        if unknown:
+            raise ValueError(f"--batches {unknown[0]} is not measured; choose from {', '.join(map(str, known))}")
         size = replace(size, batches=tuple(tuple(batch for batch in batches if batch in given.batches) for batches in size.batches))
     for row in measure(Bench(device, size, peak), given.parts):
         rows.append(row.line())
