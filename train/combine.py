@@ -72,7 +72,7 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
         "random_tower": random,
         "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
     }
-    embedder = embedder_of(combined, runs[0])
+    embedder = embedder_of(combined, runs[0])  # refuses towers that do not fit beside each other
     if level is not None:
         combined["levels"] = bring_to_level(embedder, level)
         combined["tower_levels"] = level or [1.0] * len(states)

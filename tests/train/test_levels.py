@@ -16,8 +16,9 @@ from train import combine
 from train.levels import LEVEL, bring_to_level, deviations
 
 
-@pytest.mark.parametrize(("towers", "times"), [(1, []), (3, []), (3, [1.0, 0.5, 3.0])])
-@pytest.mark.parametrize("context", [0, 2])
+@pytest.mark.parametrize(
+    ("towers", "times", "context"), [(1, [], 0), (3, [], 0), (3, [1.0, 0.5, 3.0], 0), (3, [], 2), (3, [1.0, 0.5, 3.0], 2)]
+)
 def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float], context: int) -> None:
     torch.manual_seed(0)
     first, last = EncoderConfig(channels=4, dim=32), EncoderConfig(channels=4, dim=32, context=context, band_pool=2)
