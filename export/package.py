@@ -59,7 +59,7 @@ def package(request: Request, out: Path) -> Path:
     check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
-    weights = serialise_tensors(model.state_dict(), {"format": "pt"})
+    weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
         manifest = build_manifest(request, checkpoint, model, weights)
     except (KeyError, TypeError) as error:
@@ -91,6 +91,21 @@ def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
     composed.load_state_dict(model.state_dict())
     return composed.eval()
+
+
+@torch.no_grad()
+def halved(model: Embedder) -> dict[str, torch.Tensor]:
+    """Round a model's parameters to float16 in place; return its state with them in float16 and statistics as they are.
+
+    Raises ValueError where a parameter is too large for float16.
+    """
+    state = model.state_dict()
+    for name, parameter in model.named_parameters():
+        state[name] = parameter.half()
+        if not torch.isfinite(state[name]).all():
+            raise ValueError(f"--half cannot hold {name}, which reaches {float(parameter.abs().max()):.3g}; leave --half out")
+        parameter.copy_(state[name])
+    return state
 
 
 def check_licenses(licenses: dict[str, bytes]) -> None:
@@ -128,6 +143,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "config": without_places(config),
             "random_tower": checkpoint.get("random_tower", False),
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
+            "stored_in": "float16" if request.half else "float32",
             "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],  # TypeError where one is no number
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),

@@ -26,6 +26,7 @@ class Request:
     composition: dict[str, Any]
     allow_unpublished: bool = False
     allow_long_hop: bool = False
+    half: bool = False
 
 
 def read_request() -> tuple[Request, Path]:
@@ -44,6 +45,7 @@ def read_request() -> tuple[Request, Path]:
         parse_composition(arguments.set),
         arguments.allow_unpublished,
         arguments.allow_long_hop,
+        arguments.half,
     )
     return request, Path(arguments.out)
 
@@ -74,6 +76,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
     parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
+    parser.add_argument(
+        "--half", action="store_true", help="store the weights in float16, half the download; load_model() widens them to float32 again"
+    )
     parser.add_argument(
         "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
     )

@@ -127,7 +127,7 @@ python3 -m heareval.predictions.runner embeddings/{name}/*
 **CUDA and cuDNN.** The package has no CUDA code of its own: any CUDA and cuDNN that the installed torch brings will do.
 Exported with torch {training["torch"]} (CUDA {training["cuda"]}, cuDNN {training["cudnn"]}).
 
-Weights: {weights["url"]}, {weights["bytes"] / 1e6:.1f} MB, SHA-256 `{weights["sha256"]}`.
+Weights: {weights["url"]}, {weights["bytes"] / 1e6:.1f} MB in {training.get("stored_in", "float32")}, SHA-256 `{weights["sha256"]}`.
 What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md). Every rule measured: [COMPLIANCE.md](COMPLIANCE.md).
 Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LICENSE-weights)).
 """
@@ -149,7 +149,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 | sample rate | {sizes["sample_rate"]} Hz |
 | scene embedding | {sizes["scene_embedding_size"]} |
 | timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
-| parameters | {sizes["parameters"]} |
+| parameters | {sizes["parameters"]}, stored in {training.get("stored_in", "float32")}, computed in float32 |
 | encoder | {manifest["embedder"]["encoder"]["name"]} |
 | trained for | {trained_for(training)} |
 | code revision | {training["git_revision"]} |

@@ -11,10 +11,11 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.index import INDEX_NAME, ShardRecord
+from hear_ssl.data.index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.data.table import write_table
 from hear_ssl.files import atomic_path, sha256_of
 
+CLIPS_PER_SHARD = 500  # of what is rendered
 REJECTED_NAME = "rejected.csv"  # what pack lists beside its shards
 
 
@@ -56,6 +57,17 @@ def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: 
     stream = iter(clips)
     numbers = range(-(-count // clips_per_shard))
     return tuple(write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, clips_per_shard)) for number in numbers)
+
+
+def write_rendered(
+    folder: Path, clips: Iterable[EncodedClip], count: int, sample_rate: int, codec: str, split: str, source: str, license: str
+) -> ShardIndex:
+    """Write `count` clips of one source and one licence as shards and then their index, and return the index."""
+    shards = write_shards(folder, split, clips, count, CLIPS_PER_SHARD)
+    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
+    index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})
+    write_index(folder, index)
+    return index
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

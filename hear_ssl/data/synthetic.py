@@ -22,9 +22,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, ShardIndex, SourceRecord, check_split, read_index, write_index
+from hear_ssl.data.index import INDEX_NAME, check_split, read_index
 from hear_ssl.data.pool import in_order
-from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
+from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks
@@ -35,7 +35,6 @@ __all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "wr
 SOURCE = "hear_ssl.synthetic"
 LICENSE = "CC0-1.0"
 CODECS = ("flac", "wav")
-CLIPS_PER_SHARD = 500
 MOST_CLIPS = 10_000_000
 LAYERED_SHARE = 0.3
 KEEPS = ("all", "score", "sound")
@@ -213,10 +212,7 @@ def write_corpus(
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = (Job(corpus, codec, split, number) for number in range(pairs))
     with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
-        shards = write_shards(folder, split, bar, 2 * pairs, CLIPS_PER_SHARD)
-    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
-    source = SourceRecord(SOURCE, LICENSE, hours, total)
-    write_index(folder, ShardIndex(sample_rate, codec, split, hours, total, shards, (source,), {}))
+        write_rendered(folder, bar, 2 * pairs, sample_rate, codec, split, SOURCE, LICENSE)
     return index
 
 

@@ -24,12 +24,11 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from hear_ssl.data.index import ShardIndex, SourceRecord, write_index
 from hear_ssl.data.pool import in_order
-from hear_ssl.data.shard_writer import EncodedClip, check_free, write_shards
+from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
 
-RATE, LONGEST_SECONDS, CLIPS_PER_SHARD = 16000, 1.2, 500
+RATE, LONGEST_SECONDS = 16000, 1.2
 SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
 LANGUAGES = ("en-us", "en-gb", "es", "it", "fr-fr", "de", "pt-br", "pl", "fi", "tr", "sw", "id", "eo", "nl", "sv", "hu", "cs", "el")
 VARIANTS = [*(f"m{n}" for n in range(1, 9)), *(f"f{n}" for n in range(1, 6)), *(f"klatt{n}" for n in ("", 2, 3, 4))]
@@ -103,10 +102,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     pairs = (Pair(arguments.seed, number) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
-    shards = write_shards(arguments.out, "train", tqdm(clips, total=arguments.clips, unit="clip"), arguments.clips, CLIPS_PER_SHARD)
-    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
-    source = SourceRecord(SOURCE, LICENSE, hours, total)
-    write_index(arguments.out, ShardIndex(RATE, "flac", "train", hours, total, shards, (source,), {}))
+    bar = tqdm(clips, total=arguments.clips, unit="clip")
+    write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", SOURCE, LICENSE)
 
 
 if __name__ == "__main__":

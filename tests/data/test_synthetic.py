@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_ssl.data import synthetic
+from hear_ssl.data import shard_writer, synthetic
 from hear_ssl.data.index import read_index
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.synthetic import Corpus, write_corpus
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write a small corpus in two shards."""
     out = tmp_path_factory.mktemp("corpus") / "shards"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(synthetic, "CLIPS_PER_SHARD", 8)
+        patch.setattr(shard_writer, "CLIPS_PER_SHARD", 8)
         write_corpus(out, clips=12, seed=3)
     return out
 

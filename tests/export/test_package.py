@@ -109,6 +109,31 @@ def test_the_exported_model_is_the_trained_one(run: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
+def test_half_precision_halves_the_file_and_hardly_moves_the_embeddings(run: Path, tmp_path: Path) -> None:
+    package(request(run), tmp_path / "whole")
+    package(request(run, bundle_weights=True, half=True), tmp_path)
+    sizes = [(folder / "hear_test-0.1.0.safetensors").stat().st_size for folder in (tmp_path, tmp_path / "whole")]
+    module, audio = load(tmp_path), torch.rand(2, 20000) - 0.5
+    model = module.load_model()
+    assert sizes[1] - sizes[0] == pytest.approx(2 * sum(parameter.numel() for parameter in model.parameters()), abs=200)  # and the header
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    whole = hear.get_scene_embeddings(audio, embedder_from_checkpoint(run)[0])
+    difference = module.get_scene_embeddings(audio, model) - whole
+    assert 0.0 < float(difference.abs().max()) < 0.01 * float(whole.abs().max())
+    assert "in float16, SHA-256" in (tmp_path / "hear_test" / "README.md").read_text()
+
+
+def test_a_weight_too_large_for_half_precision_is_refused(run: Path, tmp_path: Path) -> None:
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    name = next(name for name in checkpoint["state_dict"] if name.startswith("embedder.encoder") and name.endswith("weight"))
+    checkpoint["state_dict"][name].mul_(1e9)
+    torch.save(checkpoint, tmp_path / "large.ckpt")
+    with pytest.raises(ValueError, match=r"--half cannot hold encoder.*reaches .*; leave --half out"):
+        package(request(run, checkpoint=tmp_path / "large.ckpt", half=True), tmp_path / "dist")
+    assert not (tmp_path / "dist").exists()
+
+
+@pytest.mark.slow
 def test_the_composition_is_chosen_without_retraining(run: Path, tmp_path: Path) -> None:
     package(request(run, bundle_weights=True, composition={"scene.pooling": "mean,std", "timestamp.contexts_ms": [200.0]}), tmp_path)
     module = load(tmp_path)
