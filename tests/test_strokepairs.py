@@ -56,5 +56,5 @@ def test_recordings_are_known_by_the_names_of_their_files(tmp_path: Path, capsys
     corpus.write_text("\n".join(lines))
     assert "asterisk-core" not in {entry["source"] for entry in entries(str(corpus))}
     found = recordings(str(corpus))
-    assert {name: len(files) for name, files in found.items()} == {"kick": 1, f"zoo/{tmp_path.name}/growl": 2}
+    assert {name: len(files) for name, files in found.items()} == {"kick": 1, "growl": 2}
     assert "left out" in capsys.readouterr().err

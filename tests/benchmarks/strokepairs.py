@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import os
 import re
 import sys
 from collections import defaultdict
@@ -60,16 +61,18 @@ LONGEST_TAKE_SECONDS, RECORDED_SHARE = 2.5, 0.4
 
 @functools.cache
 def recordings(corpus: str) -> dict[str, list[str]]:
-    """Return the files of each kind, and of each sound with several takes as PACKAGE/FOLDER/NAME, of a list; none of an empty name."""
+    """Return the files of each kind, and of each sound with several takes by its folder and name, of a list; none of an empty name."""
     kinds: dict[str, list[str]] = defaultdict(list)
     takes: dict[str, list[str]] = defaultdict(list)
-    for entry in entries(corpus):
+    listed = entries(corpus)
+    top = os.path.commonpath([Path(entry["path"]).parent for entry in listed]) if listed else ""
+    for entry in listed:
         path = Path(entry["path"])
         kind = next((kind for kind, names in RECORDED.items() if re.search(names, path.stem)), None)
         if kind and entry["source"] in DRUMS and len(take(str(path))):
             kinds[kind].append(str(path))
         elif (numbered := TAKES.match(path.stem)) and len(take(str(path))):
-            takes[f"{entry['source']}/{path.parent.name}/{numbered[1]}"].append(str(path))
+            takes[str(path.parent.relative_to(top) / numbered[1])].append(str(path))
     return dict(kinds) | {name: files for name, files in takes.items() if len(files) > 1}
 
 
