@@ -62,7 +62,8 @@ def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: 
 def write_rendered(
     folder: Path, clips: Iterable[EncodedClip], count: int, sample_rate: int, codec: str, split: str, source: str, license: str
 ) -> ShardIndex:
-    """Write `count` clips of one source and one licence as shards and then their index, and return the index."""
+    """Write `count` clips of one source and one licence as shards and then their index into a folder, made if need be; return the index."""
+    folder.mkdir(parents=True, exist_ok=True)
     shards = write_shards(folder, split, clips, count, CLIPS_PER_SHARD)
     hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
     index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})

@@ -208,7 +208,6 @@ def write_corpus(
     corpus = Corpus(seed, delta, sample_rate, keep)
     folder, index = Path(out), Path(out) / INDEX_NAME
     check_request(folder, clips, hours, codec, workers)
-    folder.mkdir(parents=True, exist_ok=True)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = (Job(corpus, codec, split, number) for number in range(pairs))
     with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:

@@ -99,7 +99,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     check_free(arguments.out)
-    arguments.out.mkdir(parents=True, exist_ok=True)
     pairs = (Pair(arguments.seed, number) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")

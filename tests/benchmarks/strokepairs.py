@@ -33,7 +33,7 @@ from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synth_signal import LN_60_DB, bandpass
 from hear_ssl.data.synth_space import Array
 from hear_ssl.data.synthetic import encode_twins
-from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, between, render
+from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, at_peak, between, render
 
 LONGEST_SECONDS = 1.25
 SOURCE, LICENSE = "strokepairs.py", "CC0-1.0"
@@ -114,7 +114,7 @@ def strike(stroke: Stroke, kit: Kit, corpus: str, samples: int) -> Array:
         sound = replay(files[int(rng.integers(len(files)))], kit, rng, samples)
     else:
         sound = render(stroke, kit, rng, samples)
-    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-6) * stroke.loudness)
+    return at_peak(sound) * stroke.loudness
 
 
 def phrase(strokes: list[Stroke], together: list[bool], corpus: str, rng: np.random.Generator) -> Array:
@@ -183,7 +183,6 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     check_free(given.out)
-    given.out.mkdir(parents=True, exist_ok=True)
     license = " AND ".join(sorted({LICENSE, *(part for entry in entries(given.recordings) for part in entry["license"].split(" AND "))}))
     jobs = ((given.seed, number, given.recordings, license) for number in range(given.clips // 2))
     clips = tqdm(chain.from_iterable(in_order(encode, jobs, given.workers)), total=given.clips, unit="clip")

@@ -102,6 +102,11 @@ def between(span: Span, place: float) -> float:
     return float(span[0] * (span[1] / span[0]) ** place)
 
 
+def at_peak(sound: Array) -> Array:
+    """Return a sound scaled to 1 in magnitude; silence stays silent (samples,)."""
+    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-6))
+
+
 def mode_table(kind: Kind, hertz: float, kit: Kit, rng: np.random.Generator) -> tuple[Array, Array]:
     """Return the frequencies in Hz and amplitudes of a stroke's modes (modes,)."""
     if kind.modes == "cluster":
@@ -120,7 +125,7 @@ def glided(frequencies: Array, decays: Array, amplitudes: Array, octaves: float,
     """Return the few lowest modes as sines that fall by `octaves` within about `seconds` (time,)."""
     fall = 2.0 ** (octaves * np.exp(-time / seconds))
     sound = np.zeros_like(time)
-    for hertz, decay, amplitude in list(zip(frequencies, decays, amplitudes, strict=True))[:4]:
+    for hertz, decay, amplitude in zip(frequencies[:4], decays[:4], amplitudes[:4], strict=True):
         phase = 2.0 * np.pi * np.cumsum(np.minimum(hertz * fall, 7000.0)) / RATE
         sound += amplitude * np.sin(phase) * np.exp(-LN_60_DB / decay * time)
     return sound
@@ -137,11 +142,10 @@ def tone_of(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samp
     octaves = kind.glide[0] + (kind.glide[1] - kind.glide[0]) * rng.random()
     time = np.arange(samples) / RATE
     if octaves > 0.05:
-        sound = glided(frequencies, decays, amplitudes, octaves, float(np.exp(rng.uniform(np.log(0.008), np.log(0.09)))), time)
+        sound = glided(frequencies, decays, amplitudes, octaves, between((0.008, 0.09), rng.random()), time)
     else:
         sound = damped_modes(frequencies, decays, amplitudes, rng.uniform(0.0, 2.0 * np.pi, len(frequencies)), samples, RATE)
-    sound = sound * np.minimum(time / between(kind.rise, rng.random()), 1.0)
-    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-6))
+    return at_peak(sound * np.minimum(time / between(kind.rise, rng.random()), 1.0))
 
 
 def noise_of(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
@@ -157,8 +161,7 @@ def noise_of(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, sam
         shorter = decay if burst == bursts - 1 else min(decay, 3.0 * gap)
         shape = np.minimum(late / rise, 1.0) * np.exp(-LN_60_DB / shorter * np.maximum(late - rise, 0.0))
         envelope = np.maximum(envelope, np.where(late >= 0.0, shape, 0.0))
-    sound = noise * envelope
-    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-6))
+    return at_peak(noise * envelope)
 
 
 def render(stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
