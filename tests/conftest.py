@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,7 @@ HEADS = {  # every recipe's heads, made small enough for a test
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Give whatever asks for a temporary folder, here and in processes started, one that goes when the tests are done."""
     tmp_path_factory.getbasetemp()  # stays outside: pytest keeps that of a failed test
+    get_temp_dir()  # stays outside: multiprocessing removes its own when this process ends
     with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +24,8 @@ from hear_ssl.data.table import SUFFIX, sha256_of_table, write_table
 from hear_ssl.files import sha256_of
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
+
+ROOM_PAUSE_SECONDS = 0.05
 
 
 def is_remote(source: str) -> bool:
@@ -113,30 +115,44 @@ class ShardCache:
 
     @contextmanager
     def room(self, record: ShardRecord) -> Iterator[None]:
-        """Keep room for a shard while it is fetched: those used longest ago are removed until it fits below the bound."""
-        if not self.limit:
-            yield
-            return
+        """Keep room for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
         kept = self.folder / f".{record.name}.room.part"  # as long as the shard, and empty on the disk
         try:
-            with locked(self.root / ".lock"):
-                found = []
-                for folder in self.root.glob("*/"):
-                    remove_abandoned(folder)
-                for path in [*self.root.glob("*/*.tar"), *self.root.glob("*/.*.room.part")]:
-                    with contextlib.suppress(FileNotFoundError):
-                        found.append((path.stat().st_mtime, path.stat().st_size, path))
-                used = sum(size for _, size, _ in found) + record.bytes
-                for _, size, path in sorted(found):
-                    if used > self.limit and path.suffix == ".tar":
-                        path.unlink(missing_ok=True)
-                        path.with_suffix(SUFFIX).unlink(missing_ok=True)
-                        used -= size
-                with open(kept, "wb") as file:
-                    file.truncate(record.bytes)
+            while self.limit and not self._reserve(record, kept):
+                time.sleep(ROOM_PAUSE_SECONDS)
             yield
         finally:
             kept.unlink(missing_ok=True)
+
+    def _reserve(self, record: ShardRecord, kept: Path) -> bool:
+        """Reserve room: shards used longest ago are removed until it fits; say whether it does beside what is being fetched."""
+        with locked(self.root / ".lock"):
+            for folder in self.root.glob("*/"):
+                remove_abandoned(folder)
+            coming = used_last(self.root.glob("*/.*.room.part"))  # first: a fetch that ends meanwhile is found below
+            there = used_last(self.root.glob("*/*.tar"))
+            needed = sum(size for _, size, _ in coming) + record.bytes
+            if coming and needed > self.limit:
+                return False
+            used = needed + sum(size for _, size, _ in there)
+            for _, size, path in there:
+                if used > self.limit:
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(SUFFIX).unlink(missing_ok=True)
+                    used -= size
+            with open(kept, "wb") as file:
+                file.truncate(record.bytes)
+            return True
+
+
+def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
+    """Return when files were used last (s), their sizes (bytes) and themselves, in that order; what vanishes meanwhile is left out."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return sorted(found)
 
 
 def present(path: Path, record: ShardRecord) -> bool:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,9 @@ import pytest
 import torch
 
 from hear_ssl.config import DataConfig
-from hear_ssl.data import fetch
+from hear_ssl.data import fetch, remote
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.index import read_index, write_index
+from hear_ssl.data.index import ShardRecord, read_index, write_index
 from hear_ssl.data.remote import ShardCache, locked
 from hear_ssl.data.shards import RETRY_SECONDS, ShardSet
 from hear_ssl.data.stream import BatchStream
@@ -196,11 +196,8 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str,
 
 
 def used(cache: Path) -> int:
-    size = 0
-    for path in cache.rglob("*.tar"):
-        with contextlib.suppress(FileNotFoundError):  # given up meanwhile
-            size += path.stat().st_size
-    return size
+    with locked(cache / ".lock"):  # none is given up meanwhile, and one that comes has its room already
+        return sum(path.stat().st_size for path in cache.rglob("*.tar"))
 
 
 @pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -224,6 +221,53 @@ def test_data_larger_than_the_cache_streams_in_windows_within_its_bound(
     assert size < most <= 2.5 * size
     requests = [path for path in handler.served if path.endswith(".tar")]
     assert 8 < len(requests) <= 3 * 8  # at most once a pass, and what was prefetched for the third
+
+
+@pytest.fixture
+def coming(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> Iterator[tuple[ShardCache, ShardRecord, contextlib.ExitStack]]:
+    """Give a cache with room for one of two shards, the first being fetched, the other one, and what ends that fetch once closed."""
+    address, _, folder = many
+    records = read_index(folder).shards[:2]
+    cache = ShardCache(address, tmp_path / "cache", (sum(record.bytes for record in records) - 1) / 1e9)
+    with contextlib.ExitStack() as fetching:
+        fetching.enter_context(locked(cache.folder / f".{records[0].name}.lock"))
+        fetching.enter_context(cache.room(records[0]))
+        yield cache, records[1], fetching
+
+
+def test_a_fetch_waits_while_another_leaves_no_room(
+    many: tuple[str, type[Flaky], Path], coming: tuple[ShardCache, ShardRecord, contextlib.ExitStack]
+) -> None:
+    cache, record, fetching = coming
+    other = threading.Thread(target=cache.path, args=(record,))
+    other.start()
+    other.join(0.3)
+    assert other.is_alive()
+    assert many[1].served == []
+    fetching.close()
+    other.join(20)
+    assert many[1].served == [f"/{record.name}"]
+
+
+def test_a_fetch_that_ends_while_room_is_made_for_another_is_counted(
+    many: tuple[str, type[Flaky], Path],
+    coming: tuple[ShardCache, ShardRecord, contextlib.ExitStack],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cache, record, fetching = coming
+    first = read_index(many[2]).shards[0]
+    listed = remote.used_last
+
+    def fetch_ends_behind(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
+        found = listed(paths)
+        (cache.folder / first.name).write_bytes(bytes(first.bytes))
+        fetching.close()
+        monkeypatch.setattr(remote, "used_last", listed)
+        return found
+
+    monkeypatch.setattr(remote, "used_last", fetch_ends_behind)
+    cache.path(record)
+    assert [path.name for path in cache.folder.glob("*.tar")] == [record.name]
 
 
 def test_the_next_window_is_there_before_it_is_needed(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
