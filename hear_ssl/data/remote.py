@@ -127,6 +127,7 @@ class ShardCache:
     def _reserve(self, record: ShardRecord, kept: Path) -> bool:
         """Reserve room: shards used longest ago are removed until it fits; say whether it does beside what is being fetched."""
         with locked(self.root / ".lock"):
+            kept.unlink(missing_ok=True)  # a crash's: the shard's lock is held here
             for folder in self.root.glob("*/"):
                 remove_abandoned(folder)
             coming = used_last(self.root.glob("*/.*.room.part"))  # first: a fetch that ends meanwhile is found below

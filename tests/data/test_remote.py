@@ -224,21 +224,21 @@ def test_data_larger_than_the_cache_streams_in_windows_within_its_bound(
 
 
 @pytest.fixture
-def coming(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> Iterator[tuple[ShardCache, ShardRecord, contextlib.ExitStack]]:
-    """Give a cache with room for one of two shards, the first being fetched, the other one, and what ends that fetch once closed."""
+def coming(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> Iterator[tuple[ShardCache, list[ShardRecord], contextlib.ExitStack]]:
+    """Give a cache with room for one of two shards, the two, the first of them being fetched, and what ends that fetch once closed."""
     address, _, folder = many
-    records = read_index(folder).shards[:2]
+    records = list(read_index(folder).shards[:2])
     cache = ShardCache(address, tmp_path / "cache", (sum(record.bytes for record in records) - 1) / 1e9)
     with contextlib.ExitStack() as fetching:
         fetching.enter_context(locked(cache.folder / f".{records[0].name}.lock"))
         fetching.enter_context(cache.room(records[0]))
-        yield cache, records[1], fetching
+        yield cache, records, fetching
 
 
 def test_a_fetch_waits_while_another_leaves_no_room(
-    many: tuple[str, type[Flaky], Path], coming: tuple[ShardCache, ShardRecord, contextlib.ExitStack]
+    many: tuple[str, type[Flaky], Path], coming: tuple[ShardCache, list[ShardRecord], contextlib.ExitStack]
 ) -> None:
-    cache, record, fetching = coming
+    cache, (_, record), fetching = coming
     other = threading.Thread(target=cache.path, args=(record,))
     other.start()
     other.join(0.3)
@@ -250,12 +250,9 @@ def test_a_fetch_waits_while_another_leaves_no_room(
 
 
 def test_a_fetch_that_ends_while_room_is_made_for_another_is_counted(
-    many: tuple[str, type[Flaky], Path],
-    coming: tuple[ShardCache, ShardRecord, contextlib.ExitStack],
-    monkeypatch: pytest.MonkeyPatch,
+    coming: tuple[ShardCache, list[ShardRecord], contextlib.ExitStack], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, record, fetching = coming
-    first = read_index(many[2]).shards[0]
+    cache, (first, record), fetching = coming
     listed = remote.used_last
 
     def fetch_ends_behind(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
@@ -267,6 +264,18 @@ def test_a_fetch_that_ends_while_room_is_made_for_another_is_counted(
 
     monkeypatch.setattr(remote, "used_last", fetch_ends_behind)
     cache.path(record)
+    assert [path.name for path in cache.folder.glob("*.tar")] == [record.name]
+
+
+def test_the_room_of_a_fetch_that_crashed_does_not_keep_the_same_shard_out(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
+    address, _, folder = many
+    record = read_index(folder).shards[0]
+    cache = ShardCache(address, tmp_path / "cache", 1.5 * record.bytes / 1e9)
+    (cache.folder / f".{record.name}.room.part").write_bytes(bytes(record.bytes))
+    other = threading.Thread(target=cache.path, args=(record,), daemon=True)
+    other.start()
+    other.join(20)
+    assert not other.is_alive()
     assert [path.name for path in cache.folder.glob("*.tar")] == [record.name]
 
 
