@@ -96,7 +96,7 @@ def take(path: str) -> Array:
     loud = np.nonzero(np.abs(waveform) > 0.05 * np.abs(waveform).max(initial=0.0))[0]
     if not len(loud) or np.abs(waveform).max() < 1e-3:
         return np.zeros(0, np.float32)
-    return np.asarray(waveform[loud[0] :] / np.abs(waveform).max())
+    return at_peak(waveform[loud[0] :])
 
 
 def replay(path: str, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
@@ -146,13 +146,13 @@ def recorded(dry: Array, rng: np.random.Generator) -> Array:
     if rng.random() < 0.3:
         filters = filters / np.sqrt(1.0 + (rng.uniform(30.0, 120.0) / hertz) ** 4)
     sound = np.fft.irfft(np.fft.rfft(dry, length) * (1.0 + wet * np.fft.rfft(tail, length)) * filters, length)[: len(dry)]
-    sound = sound / np.abs(sound).max()
+    sound = at_peak(sound)
     drive = 10.0 ** (rng.uniform(-12.0, 12.0) / 20.0)
     sound = np.tanh(drive * sound) / np.tanh(drive)
     white = np.fft.rfft(rng.standard_normal(length)) * hertz ** -rng.uniform(0.0, 0.5)
     noise = np.fft.irfft(white, length)[: len(dry)]
-    sound = sound + noise / np.abs(noise).max() * 10.0 ** (rng.uniform(-75.0, -18.0) / 20.0)
-    return np.asarray(sound / np.abs(sound).max() * rng.uniform(0.1, 0.9), dtype=np.float32)
+    sound = sound + at_peak(noise) * 10.0 ** (rng.uniform(-75.0, -18.0) / 20.0)
+    return np.asarray(at_peak(sound) * rng.uniform(0.1, 0.9), dtype=np.float32)
 
 
 def drawn(corpus: str, rng: np.random.Generator) -> str:
