@@ -84,12 +84,19 @@ def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
     """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
     torch.manual_seed(0)
     model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
-    mapping = json.loads(json.dumps(checkpoint["config"]["embedder"]))
+    mapping = to_mapping(model.config)
     for key, value in request.composition.items():
         part, _, leaf = key.partition(".")
         mapping.setdefault(part, {})[leaf] = value
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
-    composed.load_state_dict(model.state_dict())
+    for part in ("scene", "timestamp"):
+        fitted, asked = getattr(model.config, part).projection, getattr(composed.config, part).projection
+        if asked not in ((), fitted):
+            raise ValueError(
+                f"{part}.projection is {list(asked)}; train/whiten.py fitted {list(fitted)}: leave it, or set {part}.projection=[]"
+            )
+    wanted = composed.state_dict()
+    composed.load_state_dict({name: value for name, value in model.state_dict().items() if name in wanted})
     return composed.eval()
 
 
@@ -145,6 +152,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
             "stored_in": "float16" if request.half else "float32",
             "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],  # TypeError where one is no number
+            "projection": dict(checkpoint.get("projection", {})),
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],

@@ -168,7 +168,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 
 
 def trained_for(training: dict[str, Any]) -> str:
-    """Return the steps and batches of every tower, and the levels of their last layers where they were set."""
+    """Return the steps and batches of every tower, the levels of their last layers if set, and what a projection was fitted on."""
     towers = [(training["steps"], training["batch_size"])]
     towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
     parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
@@ -176,7 +176,9 @@ def trained_for(training: dict[str, Any]) -> str:
     if training.get("random_tower"):
         parts.append("a tower of random weights")
         levels = [*levels[1:], *levels[:1]]  # whose tower is the first
-    return ", beside ".join(parts) + (f"; their last layers at levels of {' : '.join(levels)}" if levels else "")
+    level = f"; their last layers at levels of {' : '.join(levels)}" if levels else ""
+    projection = training.get("projection")
+    return ", beside ".join(parts) + level + (f"; embeddings on principal components of {projection['clips']} clips" if projection else "")
 
 
 def front_matter(manifest: dict[str, Any]) -> str:

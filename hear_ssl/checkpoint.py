@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +72,12 @@ def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Em
 def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = True) -> Embedder:
     """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
 
-    The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights.
+    The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights,
+    and without projections, which a random one would be worth less than none.
     Raises ValueError when a tensor is missing, unknown or of another shape.
     """
-    embedder = Embedder(from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder"))
+    config = from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder")
+    embedder = Embedder(config if trained else without_projections(config))
     if trained:
         state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
         wanted = embedder.state_dict()
@@ -85,3 +88,8 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
         embedder.load_state_dict(state)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model lays it out
     return embedder.eval()
+
+
+def without_projections(config: EmbedderConfig) -> EmbedderConfig:
+    """Return the config whose embeddings are all that the projections of `config` map onto fewer numbers."""
+    return replace(config, scene=replace(config.scene, projection=()), timestamp=replace(config.timestamp, projection=()))

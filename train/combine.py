@@ -88,6 +88,26 @@ def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
     return {**cards[0], "hours": hours, "split": ", ".join(splits), "sources": each_once(sources.values())}
 
 
+def new_checkpoint(out: Path) -> Path:
+    """Return the file that a checkpoint will be written to. Raises ValueError for another name than .ckpt, FileExistsError if it exists."""
+    if out.suffix != ".ckpt":
+        raise ValueError(f"--out {out} is not allowed; give a name that ends in .ckpt")
+    if out.exists():
+        raise FileExistsError(f"{out} exists: give another name, or remove it first")
+    return out
+
+
+def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
+    """Write a checkpoint made of that of a run, and beside it in a run folder of its own what the model card says of the run's machine."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(out) as temporary:
+        torch.save(checkpoint, temporary)
+    environment = find_checkpoint(run).parent.parent / "environment.json"
+    copy = out.parent.parent / "environment.json"  # the model card names the revision
+    if out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():
+        shutil.copyfile(environment, copy)
+
+
 def main() -> int:
     """Combine as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,18 +124,9 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
-    if given.out.suffix != ".ckpt":
-        raise ValueError(f"--out {given.out} is not allowed; give a name that ends in .ckpt")
-    if given.out.exists():
-        raise FileExistsError(f"{given.out} exists: give another name, or remove it first")
+    out = new_checkpoint(given.out)
     checkpoint = combine(given.runs, given.random, given.level)
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(given.out) as temporary:
-        torch.save(checkpoint, temporary)
-    environment = find_checkpoint(given.runs[0]).parent.parent / "environment.json"
-    copy = given.out.parent.parent / "environment.json"  # the model card names the revision
-    if given.out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():
-        shutil.copyfile(environment, copy)
+    save_checkpoint(checkpoint, out, given.runs[0])
     if given.level is not None:
         print(f"layers brought to their level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
     print(f"{given.out}: {len(given.runs) + given.random} encoders side by side")

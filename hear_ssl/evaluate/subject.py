@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
+from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, without_projections
 from hear_ssl.files import sha256_of
 from hear_ssl.runtime import hear
 from hear_ssl.runtime.embedder import Embedder
@@ -171,7 +171,8 @@ def untrained(name: str) -> Subject | None:
     if manifest is None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(manifest.embedder))}", hear, Embedder(manifest.embedder).eval())
+    config = without_projections(manifest.embedder)
+    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
 
 
 def manifest_of(module: ModuleType) -> Manifest | None:

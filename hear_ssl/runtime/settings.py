@@ -85,6 +85,9 @@ class CompositionConfig:
     around_ms: Tuple[float, ...] = option(
         (), "timestamps: with raw_mel, concatenate band means of the time before and after, cut at these distances", "ms", 1.0, 60000.0
     )
+    projection: Tuple[int, ...] = option(
+        (), "numbers kept of each part of the embedding, and at last of all; what train/whiten.py fits; empty: all", "numbers", 1, 65536
+    )
 
 
 @dataclass(frozen=True)

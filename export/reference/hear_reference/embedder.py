@@ -6,7 +6,7 @@ equals that of the whole clip and memory does not grow with its length.
 
 from __future__ import annotations
 
-from typing import Iterator, List, Tuple
+from typing import Iterator, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from .encoders import build_encoder
 from .frontend import LogMel
 from .pooling import TimePool, parse_pooling, pool_tokens
+from .projection import Projection
 from .settings import CompositionConfig, EmbedderConfig
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
@@ -38,32 +39,49 @@ class Embedder(nn.Module):
         self.encoder = build_encoder(config.encoder, config.frontend.n_mels, config.beside)
         self.frontend = LogMel(config.frontend, self.encoder.time_stride)
         self.sample_rate = config.frontend.sample_rate
-        groups = len(parse_pooling(config.scene.pooling))
-        raw_scene = 3 * config.frontend.n_mels if config.scene.raw_mel else 0
-        raw_timestamp = self.encoder.time_stride * config.frontend.n_mels if config.timestamp.raw_mel else 0
-        self.scene_embedding_size = groups * self._width(config.scene) + raw_scene
         if self.encoder.time_stride % config.timestamp.per_token:
             raise ValueError(
                 f"timestamp.per_token is {config.timestamp.per_token}; it must divide the {self.encoder.time_stride} frames of a token"
             )
-        around = len(self._windows()) * config.frontend.n_mels
         self.raw_begin = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms))
-        self.timestamp_embedding_size = self.raw_begin + raw_timestamp + around
+        self.scene_projection = _projection(config.scene, self.scene_parts())
+        self.timestamp_projection = _projection(config.timestamp, self.timestamp_parts())
+        self.scene_embedding_size = [sum(self.scene_parts()), *config.scene.projection][-1]
+        self.timestamp_embedding_size = [sum(self.timestamp_parts()), *config.timestamp.projection][-1]
+
+    def scene_parts(self) -> List[int]:
+        """Return the widths of what a scene embedding is made of: for each group of the pooling every layer, the last by tower; bands."""
+        scene = self.config.scene
+        bands = [3 * self.config.frontend.n_mels] if scene.raw_mel else []
+        return len(parse_pooling(scene.pooling)) * self._layer_widths(scene) + bands
+
+    def timestamp_parts(self) -> List[int]:
+        """Return the widths of what a timestamp is made of: tokens as in a scene, their means over contexts_ms, its bands, those around."""
+        timestamp, n_mels = self.config.timestamp, self.config.frontend.n_mels
+        frames = [self.encoder.time_stride * n_mels] if timestamp.raw_mel else []
+        around = [len(self._windows()) * n_mels] if timestamp.around_ms else []
+        return self._layer_widths(timestamp) * (1 + len(timestamp.contexts_ms)) + frames + around
 
     @property
     def hop_samples(self) -> int:
         """Samples between two timestamps."""
         return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamp.per_token
 
+    def _layer_widths(self, composition: CompositionConfig) -> List[int]:
+        dims, widths, towers = list(self.encoder.layer_dims), list(self.encoder.tower_dims), composition.towers
+        if towers > len(widths):
+            given = f"scene.towers or timestamp.towers is {towers}; the encoder has {len(widths)}"
+            raise ValueError(f"{given}: give at most that, or 0 for all")
+        last = widths[: towers or None]
+        if composition.layers == "mean":
+            dims[-1] = sum(last)
+            if len(set(dims)) > 1:
+                raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
+            return dims[-1:]
+        return [*(dims[:-1] if composition.layers == "concat" else []), *last]
+
     def _width(self, composition: CompositionConfig) -> int:
-        dims, widths, towers = self.encoder.layer_dims, self.encoder.tower_dims, composition.towers
-        count = len(widths)
-        if towers > count:
-            raise ValueError(f"scene.towers or timestamp.towers is {towers}; the encoder has {count}: give at most that, or 0 for all")
-        dims = (*dims[:-1], sum(widths[: towers or None]))
-        if composition.layers == "mean" and len(set(dims)) > 1:
-            raise ValueError(f"layers: mean needs layers of one width; these are {', '.join(map(str, dims))} wide: use concat or last")
-        return sum(dims) if composition.layers == "concat" else dims[-1]
+        return sum(self._layer_widths(composition))
 
     def _windows(self) -> List[Tuple[int, int]]:
         """Return timestamp.around_ms as first and last timestamp of each window, counted from one's own: before, after, by distance.
@@ -131,7 +149,8 @@ class Embedder(nn.Module):
             pool.add(chosen_layers(tokens, scene.layers))
             if scene.raw_mel:
                 mel_pool.add([features.transpose(1, 2)])
-        return torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
+        embeddings = torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
+        return embeddings if self.scene_projection is None else self.scene_projection(embeddings)
 
     def timestamps(self, waveform: Tensor) -> Tuple[Tensor, Tensor]:
         """Return embeddings (batch, timestamps, timestamp_embedding_size) and their centres in ms (batch, timestamps).
@@ -143,11 +162,14 @@ class Embedder(nn.Module):
         embeddings = waveform.new_empty((waveform.shape[0], count, self.timestamp_embedding_size), dtype=torch.float32)
         row = 0
         for rows in self._row_slices(waveform):
-            own = embeddings[row : row + rows.shape[0]]
+            given = embeddings[row : row + rows.shape[0]]
+            own = given if self.timestamp_projection is None else given.new_empty((*given.shape[:2], sum(self.timestamp_parts())))
             for place in range(min(per_token, count)):
                 self._fill_timestamps(rows, own[:, place::per_token], place * self.encoder.time_stride // per_token)
             self._fill_contexts(own)
             self._fill_around(own)
+            if self.timestamp_projection is not None:
+                given.copy_(self.timestamp_projection(own))
             row += rows.shape[0]
         ticks = torch.arange(count, dtype=torch.float64) * self.hop_samples * 1000.0 / self.sample_rate
         return embeddings, ticks.float().to(waveform.device).expand(waveform.shape[0], -1).contiguous()
@@ -199,3 +221,8 @@ def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:
     if mode == "concat":
         return layers
     return [torch.stack(layers).mean(0) if mode == "mean" else layers[-1]]
+
+
+def _projection(composition: CompositionConfig, parts: List[int]) -> Optional[Projection]:
+    *ranks, numbers = composition.projection or (0,)
+    return Projection(parts, ranks, numbers) if numbers else None

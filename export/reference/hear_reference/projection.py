@@ -1,0 +1,39 @@
+"""A linear map of an embedding onto fewer numbers, which `train/whiten.py` fits and the wheel ships.
+
+The parts of an embedding (layers, towers, bands) say much twice, and most of what they deviate lies in few directions. Principal
+components, first of each part, then of all of them together, say it once, in numbers that are not correlated.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from operator import gt
+from typing import List, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Projection(nn.Module):
+    """Parts of an embedding, each mapped onto some numbers, and these together onto `numbers`.
+
+    Two maps in place of one hold a fraction of its weights.
+    """
+
+    def __init__(self, widths: Sequence[int], ranks: Sequence[int], numbers: int) -> None:
+        """Build with random weights for parts of so many `widths`. Raises ValueError when `ranks` do not fit them."""
+        super().__init__()
+        if len(ranks) != len(widths) or any(map(gt, ranks, widths)) or numbers > sum(ranks):
+            raise ValueError(
+                f"a projection of {list(ranks)} numbers onto {numbers} does not fit this embedding, whose parts have {list(widths)}; "
+                "fit it with train/whiten.py when all else is chosen, or leave it out with an empty projection"
+            )
+        self.widths: List[int] = list(widths)
+        self.parts = nn.ModuleList(map(partial(nn.Linear, bias=False), widths, ranks))
+        self.joint = nn.Linear(sum(ranks), numbers)
+
+    def forward(self, embeddings: Tensor) -> Tensor:
+        """Return (..., numbers) of embeddings (..., sum of widths)."""
+        kept = [self.parts[place](part) for place, part in enumerate(torch.split(embeddings, self.widths, -1))]
+        projected: Tensor = self.joint(torch.cat(kept, -1))
+        return projected

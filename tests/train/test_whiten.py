@@ -1,0 +1,135 @@
+"""A fitted projection: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.package import Request, package
+from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
+from hear_ssl.config import DataConfig
+from hear_ssl.data.datamodule import ShardDataModule
+from tests.conftest import tiny
+from train import whiten
+from train.running import fit
+
+
+@pytest.fixture(scope="module")
+def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a very small encoder whose embeddings have bands beside the layers."""
+    run = tmp_path_factory.mktemp("whiten") / "run"
+    fit(tiny(shards, run, "trainer.steps=2", "embedder.scene.raw_mel=true", "embedder.timestamp.raw_mel=true"), resume=False)
+    return run
+
+
+def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["whiten.py", *map(str, arguments)])
+    return whiten.main()
+
+
+def correlated_rows(count: int) -> torch.Tensor:
+    """Return rows of two parts, of 6 and 4 numbers, that share what they deviate by."""
+    made = torch.Generator().manual_seed(0)
+    return 100.0 + torch.randn(count, 5, generator=made) * torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5]) @ torch.randn(5, 10, generator=made)
+
+
+def test_moments_are_those_of_all_rows_at_once() -> None:
+    rows, moments = correlated_rows(500), whiten.Moments(10)
+    for part in rows.split(70):
+        moments.add(part)
+    np.testing.assert_allclose(moments.mean(), rows.double().mean(0), rtol=1e-6)
+    np.testing.assert_allclose(moments.covariance(), np.cov(rows.double().numpy().T, bias=True), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("flatten", [0.0, 0.25, 1.0])
+def test_components_are_the_largest_with_variances_evened_out(flatten: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(whiten, "SPARE", 3.0)  # parts keep all
+    rows, moments = correlated_rows(2000), whiten.Moments(10)
+    moments.add(rows)
+    projected = whiten.fit_projection(moments, [6, 4], 4, flatten)(rows).detach().double().numpy()
+    variances = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[-4:]
+    wanted = variances ** (1.0 - flatten)
+    wanted *= np.trace(np.cov(rows.double().numpy().T, bias=True)) / wanted.sum()
+    covariance = np.cov(projected.T, bias=True)
+    np.testing.assert_allclose(np.diag(covariance), wanted, rtol=0.02)
+    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-3 * wanted.max())
+    np.testing.assert_allclose(projected.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
+
+
+def test_more_numbers_than_components_are_refused() -> None:
+    moments = whiten.Moments(10)
+    moments.add(correlated_rows(2000))
+    with pytest.raises(ValueError, match="6 numbers are asked for and 5 components were found"):
+        whiten.fit_projection(moments, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
+
+
+@pytest.mark.slow
+def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
+    trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "white" / "checkpoints" / "last.ckpt"
+    assert (
+        command(monkeypatch, trained, "--shards", shards, "--clips", 64, "--seconds", 1, "--scene", 12, "--timestamp", 8, "--out", out) == 0
+    )
+    assert "64 of 64 clips" in capsys.readouterr().out
+    model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
+    assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
+    data = ShardDataModule(DataConfig([str(shards)], batch_size=whiten.CLIPS_AT_ONCE, crops=1, crop_seconds=1.0), 16000, seed=0)
+    audio = torch.cat([data.stream.batch(step).waveform[:, 0] for step in range(4)])
+    with torch.inference_mode():
+        scenes = model.scene(audio).double().numpy()
+        assert model.scene_projection is not None
+        torch.testing.assert_close(model.scene(audio), model.scene_projection(plain.scene(audio)))
+    covariance = np.cov(scenes.T, bias=True)
+    assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3 * np.diag(covariance).max()
+    untrained, _ = embedder_from_checkpoint(out, trained=False)
+    assert untrained.scene_projection is None
+    assert untrained.scene_embedding_size == plain.scene_embedding_size
+    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"]
+    with pytest.raises(ValueError, match="has a projection already"):
+        command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
+    with pytest.raises(FileExistsError, match="give another name"):
+        command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
+    request = Request(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
+    tree = package(request, tmp_path / "dist").parent / "hear_white"
+    assert "; embeddings on principal components of 64 clips |" in (tree / "MODEL_CARD.md").read_text()
+    manifest = json.loads((tree / "hear_white" / "manifest.json").read_text())
+    assert (manifest["sizes"]["scene_embedding_size"], manifest["training"]["projection"]) == (12, {"clips": 64, "flatten": 0.25})
+
+
+@pytest.mark.slow
+def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "white.ckpt"
+    command(monkeypatch, trained, "--shards", shards, "--clips", 64, "--seconds", 1, "--scene", 12, "--out", out)
+    plain = embedder_from_checkpoint(trained)[0].scene_embedding_size
+    values = (out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True)
+    for untrained, composition in ((False, {"scene.projection": []}), (True, {})):
+        tree = package(Request(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
+        assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
+    with pytest.raises(ValueError, match=r"train/whiten.py fitted .*: leave it, or set scene.projection=\[\]"):
+        package(Request(*values, False, {"scene.projection": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--scene", "0"], "give --scene or --timestamp"),
+        (["--scene", "4", "--flatten", "2"], "from 0 to 1"),
+        (["--scene", "4", "--seconds", "0"], "data.crop_seconds is 0"),
+        (["--scene", "4000", "--clips", "16"], "4000 numbers are asked for"),
+        (["--scene", "4", "--weights", "1", "2"], "weights"),
+        (["--timestamp", "4", "--timestamp-towers", "2"], "towers is 2; the encoder has 1"),
+    ],
+)
+def test_wrong_arguments_are_one_line_and_write_nothing(
+    trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], line: str
+) -> None:
+    with pytest.raises(ValueError, match=line) as caught:
+        command(monkeypatch, trained, "--shards", shards, *arguments, "--out", tmp_path / "white.ckpt")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())

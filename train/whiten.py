@@ -1,0 +1,188 @@
+"""Fit a projection that says an embedding in fewer numbers, none of them correlated with another, and write it into a checkpoint.
+
+python train/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
+
+The layers and towers of an encoder say much twice, and most of what they deviate lies in few directions, which a predictor that does
+not normalise its input learns first. Principal components over clips of the training corpus, with their variances part of the way to
+equal (Jegou and Chum, 2012, whiten them wholly: https://hal.inria.fr/hal-00722622), say the same in fewer numbers. No label is read,
+and no layer changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
+
+import torch
+from torch import Tensor
+
+from hear_ssl.checkpoint import PREFIX, embedder_of, load_checkpoint, without_projections
+from hear_ssl.config import DataConfig
+from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.errors import run_main
+from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.runtime.projection import Projection
+from hear_ssl.runtime.settings import check_ranges, to_mapping
+from train.combine import joined, new_checkpoint, save_checkpoint
+
+CLIPS_AT_ONCE = 16
+TIMESTAMPS = 16  # of a clip
+ROUNDING = 1e-7  # a component of less than this share of the variance is none
+SPARE = 1.2  # times as many numbers as in the end are kept of the parts together
+
+
+class Moments:
+    """Mean and covariance of all rows added so far, in float64."""
+
+    def __init__(self, width: int) -> None:
+        self.count, self.total, self.products = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
+        self.near: Tensor | None = None  # the first rows' mean: products of what is near 0 stay exact
+
+    def add(self, rows: Tensor) -> None:
+        """Take in rows (count, width)."""
+        self.near = rows.mean(0) if self.near is None else self.near
+        rows = rows - self.near
+        self.count += len(rows)
+        self.total += rows.double().sum(0)
+        self.products += rows.T @ rows
+
+    def mean(self) -> Tensor:
+        """Return the mean (width,)."""
+        assert self.near is not None
+        return self.near + self.total / self.count
+
+    def covariance(self) -> Tensor:
+        """Return the covariance (width, width)."""
+        mean = self.total / self.count
+        return self.products / self.count - torch.outer(mean, mean)
+
+
+def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: float) -> Projection:
+    """Return the projection of parts of so many `widths` onto the `numbers` largest principal components.
+
+    Each part keeps its own of the largest components of all parts, SPARE times `numbers` together, and at least one. A component's
+    variance v becomes v ** (1 - flatten), up to one factor that leaves the sum of all variances as it is. Raises ValueError when there
+    are not so many components.
+    """
+    covariance = moments.covariance()
+    blocks = [torch.linalg.eigh(block) for block in diagonal_blocks(covariance, widths)]  # ascending
+    variances = torch.cat([block.eigenvalues for block in blocks])
+    least = variances.sort(descending=True).values[: round(SPARE * numbers)][-1]
+    ranks = [max(1, int((block.eigenvalues >= least).sum())) for block in blocks]
+    parts = [block.eigenvectors[:, len(block.eigenvalues) - rank :].T for block, rank in zip(blocks, ranks, strict=True)]
+    both: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]  # (sum of ranks, sum of widths)
+    values, vectors = torch.linalg.eigh(both @ covariance @ both.T)
+    found = int((values > ROUNDING * values.sum()).sum())
+    if found < numbers:
+        raise ValueError(f"{numbers} numbers are asked for and {found} components were found; ask for fewer, or fit on more clips")
+    values, vectors = values[-numbers:], vectors[:, -numbers:]
+    gains = values ** (-flatten / 2.0)
+    gains *= torch.sqrt(covariance.trace() / (values * gains.square()).sum())
+    joint = (vectors * gains).T
+    projection = Projection(widths, ranks, numbers)
+    with torch.no_grad():
+        for layer, weight in zip([*projection.parts, projection.joint], [*parts, joint], strict=True):
+            layer.weight.copy_(weight)
+        projection.joint.bias.copy_(-joint @ both @ moments.mean())
+    return projection
+
+
+def diagonal_blocks(covariance: Tensor, widths: list[int]) -> list[Tensor]:
+    """Return the covariance of each part alone."""
+    ends = torch.tensor(widths).cumsum(0).tolist()
+    return [covariance[end - width : end, end - width : end] for end, width in zip(ends, widths, strict=True)]
+
+
+@torch.inference_mode()
+def measure(embedder: Embedder, data: ShardDataModule, clips: int, wanted: dict[str, bool]) -> dict[str, Moments]:
+    """Return the moments of scene and timestamp embeddings, as `wanted`, over so many clips of the stream; shows progress."""
+    sizes = {"scene": embedder.scene_embedding_size, "timestamp": embedder.timestamp_embedding_size}
+    moments = {name: Moments(size) for name, size in sizes.items() if wanted[name]}
+    rows: dict[str, list[Tensor]] = {name: [] for name in moments}
+    steps = -(-clips // CLIPS_AT_ONCE)
+    for step in range(steps):
+        batch = data.stream.batch(step)
+        data.count(batch)
+        audio = batch.waveform[:, 0]
+        if "scene" in rows:
+            rows["scene"].append(embedder.scene(audio))
+        if "timestamp" in rows:
+            embeddings, _ = embedder.timestamps(audio)
+            rows["timestamp"].append(embeddings[:, :: max(1, embeddings.shape[1] // TIMESTAMPS)].flatten(0, 1))
+        if step % 16 == 15 or step == steps - 1:
+            for name, gathered in rows.items():
+                moments[name].add(torch.cat(gathered))
+                gathered.clear()
+            print(f"{(step + 1) * CLIPS_AT_ONCE} of {steps * CLIPS_AT_ONCE} clips", flush=True)
+    return moments
+
+
+def whiten(
+    checkpoint: dict[str, Any], embedder: Embedder, data: ShardDataModule, clips: int, numbers: dict[str, int], flatten: float
+) -> None:
+    """Put the projections of scenes and timestamps onto so many `numbers` (0: none) into a checkpoint, whose embedder has none yet."""
+    moments = measure(embedder, data, clips, {name: count > 0 for name, count in numbers.items()})
+    parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
+    config = embedder.config
+    for name, found in moments.items():
+        projection = fit_projection(found, parts[name], numbers[name], flatten)
+        ranks = tuple(part.out_features for part in projection.parts)
+        config = replace(config, **{name: replace(getattr(config, name), projection=(*ranks, numbers[name]))})
+        state = {f"{PREFIX}{name}_projection.{key}": tensor for key, tensor in projection.state_dict().items()}
+        checkpoint["state_dict"] = {**checkpoint["state_dict"], **state}
+    checkpoint["config"] = {**checkpoint["config"], "embedder": to_mapping(config)}
+    checkpoint["projection"] = {"clips": clips, "flatten": flatten}
+    named = {source["name"] for source in (checkpoint.get("data_card") or {}).get("sources", [])}
+    card = data.data_card()
+    checkpoint["data_card"] = joined(
+        [checkpoint.get("data_card") or card, {**card, "sources": [source for source in card["sources"] if source["name"] not in named]}]
+    )
+
+
+def main() -> int:
+    """Fit as the command line says."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="run folder or checkpoint")
+    parser.add_argument("--shards", nargs="+", required=True, metavar="FOLDER", help="packed clips to fit on, as data.shards of a training")
+    parser.add_argument("--weights", nargs="+", type=float, default=[], metavar="SHARE", help="share of the clips for each folder")
+    parser.add_argument("--clips", type=int, default=4096, help="how many clips to fit on; more steady with more than there are numbers")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
+    parser.add_argument("--scene", type=int, default=0, metavar="NUMBERS", help="numbers of a scene embedding; 0 leaves scenes as they are")
+    parser.add_argument("--timestamp", type=int, default=0, metavar="NUMBERS", help="the same of a timestamp embedding")
+    parser.add_argument(
+        "--timestamp-towers", type=int, metavar="TOWERS", help="of a combined checkpoint, those that timestamps have: the first"
+    )
+    parser.add_argument(
+        "--flatten", type=float, default=0.25, metavar="SHARE", help="how far variances are made equal: 0 not at all, 1 wholly (whitening)"
+    )
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
+    given = parser.parse_args()
+    numbers = {"scene": given.scene, "timestamp": given.timestamp}
+    if min(numbers.values()) < 0 or not any(numbers.values()) or given.clips < 2 or not 0.0 <= given.flatten <= 1.0:
+        raise ValueError("give --scene or --timestamp of 1 or more, --clips of 2 or more, and --flatten from 0 to 1")
+    out = new_checkpoint(given.out)
+    checkpoint = load_checkpoint(given.checkpoint)
+    if given.timestamp_towers is not None:
+        checkpoint["config"]["embedder"].setdefault("timestamp", {})["towers"] = given.timestamp_towers
+    embedder = embedder_of(checkpoint, given.checkpoint)
+    if embedder.config != without_projections(embedder.config):
+        raise ValueError(f"{given.checkpoint} has a projection already; give the checkpoint it was fitted for")
+    options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
+    check_ranges(options, "data.")
+    data = ShardDataModule(options, embedder.sample_rate, seed=0)
+    whiten(checkpoint, embedder, data, given.clips, numbers, given.flatten)
+    embedder_of(checkpoint, given.checkpoint)  # it loads as it was written
+    save_checkpoint(checkpoint, out, given.checkpoint)
+    for name, count in numbers.items():
+        if count:
+            print(f"{name}: {count} numbers in place of {sum(getattr(embedder, f'{name}_parts')())}")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
