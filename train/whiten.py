@@ -98,6 +98,12 @@ def diagonal_blocks(covariance: Tensor, widths: list[int]) -> list[Tensor]:
     return [covariance[end - width : end, end - width : end] for end, width in zip(ends, widths, strict=True)]
 
 
+def unpadded(clip: Tensor) -> Tensor:
+    """Return a clip (time,) without the zeros before and after its sound, which the stream lays around one shorter than asked for."""
+    sound = clip.nonzero().flatten()
+    return clip[int(sound[0]) : int(sound[-1]) + 1] if len(sound) else clip
+
+
 @torch.inference_mode()
 def measure(embedder: Embedder, data: ShardDataModule, clips: int, wanted: dict[str, bool]) -> dict[str, Moments]:
     """Return the moments of scene and timestamp embeddings, as `wanted`, over so many clips of the stream; shows progress."""
@@ -108,12 +114,13 @@ def measure(embedder: Embedder, data: ShardDataModule, clips: int, wanted: dict[
     for step in range(steps):
         batch = data.stream.batch(step)
         data.count(batch)
-        audio = batch.waveform[:, 0]
-        if "scene" in rows:
-            rows["scene"].append(embedder.scene(audio))
-        if "timestamp" in rows:
-            embeddings, _ = embedder.timestamps(audio)
-            rows["timestamp"].append(embeddings[:, :: max(1, embeddings.shape[1] // TIMESTAMPS)].flatten(0, 1))
+        for clip in batch.waveform[:, 0]:
+            audio = unpadded(clip)[None]
+            if "scene" in rows:
+                rows["scene"].append(embedder.scene(audio))
+            if "timestamp" in rows:
+                embeddings = embedder.timestamps(audio)[0][0]
+                rows["timestamp"].append(embeddings[:: max(1, len(embeddings) // TIMESTAMPS)])
         if step % 16 == 15 or step == steps - 1:
             for name, gathered in rows.items():
                 moments[name].add(torch.cat(gathered))

@@ -61,6 +61,11 @@ def test_components_are_the_largest_with_variances_evened_out(flatten: float, mo
     np.testing.assert_allclose(projected.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
 
 
+def test_zeros_around_a_sound_are_left_out() -> None:
+    assert whiten.unpadded(torch.tensor([0.0, 0.0, 0.5, 0.0, -0.1, 0.0])).tolist() == [0.5, 0.0, pytest.approx(-0.1)]
+    assert whiten.unpadded(torch.zeros(5)).tolist() == [0.0] * 5
+
+
 def test_more_numbers_than_components_are_refused() -> None:
     moments = whiten.Moments(10)
     moments.add(correlated_rows(2000))
@@ -80,11 +85,11 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
     data = ShardDataModule(DataConfig([str(shards)], batch_size=whiten.CLIPS_AT_ONCE, crops=1, crop_seconds=1.0), 16000, seed=0)
-    audio = torch.cat([data.stream.batch(step).waveform[:, 0] for step in range(4)])
+    clips = [whiten.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]]
     with torch.inference_mode():
-        scenes = model.scene(audio).double().numpy()
+        scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
         assert model.scene_projection is not None
-        torch.testing.assert_close(model.scene(audio), model.scene_projection(plain.scene(audio)))
+        torch.testing.assert_close(model.scene(clips[0]), model.scene_projection(plain.scene(clips[0])))
     covariance = np.cov(scenes.T, bias=True)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3 * np.diag(covariance).max()
     untrained, _ = embedder_from_checkpoint(out, trained=False)
