@@ -88,13 +88,12 @@ def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
     return {**cards[0], "hours": hours, "split": ", ".join(splits), "sources": each_once(sources.values())}
 
 
-def new_checkpoint(out: Path) -> Path:
-    """Return the file that a checkpoint will be written to. Raises ValueError for another name than .ckpt, FileExistsError if it exists."""
+def check_new(out: Path) -> None:
+    """Raise ValueError when a checkpoint to be written has another name than .ckpt, FileExistsError when it exists."""
     if out.suffix != ".ckpt":
         raise ValueError(f"--out {out} is not allowed; give a name that ends in .ckpt")
     if out.exists():
         raise FileExistsError(f"{out} exists: give another name, or remove it first")
-    return out
 
 
 def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
@@ -124,9 +123,9 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
-    out = new_checkpoint(given.out)
+    check_new(given.out)
     checkpoint = combine(given.runs, given.random, given.level)
-    save_checkpoint(checkpoint, out, given.runs[0])
+    save_checkpoint(checkpoint, given.out, given.runs[0])
     if given.level is not None:
         print(f"layers brought to their level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
     print(f"{given.out}: {len(given.runs) + given.random} encoders side by side")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from hear_ssl.errors import run_main
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.projection import Projection
 from hear_ssl.runtime.settings import check_ranges, to_mapping
-from train.combine import joined, new_checkpoint, save_checkpoint
+from train.combine import check_new, joined, save_checkpoint
 
 CLIPS_AT_ONCE = 16
 TIMESTAMPS = 16  # of a clip
@@ -70,7 +71,8 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     are not so many components.
     """
     covariance = moments.covariance()
-    blocks = [torch.linalg.eigh(block) for block in diagonal_blocks(covariance, widths)]  # ascending
+    own = [torch.split(rows, widths, 1)[place] for place, rows in enumerate(torch.split(covariance, widths))]  # of each part alone
+    blocks = [torch.linalg.eigh(block) for block in own]  # ascending
     variances = torch.cat([block.eigenvalues for block in blocks])
     least = variances.sort(descending=True).values[: round(SPARE * numbers)][-1]
     ranks = [max(1, int((block.eigenvalues >= least).sum())) for block in blocks]
@@ -92,12 +94,6 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     return projection
 
 
-def diagonal_blocks(covariance: Tensor, widths: list[int]) -> list[Tensor]:
-    """Return the covariance of each part alone."""
-    ends = torch.tensor(widths).cumsum(0).tolist()
-    return [covariance[end - width : end, end - width : end] for end, width in zip(ends, widths, strict=True)]
-
-
 def unpadded(clip: Tensor) -> Tensor:
     """Return a clip (time,) without the zeros before and after its sound, which the stream lays around one shorter than asked for."""
     sound = clip.nonzero().flatten()
@@ -105,10 +101,10 @@ def unpadded(clip: Tensor) -> Tensor:
 
 
 @torch.inference_mode()
-def measure(embedder: Embedder, data: ShardDataModule, clips: int, wanted: dict[str, bool]) -> dict[str, Moments]:
-    """Return the moments of scene and timestamp embeddings, as `wanted`, over so many clips of the stream; shows progress."""
+def measure(embedder: Embedder, data: ShardDataModule, clips: int, names: Iterable[str]) -> dict[str, Moments]:
+    """Return the moments of scene or timestamp embeddings, as `names` says, over so many clips of the stream; shows progress."""
     sizes = {"scene": embedder.scene_embedding_size, "timestamp": embedder.timestamp_embedding_size}
-    moments = {name: Moments(size) for name, size in sizes.items() if wanted[name]}
+    moments = {name: Moments(sizes[name]) for name in names}
     rows: dict[str, list[Tensor]] = {name: [] for name in moments}
     steps = -(-clips // CLIPS_AT_ONCE)
     for step in range(steps):
@@ -132,8 +128,8 @@ def measure(embedder: Embedder, data: ShardDataModule, clips: int, wanted: dict[
 def whiten(
     checkpoint: dict[str, Any], embedder: Embedder, data: ShardDataModule, clips: int, numbers: dict[str, int], flatten: float
 ) -> None:
-    """Put the projections of scenes and timestamps onto so many `numbers` (0: none) into a checkpoint, whose embedder has none yet."""
-    moments = measure(embedder, data, clips, {name: count > 0 for name, count in numbers.items()})
+    """Put the projections of scenes and timestamps onto so many `numbers` into a checkpoint, whose embedder has none yet."""
+    moments = measure(embedder, data, clips, numbers)
     parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
     config = embedder.config
     for name, found in moments.items():
@@ -169,10 +165,10 @@ def main() -> int:
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
-    numbers = {"scene": given.scene, "timestamp": given.timestamp}
-    if min(numbers.values()) < 0 or not any(numbers.values()) or given.clips < 2 or not 0.0 <= given.flatten <= 1.0:
+    numbers = {name: count for name, count in (("scene", given.scene), ("timestamp", given.timestamp)) if count}
+    if min(numbers.values(), default=0) < 1 or given.clips < 2 or not 0.0 <= given.flatten <= 1.0:
         raise ValueError("give --scene or --timestamp of 1 or more, --clips of 2 or more, and --flatten from 0 to 1")
-    out = new_checkpoint(given.out)
+    check_new(given.out)
     checkpoint = load_checkpoint(given.checkpoint)
     if given.timestamp_towers is not None:
         checkpoint["config"]["embedder"].setdefault("timestamp", {})["towers"] = given.timestamp_towers
@@ -184,10 +180,9 @@ def main() -> int:
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
     whiten(checkpoint, embedder, data, given.clips, numbers, given.flatten)
     embedder_of(checkpoint, given.checkpoint)  # it loads as it was written
-    save_checkpoint(checkpoint, out, given.checkpoint)
+    save_checkpoint(checkpoint, given.out, given.checkpoint)
     for name, count in numbers.items():
-        if count:
-            print(f"{name}: {count} numbers in place of {sum(getattr(embedder, f'{name}_parts')())}")
+        print(f"{name}: {count} numbers in place of {sum(getattr(embedder, f'{name}_parts')())}")
     return 0
 
 
