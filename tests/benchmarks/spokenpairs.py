@@ -1,8 +1,10 @@
 """Render words that nobody says, each by two voices of espeak-ng, as doppelgänger pairs for data.positives=doppelgaenger.
 
 python tests/benchmarks/spokenpairs.py --out spoken --clips 24000 --seed 13
+python tests/benchmarks/spokenpairs.py --out voices --clips 24000 --seed 17 --keep voice
 
 The two of a pair share the sounds of speech and nothing else: voice, pitch, speed, vocal tract, level and noise are drawn for each.
+With --keep voice it is the other way round: one voice, pitch and speed moved a little, says two words through one filter.
 Words of one to four syllables in a language drawn for the pair, at most 1.2 s. Needs the program espeak-ng (Debian: espeak-ng).
 """
 
@@ -12,7 +14,7 @@ import argparse
 import io
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -27,8 +29,10 @@ from tqdm import tqdm
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
+from tests.benchmarks.strokepairs import recorded
 
 RATE, LONGEST_SECONDS = 16000, 1.2
+TRIES = 20  # voices that are asked to say a word
 SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
 LANGUAGES = ("en-us", "en-gb", "es", "it", "fr-fr", "de", "pt-br", "pl", "fi", "tr", "sw", "id", "eo", "nl", "sv", "hu", "cs", "el")
 VARIANTS = [*(f"m{n}" for n in range(1, 9)), *(f"f{n}" for n in range(1, 6)), *(f"klatt{n}" for n in ("", 2, 3, 4))]
@@ -44,10 +48,33 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pair:
-    """The n-th pair of a corpus, a function of seed and number alone."""
+    """The n-th pair of a corpus, a function of its seed, its number, what its two share ("word" or "voice"), and the share in rooms."""
 
     seed: int
     number: int
+    keep: str = "word"
+    rooms: float = 0.0
+
+
+@dataclass(frozen=True)
+class Voice:
+    """Who speaks: name of a voice of espeak-ng, pitch and speed in its units, length of the vocal tract to that of the voice."""
+
+    name: str
+    pitch: int
+    speed: int
+    tract: float
+
+    def moved(self, rng: np.random.Generator) -> Voice:
+        """Return the voice as it says something else: a little higher or lower, faster or slower."""
+        return replace(self, pitch=self.pitch + int(rng.integers(-5, 6)), speed=round(self.speed * float(rng.uniform(0.9, 1.1))))
+
+
+def drawn(language: str, rng: np.random.Generator) -> Voice:
+    """Return a voice of a language."""
+    name = f"{language}+{rng.choice(VARIANTS)}"
+    pitch, speed = int(rng.integers(10, 90)), int(rng.integers(110, 230))
+    return Voice(name, pitch, speed, float(np.exp(rng.uniform(-0.15, 0.15))))  # formants and pitch together, as in a smaller or larger head
 
 
 def word(rng: np.random.Generator) -> str:
@@ -56,36 +83,55 @@ def word(rng: np.random.Generator) -> str:
     return "".join(f"{rng.choice(CONSONANTS)}{rng.choice(VOWELS)}{rng.choice(CODAS)}" for _ in range(syllables))
 
 
-def speak(text: str, language: str, rng: np.random.Generator) -> Array:
-    """Return the word (time,) by a voice drawn anew, without the silence around it."""
-    voice = f"{language}+{rng.choice(VARIANTS)}"
-    pitch, speed = str(rng.integers(10, 90)), str(rng.integers(110, 230))
-    command = ["espeak-ng", "-v", voice, "-p", pitch, "-s", speed, "--stdout", text]
-    waveform, rate = soundfile.read(io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout), dtype="float32")
-    tract = float(np.exp(rng.uniform(-0.15, 0.15)))  # formants and pitch together, as in a smaller or larger head
-    waveform = soxr.resample(waveform, rate, RATE * tract)
-    loud = np.nonzero(np.abs(waveform) > 0.01 * np.abs(waveform).max())[0]
-    if not len(loud):  # a few voices have no sound for some words
-        return speak(text, language, rng)
-    return np.asarray(waveform[loud[0] : loud[-1] + 1], dtype=np.float32)
+def speak(text: str, voice: Voice) -> Array:
+    """Return the word (time,) without the silence around it; nothing where the voice has no sound for it, as a few have for some."""
+    command = ["espeak-ng", "-v", voice.name, "-p", str(voice.pitch), "-s", str(voice.speed), "--stdout", text]
+    file = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)
+    waveform, rate = soundfile.read(file, dtype="float32")
+    waveform = soxr.resample(waveform, rate, RATE * voice.tract)
+    loud = np.nonzero(np.abs(waveform) > 0.01 * np.abs(waveform).max(initial=0.0))[0]
+    return np.asarray(waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0], dtype=np.float32)
 
 
-def place(waveform: Array, rng: np.random.Generator) -> Array:
-    """Return the word at a level and with noise drawn anew, its spectrum tilted, a little silence before and after."""
+def place(waveform: Array, tilt: float, rooms: float, rng: np.random.Generator) -> Array:
+    """Return the word at a level and with noise drawn anew, its spectrum tilted, a little silence before and after; some in a room."""
     waveform = waveform[: round(LONGEST_SECONDS * RATE)]
-    tilt = rng.uniform(-0.6, 0.6)
-    waveform = waveform + tilt * np.concatenate([np.zeros(1, np.float32), waveform[:-1]])
+    tilted = waveform + tilt * np.concatenate([np.zeros(1, np.float32), waveform[:-1]])
     before, after = rng.integers(0, round(0.3 * RATE), 2)
-    padded = np.concatenate([np.zeros(before), waveform / np.abs(waveform).max(), np.zeros(after)])
+    padded = np.concatenate([np.zeros(before), tilted / np.abs(tilted).max(), np.zeros(after)])
+    if rooms and rng.random() < rooms:
+        return recorded(padded, rng)
     noisy = padded + rng.standard_normal(len(padded)) * 10.0 ** rng.uniform(-4.0, -1.7)
     return np.asarray(noisy / np.abs(noisy).max() * rng.uniform(0.1, 0.9), dtype=np.float32)
+
+
+def one_word(rooms: float, rng: np.random.Generator) -> list[Array]:
+    """Return a word by two voices (time,)."""
+    text, language = word(rng), str(rng.choice(LANGUAGES))
+    clips: list[Array] = []
+    while len(clips) < 2:
+        waveform = next((one for _ in range(TRIES) if len(one := speak(text, drawn(language, rng)))), None)
+        if waveform is None:  # no voice of the language says it
+            return one_word(rooms, rng)
+        clips.append(place(waveform, rng.uniform(-0.6, 0.6), rooms, rng))
+    return clips
+
+
+def one_voice(rooms: float, rng: np.random.Generator) -> list[Array]:
+    """Return two words by a voice (time,)."""
+    voice, tilt = drawn(str(rng.choice(LANGUAGES)), rng), rng.uniform(-0.6, 0.6)
+    clips: list[Array] = []
+    while len(clips) < 2:
+        waveform = speak(word(rng), voice.moved(rng))
+        if len(waveform):
+            clips.append(place(waveform, tilt, rooms, rng))
+    return clips
 
 
 def encode(pair: Pair) -> list[EncodedClip]:
     """Render and encode a pair as two clips, each with the key of the other."""
     rng = np.random.default_rng([pair.seed, pair.number])
-    text, language = word(rng), str(rng.choice(LANGUAGES))
-    first, second = (place(speak(text, language, rng), rng) for _ in range(2))
+    first, second = (one_voice if pair.keep == "voice" else one_word)(pair.rooms, rng)
     origin = {"source": SOURCE, "license": LICENSE, "split": "train"}
     return encode_twins(f"spoken{pair.seed}-{pair.number:06d}", (first, second), RATE, "flac", origin)
 
@@ -96,10 +142,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=24000)
     parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--keep", choices=("word", "voice"), default="word", help="what the two of a pair share")
+    parser.add_argument("--rooms", type=float, default=0.0, help="share of the clips in a room and through a filter, as strokepairs.py")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     check_free(arguments.out)
-    pairs = (Pair(arguments.seed, number) for number in range(arguments.clips // 2))
+    pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")
     write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", SOURCE, LICENSE)
