@@ -40,7 +40,7 @@ def test_the_reference_was_trained_by_its_configs() -> None:
     towers = [training["config"], *(tower["config"] for tower in training["other_towers"])]
     whole = from_mapping(EmbedderConfig, training["config"]["embedder"], "embedder")
     assert whole.encoder.towers + len(whole.beside) == len(towers) + training["random_tower"] == 5
-    for trained, name in zip(towers, ("reference", "reference_pitch", "reference_strokes", "reference_words"), strict=True):
+    for trained, name in zip(towers, ("reference", "reference_strokes", "reference_voices", "reference_words"), strict=True):
         config = load_config(ROOT / "configs" / f"{name}.yaml", [])
         embedder = from_mapping(EmbedderConfig, trained["embedder"], "embedder")  # compositions are chosen at export
         assert (embedder.frontend, replace(embedder.encoder, towers=1)) == (config.embedder.frontend, config.embedder.encoder), name
