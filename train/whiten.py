@@ -110,7 +110,7 @@ def measure(embedder: Embedder, data: ShardDataModule, clips: int, names: Iterab
     for step in range(steps):
         batch = data.stream.batch(step)
         data.count(batch)
-        for clip in batch.waveform[:, 0]:
+        for clip in batch.waveform[: clips - step * CLIPS_AT_ONCE, 0]:
             audio = unpadded(clip)[None]
             if "scene" in rows:
                 rows["scene"].append(embedder.scene(audio))
@@ -121,7 +121,7 @@ def measure(embedder: Embedder, data: ShardDataModule, clips: int, names: Iterab
             for name, gathered in rows.items():
                 moments[name].add(torch.cat(gathered))
                 gathered.clear()
-            print(f"{(step + 1) * CLIPS_AT_ONCE} of {steps * CLIPS_AT_ONCE} clips", flush=True)
+            print(f"{min(clips, (step + 1) * CLIPS_AT_ONCE)} of {clips} clips", flush=True)
     return moments
 
 
