@@ -30,8 +30,9 @@ from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
 from tests.benchmarks.strokepairs import recorded
+from tests.benchmarks.strokes import RATE
 
-RATE, LONGEST_SECONDS = 16000, 1.2
+LONGEST_SECONDS = 1.2
 TRIES = 20  # voices that are asked to say a word
 SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
 LANGUAGES = ("en-us", "en-gb", "es", "it", "fr-fr", "de", "pt-br", "pl", "fi", "tr", "sw", "id", "eo", "nl", "sv", "hu", "cs", "el")
