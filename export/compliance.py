@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from export.measuring.rows import Row, read_rows
-from export.texts import cell
+from export.texts import cell, sources_of
 
 MEASURING = Path(__file__).resolve().parent / "measuring"
 WEIGHTS = "| Weights at a public URL |"
@@ -50,14 +50,14 @@ def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[
 def report(rows: list[Row], manifest: dict[str, Any], published: bool) -> str:
     """Return the report as Markdown."""
     record = manifest["training"]
-    sources = record["data"].get("sources", [])
+    sources = sources_of(record)
     split = record["data"].get("split", "unknown")
     statements = [
         ("Licence of the code: Apache-2.0 or compatible", "Apache-2.0; LICENSE in the package", "holds"),
         ("Licence of the weights: CC BY 4.0 or compatible", "CC BY 4.0; LICENSE-weights in the package", "holds"),
         (
             "Training data: none that is marked as test",
-            f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}",
+            f"split {split}, {len({source['name'] for source in sources})} sources, each with a licence: {licences(sources)}",
             "holds, by its record",
         ),
         (

@@ -136,9 +136,9 @@ Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LIC
 def model_card(manifest: dict[str, Any]) -> str:
     """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub."""
     training, sizes = manifest["training"], manifest["sizes"]
-    rows = "".join(
-        f"| {cell(source['name'])} | {cell(source['license'])} | {source['hours']:.3f} | {source['clips']} |\n"
-        for source in training["data"].get("sources", [])
+    fitted = training.get("projection", {}).get("data")
+    data = sources_section("Training data", training["data"]) + (
+        sources_section("Data of the principal components", fitted) if fitted else ""
     )
     metrics = "".join(f"| {key} | {value} |\n" for key, value in sorted(manifest["metrics"].items()))
     return f"""{front_matter(manifest)}
@@ -153,18 +153,28 @@ def model_card(manifest: dict[str, Any]) -> str:
 | encoder | {manifest["embedder"]["encoder"]["name"]} |
 | trained for | {trained_for(training)} |
 | code revision | {training["git_revision"]} |
-
-## Training data: {training["data"].get("hours", 0.0):.2f} hours, split {training["data"].get("split", "")}
-
-| source | licence | hours | clips |
-|---|---|---|---|
-{rows}
+{data}
 ## Last values of training (metrics.csv of the run)
 
 | | |
 |---|---|
 {metrics}
 """
+
+
+def sources_section(title: str, card: dict[str, Any]) -> str:
+    """Return hours, split and every source of a data card."""
+    rows = "".join(
+        f"| {cell(source['name'])} | {cell(source['license'])} | {source['hours']:.3f} | {source['clips']} |\n"
+        for source in card.get("sources", [])
+    )
+    head = f"## {title}: {card.get('hours', 0.0):.2f} hours, split {card.get('split', '')}"
+    return f"\n{head}\n\n| source | licence | hours | clips |\n|---|---|---|---|\n{rows}"
+
+
+def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the sources of all that a model was trained and its principal components were fitted on."""
+    return [*training["data"].get("sources", []), *training.get("projection", {}).get("data", {}).get("sources", [])]
 
 
 def trained_for(training: dict[str, Any]) -> str:
@@ -188,7 +198,7 @@ def front_matter(manifest: dict[str, Any]) -> str:
         "library_name": manifest["name"],
         "pipeline_tag": "feature-extraction",
         "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", manifest["embedder"]["encoder"]["name"]],
-        "datasets": sorted({printable(source["name"]) for source in manifest["training"]["data"].get("sources", [])}),
+        "datasets": sorted({printable(source["name"]) for source in sources_of(manifest["training"])}),
         "inference": False,
     }
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in head.items()]

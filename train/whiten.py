@@ -5,14 +5,13 @@ python train/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [-
 The layers and towers of an encoder say much twice, and most of what they deviate lies in few directions, which a predictor that does
 not normalise its input learns first. Principal components over clips of the training corpus, with their variances part of the way to
 equal (Jegou and Chum, 2012, whiten them wholly: https://hal.inria.fr/hal-00722622), say the same in fewer numbers. No label is read,
-and no layer changes.
+and no layer changes. A fit that was stopped goes on by the same command, from a file beside --out.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,47 +19,20 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
 
 import torch
-from torch import Tensor
 
-from hear_ssl.checkpoint import PREFIX, embedder_of, load_checkpoint, without_projections
+from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_projections
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.errors import run_main
+from hear_ssl.files import sha256_of
 from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.projection import Projection
 from hear_ssl.runtime.settings import check_ranges, to_mapping
-from train.combine import check_new, joined, save_checkpoint
+from train.combine import check_new, save_checkpoint
+from train.moments import CLIPS_AT_ONCE, Moments, Pass
 
-CLIPS_AT_ONCE = 16
-TIMESTAMPS = 16  # of a clip
 ROUNDING = 1e-7  # a component of less than this share of the variance is none
 SPARE = 1.2  # times as many numbers as in the end are kept of the parts together
-
-
-class Moments:
-    """Mean and covariance of all rows added so far, in float64."""
-
-    def __init__(self, width: int) -> None:
-        self.count, self.total, self.products = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
-        self.near: Tensor | None = None  # the first rows' mean: products of what is near 0 stay exact
-
-    def add(self, rows: Tensor) -> None:
-        """Take in rows (count, width)."""
-        self.near = rows.mean(0) if self.near is None else self.near
-        rows = rows - self.near
-        self.count += len(rows)
-        self.total += rows.double().sum(0)
-        self.products += rows.T @ rows
-
-    def mean(self) -> Tensor:
-        """Return the mean (width,)."""
-        assert self.near is not None
-        return self.near + self.total / self.count
-
-    def covariance(self) -> Tensor:
-        """Return the covariance (width, width)."""
-        mean = self.total / self.count
-        return self.products / self.count - torch.outer(mean, mean)
 
 
 def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: float) -> Projection:
@@ -77,7 +49,7 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     least = variances.sort(descending=True).values[: round(SPARE * numbers)][-1]
     ranks = [max(1, int((block.eigenvalues >= least).sum())) for block in blocks]
     parts = [block.eigenvectors[:, len(block.eigenvalues) - rank :].T for block, rank in zip(blocks, ranks, strict=True)]
-    both: Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]  # (sum of ranks, sum of widths)
+    both: torch.Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]  # (sum of ranks, sum of widths)
     values, vectors = torch.linalg.eigh(both @ covariance @ both.T)
     found = int((values > ROUNDING * values.sum()).sum())
     if found < numbers:
@@ -94,57 +66,18 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     return projection
 
 
-def unpadded(clip: Tensor) -> Tensor:
-    """Return a clip (time,) without the zeros before and after its sound, which the stream lays around one shorter than asked for."""
-    sound = clip.nonzero().flatten()
-    return clip[int(sound[0]) : int(sound[-1]) + 1] if len(sound) else clip
-
-
-@torch.inference_mode()
-def measure(embedder: Embedder, data: ShardDataModule, clips: int, names: Iterable[str]) -> dict[str, Moments]:
-    """Return the moments of scene or timestamp embeddings, as `names` says, over so many clips of the stream; shows progress."""
-    sizes = {"scene": embedder.scene_embedding_size, "timestamp": embedder.timestamp_embedding_size}
-    moments = {name: Moments(sizes[name]) for name in names}
-    rows: dict[str, list[Tensor]] = {name: [] for name in moments}
-    steps = -(-clips // CLIPS_AT_ONCE)
-    for step in range(steps):
-        batch = data.stream.batch(step)
-        data.count(batch)
-        for clip in batch.waveform[: clips - step * CLIPS_AT_ONCE, 0]:
-            audio = unpadded(clip)[None]
-            if "scene" in rows:
-                rows["scene"].append(embedder.scene(audio))
-            if "timestamp" in rows:
-                embeddings = embedder.timestamps(audio)[0][0]
-                rows["timestamp"].append(embeddings[:: max(1, len(embeddings) // TIMESTAMPS)])
-        if step % 16 == 15 or step == steps - 1:
-            for name, gathered in rows.items():
-                moments[name].add(torch.cat(gathered))
-                gathered.clear()
-            print(f"{min(clips, (step + 1) * CLIPS_AT_ONCE)} of {clips} clips", flush=True)
-    return moments
-
-
 def whiten(
-    checkpoint: dict[str, Any], embedder: Embedder, data: ShardDataModule, clips: int, numbers: dict[str, int], flatten: float
-) -> None:
-    """Put the projections of scenes and timestamps onto so many `numbers` into a checkpoint, whose embedder has none yet."""
-    moments = measure(embedder, data, clips, numbers)
+    checkpoint: dict[str, Any], embedder: Embedder, moments: dict[str, Moments], numbers: dict[str, int], flatten: float
+) -> dict[str, Any]:
+    """Return a checkpoint with projections of scenes and timestamps onto so many `numbers`; its embedder has none yet."""
     parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
-    config = embedder.config
+    config, state = embedder.config, dict(checkpoint["state_dict"])
     for name, found in moments.items():
         projection = fit_projection(found, parts[name], numbers[name], flatten)
         ranks = tuple(part.out_features for part in projection.parts)
         config = replace(config, **{name: replace(getattr(config, name), projection=(*ranks, numbers[name]))})
-        state = {f"{PREFIX}{name}_projection.{key}": tensor for key, tensor in projection.state_dict().items()}
-        checkpoint["state_dict"] = {**checkpoint["state_dict"], **state}
-    checkpoint["config"] = {**checkpoint["config"], "embedder": to_mapping(config)}
-    checkpoint["projection"] = {"clips": clips, "flatten": flatten}
-    named = {source["name"] for source in (checkpoint.get("data_card") or {}).get("sources", [])}
-    card = data.data_card()
-    checkpoint["data_card"] = joined(
-        [checkpoint.get("data_card") or card, {**card, "sources": [source for source in card["sources"] if source["name"] not in named]}]
-    )
+        state |= {f"{PREFIX}{name}_projection.{key}": tensor for key, tensor in projection.state_dict().items()}
+    return {**checkpoint, "state_dict": state, "config": {**checkpoint["config"], "embedder": to_mapping(config)}}
 
 
 def main() -> int:
@@ -178,9 +111,13 @@ def main() -> int:
     options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
     check_ranges(options, "data.")
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
-    whiten(checkpoint, embedder, data, given.clips, numbers, given.flatten)
-    embedder_of(checkpoint, given.checkpoint)  # it loads as it was written
-    save_checkpoint(checkpoint, given.out, given.checkpoint)
+    asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}
+    stopped = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
+    white = whiten(checkpoint, embedder, stopped.run(given.clips), numbers, given.flatten)
+    white["projection"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
+    embedder_of(white, given.checkpoint)  # it loads as it was written
+    save_checkpoint(white, given.out, given.checkpoint)
+    stopped.file.unlink(missing_ok=True)
     for name, count in numbers.items():
         print(f"{name}: {count} numbers in place of {sum(getattr(embedder, f'{name}_parts')())}")
     return 0

@@ -201,8 +201,10 @@ def run_sections(run: Path) -> list[str]:
             found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
             found += probe_section(rows)
     found += profile_section(run)
-    card = load_checkpoint(find_checkpoint(run)).get("data_card") or {}
-    return [*found, section("What it learned from", "From the index of the shards, carried in the checkpoint.", data_card(card))]
+    checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
+    found.append(section("What it learned from", origin, data_card(checkpoint.get("data_card") or {})))
+    fitted = checkpoint.get("projection", {}).get("data")
+    return [*found, *([section("What its principal components were fitted on", origin, data_card(fitted))] if fitted else [])]
 
 
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:

@@ -15,7 +15,7 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from tests.conftest import tiny
-from train import whiten
+from train import moments, whiten
 from train.running import fit
 
 
@@ -39,19 +39,19 @@ def correlated_rows(count: int) -> torch.Tensor:
 
 
 def test_moments_are_those_of_all_rows_at_once() -> None:
-    rows, moments = correlated_rows(500), whiten.Moments(10)
+    rows, found = correlated_rows(500), moments.Moments(10)
     for part in rows.split(70):
-        moments.add(part)
-    np.testing.assert_allclose(moments.mean(), rows.double().mean(0), rtol=1e-6)
-    np.testing.assert_allclose(moments.covariance(), np.cov(rows.double().numpy().T, bias=True), rtol=1e-3, atol=1e-3)
+        found.add(part)
+    np.testing.assert_allclose(found.mean(), rows.double().mean(0), rtol=1e-6)
+    np.testing.assert_allclose(found.covariance(), np.cov(rows.double().numpy().T, bias=True), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("flatten", [0.0, 0.25, 1.0])
 def test_components_are_the_largest_with_variances_evened_out(flatten: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(whiten, "SPARE", 3.0)  # parts keep all
-    rows, moments = correlated_rows(2000), whiten.Moments(10)
-    moments.add(rows)
-    projected = whiten.fit_projection(moments, [6, 4], 4, flatten)(rows).detach().double().numpy()
+    rows, found = correlated_rows(2000), moments.Moments(10)
+    found.add(rows)
+    projected = whiten.fit_projection(found, [6, 4], 4, flatten)(rows).detach().double().numpy()
     variances = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[-4:]
     wanted = variances ** (1.0 - flatten)
     wanted *= np.trace(np.cov(rows.double().numpy().T, bias=True)) / wanted.sum()
@@ -62,15 +62,15 @@ def test_components_are_the_largest_with_variances_evened_out(flatten: float, mo
 
 
 def test_zeros_around_a_sound_are_left_out() -> None:
-    assert whiten.unpadded(torch.tensor([0.0, 0.0, 0.5, 0.0, -0.1, 0.0])).tolist() == [0.5, 0.0, pytest.approx(-0.1)]
-    assert whiten.unpadded(torch.zeros(5)).tolist() == [0.0] * 5
+    assert moments.unpadded(torch.tensor([0.0, 0.0, 0.5, 0.0, -0.1, 0.0])).tolist() == [0.5, 0.0, pytest.approx(-0.1)]
+    assert moments.unpadded(torch.zeros(5)).tolist() == [0.0] * 5
 
 
 def test_more_numbers_than_components_are_refused() -> None:
-    moments = whiten.Moments(10)
-    moments.add(correlated_rows(2000))
+    found = moments.Moments(10)
+    found.add(correlated_rows(2000))
     with pytest.raises(ValueError, match="6 numbers are asked for and 5 components were found"):
-        whiten.fit_projection(moments, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
+        whiten.fit_projection(found, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
 
 
 @pytest.mark.slow
@@ -84,8 +84,8 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert "60 of 60 clips" in capsys.readouterr().out
     model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
-    data = ShardDataModule(DataConfig([str(shards)], batch_size=whiten.CLIPS_AT_ONCE, crops=1, crop_seconds=1.0), 16000, seed=0)
-    clips = [whiten.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
+    data = ShardDataModule(DataConfig([str(shards)], batch_size=moments.CLIPS_AT_ONCE, crops=1, crop_seconds=1.0), 16000, seed=0)
+    clips = [moments.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
     with torch.inference_mode():
         scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
         assert model.scene_projection is not None
@@ -95,16 +95,61 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     untrained, _ = embedder_from_checkpoint(out, trained=False)
     assert untrained.scene_projection is None
     assert untrained.scene_embedding_size == plain.scene_embedding_size
-    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"]
+    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["projection"]["data"]
     with pytest.raises(ValueError, match="has a projection already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
         command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
     request = Request(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
-    assert "; embeddings on principal components of 60 clips |" in (tree / "MODEL_CARD.md").read_text()
+    card = (tree / "MODEL_CARD.md").read_text()
+    assert "; embeddings on principal components of 60 clips |" in card
+    sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the principal components")]
+    assert sections[0].strip() == sections[1].strip()
+    assert "| hours | clips |" in sections[0]
     manifest = json.loads((tree / "hear_white" / "manifest.json").read_text())
-    assert (manifest["sizes"]["scene_embedding_size"], manifest["training"]["projection"]) == (12, {"clips": 60, "flatten": 0.25})
+    assert manifest["sizes"]["scene_embedding_size"] == 12
+    assert manifest["training"]["projection"] == {"clips": 60, "flatten": 0.25, "data": manifest["training"]["data"]}
+
+
+@pytest.mark.slow
+def test_a_stopped_fit_goes_on_to_the_same_projection(
+    trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(moments, "BATCHES_AT_ONCE", 1)
+    fit_to = ["--shards", shards, "--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8]
+    whole, out = tmp_path / "whole.ckpt", tmp_path / "white.ckpt"
+    command(monkeypatch, trained, *fit_to, "--out", whole)
+
+    def stop(self: ShardDataModule, batch: object) -> None:
+        if (tmp_path / "white.fit").exists():
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ShardDataModule, "count", stop)
+        with pytest.raises(KeyboardInterrupt):
+            command(patch, trained, *fit_to, "--out", out)
+    assert not out.exists()
+    part = out.with_suffix(".fit")
+    kept = part.read_bytes()
+    for arguments in (["--seconds", 0.5], ["--timestamp", 0], ["--timestamp-towers", 1]):
+        with pytest.raises(
+            ValueError, match=r"white.fit is of a stopped fit to other clips .*: remove it to begin anew, or give another --out"
+        ):
+            command(monkeypatch, trained, *fit_to, *arguments, "--out", out)
+    with pytest.raises(ValueError, match=r"white.fit has 16 clips already"):
+        command(monkeypatch, trained, *fit_to, "--clips", 12, "--out", out)
+    part.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(ValueError, match=r"white.fit, where a fit was stopped, is damaged: remove it"):
+        command(monkeypatch, trained, *fit_to, "--out", out)
+    part.write_bytes(kept)
+    capsys.readouterr()
+    assert command(monkeypatch, trained, *fit_to, "--out", out) == 0
+    assert capsys.readouterr().out.startswith("going on behind the 16 clips")
+    assert not part.exists()
+    wanted, found = load_checkpoint(whole), load_checkpoint(out)
+    assert found["projection"] == wanted["projection"]
+    assert all(torch.equal(tensor, found["state_dict"][name]) for name, tensor in wanted["state_dict"].items())
 
 
 @pytest.mark.slow
