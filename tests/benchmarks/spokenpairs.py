@@ -29,7 +29,7 @@ from tqdm import tqdm
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
-from tests.benchmarks.strokepairs import recorded
+from tests.benchmarks.rooms import recorded
 from tests.benchmarks.strokes import RATE
 
 LONGEST_SECONDS = 1.2

@@ -30,10 +30,11 @@ from tqdm import tqdm
 
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
-from hear_ssl.data.synth_signal import LN_60_DB, bandpass
+from hear_ssl.data.synth_signal import LN_60_DB
 from hear_ssl.data.synth_space import Array
 from hear_ssl.data.synthetic import encode_twins
-from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, at_peak, between, render
+from tests.benchmarks.rooms import recorded
+from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, at_peak, render
 
 LONGEST_SECONDS = 1.25
 SOURCE, LICENSE = "strokepairs.py", "CC0-1.0"
@@ -130,29 +131,6 @@ def phrase(strokes: list[Stroke], together: list[bool], corpus: str, rng: np.ran
         start += 0.0 if number < len(together) and together[number] else gap * rng.uniform(0.8, 1.2)
     last = at + round(0.15 * RATE)
     return recorded(dry[: int(rng.integers(last, samples)) if last < samples else samples], rng)
-
-
-def recorded(dry: Array, rng: np.random.Generator) -> Array:
-    """Return a sound in a room, filtered, saturated, with noise and at a level, all drawn anew (time,)."""
-    time = np.arange(round(0.8 * RATE)) / RATE
-    tail = rng.standard_normal(len(time)) * np.exp(-LN_60_DB / between((0.05, 1.2), rng.random()) * time)
-    length = 2 ** int(np.ceil(np.log2(len(dry) + len(tail))))
-    hertz = np.maximum(np.fft.rfftfreq(length, 1.0 / RATE), 20.0)
-    wet = 10.0 ** (rng.uniform(-40.0, -4.0) / 20.0) / np.sqrt(np.sum(tail**2))
-    bump = bandpass(hertz, between((80.0, 6000.0), rng.random()), 1.0)
-    filters = (hertz / 1000.0) ** (rng.uniform(-3.0, 3.0) / 6.02) * 10.0 ** (rng.uniform(-9.0, 9.0) / 20.0 * bump)
-    if rng.random() < 0.3:
-        filters = filters / np.sqrt(1.0 + (hertz / rng.uniform(2500.0, 7000.0)) ** 6)
-    if rng.random() < 0.3:
-        filters = filters / np.sqrt(1.0 + (rng.uniform(30.0, 120.0) / hertz) ** 4)
-    sound = np.fft.irfft(np.fft.rfft(dry, length) * (1.0 + wet * np.fft.rfft(tail, length)) * filters, length)[: len(dry)]
-    sound = at_peak(sound)
-    drive = 10.0 ** (rng.uniform(-12.0, 12.0) / 20.0)
-    sound = np.tanh(drive * sound) / np.tanh(drive)
-    white = np.fft.rfft(rng.standard_normal(length)) * hertz ** -rng.uniform(0.0, 0.5)
-    noise = np.fft.irfft(white, length)[: len(dry)]
-    sound = sound + at_peak(noise) * 10.0 ** (rng.uniform(-75.0, -18.0) / 20.0)
-    return np.asarray(at_peak(sound) * rng.uniform(0.1, 0.9), dtype=np.float32)
 
 
 def drawn(corpus: str, rng: np.random.Generator) -> str:
