@@ -64,7 +64,7 @@ class Pass:
         try:
             state = torch.load(self.file, weights_only=True)
             asked, self.batches, losses = state["asked"], int(state["batches"]), state["losses"]
-            kept = {name: {key: state["moments"][name][key] for key in vars(moments)} for name, moments in self.moments.items()}
+            kept = {name: {key: values[key] for key in vars(Moments(0))} for name, values in state["moments"].items()}
         except Exception as error:  # what a damaged file raises is not documented
             raise ValueError(f"{self.file}, where a fit was stopped, is damaged: {mend}") from error
         if asked != self.asked:
@@ -81,7 +81,6 @@ class Pass:
             "losses": self.data.losses.state(),
             "moments": {name: vars(moments) for name, moments in self.moments.items()},
         }
-        self.file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(self.file) as temporary:
             torch.save(state, temporary)
 

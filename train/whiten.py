@@ -112,12 +112,12 @@ def main() -> int:
     check_ranges(options, "data.")
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}
-    stopped = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
-    white = whiten(checkpoint, embedder, stopped.run(given.clips), numbers, given.flatten)
+    gathered = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
+    white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten)
     white["projection"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
     embedder_of(white, given.checkpoint)  # it loads as it was written
     save_checkpoint(white, given.out, given.checkpoint)
-    stopped.file.unlink(missing_ok=True)
+    gathered.file.unlink(missing_ok=True)
     for name, count in numbers.items():
         print(f"{name}: {count} numbers in place of {sum(getattr(embedder, f'{name}_parts')())}")
     return 0

@@ -118,25 +118,28 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
 ) -> None:
     monkeypatch.setattr(moments, "BATCHES_AT_ONCE", 1)
     fit_to = ["--shards", shards, "--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8]
-    whole, out = tmp_path / "whole.ckpt", tmp_path / "white.ckpt"
+    whole, out, other = tmp_path / "whole.ckpt", tmp_path / "white.ckpt", tmp_path / "other.ckpt"
+    part = out.with_suffix(".fit")
     command(monkeypatch, trained, *fit_to, "--out", whole)
 
-    def stop(self: ShardDataModule, batch: object) -> None:
-        if (tmp_path / "white.fit").exists():
-            raise KeyboardInterrupt
+    def interrupt(file: Path, *arguments: object) -> None:
+        def stop(self: ShardDataModule, batch: object) -> None:
+            if file.with_suffix(".fit").exists():
+                raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:
-        patch.setattr(ShardDataModule, "count", stop)
-        with pytest.raises(KeyboardInterrupt):
-            command(patch, trained, *fit_to, "--out", out)
-    assert not out.exists()
-    part = out.with_suffix(".fit")
+        with monkeypatch.context() as patch:
+            patch.setattr(ShardDataModule, "count", stop)
+            with pytest.raises(KeyboardInterrupt):
+                command(patch, trained, *fit_to, *arguments, "--out", file)
+        assert not file.exists()
+
+    interrupt(out)
+    interrupt(other, "--timestamp", 0)
     kept = part.read_bytes()
-    for arguments in (["--seconds", 0.5], ["--timestamp", 0], ["--timestamp-towers", 1]):
-        with pytest.raises(
-            ValueError, match=r"white.fit is of a stopped fit to other clips .*: remove it to begin anew, or give another --out"
-        ):
-            command(monkeypatch, trained, *fit_to, *arguments, "--out", out)
+    line = r"fit is of a stopped fit to other clips .*: remove it to begin anew, or give another --out"
+    for file, arguments in ((out, ["--seconds", 0.5]), (out, ["--timestamp", 0]), (out, ["--timestamp-towers", 1]), (other, [])):
+        with pytest.raises(ValueError, match=line):
+            command(monkeypatch, trained, *fit_to, *arguments, "--out", file)
     with pytest.raises(ValueError, match=r"white.fit has 16 clips already"):
         command(monkeypatch, trained, *fit_to, "--clips", 12, "--out", out)
     part.write_bytes(kept[: len(kept) // 2])
