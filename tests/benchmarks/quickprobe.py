@@ -1,0 +1,80 @@
+"""A quick probe of a HEAR module: python tests/benchmarks/quickprobe.py TASKS MODULE OUT [--seeds 3] [--untrained]
+
+One hidden layer of 512 on embeddings standardised by the rows to train on; of three learning rates, and of all checks of a training, the
+best on validation is tested. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does not: there small numbers count
+for less. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics stand beside it, with --untrained the same encoder
+untrained. OUT keeps embeddings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import torch
+from torch import Tensor
+
+from hear_ssl.evaluate.embed import task_rows
+from hear_ssl.evaluate.predictor import Settings, reuse_memory
+from hear_ssl.evaluate.protocol import Fold, Rows, fit, test_scores
+from hear_ssl.evaluate.run import progress_of, subjects_to_compare
+from hear_ssl.evaluate.subject import UNTRAINED
+from hear_ssl.evaluate.task import Task, read_task
+
+POINTS = [Settings(hidden_dim=512, lr=lr, batch_size=256, max_epochs=60, patience=5) for lr in (1e-3, 3.2e-4, 1e-4)]
+
+
+def standardised(splits: dict[str, Rows], train: list[str]) -> dict[str, Rows]:
+    """Return the rows with mean 0 and deviation 1 over the splits to train on."""
+    known = torch.cat([splits[split].embeddings for split in train])
+    mean, deviation = known.mean(0), known.std(0) + 1e-4
+
+    def of(embeddings: Tensor) -> Tensor:
+        return (embeddings - mean) / deviation
+
+    return {split: replace(rows, embeddings=of(rows.embeddings)) for split, rows in splits.items()}
+
+
+def score(task: Task, splits: dict[str, Rows], seed: int) -> float:
+    """Return the task's first score, its mean over folds."""
+    found = []
+    for names in task.folds():
+        fold = Fold.of(standardised(splits, names["train"]), names, POINTS)
+        fitted = max((fit(task, point, fold, seed) for point in POINTS), key=lambda one: one.value)
+        found.append(test_scores(task, fitted, fold.test)[task.scores[0]] or 0.0)
+    return statistics.fmean(found)
+
+
+def main() -> None:
+    """Print a row of scores for each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path)
+    parser.add_argument("module")
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--untrained", action="store_true")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    reuse_memory()
+    tasks = [read_task(folder) for folder in sorted(path for path in given.tasks.iterdir() if path.is_dir())]
+    print("| model | " + " | ".join(task.name for task in tasks) + " | mean |\n" + "|---" * (len(tasks) + 2) + "|", flush=True)
+    for subject in subjects_to_compare(given.module, "", []):
+        if subject.name == UNTRAINED and not given.untrained:
+            continue
+        cells, means = [], []
+        for task in tasks:
+            progress = progress_of(f"{task.name} {subject.name}")
+            splits = task_rows(task, subject, given.out / "embeddings", progress)
+            values = [score(task, splits, seed) for seed in range(given.seeds)]
+            means.append(statistics.fmean(values))
+            cells.append(f"{means[-1]:.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""))
+        print(f"| {subject.name} | " + " | ".join(cells) + f" | {statistics.fmean(means):.3f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
