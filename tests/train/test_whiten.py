@@ -14,6 +14,7 @@ from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.evaluate.report import run_sections
 from tests.conftest import tiny
 from train import moments, whiten
 from train.running import fit
@@ -96,6 +97,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert untrained.scene_projection is None
     assert untrained.scene_embedding_size == plain.scene_embedding_size
     assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["projection"]["data"]
+    assert "What its principal components were fitted on" in "".join(run_sections(tmp_path / "white"))
     with pytest.raises(ValueError, match="has a projection already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
