@@ -11,10 +11,15 @@ from __future__ import annotations
 
 import re
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
 import numpy as np
+
+from tests.benchmarks.realcorpus import AUDIO
 
 RATE, SECONDS, MOST = 16000, 2.0, 40  # clips of a kind in a fold
 FOLDS = [
@@ -58,9 +63,9 @@ def kind_of(name: str) -> str | None:
     return next((kind for kind, patterns in KINDS.items() if re.search("|".join(patterns), name)), None)
 
 
-def excerpt(waveform: Any, rate: int) -> Any:
+def excerpt(waveform: Any) -> Any:
     """Return `SECONDS` of a sound (time,) from its first loud moment, of a long one from its middle; peak 0.5."""
-    length = round(SECONDS * rate)
+    length = round(SECONDS * RATE)
     if len(waveform) > 10 * length:
         waveform = waveform[len(waveform) // 2 :]
     loud = np.abs(waveform) > 0.02 * np.abs(waveform).max()
@@ -76,19 +81,17 @@ def main() -> None:
     rng, folds = np.random.default_rng(0), {}
     for number, packages in enumerate(FOLDS):
         found: dict[str, list[Path]] = {}
-        for path in sorted(
-            path for package in packages for path in (audio / package).rglob("*") if path.suffix in {".ogg", ".wav", ".flac"}
-        ):
+        for path in sorted(path for package in packages for path in (audio / package).rglob("*") if path.suffix.lower() in AUDIO):
             kind = kind_of(f"/{path.relative_to(audio)}")
             if kind:
                 found.setdefault(kind, []).append(path)
         chosen = [(kind, paths[place]) for kind, paths in found.items() for place in sorted(rng.permutation(len(paths))[:MOST])]
         clips = [
-            (f"{place:04d}_{path.stem.replace(' ', '_')}.wav", kind, excerpt(read_mono(path, RATE), RATE), RATE)
+            (f"{place:04d}_{path.stem.replace(' ', '_')}.wav", kind, excerpt(read_mono(path, RATE)), RATE)
             for place, (kind, path) in enumerate(chosen)
         ]
         folds[f"fold{number:02d}"] = clips
-        print(f"fold{number:02d}: { ({kind: sum(clip[1] == kind for clip in clips) for kind in KINDS}) }")
+        print(f"fold{number:02d}: {dict(Counter(kind for kind, _ in chosen))}")
     Task("dev_game_effects", "scene", "multiclass", "new_split_kfold", SECONDS, ["top1_acc"], list(KINDS)).write(tasks, folds)
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from hear_ssl.evaluate.embed import task_rows
 from hear_ssl.evaluate.predictor import Settings, reuse_memory
-from hear_ssl.evaluate.protocol import Fold, Rows, fit, test_scores
+from hear_ssl.evaluate.protocol import Fold, Rows, fit, mean_over_folds, test_scores
 from hear_ssl.evaluate.run import progress_of, subjects_to_compare
 from hear_ssl.evaluate.subject import UNTRAINED
 from hear_ssl.evaluate.task import Task, read_task
@@ -46,8 +46,11 @@ def score(task: Task, splits: dict[str, Rows], seed: int) -> float:
     for names in task.folds():
         fold = Fold.of(standardised(splits, names["train"]), names, POINTS)
         fitted = max((fit(task, point, fold, seed) for point in POINTS), key=lambda one: one.value)
-        found.append(test_scores(task, fitted, fold.test)[task.scores[0]] or 0.0)
-    return statistics.fmean(found)
+        found.append(test_scores(task, fitted, fold.test))
+    mean = mean_over_folds(task, found, task.scores[0])
+    if mean is None:
+        raise ValueError(f"{task.name}: {task.scores[0]} is undefined in every fold; mend the task's splits")
+    return mean
 
 
 def main() -> None:
