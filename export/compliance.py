@@ -57,7 +57,7 @@ def report(rows: list[Row], manifest: dict[str, Any], published: bool) -> str:
         ("Licence of the weights: CC BY 4.0 or compatible", "CC BY 4.0; LICENSE-weights in the package", "holds"),
         (
             "Training data: none that is marked as test",
-            f"split {split}, {len({source['name'] for source in sources})} sources, each with a licence: {licences(sources)}",
+            f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}",
             "holds, by its record",
         ),
         (

@@ -57,11 +57,12 @@ def package(request: Request, out: Path) -> Path:
     check_place(out, request.name)
     checkpoint = load_checkpoint(request.checkpoint)
     check_training_data(checkpoint.get("data_card"))
-    check_training_data(checkpoint.get("projection", {}).get("data", checkpoint["data_card"]))
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
+        if "data" in checkpoint.get("projection", {}):
+            check_training_data(checkpoint["projection"]["data"])
         manifest = build_manifest(request, checkpoint, model, weights)
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"

@@ -136,10 +136,7 @@ Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LIC
 def model_card(manifest: dict[str, Any]) -> str:
     """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub."""
     training, sizes = manifest["training"], manifest["sizes"]
-    fitted = training.get("projection", {}).get("data")
-    data = sources_section("Training data", training["data"]) + (
-        sources_section("Data of the principal components", fitted) if fitted else ""
-    )
+    data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
     metrics = "".join(f"| {key} | {value} |\n" for key, value in sorted(manifest["metrics"].items()))
     return f"""{front_matter(manifest)}
 # {manifest["name"]} {manifest["version"]}
@@ -172,9 +169,19 @@ def sources_section(title: str, card: dict[str, Any]) -> str:
     return f"\n{head}\n\n| source | licence | hours | clips |\n|---|---|---|---|\n{rows}"
 
 
+def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return by title the data cards of what a model was trained on, and of what its principal components, if any, were fitted on."""
+    fitted = training.get("projection", {}).get("data")
+    return {"Training data": training["data"], **({"Data of the principal components": fitted} if fitted else {})}
+
+
 def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sources of all that a model was trained and its principal components were fitted on."""
-    return [*training["data"].get("sources", []), *training.get("projection", {}).get("data", {}).get("sources", [])]
+    """Return the sources of all data cards; one of the same name and licence once, with the hours of the card that names it first."""
+    sources: dict[tuple[str, str], dict[str, Any]] = {}
+    for card in data_cards(training).values():
+        for source in card.get("sources", []):
+            sources.setdefault((source["name"], source["license"]), source)
+    return list(sources.values())
 
 
 def trained_for(training: dict[str, Any]) -> str:

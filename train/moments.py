@@ -15,6 +15,7 @@ from hear_ssl.runtime.embedder import Embedder
 CLIPS_AT_ONCE = 16
 TIMESTAMPS = 16  # of a clip
 BATCHES_AT_ONCE = 16  # between two lines of progress
+BATCHES_TO_SAVE = 64  # a multiple of those: a file of a gigabyte takes seconds
 
 
 class Moments:
@@ -105,7 +106,7 @@ class Pass:
                     self.moments[name].add(torch.cat(gathered))
                     gathered.clear()
                 print(f"{min(clips, self.batches * CLIPS_AT_ONCE)} of {clips} clips", flush=True)
-                if self.batches < batches:
+                if self.batches % BATCHES_TO_SAVE == 0 and self.batches < batches:
                     self._save()
         return self.moments
 

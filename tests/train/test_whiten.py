@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from export.compliance import licences
 from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import DataConfig
@@ -110,6 +111,8 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
     manifest = json.loads((tree / "hear_white" / "manifest.json").read_text())
+    sources = manifest["training"]["data"]["sources"]
+    assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
     assert manifest["training"]["projection"] == {"clips": 60, "flatten": 0.25, "data": manifest["training"]["data"]}
 
@@ -119,6 +122,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(moments, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(moments, "BATCHES_TO_SAVE", 1)
     fit_to = ["--shards", shards, "--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8]
     whole, out, other = tmp_path / "whole.ckpt", tmp_path / "white.ckpt", tmp_path / "other.ckpt"
     part = out.with_suffix(".fit")
