@@ -2,18 +2,23 @@
 
 python tests/benchmarks/spokenpairs.py --out spoken --clips 24000 --seed 13
 python tests/benchmarks/spokenpairs.py --out voices --clips 24000 --seed 17 --keep voice
+python tests/benchmarks/spokenpairs.py --out spoken --clips 60000 --seed 24 --voices said
 
 The two of a pair share the sounds of speech and nothing else: voice, pitch, speed, vocal tract, level and noise are drawn for each.
 With --keep voice it is the other way round: one voice, pitch and speed moved a little, says two words through one filter.
-Words of one to four syllables in a language drawn for the pair, at most 1.2 s. Needs the program espeak-ng (Debian: espeak-ng).
+Words of one to four syllables in a language drawn for the pair, at most 1.2 s. With --voices (what festivalwords.py makes) half of the
+pairs have a voice of it: two of them say a word, or one of them and one of espeak-ng; two words of one are a pair of one voice.
+Needs the program espeak-ng (Debian: espeak-ng).
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import subprocess
 import sys
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -29,12 +34,18 @@ from tqdm import tqdm
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
+from tests.benchmarks.festivalwords import WORDS, word_file
 from tests.benchmarks.rooms import recorded
 from tests.benchmarks.strokes import RATE
 
 LONGEST_SECONDS = 1.2
 TRIES = 20  # voices that are asked to say a word
 SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
+RECORDED_SOURCE = "espeak-ng, festival, asterisk-core-sounds, asterisk-prompt-it-menardi"
+RECORDED_LICENSE = (
+    "output of espeak-ng, which is GPL-3+, and of voices of Festival: BSD, LGPL-2.1+, GPL-2+, GPL-3+; CC-BY-3.0, CC-BY-SA-3.0, GPL-2+"
+)
+RECORDED_SHARE = 0.5
 LANGUAGES = ("en-us", "en-gb", "es", "it", "fr-fr", "de", "pt-br", "pl", "fi", "tr", "sw", "id", "eo", "nl", "sv", "hu", "cs", "el")
 VARIANTS = [*(f"m{n}" for n in range(1, 9)), *(f"f{n}" for n in range(1, 6)), *(f"klatt{n}" for n in ("", 2, 3, 4))]
 VARIANTS += ["croak", "grandma", "grandpa", "whisper", "whisperf", "Alex", "Alicia", "Andrea", "Annie", "Denis", "Diogo", "Gene", "Hugo"]
@@ -49,12 +60,13 @@ Array = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Pair:
-    """The n-th pair of a corpus, a function of its seed, its number, what its two share ("word" or "voice"), and the share in rooms."""
+    """The n-th pair of a corpus, a function of its seed, its number, what its two share ("word" or "voice"), share in rooms, voices."""
 
     seed: int
     number: int
     keep: str = "word"
     rooms: float = 0.0
+    voices: str = ""
 
 
 @dataclass(frozen=True)
@@ -94,6 +106,43 @@ def speak(text: str, voice: Voice) -> Array:
     return np.asarray(waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0], dtype=np.float32)
 
 
+@functools.cache
+def heard(folder: str) -> dict[str, dict[str, list[Path]]]:
+    """Return the files of each voice of each language of what festivalwords.py made, in order."""
+    found: dict[str, dict[str, list[Path]]] = defaultdict(dict)
+    for voice in sorted(path for path in Path(folder).glob("*/*") if path.is_dir()):
+        found[voice.parent.name][voice.name] = sorted(voice.glob("*.ogg"))
+    return dict(found)
+
+
+def replayed(file: Path, tract: float) -> Array:
+    """Return a word of a recorded voice (time,), its vocal tract so many times as long."""
+    waveform, rate = soundfile.read(file, dtype="float32")
+    return np.asarray(soxr.resample(waveform, rate, RATE * tract), dtype=np.float32)
+
+
+def recorded_word(folder: str, rng: np.random.Generator) -> list[Array]:
+    """Return a word by two recorded voices, or by one and one of espeak-ng (time,); fewer where Festival failed at it."""
+    known = {language: sorted(voices) for language, voices in heard(folder).items() if (Path(folder) / language / WORDS).exists()}
+    language = str(rng.choice([language for language, voices in known.items() for _ in voices]))
+    texts = (Path(folder) / language / WORDS).read_text().splitlines()
+    number = int(rng.integers(len(texts)))
+    files = [Path(folder) / language / voice / word_file(number) for voice in known[language]]
+    chosen = rng.permutation(np.array([str(file) for file in files if file.exists()]))[:2]
+    if len(chosen) == 2 and rng.random() < 0.3:
+        chosen = chosen[:1]
+    clips = [replayed(Path(file), drawn(language, rng).tract) for file in chosen]
+    return clips if len(clips) == 2 else [*clips, speak(texts[number], drawn(language, rng))]
+
+
+def recorded_voice(folder: str, rng: np.random.Generator) -> list[Array]:
+    """Return two words by one recorded voice (time,)."""
+    speakers = [files for voices in heard(folder).values() for files in voices.values()]
+    files = speakers[int(rng.integers(len(speakers)))]
+    tract = drawn("", rng).tract
+    return [replayed(Path(file), tract * float(rng.uniform(0.97, 1.03))) for file in rng.choice([*map(str, files)], 2, replace=False)]
+
+
 def place(waveform: Array, tilt: float, rooms: float, rng: np.random.Generator) -> Array:
     """Return the word at a level and with noise drawn anew, its spectrum tilted, a little silence before and after; some in a room."""
     waveform = waveform[: round(LONGEST_SECONDS * RATE)]
@@ -129,11 +178,24 @@ def one_voice(rooms: float, rng: np.random.Generator) -> list[Array]:
     return clips
 
 
+def recorded_pair(pair: Pair, rng: np.random.Generator) -> list[Array]:
+    """Return a pair with a recorded voice (time,)."""
+    say, tilt = recorded_voice if pair.keep == "voice" else recorded_word, rng.uniform(-0.6, 0.6)
+    dry = say(pair.voices, rng)
+    while len(dry) < 2 or not all(map(len, dry)):
+        dry = say(pair.voices, rng)
+    return [place(waveform, tilt if pair.keep == "voice" else rng.uniform(-0.6, 0.6), pair.rooms, rng) for waveform in dry]
+
+
 def encode(pair: Pair) -> list[EncodedClip]:
     """Render and encode a pair as two clips, each with the key of the other."""
     rng = np.random.default_rng([pair.seed, pair.number])
-    first, second = (one_voice if pair.keep == "voice" else one_word)(pair.rooms, rng)
-    origin = {"source": SOURCE, "license": LICENSE, "split": "train"}
+    if pair.voices and rng.random() < RECORDED_SHARE:
+        first, second = recorded_pair(pair, rng)
+    else:
+        first, second = (one_voice if pair.keep == "voice" else one_word)(pair.rooms, rng)
+    source, license = (RECORDED_SOURCE, RECORDED_LICENSE) if pair.voices else (SOURCE, LICENSE)
+    origin = {"source": source, "license": license, "split": "train"}
     return encode_twins(f"spoken{pair.seed}-{pair.number:06d}", (first, second), RATE, "flac", origin)
 
 
@@ -145,13 +207,15 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--keep", choices=("word", "voice"), default="word", help="what the two of a pair share")
     parser.add_argument("--rooms", type=float, default=0.0, help="share of the clips in a room and through a filter, as strokepairs.py")
+    parser.add_argument("--voices", default="", help="folder of festivalwords.py, whose voices half of the pairs have")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     check_free(arguments.out)
-    pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms) for number in range(arguments.clips // 2))
+    pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms, arguments.voices) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")
-    write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", SOURCE, LICENSE)
+    source, license = (RECORDED_SOURCE, RECORDED_LICENSE) if arguments.voices else (SOURCE, LICENSE)
+    write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", source, license)
 
 
 if __name__ == "__main__":
