@@ -1,9 +1,10 @@
 """A quick probe of a HEAR module: python tests/benchmarks/quickprobe.py TASKS MODULE OUT [--seeds 3] [--untrained]
 
 One hidden layer of 512 on embeddings standardised by the rows to train on; of three learning rates, and of all checks of a training, the
-best on validation is tested. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does not: there small numbers count
-for less. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics stand beside it, with --untrained the same encoder
-untrained. OUT keeps embeddings.
+best on validation is tested, and all batches are of one size. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does
+not: there small numbers count for less; and where batches of 1,024 leave a few rows over, these few are a batch, from whose statistics
+the predictor's batch normalisation learns no good. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics stand beside
+it, with --untrained the same encoder untrained. OUT keeps embeddings.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from hear_ssl.evaluate.run import progress_of, subjects_to_compare
 from hear_ssl.evaluate.subject import UNTRAINED
 from hear_ssl.evaluate.task import Task, read_task
 
-POINTS = [Settings(hidden_dim=512, lr=lr, batch_size=256, max_epochs=60, patience=5) for lr in (1e-3, 3.2e-4, 1e-4)]
+LEARNING_RATES, LARGEST_BATCH = (1e-3, 3.2e-4, 1e-4), 256
 
 
 def standardised(splits: dict[str, Rows], train: list[str]) -> dict[str, Rows]:
@@ -40,12 +41,19 @@ def standardised(splits: dict[str, Rows], train: list[str]) -> dict[str, Rows]:
     return {split: replace(rows, embeddings=of(rows.embeddings)) for split, rows in splits.items()}
 
 
+def points(rows: int) -> list[Settings]:
+    """Return the points to choose from for so many rows to train on, which batches of one size hold but for a few."""
+    size = -(-rows // -(-rows // LARGEST_BATCH))
+    return [Settings(hidden_dim=512, lr=lr, batch_size=size, max_epochs=60, patience=5) for lr in LEARNING_RATES]
+
+
 def score(task: Task, splits: dict[str, Rows], seed: int) -> float:
     """Return the task's first score, its mean over folds."""
     found = []
     for names in task.folds():
-        fold = Fold.of(standardised(splits, names["train"]), names, POINTS)
-        fitted = max((fit(task, point, fold, seed) for point in POINTS), key=lambda one: one.value)
+        choices = points(sum(len(splits[split].embeddings) for split in names["train"]))
+        fold = Fold.of(standardised(splits, names["train"]), names, choices)
+        fitted = max((fit(task, point, fold, seed) for point in choices), key=lambda one: one.value)
         found.append(test_scores(task, fitted, fold.test))
     mean = mean_over_folds(task, found, task.scores[0])
     if mean is None:
