@@ -30,6 +30,7 @@ import soxr
 from tqdm import tqdm
 
 from hear_ssl.data.pool import in_order
+from hear_ssl.errors import run_main
 from tests.benchmarks.strokes import RATE
 
 VOICES = {
@@ -131,6 +132,36 @@ def speech(corpus: str) -> dict[str, list[str]]:
     return {source: max(files.values(), key=len) for source, files in speakers.items()}
 
 
+def check_voices() -> None:
+    """Raise ValueError when Festival lacks one of VOICES."""
+    for voice in (voice for voices in VOICES.values() for voice in voices):
+        if subprocess.run(["festival", "-b", f"(voice_{voice})"], capture_output=True).returncode:
+            raise ValueError(
+                f"festival has no voice {voice}; install it (Debian: festvox-*, the list stands at the top of festivalwords.py)"
+            )
+
+
+def render(out: Path, count: int, rng: np.random.Generator, workers: int) -> None:
+    """Write so many words of each language, by each of its voices."""
+    jobs, files = [], []
+    for language, voices in VOICES.items():
+        words = [word(language, rng) for _ in range(count)]
+        folder = out / language
+        folder.mkdir(parents=True)
+        (folder / WORDS).write_text("\n".join(words))
+        for voice in voices:
+            for start in range(0, len(words), WORDS_AT_ONCE):
+                some = words[start : start + WORDS_AT_ONCE]
+                jobs.append((voice, some, [float(rng.uniform(0.6, 1.2)) for _ in some]))
+                files += [folder / voice / word_file(start + number) for number in range(len(some))]
+    rendered = (one for some in in_order(said, jobs, workers) for one in some)
+    for audio, file in tqdm(zip(rendered, files, strict=True), total=len(files), unit="word"):
+        file.parent.mkdir(exist_ok=True)
+        if audio:
+            file.write_bytes(audio)
+    print(f"{sum(not file.exists() for file in files)} of {len(files)} words left out, which Festival failed at")
+
+
 def main() -> None:
     """Render voices as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -139,33 +170,22 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=23)
     parser.add_argument("--recordings", default="", help="list of realcorpus.py, whose voices of asterisk are cut as well")
     parser.add_argument("--workers", type=int, default=2)
-    arguments = parser.parse_args()
-    if arguments.out.exists():
-        raise FileExistsError(f"{arguments.out} exists: give another folder, or remove it first if an earlier run left it")
-    rng = np.random.default_rng(arguments.seed)
-    jobs, files = [], []
-    for language, voices in VOICES.items():
-        words = [word(language, rng) for _ in range(arguments.words)]
-        folder = arguments.out / language
-        folder.mkdir(parents=True)
-        (folder / WORDS).write_text("\n".join(words))
-        for voice in voices:
-            for start in range(0, len(words), WORDS_AT_ONCE):
-                some = words[start : start + WORDS_AT_ONCE]
-                jobs.append((voice, some, [float(rng.uniform(0.6, 1.2)) for _ in some]))
-                files += [folder / voice / word_file(start + number) for number in range(len(some))]
-    rendered = (one for some in in_order(said, jobs, arguments.workers) for one in some)
-    for audio, file in tqdm(zip(rendered, files, strict=True), total=len(files), unit="word"):
-        file.parent.mkdir(exist_ok=True)
-        if audio:
-            file.write_bytes(audio)
-    print(f"{sum(not file.exists() for file in files)} of {len(files)} words left out, which Festival failed at")
-    for source, recorded in speech(arguments.recordings).items():
-        folder = arguments.out / source / "voice"
-        folder.mkdir(parents=True)
-        for number, audio in enumerate(pieces(recorded, rng)):
-            (folder / word_file(number)).write_bytes(audio)
+    given = parser.parse_args()
+    if given.out.exists():
+        raise FileExistsError(f"{given.out} exists: give another folder, or remove it first")
+    check_voices()
+    rng = np.random.default_rng(given.seed)
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=given.out.parent) as unfinished:
+        whole = Path(unfinished) / given.out.name
+        render(whole, given.words, rng, given.workers)
+        for source, recorded in speech(given.recordings).items():
+            folder = whole / source / "voice"
+            folder.mkdir(parents=True)
+            for number, audio in enumerate(pieces(recorded, rng)):
+                (folder / word_file(number)).write_bytes(audio)
+        whole.rename(given.out)
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -34,6 +34,7 @@ from tqdm import tqdm
 from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
+from hear_ssl.errors import run_main
 from tests.benchmarks.festivalwords import WORDS, word_file
 from tests.benchmarks.rooms import recorded
 from tests.benchmarks.strokes import RATE
@@ -211,6 +212,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     check_free(arguments.out)
+    if arguments.voices and not heard(arguments.voices):
+        raise ValueError(f"{arguments.voices} holds no voices; make them with tests/benchmarks/festivalwords.py")
     pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms, arguments.voices) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")
@@ -219,4 +222,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)
