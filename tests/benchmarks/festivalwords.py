@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import re
 import subprocess
 import sys
@@ -31,6 +30,7 @@ from tqdm import tqdm
 
 from hear_ssl.data.pool import in_order
 from hear_ssl.errors import run_main
+from tests.benchmarks.realcorpus import listed
 from tests.benchmarks.strokes import RATE
 
 VOICES = {
@@ -43,12 +43,13 @@ VOICES = {
     "hi": ("hindi_NSK_diphone",),
     "te": ("telugu_NSK_diphone",),
 }
-CONSONANTS, VOWELS = "bdfghjklmnprstvz", "aeiou"
+CONSONANTS, VOWELS, ENDS = "bdfghjklmnprstvz", "aeiou", "lnrst"
 SCRIPTS = {  # consonants and vowels of a language in the order above; vowels after a consonant
     "ru": (list("бдфгхйклмнпрствз"), list("аэиоу")),
     "hi": (list("बदफगहजकलमनपरसतवच"), ["ा", "े", "ि", "ो", "ु"]),
     "te": (list("బదఫగహజకలమనపరసతవచ"), ["ా", "ే", "ి", "ో", "ు"]),
 }
+OPEN_SYLLABLES = ("hi", "te")  # in whose scripts a consonant that ends a word would be a syllable
 WORDS = "words.txt"
 SPEECH = re.compile(r"^asterisk-(core-sounds|prompt)")
 WORDS_AT_ONCE, PIECES_PER_VOICE, TRIES = 50, 250, 20
@@ -60,7 +61,7 @@ def word(language: str, rng: np.random.Generator) -> str:
     """Return a word of one to four syllables in the script of a language."""
     consonants, vowels = SCRIPTS.get(language, (list(CONSONANTS), list(VOWELS)))
     syllables = rng.choice([1, 2, 3, 4], p=[0.2, 0.4, 0.3, 0.1])
-    ends = "" if language in ("hi", "te") else rng.choice(["", "", *(consonants[at] for at in (7, 9, 11, 12, 13))])
+    ends = "" if language in OPEN_SYLLABLES else rng.choice(["", "", *(consonants[CONSONANTS.index(end)] for end in ENDS)])
     return "".join(f"{rng.choice(consonants)}{rng.choice(vowels)}" for _ in range(syllables)) + str(ends)
 
 
@@ -69,11 +70,16 @@ def word_file(number: int) -> str:
     return f"{number:04d}.ogg"
 
 
+def sounding(waveform: Array, share: float) -> Array:
+    """Return a waveform (time,) from the first to the last sample above a share of its peak; nothing of silence."""
+    loud = np.nonzero(np.abs(waveform) > share * np.abs(waveform).max(initial=0.0))[0]
+    return waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0]
+
+
 def trimmed(waveform: Array) -> Array:
     """Return speech (time,) without the silence and breath around it, at a peak of .9; nothing of silence."""
-    peak = float(np.abs(waveform).max(initial=0.0))
-    loud = np.nonzero(np.abs(waveform) > 0.05 * peak)[0]
-    return waveform[loud[0] : loud[-1] + 1] * np.float32(0.9 / peak) if len(loud) else waveform[:0]
+    loud = sounding(waveform, 0.05)
+    return loud * np.float32(0.9 / float(np.abs(loud).max())) if len(loud) else loud
 
 
 def said(job: tuple[str, list[str], list[float]]) -> list[bytes]:
@@ -126,7 +132,7 @@ def pieces(files: list[str], rng: np.random.Generator) -> list[bytes]:
 def speech(corpus: str) -> dict[str, list[str]]:
     """Return the files of each source of speech of a list, the speaker that has most of them; none of an empty name."""
     speakers: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for entry in map(json.loads, Path(corpus).read_text().splitlines() if corpus else []):
+    for entry in listed(corpus):
         if SPEECH.match(entry["source"]):
             speakers[entry["source"]][Path(entry["path"]).parent.name].append(entry["path"])
     return {source: max(files.values(), key=len) for source, files in speakers.items()}

@@ -35,7 +35,7 @@ from hear_ssl.data.pool import in_order
 from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synthetic import encode_twins
 from hear_ssl.errors import run_main
-from tests.benchmarks.festivalwords import WORDS, word_file
+from tests.benchmarks.festivalwords import WORDS, sounding, word_file
 from tests.benchmarks.rooms import recorded
 from tests.benchmarks.strokes import RATE
 
@@ -102,9 +102,12 @@ def speak(text: str, voice: Voice) -> Array:
     command = ["espeak-ng", "-v", voice.name, "-p", str(voice.pitch), "-s", str(voice.speed), "--stdout", text]
     file = io.BytesIO(subprocess.run(command, capture_output=True, check=True).stdout)
     waveform, rate = soundfile.read(file, dtype="float32")
-    waveform = soxr.resample(waveform, rate, RATE * voice.tract)
-    loud = np.nonzero(np.abs(waveform) > 0.01 * np.abs(waveform).max(initial=0.0))[0]
-    return np.asarray(waveform[loud[0] : loud[-1] + 1] if len(loud) else waveform[:0], dtype=np.float32)
+    return sounding(lengthened(waveform, rate, voice.tract), 0.01)
+
+
+def lengthened(waveform: Array, rate: int, tract: float) -> Array:
+    """Return speech (time,) at RATE as by a vocal tract so many times as long."""
+    return np.asarray(soxr.resample(waveform, rate, RATE * tract), dtype=np.float32)
 
 
 @functools.cache
@@ -116,24 +119,28 @@ def heard(folder: str) -> dict[str, dict[str, list[Path]]]:
     return dict(found)
 
 
-def replayed(file: Path, tract: float) -> Array:
+def replayed(file: str, tract: float) -> Array:
     """Return a word of a recorded voice (time,), its vocal tract so many times as long."""
-    waveform, rate = soundfile.read(file, dtype="float32")
-    return np.asarray(soxr.resample(waveform, rate, RATE * tract), dtype=np.float32)
+    return lengthened(*soundfile.read(file, dtype="float32"), tract)
+
+
+@functools.cache
+def written(folder: str) -> dict[str, list[str]]:
+    """Return the words of each language of what festivalwords.py made, in order."""
+    return {file.parent.name: file.read_text().splitlines() for file in sorted(Path(folder).glob(f"*/{WORDS}"))}
 
 
 def recorded_word(folder: str, rng: np.random.Generator) -> list[Array]:
     """Return a word by two recorded voices, or by one and one of espeak-ng (time,); fewer where Festival failed at it."""
-    known = {language: sorted(voices) for language, voices in heard(folder).items() if (Path(folder) / language / WORDS).exists()}
-    language = str(rng.choice([language for language, voices in known.items() for _ in voices]))
-    texts = (Path(folder) / language / WORDS).read_text().splitlines()
-    number = int(rng.integers(len(texts)))
-    files = [Path(folder) / language / voice / word_file(number) for voice in known[language]]
+    texts, voices = written(folder), heard(folder)
+    language = str(rng.choice([language for language in texts for _ in voices[language]]))
+    number = int(rng.integers(len(texts[language])))
+    files = [Path(folder) / language / voice / word_file(number) for voice in voices[language]]
     chosen = rng.permutation(np.array([str(file) for file in files if file.exists()]))[:2]
     if len(chosen) == 2 and rng.random() < 0.3:
         chosen = chosen[:1]
-    clips = [replayed(Path(file), drawn(language, rng).tract) for file in chosen]
-    return clips if len(clips) == 2 else [*clips, speak(texts[number], drawn(language, rng))]
+    clips = [replayed(file, drawn(language, rng).tract) for file in chosen]
+    return clips if len(clips) == 2 else [*clips, speak(texts[language][number], drawn(language, rng))]
 
 
 def recorded_voice(folder: str, rng: np.random.Generator) -> list[Array]:
@@ -141,7 +148,7 @@ def recorded_voice(folder: str, rng: np.random.Generator) -> list[Array]:
     speakers = [files for voices in heard(folder).values() for files in voices.values()]
     files = speakers[int(rng.integers(len(speakers)))]
     tract = drawn("", rng).tract
-    return [replayed(Path(file), tract * float(rng.uniform(0.97, 1.03))) for file in rng.choice([*map(str, files)], 2, replace=False)]
+    return [replayed(file, tract * float(rng.uniform(0.97, 1.03))) for file in rng.choice([*map(str, files)], 2, replace=False)]
 
 
 def place(waveform: Array, tilt: float, rooms: float, rng: np.random.Generator) -> Array:
@@ -188,6 +195,11 @@ def recorded_pair(pair: Pair, rng: np.random.Generator) -> list[Array]:
     return [place(waveform, tilt if pair.keep == "voice" else rng.uniform(-0.6, 0.6), pair.rooms, rng) for waveform in dry]
 
 
+def origin(voices: str) -> tuple[str, str]:
+    """Return source and licence of a corpus, with such a folder of voices or none."""
+    return (RECORDED_SOURCE, RECORDED_LICENSE) if voices else (SOURCE, LICENSE)
+
+
 def encode(pair: Pair) -> list[EncodedClip]:
     """Render and encode a pair as two clips, each with the key of the other."""
     rng = np.random.default_rng([pair.seed, pair.number])
@@ -195,9 +207,9 @@ def encode(pair: Pair) -> list[EncodedClip]:
         first, second = recorded_pair(pair, rng)
     else:
         first, second = (one_voice if pair.keep == "voice" else one_word)(pair.rooms, rng)
-    source, license = (RECORDED_SOURCE, RECORDED_LICENSE) if pair.voices else (SOURCE, LICENSE)
-    origin = {"source": source, "license": license, "split": "train"}
-    return encode_twins(f"spoken{pair.seed}-{pair.number:06d}", (first, second), RATE, "flac", origin)
+    source, license = origin(pair.voices)
+    fields = {"source": source, "license": license, "split": "train"}
+    return encode_twins(f"spoken{pair.seed}-{pair.number:06d}", (first, second), RATE, "flac", fields)
 
 
 def main() -> None:
@@ -217,8 +229,7 @@ def main() -> None:
     pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms, arguments.voices) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")
-    source, license = (RECORDED_SOURCE, RECORDED_LICENSE) if arguments.voices else (SOURCE, LICENSE)
-    write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", source, license)
+    write_rendered(arguments.out, bar, arguments.clips, RATE, "flac", "train", *origin(arguments.voices))
 
 
 if __name__ == "__main__":

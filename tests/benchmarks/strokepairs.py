@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import os
 import re
 import sys
@@ -33,6 +32,7 @@ from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synth_signal import LN_60_DB
 from hear_ssl.data.synth_space import Array
 from hear_ssl.data.synthetic import encode_twins
+from tests.benchmarks.realcorpus import listed
 from tests.benchmarks.rooms import recorded
 from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, at_peak, render
 
@@ -79,8 +79,7 @@ def recordings(corpus: str) -> dict[str, list[str]]:
 
 def entries(corpus: str) -> list[dict[str, str]]:
     """Return the entries of a list of recordings that are neither speech nor music by their package."""
-    lines = Path(corpus).read_text().splitlines() if corpus else []
-    return [entry for entry in map(json.loads, lines) if not re.search("asterisk|music", entry["source"])]
+    return [entry for entry in listed(corpus) if not re.search("asterisk|music", entry["source"])]
 
 
 @functools.lru_cache(4000)
