@@ -11,7 +11,9 @@ and no layer changes. A fit that was stopped goes on by the same command, from a
 from __future__ import annotations
 
 import argparse
+import math
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,14 +37,15 @@ ROUNDING = 1e-7  # a component of less than this share of the variance is none
 SPARE = 1.2  # times as many numbers as in the end are kept of the parts together
 
 
-def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: float) -> Projection:
+def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: float, times: Sequence[float] = ()) -> Projection:
     """Return the projection of parts of so many `widths` onto the `numbers` largest principal components.
 
-    Each part keeps its own of the largest components of all parts, SPARE times `numbers` together, and at least one. A component's
-    variance v becomes v ** (1 - flatten), up to one factor that leaves the sum of all variances as it is. Raises ValueError when there
-    are not so many components.
+    Each part keeps its own of the largest components of all parts, SPARE times `numbers` together, and at least one, and counts so many
+    `times` as much as it deviates, where given. A component's variance v becomes v ** (1 - flatten), up to one factor that leaves the
+    sum of all variances as it is. Raises ValueError when there are not so many components.
     """
-    covariance = moments.covariance()
+    scale = torch.repeat_interleave(torch.tensor(times or [1.0] * len(widths)).double(), torch.tensor(widths))
+    covariance = moments.covariance() * torch.outer(scale, scale)
     own = [torch.split(rows, widths, 1)[place] for place, rows in enumerate(torch.split(covariance, widths))]  # of each part alone
     blocks = [torch.linalg.eigh(block) for block in own]  # ascending
     variances = torch.cat([block.eigenvalues for block in blocks])
@@ -59,21 +62,49 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     gains *= torch.sqrt(covariance.trace() / (values * gains.square()).sum())
     joint = (vectors * gains).T
     projection = Projection(widths, ranks, numbers)
+    scaled = [part * time for part, time in zip(parts, times or [1.0] * len(parts), strict=True)]
     with torch.no_grad():
-        for layer, weight in zip([*projection.parts, projection.joint], [*parts, joint], strict=True):
+        for layer, weight in zip([*projection.parts, projection.joint], [*scaled, joint], strict=True):
             layer.weight.copy_(weight)
-        projection.joint.bias.copy_(-joint @ both @ moments.mean())
+        projection.joint.bias.copy_(-joint @ both @ (scale * moments.mean()))
     return projection
 
 
+def timestamp_times(checkpoint: dict[str, Any], embedder: Embedder, levels: list[float]) -> list[float]:
+    """Return how many times as much each part of a timestamp counts so that its towers' last layers have these levels.
+
+    The checkpoint's own are those that `train/combine.py --level` gave them, 1 where it gave none. Raises ValueError unless there is one
+    positive level for each tower that timestamps have.
+    """
+    timestamp = embedder.config.timestamp
+    towers = timestamp.towers or len(embedder.encoder.tower_dims)
+    if len(levels) != towers or not all(0.0 < level < math.inf for level in levels):
+        raise ValueError(
+            f"--timestamp-level {' '.join(f'{level:g}' for level in levels)}: give a positive number for each of {towers} towers"
+        )
+    if timestamp.layers == "mean":
+        raise ValueError("--timestamp-level needs layers that lie beside each other; timestamp.layers=mean adds them up")
+    rounds, bands = 1 + len(timestamp.contexts_ms), timestamp.raw_mel + bool(timestamp.around_ms)
+    lower = (len(embedder.timestamp_parts()) - bands) // rounds - towers
+    own = checkpoint.get("tower_levels") or [1.0] * towers
+    last = [level / before for level, before in zip(levels, own, strict=False)]
+    return [*[1.0] * lower, *last] * rounds + [1.0] * bands
+
+
 def whiten(
-    checkpoint: dict[str, Any], embedder: Embedder, moments: dict[str, Moments], numbers: dict[str, int], flatten: float
+    checkpoint: dict[str, Any],
+    embedder: Embedder,
+    moments: dict[str, Moments],
+    numbers: dict[str, int],
+    flatten: float,
+    timestamp_level: Sequence[float] = (),
 ) -> dict[str, Any]:
     """Return a checkpoint with projections of scenes and timestamps onto so many `numbers`; its embedder has none yet."""
     parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
+    times = {"timestamp": timestamp_times(checkpoint, embedder, list(timestamp_level))} if timestamp_level else {}
     config, state = embedder.config, dict(checkpoint["state_dict"])
     for name, found in moments.items():
-        projection = fit_projection(found, parts[name], numbers[name], flatten)
+        projection = fit_projection(found, parts[name], numbers[name], flatten, times.get(name, ()))
         ranks = tuple(part.out_features for part in projection.parts)
         config = replace(config, **{name: replace(getattr(config, name), projection=(*ranks, numbers[name]))})
         state |= {f"{PREFIX}{name}_projection.{key}": tensor for key, tensor in projection.state_dict().items()}
@@ -94,6 +125,9 @@ def main() -> int:
         "--timestamp-towers", type=int, metavar="TOWERS", help="of a combined checkpoint, those that timestamps have: the first"
     )
     parser.add_argument(
+        "--timestamp-level", nargs="+", type=float, default=[], metavar="TIMES", help="levels of these in timestamps; without, as in scenes"
+    )
+    parser.add_argument(
         "--flatten", type=float, default=0.25, metavar="SHARE", help="how far variances are made equal: 0 not at all, 1 wholly (whitening)"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
@@ -108,13 +142,17 @@ def main() -> int:
     embedder = embedder_of(checkpoint, given.checkpoint)
     if embedder.config != without_projections(embedder.config):
         raise ValueError(f"{given.checkpoint} has a projection already; give the checkpoint it was fitted for")
+    if given.timestamp_level:
+        timestamp_times(checkpoint, embedder, given.timestamp_level)  # refused before the pass, not after it
     options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
     check_ranges(options, "data.")
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}
     gathered = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
-    white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten)
+    white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten, given.timestamp_level)
     white["projection"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
+    if given.timestamp_level:
+        white["projection"]["timestamp_level"] = given.timestamp_level
     embedder_of(white, given.checkpoint)  # it loads as it was written
     save_checkpoint(white, given.out, given.checkpoint)
     gathered.file.unlink(missing_ok=True)

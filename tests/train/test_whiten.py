@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,9 +15,10 @@ import torch
 from export.compliance import licences
 from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.config import DataConfig
+from hear_ssl.config import DataConfig, EmbedderConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.evaluate.report import run_sections
+from hear_ssl.runtime.embedder import Embedder
 from tests.conftest import tiny
 from train import moments, whiten
 from train.running import fit
@@ -61,6 +64,39 @@ def test_components_are_the_largest_with_variances_evened_out(flatten: float, mo
     np.testing.assert_allclose(np.diag(covariance), wanted, rtol=0.02)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-3 * wanted.max())
     np.testing.assert_allclose(projected.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
+
+
+def test_a_part_at_another_level_has_the_components_it_would_have_there() -> None:
+    rows, level = correlated_rows(2000), torch.tensor([1.0] * 6 + [0.25] * 4)
+    found, there = moments.Moments(10), moments.Moments(10)
+    found.add(rows)
+    there.add(rows * level)
+    projected = whiten.fit_projection(found, [6, 4], 4, 0.25, [1.0, 0.25])(rows).detach()
+    wanted = whiten.fit_projection(there, [6, 4], 4, 0.25)(rows * level).detach()
+    torch.testing.assert_close(projected.abs(), wanted.abs(), rtol=1e-3, atol=2e-3 * float(wanted.std()))  # a component's sign is free
+
+
+@pytest.mark.parametrize(
+    ("changed", "levels", "times"),
+    [
+        ({}, [1.0, 1.0], [1.0, 1.0 / 4.0, 1.0, 1.0]),
+        ({"layers": "concat", "contexts_ms": (200.0,)}, [1.0, 2.0], [1.0, 1.0, 1.0, 0.5] * 2 + [1.0, 1.0]),
+        ({"towers": 1, "around_ms": ()}, [3.0], [3.0, 1.0]),
+        ({}, [1.0], "for each of 2 towers"),
+        ({}, [1.0, -1.0], "give a positive number"),
+        ({"layers": "mean", "towers": 1}, [1.0], "adds them up"),
+    ],
+)
+def test_levels_of_timestamps_are_those_asked_for(changed: dict[str, Any], levels: list[float], times: list[float] | str) -> None:
+    config = EmbedderConfig()
+    timestamp = replace(config.timestamp, layers="last", raw_mel=True, around_ms=(100.0,))
+    encoder = replace(config.encoder, channels=4, dim=config.frontend.n_mels, towers=2)
+    embedder = Embedder(replace(config, encoder=encoder, timestamp=replace(timestamp, **changed)))
+    if isinstance(times, str):
+        with pytest.raises(ValueError, match=times):
+            whiten.timestamp_times({"tower_levels": [1.0, 4.0]}, embedder, levels)
+    else:
+        assert whiten.timestamp_times({"tower_levels": [1.0, 4.0]}, embedder, levels) == times
 
 
 def test_zeros_around_a_sound_are_left_out() -> None:
