@@ -154,7 +154,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
             "stored_in": "float16" if request.half else "float32",
             "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],  # TypeError where one is no number
-            "projection": dict(checkpoint.get("projection", {})),
+            "projection": projection_record(checkpoint.get("projection", {})),
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
@@ -164,6 +164,12 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
         "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
+
+
+def projection_record(fitted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a projection was fitted on, as `train/whiten.py` keeps it. Raises TypeError where a level is no number."""
+    levels = {"timestamp_level": [level * 1.0 for level in fitted["timestamp_level"]]} if "timestamp_level" in fitted else {}
+    return {**fitted, **levels}
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

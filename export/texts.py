@@ -189,12 +189,14 @@ def trained_for(training: dict[str, Any]) -> str:
     towers = [(training["steps"], training["batch_size"])]
     towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
     parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
+    projection = training.get("projection") or {}
     levels = [f"{level:g}" for level in training.get("tower_levels", [])]
+    of_timestamps = [f"{level:g}" for level in projection.get("timestamp_level", [])]
     if training.get("random_tower"):
         parts.append("a tower of random weights")
-        levels = [*levels[1:], *levels[:1]]  # whose tower is the first
+        levels, of_timestamps = [*levels[1:], *levels[:1]], [*of_timestamps[1:], *of_timestamps[:1]]  # whose tower is the first
     level = f"; their last layers at levels of {' : '.join(levels)}" if levels else ""
-    projection = training.get("projection")
+    level += f"; in timestamps {len(of_timestamps)} of them at {' : '.join(of_timestamps)}" if of_timestamps else ""
     return ", beside ".join(parts) + level + (f"; embeddings on principal components of {projection['clips']} clips" if projection else "")
 
 

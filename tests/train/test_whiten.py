@@ -116,9 +116,8 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "white" / "checkpoints" / "last.ckpt"
-    assert (
-        command(monkeypatch, trained, "--shards", shards, "--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8, "--out", out) == 0
-    )
+    asked = ("--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8, "--timestamp-level", 0.5)
+    assert command(monkeypatch, trained, "--shards", shards, *asked, "--out", out) == 0
     assert "60 of 60 clips" in capsys.readouterr().out
     model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
@@ -142,7 +141,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     request = Request(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
     card = (tree / "MODEL_CARD.md").read_text()
-    assert "; embeddings on principal components of 60 clips |" in card
+    assert "; in timestamps 1 of them at 0.5; embeddings on principal components of 60 clips |" in card
     sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the principal components")]
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
@@ -150,7 +149,12 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     sources = manifest["training"]["data"]["sources"]
     assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
-    assert manifest["training"]["projection"] == {"clips": 60, "flatten": 0.25, "data": manifest["training"]["data"]}
+    assert manifest["training"]["projection"] == {
+        "clips": 60,
+        "flatten": 0.25,
+        "data": manifest["training"]["data"],
+        "timestamp_level": [0.5],
+    }
 
 
 @pytest.mark.slow
