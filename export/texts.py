@@ -184,19 +184,23 @@ def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
     return list(sources.values())
 
 
+def levels_of(training: dict[str, Any], levels: list[float]) -> str:
+    """Return the levels of towers as text, in the order of `trained_for`: a random tower is the first of all, and named last."""
+    named = [*levels[1:], *levels[:1]] if training.get("random_tower") else levels
+    return " : ".join(f"{level:g}" for level in named)
+
+
 def trained_for(training: dict[str, Any]) -> str:
     """Return the steps and batches of every tower, the levels of their last layers if set, and what a projection was fitted on."""
     towers = [(training["steps"], training["batch_size"])]
     towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
     parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
-    projection = training.get("projection") or {}
-    levels = [f"{level:g}" for level in training.get("tower_levels", [])]
-    of_timestamps = [f"{level:g}" for level in projection.get("timestamp_level", [])]
     if training.get("random_tower"):
         parts.append("a tower of random weights")
-        levels, of_timestamps = [*levels[1:], *levels[:1]], [*of_timestamps[1:], *of_timestamps[:1]]  # whose tower is the first
-    level = f"; their last layers at levels of {' : '.join(levels)}" if levels else ""
-    level += f"; in timestamps {len(of_timestamps)} of them at {' : '.join(of_timestamps)}" if of_timestamps else ""
+    projection = training.get("projection") or {}
+    scenes, timestamps = training.get("tower_levels", []), projection.get("timestamp_level", [])
+    level = f"; their last layers at levels of {levels_of(training, scenes)}" if scenes else ""
+    level += f"; in timestamps {len(timestamps)} of them at {levels_of(training, timestamps)}" if timestamps else ""
     return ", beside ".join(parts) + level + (f"; embeddings on principal components of {projection['clips']} clips" if projection else "")
 
 

@@ -44,7 +44,8 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     `times` as much as it deviates, where given. A component's variance v becomes v ** (1 - flatten), up to one factor that leaves the
     sum of all variances as it is. Raises ValueError when there are not so many components.
     """
-    scale = torch.repeat_interleave(torch.tensor(times or [1.0] * len(widths)).double(), torch.tensor(widths))
+    times = times or [1.0] * len(widths)
+    scale = torch.repeat_interleave(torch.tensor(times).double(), torch.tensor(widths))
     covariance = moments.covariance() * torch.outer(scale, scale)
     own = [torch.split(rows, widths, 1)[place] for place, rows in enumerate(torch.split(covariance, widths))]  # of each part alone
     blocks = [torch.linalg.eigh(block) for block in own]  # ascending
@@ -62,7 +63,7 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     gains *= torch.sqrt(covariance.trace() / (values * gains.square()).sum())
     joint = (vectors * gains).T
     projection = Projection(widths, ranks, numbers)
-    scaled = [part * time for part, time in zip(parts, times or [1.0] * len(parts), strict=True)]
+    scaled = [part * time for part, time in zip(parts, times, strict=True)]
     with torch.no_grad():
         for layer, weight in zip([*projection.parts, projection.joint], [*scaled, joint], strict=True):
             layer.weight.copy_(weight)
@@ -97,11 +98,13 @@ def whiten(
     moments: dict[str, Moments],
     numbers: dict[str, int],
     flatten: float,
-    timestamp_level: Sequence[float] = (),
+    times: dict[str, list[float]],
 ) -> dict[str, Any]:
-    """Return a checkpoint with projections of scenes and timestamps onto so many `numbers`; its embedder has none yet."""
+    """Return a checkpoint with projections of scenes and timestamps onto so many `numbers`; its embedder has none yet.
+
+    Where `times` are given, each part of them counts so many times as much, see `fit_projection`.
+    """
     parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
-    times = {"timestamp": timestamp_times(checkpoint, embedder, list(timestamp_level))} if timestamp_level else {}
     config, state = embedder.config, dict(checkpoint["state_dict"])
     for name, found in moments.items():
         projection = fit_projection(found, parts[name], numbers[name], flatten, times.get(name, ()))
@@ -142,14 +145,13 @@ def main() -> int:
     embedder = embedder_of(checkpoint, given.checkpoint)
     if embedder.config != without_projections(embedder.config):
         raise ValueError(f"{given.checkpoint} has a projection already; give the checkpoint it was fitted for")
-    if given.timestamp_level:
-        timestamp_times(checkpoint, embedder, given.timestamp_level)  # refused before the pass, not after it
+    times = {"timestamp": timestamp_times(checkpoint, embedder, given.timestamp_level)} if given.timestamp_level else {}
     options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
     check_ranges(options, "data.")
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}
     gathered = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
-    white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten, given.timestamp_level)
+    white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten, times)
     white["projection"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
     if given.timestamp_level:
         white["projection"]["timestamp_level"] = given.timestamp_level
