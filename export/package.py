@@ -153,7 +153,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
             "random_tower": checkpoint.get("random_tower", False),
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
             "stored_in": "float16" if request.half else "float32",
-            "tower_levels": [level * 1.0 for level in checkpoint.get("tower_levels", [])],  # TypeError where one is no number
+            "tower_levels": numbers(checkpoint.get("tower_levels", [])),
             "projection": projection_record(checkpoint.get("projection", {})),
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
@@ -168,8 +168,12 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
 
 def projection_record(fitted: dict[str, Any]) -> dict[str, Any]:
     """Return what a projection was fitted on, as `train/whiten.py` keeps it. Raises TypeError where a level is no number."""
-    levels = {"timestamp_level": [level * 1.0 for level in fitted["timestamp_level"]]} if "timestamp_level" in fitted else {}
-    return {**fitted, **levels}
+    return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
+
+
+def numbers(levels: list[Any]) -> list[float]:
+    """Return levels of towers. Raises TypeError where one is no number."""
+    return [level * 1.0 for level in levels]
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

@@ -37,8 +37,8 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
     towers = [network for network in networks if isinstance(network, AudioNTT)]
     if len(towers) < len(networks):
         raise ValueError("only layers that end in a ReLU, or in blocks over time behind one, can be brought to a level: those of audio_ntt")
-    if times and (len(times) != len(towers) or not all(0 < time < math.inf for time in times)):
-        raise ValueError(f"--level {' '.join(f'{time:g}' for time in times)}: give a positive number for each of the {len(towers)} towers")
+    if times:
+        check_levels("--level", times, len(towers))
     widths = [*encoder.layer_dims[:-1], *encoder.tower_dims]
     parts = torch.split(deviations(embedder, sounds), widths)
     relative = [*[1.0] * len(encoder.layer_dims[:-1]), *(times or [1.0] * len(towers))]
@@ -50,6 +50,12 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
     for tower, factor in zip(towers[1:], factors[first + 1 :], strict=True):
         scale(tower, [1.0, 1.0, factor])
     return factors
+
+
+def check_levels(option: str, levels: Sequence[float], towers: int) -> None:
+    """Raise ValueError unless an option's levels are one positive number a tower."""
+    if len(levels) != towers or not all(0.0 < level < math.inf for level in levels):
+        raise ValueError(f"{option} {' '.join(f'{level:g}' for level in levels)}: give a positive number for each tower, {towers} in all")
 
 
 @torch.inference_mode()

@@ -11,7 +11,6 @@ and no layer changes. A fit that was stopped goes on by the same command, from a
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,6 +30,7 @@ from hear_ssl.runtime.embedder import Embedder
 from hear_ssl.runtime.projection import Projection
 from hear_ssl.runtime.settings import check_ranges, to_mapping
 from train.combine import check_new, save_checkpoint
+from train.levels import check_levels
 from train.moments import CLIPS_AT_ONCE, Moments, Pass
 
 ROUNDING = 1e-7  # a component of less than this share of the variance is none
@@ -79,10 +79,7 @@ def timestamp_times(checkpoint: dict[str, Any], embedder: Embedder, levels: list
     """
     timestamp = embedder.config.timestamp
     towers = timestamp.towers or len(embedder.encoder.tower_dims)
-    if len(levels) != towers or not all(0.0 < level < math.inf for level in levels):
-        raise ValueError(
-            f"--timestamp-level {' '.join(f'{level:g}' for level in levels)}: give a positive number for each of {towers} towers"
-        )
+    check_levels("--timestamp-level", levels, towers)
     if timestamp.layers == "mean":
         raise ValueError("--timestamp-level needs layers that lie beside each other; timestamp.layers=mean adds them up")
     rounds, bands = 1 + len(timestamp.contexts_ms), timestamp.raw_mel + bool(timestamp.around_ms)
@@ -138,6 +135,8 @@ def main() -> int:
     numbers = {name: count for name, count in (("scene", given.scene), ("timestamp", given.timestamp)) if count}
     if min(numbers.values(), default=0) < 1 or given.clips < 2 or not 0.0 <= given.flatten <= 1.0:
         raise ValueError("give --scene or --timestamp of 1 or more, --clips of 2 or more, and --flatten from 0 to 1")
+    if given.timestamp_level and not given.timestamp:
+        raise ValueError("--timestamp-level changes nothing without --timestamp; give it the numbers of a timestamp, or leave both out")
     check_new(given.out)
     checkpoint = load_checkpoint(given.checkpoint)
     if given.timestamp_towers is not None:

@@ -73,5 +73,5 @@ def test_layers_without_a_relu_are_refused() -> None:
 @pytest.mark.parametrize("times", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
 def test_times_are_a_positive_number_a_tower(times: list[float]) -> None:
     embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=2, channels=4, dim=32)))
-    with pytest.raises(ValueError, match="a positive number for each of the 2 towers"):
+    with pytest.raises(ValueError, match="a positive number for each tower, 2 in all"):
         bring_to_level(embedder, times, sounds=2)

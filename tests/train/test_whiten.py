@@ -82,7 +82,7 @@ def test_a_part_at_another_level_has_the_components_it_would_have_there() -> Non
         ({}, [1.0, 1.0], [1.0, 1.0 / 4.0, 1.0, 1.0]),
         ({"layers": "concat", "contexts_ms": (200.0,)}, [1.0, 2.0], [1.0, 1.0, 1.0, 0.5] * 2 + [1.0, 1.0]),
         ({"towers": 1, "around_ms": ()}, [3.0], [3.0, 1.0]),
-        ({}, [1.0], "for each of 2 towers"),
+        ({}, [1.0], "for each tower, 2 in all"),
         ({}, [1.0, -1.0], "give a positive number"),
         ({"layers": "mean", "towers": 1}, [1.0], "adds them up"),
     ],
@@ -223,6 +223,8 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
         (["--scene", "4000", "--clips", "16"], "4000 numbers are asked for"),
         (["--scene", "4", "--weights", "1", "2"], "weights"),
         (["--timestamp", "4", "--timestamp-towers", "2"], "towers is 2; the encoder has 1"),
+        (["--scene", "4", "--timestamp-level", "1"], "--timestamp-level changes nothing without --timestamp"),
+        (["--timestamp", "4", "--timestamp-level", "1", "1"], "--timestamp-level 1 1: give a positive number for each tower, 1 in all"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_write_nothing(
