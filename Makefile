@@ -2,6 +2,7 @@
 # make test         set up and run all tests
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
+# make reference    by hand: the reference model from nothing but packages, see tests/benchmarks/reference.mk (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
 
@@ -30,9 +31,12 @@ $(QUICKSTART)/shards/index.json: | $(VENV)/installed
 	rm -rf $(QUICKSTART)/shards
 	$(BIN)/python -m hear_ssl.data.synthetic --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
 
+# Go on with a run, or begin it: $(call fit,RUN,ARGUMENTS).
+fit = if [ -f $(1)/checkpoints/last.ckpt ]; then $(BIN)/python train/fit.py --resume $(1); \
+	else rm -rf $(1) && $(BIN)/python train/fit.py $(2) run=$(1); fi
+
 $(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json
-	if [ -f $(QUICKSTART)/run/checkpoints/last.ckpt ]; then $(BIN)/python train/fit.py --resume $(QUICKSTART)/run; \
-	else rm -rf $(QUICKSTART)/run && $(BIN)/python train/fit.py --config configs/quickstart.yaml data.shards=$(QUICKSTART)/shards run=$(QUICKSTART)/run; fi
+	$(call fit,$(QUICKSTART)/run,--config configs/quickstart.yaml data.shards=$(QUICKSTART)/shards)
 	@touch $@
 
 $(WHEEL): $(QUICKSTART)/run/done
@@ -69,3 +73,5 @@ format: $(VENV)/installed
 
 clean:
 	rm -rf $(QUICKSTART)
+
+include tests/benchmarks/reference.mk
