@@ -19,19 +19,20 @@ FIT ?= trainer.accelerator=gpu trainer.precision=bf16 speed.fused_optimizer=true
 COMPONENTS := --scene 1024 --timestamp 768
 GRID := official
 endif
-PROGRAMS := fluidsynth espeak-ng festival
+VOICES := italp16k itapc16k ca-ona-hts czech-dita czech-krb czech-machac czech-ph kdlpc16k ru suopuhe-lj suopuhe-mv hi-nsk te-nsk
+PACKAGES := fluidsynth espeak-ng festival $(VOICES:%=festvox-%)
 some = $(shell expr $(1) / $(PART))
 
-.PHONY: reference programs
+.PHONY: reference ready
 
-reference: programs $(WAY)/scores/scores.json
+reference: ready $(WAY)/scores/scores.json
 	@echo "reference is done: the package under $(WAY)/dist, its scores in $(WAY)/scores"
 
 # What would stop it hours later.
 
-programs: $(VENV)/installed
+ready: $(VENV)/installed
 	@test -f "$(REALAUDIO)/fetch.sh" || { echo "REALAUDIO=$(REALAUDIO) has no fetch.sh; give the folder with fetch.sh and build.py"; exit 2; }
-	@for program in $(PROGRAMS); do command -v $$program >/dev/null || { echo "$$program is missing; apt-get install $(PROGRAMS)"; exit 2; }; done
+	@dpkg -s $(PACKAGES) >/dev/null || { echo "packages are missing: apt-get install $(PACKAGES)"; exit 2; }
 	@$(if $(findstring accelerator=gpu,$(FIT)),$(BIN)/python -c "import sys; import torch; sys.exit(None if torch.cuda.is_available() else 'torch finds no GPU; give FIT= to train on the CPU')")
 
 # Fetch.
