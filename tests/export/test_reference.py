@@ -71,7 +71,8 @@ def commands(folder: Path) -> list[list[str]]:
 
 
 def test_one_command_goes_the_way_of_the_reference(tmp_path: Path) -> None:
-    training = json.loads((PACKAGE / "manifest.json").read_text())["training"]
+    manifest = json.loads((PACKAGE / "manifest.json").read_text())
+    training, sizes = manifest["training"], manifest["sizes"]
     found: dict[str, list[list[str]]] = {}
     for module, *given in commands(tmp_path):
         name = given.pop(0).replace(".", "/") + ".py" if module == "-m" else module
@@ -88,7 +89,6 @@ def test_one_command_goes_the_way_of_the_reference(tmp_path: Path) -> None:
     fitted = found["train/whiten.py"][0]
     timestamp = [f"{level:g}" for level in training["projection"]["timestamp_level"]]
     assert fitted[fitted.index("--timestamp-level") + 1 :][: len(timestamp)] == timestamp
-    sizes = json.loads((PACKAGE / "manifest.json").read_text())["sizes"]
     for option, part in (("--scene", "scene_embedding_size"), ("--timestamp", "timestamp_embedding_size")):
         assert int(fitted[fitted.index(option) + 1]) == sizes[part]
 
