@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
 
 
 def golden_audio(sample_rate: int) -> Tensor:

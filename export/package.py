@@ -25,12 +25,12 @@ from export.wheel_rules import check_training_data, license_row
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
-from hear_ssl.runtime import Embedder
-from hear_ssl.runtime.manifest import FORMAT, parse_manifest
-from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
-from hear_ssl.runtime.weights import serialise_tensors
+from hear_ssl.model import Embedder
+from hear_ssl.model.manifest import FORMAT, parse_manifest
+from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.model.weights import serialise_tensors
 
-RUNTIME = Path(__file__).resolve().parents[1] / "hear_ssl" / "runtime"
+MODEL = Path(__file__).resolve().parents[1] / "hear_ssl" / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
 
 
@@ -209,9 +209,9 @@ def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
 
 
 def package_files(request: Request, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
-    """Return the files of the importable package by their path in the wheel: the runtime verbatim, and its data."""
+    """Return the files of the importable package by their path in the wheel: hear_ssl.model verbatim, and its data."""
     name = request.name
-    files = {f"{name}/{path.relative_to(RUNTIME).as_posix()}": path.read_bytes() for path in sorted(RUNTIME.rglob("*.py"))}
+    files = {f"{name}/{path.relative_to(MODEL).as_posix()}": path.read_bytes() for path in sorted(MODEL.rglob("*.py"))}
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     files[f"{name}/golden.safetensors"] = golden
     if request.bundle_weights:

@@ -36,8 +36,8 @@ from export.clean_env import make_environment, pip
 from export.published import check_published
 from export.tree import write_export
 from hear_ssl.errors import run_main
-from hear_ssl.runtime.download import check_url
-from hear_ssl.runtime.manifest import read_manifest
+from hear_ssl.model.download import check_url
+from hear_ssl.model.manifest import read_manifest
 
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from pathlib import Path
 
-from hear_ssl.runtime.download import Unreachable, download
+from hear_ssl.model.download import Unreachable, download
 
 
 def check_published(url: str, sha256: str, size: int, mend: str) -> None:

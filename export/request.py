@@ -10,7 +10,7 @@ from typing import Any
 
 from export.naming import check_name, check_version
 from hear_ssl.checkpoint import find_checkpoint
-from hear_ssl.runtime.download import check_url
+from hear_ssl.model.download import check_url
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.settings import EmbedderConfig, from_mapping
-from hear_ssl.runtime.weights import check_names
+from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.options import EmbedderConfig, from_mapping
+from hear_ssl.model.weights import check_names
 
 PREFIX = "embedder."
 

@@ -16,8 +16,8 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
 from hear_ssl.errors import nearest
+from hear_ssl.model.options import EmbedderConfig, check_ranges, option
 from hear_ssl.objective_config import ObjectiveConfig
-from hear_ssl.runtime.settings import EmbedderConfig, check_ranges, option
 
 
 @dataclass(frozen=True)

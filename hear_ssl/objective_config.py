@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from hear_ssl.runtime.settings import option
+from hear_ssl.model.options import option
 
 WIDTH_RULES = ("dimensions", 2, 65536)
 

@@ -25,8 +25,8 @@ from hear_ssl.config import ProbeConfig
 from hear_ssl.evaluate.probe import probe_tasks
 from hear_ssl.evaluate.task import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.model.options import to_mapping
 from hear_ssl.module import ContrastiveModule
-from hear_ssl.runtime.settings import to_mapping
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluate.probe import serve; serve()"  # nice before torch loads
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped

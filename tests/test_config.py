@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hear_ssl.config import Config, config_keys, load_config
-from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
 from tests.conftest import ROOT
 
 

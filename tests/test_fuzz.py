@@ -26,9 +26,9 @@ from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
 from hear_ssl.data.table import read_table
 from hear_ssl.evaluate.task import read_task
-from hear_ssl.runtime import manifest as manifests
-from hear_ssl.runtime.settings import EmbedderConfig, to_mapping
-from hear_ssl.runtime.weights import read_tensors, serialise_tensors
+from hear_ssl.model import manifest as manifests
+from hear_ssl.model.options import EmbedderConfig, to_mapping
+from hear_ssl.model.weights import read_tensors, serialise_tensors
 
 fuzzed = settings(
     max_examples=int(os.environ.get("FUZZ_EXAMPLES", "200")), deadline=None, database=None, suppress_health_check=list(HealthCheck)

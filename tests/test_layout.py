@@ -29,18 +29,18 @@ DATA = {
     "hear_ssl.config",
 } | SHARED
 TABLE: list[tuple[str, set[str]]] = [
-    ("hear_ssl/runtime/__main__.py", {"torch", "numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
-    ("hear_ssl/runtime/", {"torch", "."}),
-    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives", "hear_ssl.objective_config"}),
+    ("hear_ssl/model/__main__.py", {"torch", "numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
+    ("hear_ssl/model/", {"torch", "."}),
+    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives", "hear_ssl.objective_config"}),
     (
         "hear_ssl/views",
-        {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.config"}
+        {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.config"}
         | {"hear_ssl.random", "hear_ssl.objectives.gather", "hear_ssl.spectrogram"},
     ),
     ("hear_ssl/random.py", {"torch"}),
-    ("hear_ssl/spectrogram.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.random"}),
-    ("hear_ssl/objective_config.py", {"hear_ssl.runtime"}),
-    ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.runtime", "hear_ssl.objectives"}),
+    ("hear_ssl/spectrogram.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.random"}),
+    ("hear_ssl/objective_config.py", {"hear_ssl.model"}),
+    ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives"}),
     ("hear_ssl/performance.py", {"hear_ssl.config"}),
     ("hear_ssl/stages.py", {"torch"}),
     ("hear_ssl/data/datamodule.py", DATA | {"pytorch_lightning"}),
@@ -49,8 +49,8 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/profile.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/probe.py", {"torch", "pytorch_lightning", "hear_ssl"}),
-    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.runtime", "hear_ssl.errors", "hear_ssl.objective_config"}),
-    ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.runtime"} | SHARED),
+    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.model", "hear_ssl.errors", "hear_ssl.objective_config"}),
+    ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.model"} | SHARED),
     ("hear_ssl/errors.py", set()),
     ("hear_ssl/files.py", set()),
     ("hear_ssl/splits.py", set()),
@@ -66,14 +66,14 @@ TABLE: list[tuple[str, set[str]]] = [
             "matplotlib",
             "umap",
             "tqdm",
-            "hear_ssl.runtime",
+            "hear_ssl.model",
             "hear_ssl.evaluate",
             "hear_ssl.checkpoint",
         }
         | SHARED,
     ),
     ("export/measuring/", {"torch", "."}),  # runs beside the wheel in a clean environment
-    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.runtime", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
+    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.model", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
     ("train/", {"torch", "pytorch_lightning", "omegaconf", "wandb", "train", "hear_ssl"}),
 ]
 
@@ -119,8 +119,8 @@ def test_median_function_is_short() -> None:
     assert lengths[len(lengths) // 2] <= 14
 
 
-def test_runtime_parses_as_python_3_8() -> None:
-    for path in (ROOT / "hear_ssl" / "runtime").rglob("*.py"):
+def test_model_parses_as_python_3_8() -> None:
+    for path in (ROOT / "hear_ssl" / "model").rglob("*.py"):
         ast.parse(path.read_text(), feature_version=(3, 8))
 
 

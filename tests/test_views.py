@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from hear_ssl.config import ViewsConfig
+from hear_ssl.model.frontend import LogMel
+from hear_ssl.model.options import FrontendConfig
 from hear_ssl.random import SampleRandom
-from hear_ssl.runtime.frontend import LogMel
-from hear_ssl.runtime.settings import FrontendConfig
 from hear_ssl.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 from hear_ssl.views import Views
 

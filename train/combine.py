@@ -25,8 +25,8 @@ from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_check
 from hear_ssl.data.index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
-from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.options import to_mapping
 from train.levels import bring_to_level
 
 TOWERS = f"{PREFIX}encoder.towers."

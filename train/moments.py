@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_path
-from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.model.embedder import Embedder
 
 CLIPS_AT_ONCE = 16
 TIMESTAMPS = 16  # of a clip

@@ -26,9 +26,9 @@ from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
-from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.projection import Projection
-from hear_ssl.runtime.settings import check_ranges, to_mapping
+from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.options import check_ranges, to_mapping
+from hear_ssl.model.reduction import Projection
 from train.combine import check_new, save_checkpoint
 from train.levels import check_levels
 from train.moments import CLIPS_AT_ONCE, Moments, Pass

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_ssl.runtime.frontend import LogMel
-from hear_ssl.runtime.settings import FrontendConfig
+from hear_ssl.model.frontend import LogMel
+from hear_ssl.model.options import FrontendConfig
 
 CONTEXT_FRAMES = 5
 HOP_FRAMES = 2

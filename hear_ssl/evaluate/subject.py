@@ -17,10 +17,10 @@ from torch import Tensor
 
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, without_projections
 from hear_ssl.files import sha256_of
-from hear_ssl.runtime import hear
-from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.manifest import Manifest, read_manifest
-from hear_ssl.runtime.settings import to_mapping
+from hear_ssl.model import hear
+from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.manifest import Manifest, read_manifest
+from hear_ssl.model.options import to_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 UNTRAINED_SEED = 0

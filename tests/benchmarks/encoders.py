@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from hear_ssl.runtime.encoders import build_encoder
-from hear_ssl.runtime.settings import EncoderConfig
+from hear_ssl.model.encoders import build_encoder
+from hear_ssl.model.options import EncoderConfig
 
 SETTINGS = [
     EncoderConfig(channels=32, dim=512),

@@ -23,9 +23,9 @@ import torchaudio
 from torch import Tensor
 
 from hear_ssl.config import load_config
+from hear_ssl.model.frontend import LogMel
+from hear_ssl.model.options import FrontendConfig
 from hear_ssl.performance import keep_memory
-from hear_ssl.runtime.frontend import LogMel
-from hear_ssl.runtime.settings import FrontendConfig
 
 SHAPES = ((1, 4.0), (1, 10.0), (16, 1.0), (4, 4.0), (64, 1.28), (64, 2.08))  # clips, seconds
 

@@ -27,7 +27,7 @@ from hear_ssl.evaluate.grid import FAST_EVENTS
 from hear_ssl.evaluate.predictor import Settings
 from hear_ssl.evaluate.protocol import Fold, Rows, fit, test_scores
 from hear_ssl.evaluate.task import Task
-from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.model.embedder import Embedder
 
 LABELS = ("cowbell", "crash", "hihat_closed", "hihat_open", "kick", "ride", "snare", "tom")
 COUNTS = {"train": 30, "valid": 8, "test": 14}

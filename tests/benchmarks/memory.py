@@ -18,10 +18,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
+import hear_ssl.model
 from export.measuring.memory import minutes, size_gb
 from export.measuring.rows import Subject
-from hear_ssl import runtime
-from hear_ssl.runtime.settings import EmbedderConfig, EncoderConfig
+from hear_ssl.model.options import EmbedderConfig, EncoderConfig
 
 ENCODERS = {
     "audio_ntt 32/512": EncoderConfig(channels=32, dim=512),
@@ -37,25 +37,26 @@ def measure(name: str) -> str:
     torch.set_num_threads(1)
     torch.manual_seed(0)
     gpu = torch.cuda.is_available()
-    model = runtime.Embedder(EmbedderConfig(encoder=ENCODERS[name])).eval()
+    model = hear_ssl.model.Embedder(EmbedderConfig(encoder=ENCODERS[name])).eval()
     weights = sum(size_gb(parameter) for parameter in model.parameters())
     cells = []
     for count, batch in CLIPS:
-        clip = minutes(Subject(runtime, model, None), count, batch)
+        clip = minutes(Subject(hear_ssl.model, model, None), count, batch)
         cells.append(f"{clip.peak:.2f} / {clip.peak - clip.own:.2f}")
         assert clip.finite
         assert clip.whole
     if gpu:
-        clip = minutes(Subject(runtime, model.cuda(), None), 20, gpu=True)
+        clip = minutes(Subject(hear_ssl.model, model.cuda(), None), 20, gpu=True)
         cells.append(f"GPU {clip.peak:.2f} / {clip.peak - clip.own:.2f}")
         model.cpu()
     speeds = " / ".join(
-        f"{speed:.0f}" for speed in (speed_of(model, runtime.get_scene_embeddings), speed_of(model, runtime.get_timestamp_embeddings))
+        f"{speed:.0f}"
+        for speed in (speed_of(model, hear_ssl.model.get_scene_embeddings), speed_of(model, hear_ssl.model.get_timestamp_embeddings))
     )
     return f"| {name} | {weights * 1000:.0f} MB | {' | '.join(cells)} | {speeds} | {chunks_against_whole(model):.1e} |"
 
 
-def speed_of(model: runtime.Embedder, function: object) -> float:
+def speed_of(model: hear_ssl.model.Embedder, function: object) -> float:
     """Return the median of three: audio seconds per CPU-second on 2 minutes."""
     audio, times = torch.rand(1, 120 * model.sample_rate) - 0.5, []
     for _ in range(3):
@@ -65,12 +66,12 @@ def speed_of(model: runtime.Embedder, function: object) -> float:
     return 120.0 / sorted(times)[1]
 
 
-def chunks_against_whole(model: runtime.Embedder) -> float:
+def chunks_against_whole(model: hear_ssl.model.Embedder) -> float:
     """Return the largest difference of any embedding of a minute in chunks from that in one piece, relative to the largest value."""
     audio, results = torch.rand(1, 60 * model.sample_rate) - 0.5, []
     for chunk_frames in (model.config.chunk_frames, 10**6):
         model.config = replace(model.config, chunk_frames=chunk_frames)
-        results.append((runtime.get_scene_embeddings(audio, model), runtime.get_timestamp_embeddings(audio, model)[0]))
+        results.append((hear_ssl.model.get_scene_embeddings(audio, model), hear_ssl.model.get_timestamp_embeddings(audio, model)[0]))
     return max(float((one - other).abs().max() / other.abs().max()) for one, other in zip(*results, strict=True))
 
 

@@ -26,7 +26,7 @@ from hear_ssl.data.synth_space import (
 )
 from hear_ssl.data.synth_tones import Note
 from hear_ssl.data.synthetic import Corpus
-from hear_ssl.runtime.frontend import FrontendConfig, LogMel
+from hear_ssl.model.frontend import FrontendConfig, LogMel
 
 RATE = 16000
 FRONTEND = LogMel(FrontendConfig())

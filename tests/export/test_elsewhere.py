@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 
 from export.package import package
 from export.texts import model_card
-from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
 from tests.export.test_package import load, request
-from tests.runtime.test_embedder import ENCODERS, RICH, noise
+from tests.model.test_embedder import ENCODERS, RICH, noise
 
 pytestmark = pytest.mark.slow
 

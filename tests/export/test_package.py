@@ -20,7 +20,7 @@ from export.naming import check_name, check_version
 from export.package import Request, check_training_data, package
 from export.wheel_rules import OPEN_WEIGHTS, is_open
 from hear_ssl.checkpoint import embedder_from_checkpoint
-from hear_ssl.runtime import hear
+from hear_ssl.model import hear
 from tests.conftest import ROOT
 
 URL = "https://example.com/weights.safetensors"
@@ -63,11 +63,11 @@ def test_the_same_checkpoint_gives_the_same_bytes(run: Path, tmp_path: Path) -> 
     assert [path.read_bytes() for path in trees[0]] == [path.read_bytes() for path in trees[1]]
 
 
-def test_the_wheel_holds_the_runtime_verbatim_and_depends_on_torch_alone(run: Path, tmp_path: Path) -> None:
+def test_the_wheel_holds_the_model_package_verbatim_and_depends_on_torch_alone(run: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(package(request(run), tmp_path)) as wheel:
         names = set(wheel.namelist())
-        for path in (ROOT / "hear_ssl" / "runtime").rglob("*.py"):
-            member = f"hear_test/{path.relative_to(ROOT / 'hear_ssl' / 'runtime').as_posix()}"
+        for path in (ROOT / "hear_ssl" / "model").rglob("*.py"):
+            member = f"hear_test/{path.relative_to(ROOT / 'hear_ssl' / 'model').as_posix()}"
             assert wheel.read(member) == path.read_bytes()
         metadata = wheel.read("hear_test-0.1.0.dist-info/METADATA").decode()
     requires = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line]

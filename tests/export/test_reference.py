@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.config import load_config
-from hear_ssl.runtime.settings import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "export" / "reference"

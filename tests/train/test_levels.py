@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.runtime.embedder import Embedder
-from hear_ssl.runtime.settings import EmbedderConfig, EncoderConfig
+from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.options import EmbedderConfig, EncoderConfig
 from tests.train.test_combine import runs as runs  # a fixture
 from train import combine
 from train.levels import LEVEL, bring_to_level, deviations

@@ -18,7 +18,7 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import DataConfig, EmbedderConfig
 from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.evaluate.report import run_sections
-from hear_ssl.runtime.embedder import Embedder
+from hear_ssl.model.embedder import Embedder
 from tests.conftest import tiny
 from train import moments, whiten
 from train.running import fit

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 import torchaudio
 
-from hear_ssl.runtime.bands import corners, log_filters
-from hear_ssl.runtime.frontend import LogMel
-from hear_ssl.runtime.settings import FrontendConfig
+from hear_ssl.model.bands import corners, log_filters
+from hear_ssl.model.frontend import LogMel
+from hear_ssl.model.options import FrontendConfig
 
 
 @pytest.mark.parametrize("n_mels", [64, 128])
@@ -106,10 +106,10 @@ def test_a_slice_of_pitch_frames_equals_the_same_frames_of_the_whole() -> None:
 def test_a_batch_in_pieces_of_frames_equals_one_in_a_piece(config: FrontendConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     frontend = LogMel(config, time_stride=4)
     waveform = torch.randn(5, 20011, generator=torch.Generator().manual_seed(1)) * 0.1
-    monkeypatch.setattr("hear_ssl.runtime.frontend.CACHED_SAMPLES", 10**9)
+    monkeypatch.setattr("hear_ssl.model.frontend.CACHED_SAMPLES", 10**9)
     whole = frontend(waveform)
     for samples in (1, 50_000, 700_000):  # a frame at once, frames of one clip, several clips
-        monkeypatch.setattr("hear_ssl.runtime.frontend.CACHED_SAMPLES", samples)
+        monkeypatch.setattr("hear_ssl.model.frontend.CACHED_SAMPLES", samples)
         torch.testing.assert_close(frontend(waveform), whole, rtol=0, atol=1e-5)
 
 

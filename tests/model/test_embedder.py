@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from hear_ssl.runtime import Embedder, get_scene_embeddings, get_timestamp_embeddings
-from hear_ssl.runtime.encoders import Towers, build_encoder
-from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, EncoderConfig
+from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.model.encoders import Towers, build_encoder
+from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig
 
 RICH = EmbedderConfig(
     encoder=EncoderConfig(channels=8, dim=32),
@@ -283,7 +283,7 @@ def test_explicit_and_fused_attention_agree(monkeypatch: pytest.MonkeyPatch) -> 
     encoder = build_encoder(ENCODERS["vit"], 64).eval()
     features = torch.randn(2, 64, 40)
     explicit = encoder(features)[-1]
-    monkeypatch.setattr("hear_ssl.runtime.encoders.vit.EXPLICIT_TOKENS", 0)
+    monkeypatch.setattr("hear_ssl.model.encoders.vit.EXPLICIT_TOKENS", 0)
     torch.testing.assert_close(encoder(features)[-1], explicit, rtol=1e-4, atol=1e-5)
 
 

@@ -14,7 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_ssl.runtime.weights import load_weights, read_tensors, serialise_tensors
+from hear_ssl.model.weights import load_weights, read_tensors, serialise_tensors
 
 TENSORS = {
     "b": torch.arange(6, dtype=torch.float32).reshape(2, 3),

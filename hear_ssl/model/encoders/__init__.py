@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Sequence
 
-from ..settings import EncoderConfig
+from ..options import EncoderConfig
 from .audio_ntt import AudioNTT
 from .base import Encoder
 from .convnext import ConvNeXt

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Dict
 
-from .settings import EmbedderConfig, from_mapping
+from .options import EmbedderConfig, from_mapping
 
 FORMAT = "hear_ssl.manifest/1"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hear_ssl.runtime.encoders.audio_ntt import ConvolutionBlock, highest_of_four
-from hear_ssl.runtime.encoders.convnext import Block
+from hear_ssl.model.encoders.audio_ntt import ConvolutionBlock, highest_of_four
+from hear_ssl.model.encoders.convnext import Block
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 10), (1, 2, 7, 9), (2, 1, 2, 2)])

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 
 from .encoders import build_encoder
 from .frontend import LogMel
+from .options import CompositionConfig, EmbedderConfig
 from .pooling import TimePool, parse_pooling, pool_tokens
-from .projection import Projection
-from .settings import CompositionConfig, EmbedderConfig
+from .reduction import Projection
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
 BANDS_AT_ONCE = 64  # of exact sums over the timestamps of a long clip

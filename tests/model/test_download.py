@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.runtime.download import ATTEMPTS, check_url, download, fetch
+from hear_ssl.model.download import ATTEMPTS, check_url, download, fetch
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

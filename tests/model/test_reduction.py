@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hear_ssl.checkpoint import without_projections
-from hear_ssl.runtime import Embedder
-from hear_ssl.runtime.settings import CompositionConfig, EmbedderConfig, EncoderConfig
+from hear_ssl.model import Embedder
+from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig
 
 TOWERS = EmbedderConfig(
     encoder=EncoderConfig(channels=4, dim=16, towers=2),

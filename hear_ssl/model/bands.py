@@ -13,7 +13,7 @@ from typing import List, Tuple
 import torch
 from torch import Tensor
 
-from .settings import FrontendConfig
+from .options import FrontendConfig
 
 
 def hz_to_mel(frequency: float) -> float:

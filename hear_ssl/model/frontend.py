@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .bands import log_filters, mel_filters
-from .settings import FrontendConfig
+from .options import FrontendConfig
 
 CACHED_SAMPLES = 400_000  # of all frames at once: 1.6 MB, what a CPU keeps close
 
