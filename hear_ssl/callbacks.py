@@ -18,10 +18,10 @@ import pytorch_lightning as pl
 import torch
 
 from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.monitor import measures
-from hear_ssl.objectives.gather import gather_constant
 from hear_ssl.stages import Late
 
 COLLAPSED_REPORTS = 3

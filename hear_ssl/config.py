@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import EmbedderConfig, check_ranges, option
-from hear_ssl.objective_config import ObjectiveConfig
+from hear_ssl.objectives.options import ObjectiveConfig
 
 
 @dataclass(frozen=True)

@@ -16,13 +16,14 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hear_ssl.config import Config, OptimizerConfig
 from hear_ssl.data.batch import Batch
+from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
-from hear_ssl.objectives import Encoded, build_objective
-from hear_ssl.objectives.grad_cache import encode_in_chunks
+from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import frozen_copy, update_ema
+from hear_ssl.objectives.weighted_sum import build_objective
 from hear_ssl.stages import Late, Stages
-from hear_ssl.views import Views
+from hear_ssl.views.views import Views
 
 
 class ContrastiveModule(pl.LightningModule):

@@ -14,7 +14,7 @@ FILES = sorted(
     path for folder in ("hear_ssl", "train", "export") for path in (ROOT / folder).rglob("*.py") if "reference" not in path.parts
 )
 
-SHARED = {"hear_ssl.errors", "hear_ssl.files", "hear_ssl.splits"}
+SHARED = {"hear_ssl.errors", "hear_ssl.files", "hear_ssl.test_data_rule"}
 DATA = {
     "torch",
     "torchaudio",
@@ -31,16 +31,16 @@ DATA = {
 TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/model/__main__.py", {"torch", "numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/model/", {"torch", "."}),
-    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives", "hear_ssl.objective_config"}),
+    ("hear_ssl/objectives/", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives", "hear_ssl.distributed"}),
     (
-        "hear_ssl/views",
-        {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.config"}
-        | {"hear_ssl.random", "hear_ssl.objectives.gather", "hear_ssl.spectrogram"},
+        "hear_ssl/views/",
+        {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.config"} | {"hear_ssl.sample_random", "hear_ssl.distributed", "hear_ssl.views"},
     ),
-    ("hear_ssl/random.py", {"torch"}),
-    ("hear_ssl/spectrogram.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.random"}),
-    ("hear_ssl/objective_config.py", {"hear_ssl.model"}),
-    ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives"}),
+    ("hear_ssl/sample_random.py", {"torch"}),
+    ("hear_ssl/distributed/", {"torch", "hear_ssl.distributed"}),
+    ("hear_ssl/views/spectrogram.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.sample_random"}),
+    ("hear_ssl/objectives/options.py", {"hear_ssl.model"}),
+    ("hear_ssl/monitor.py", {"torch", "torchaudio", "hear_ssl.model", "hear_ssl.objectives", "hear_ssl.distributed"}),
     ("hear_ssl/performance.py", {"hear_ssl.config"}),
     ("hear_ssl/stages.py", {"torch"}),
     ("hear_ssl/data/datamodule.py", DATA | {"pytorch_lightning"}),
@@ -49,11 +49,11 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/profile.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/probe.py", {"torch", "pytorch_lightning", "hear_ssl"}),
-    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.model", "hear_ssl.errors", "hear_ssl.objective_config"}),
+    ("hear_ssl/config.py", {"omegaconf", "yaml", "hear_ssl.model", "hear_ssl.errors", "hear_ssl.objectives.options"}),
     ("hear_ssl/checkpoint.py", {"torch", "hear_ssl.model"} | SHARED),
     ("hear_ssl/errors.py", set()),
     ("hear_ssl/files.py", set()),
-    ("hear_ssl/splits.py", set()),
+    ("hear_ssl/test_data_rule.py", set()),
     ("hear_ssl/__init__.py", set()),
     (
         "hear_ssl/evaluate/",

@@ -26,11 +26,11 @@ from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.config import Config, TrainerConfig
 from hear_ssl.data.datamodule import ShardDataModule, process_rank
 from hear_ssl.data.stream import check_ranks
+from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.files import atomic_write
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.model.options import to_mapping
 from hear_ssl.module import ContrastiveModule
-from hear_ssl.objectives.batch_norm import normalise_over_ranks
 from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.probe import ProbeBeside, check_probe
 from hear_ssl.profile import ProfileSteps

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hear_ssl.files import atomic_write
-from hear_ssl.splits import marks_test
+from hear_ssl.test_data_rule import marks_test
 
 FORMAT = "hear_ssl.shards/1"
 INDEX_NAME = "index.json"

@@ -21,7 +21,7 @@ from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord,
 from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
-from hear_ssl.splits import marks_test
+from hear_ssl.test_data_rule import marks_test
 
 
 def reindex(folder: Path, license: str, source: str = "", split: str = "train") -> ShardIndex:

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from hear_ssl.objective_config import BarlowTwinsConfig
+from hear_ssl.distributed.gather import sum_over_ranks, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.gather import sum_over_ranks, world
 from hear_ssl.objectives.heads import projection_head, two_views
+from hear_ssl.objectives.options import BarlowTwinsConfig
 
 EPSILON = 1e-5  # that of BatchNorm, by which the paper's code normalises
 

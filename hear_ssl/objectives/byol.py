@@ -10,10 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.objective_config import BYOLConfig
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import frozen_copy, projection_head, two_views, update_ema
+from hear_ssl.objectives.options import BYOLConfig
 
 
 def regression(predictions: Tensor, targets: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_ssl.objective_config import COLAConfig
+from hear_ssl.distributed.gather import gather_rows, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.gather import gather_rows, world
+from hear_ssl.objectives.options import COLAConfig
 
 
 def cola(anchors: Tensor, keys: Tensor, chunk: int = 0) -> Tensor:

@@ -11,12 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.objective_config import FrameConfig
+from hear_ssl.distributed.gather import gather_rows, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.gather import gather_rows, world
 from hear_ssl.objectives.heads import projection_head
+from hear_ssl.objectives.options import FrameConfig
 
 
 def frame_contrast(z_a: Tensor, z_b: Tensor, temperature: float, guard: int = 0, chunk: int = 0) -> Tensor:

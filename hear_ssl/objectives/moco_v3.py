@@ -10,12 +10,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.objective_config import MoCoConfig
+from hear_ssl.distributed.gather import gather_constant, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.gather import gather_constant, world
 from hear_ssl.objectives.heads import deep_head, frozen_copy, two_views, update_ema
+from hear_ssl.objectives.options import MoCoConfig
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float, chunk: int = 0) -> Tensor:

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hear_ssl.objective_config import PitchConfig
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.options import PitchConfig
 
 
 def equivariance(code: Tensor, shifted_code: Tensor, shift: Tensor, scale: float) -> Tensor:

@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.objective_config import VICRegConfig
+from hear_ssl.distributed.gather import sum_over_ranks, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.gather import sum_over_ranks, world
 from hear_ssl.objectives.heads import deep_head, two_views
+from hear_ssl.objectives.options import VICRegConfig
 
 EPSILON = 1e-4
 

@@ -89,7 +89,7 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             features = batch[0].transpose(0, 1)  # (2, batch, n_mels, frames)
             clip = ours.embedder.pool(self.encoder(features.flatten(0, 1))[-1]).reshape(2, len(batch[0]), -1)
-            from hear_ssl.objectives import Encoded
+            from hear_ssl.objectives.encoded import Encoded
 
             loss: torch.Tensor = self.objective(Encoded(clip=clip, tokens=clip.unsqueeze(2)))
             return loss

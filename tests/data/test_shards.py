@@ -24,7 +24,7 @@ from hear_ssl.data.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards import ShardSet
 from hear_ssl.data.stream import BatchStream
 from hear_ssl.data.table import SUFFIX, Clip, read_bytes, read_table
-from hear_ssl.splits import TEST_MARKS
+from hear_ssl.test_data_rule import TEST_MARKS
 from tests.data.sounds import encoded, tone
 
 

@@ -12,7 +12,9 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hear_ssl.objective_config import (
+from hear_ssl.distributed.batch_norm import normalise_over_ranks
+from hear_ssl.objectives.encoded import Encoded
+from hear_ssl.objectives.options import (
     BarlowTwinsConfig,
     BYOLConfig,
     COLAConfig,
@@ -23,8 +25,7 @@ from hear_ssl.objective_config import (
     PitchConfig,
     VICRegConfig,
 )
-from hear_ssl.objectives import Encoded, build_objective
-from hear_ssl.objectives.batch_norm import normalise_over_ranks
+from hear_ssl.objectives.weighted_sum import build_objective
 
 CLIPS, TOKENS, DIM, RANKS = 8, 5, 12, 2
 OFF = NTXentConfig(weight=0.0)

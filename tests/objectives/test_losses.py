@@ -9,16 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.objective_config import COLAConfig, MoCoConfig, NTXentConfig, ObjectiveConfig
-from hear_ssl.objectives import Encoded, build_objective
 from hear_ssl.objectives.barlow_twins import barlow_twins
 from hear_ssl.objectives.byol import regression
 from hear_ssl.objectives.cola import COLA, cola
+from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.frame import frame_contrast
 from hear_ssl.objectives.moco_v3 import MoCoV3, info_nce
 from hear_ssl.objectives.nt_xent import nt_xent
+from hear_ssl.objectives.options import COLAConfig, MoCoConfig, NTXentConfig, ObjectiveConfig
 from hear_ssl.objectives.pitch import equivariance
 from hear_ssl.objectives.vicreg import vicreg
+from hear_ssl.objectives.weighted_sum import build_objective
 
 N, DIM = 6, 5
 

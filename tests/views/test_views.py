@@ -11,9 +11,9 @@ from torch import Tensor
 from hear_ssl.config import ViewsConfig
 from hear_ssl.model.frontend import LogMel
 from hear_ssl.model.options import FrontendConfig
-from hear_ssl.random import SampleRandom
-from hear_ssl.spectrogram import drop, fade, mask, resize_crop, shift_pitch
-from hear_ssl.views import Views
+from hear_ssl.sample_random import SampleRandom
+from hear_ssl.views.spectrogram import drop, fade, mask, resize_crop, shift_pitch
+from hear_ssl.views.views import Views
 
 FRONTEND = FrontendConfig()
 PITCH_FRONTEND = FrontendConfig(layout="log", n_fft=4096, n_mels=128, f_min=40.0, log_offset=1e-8, mean=-12.0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hear_ssl.model.bands import hz_to_mel, mel_to_hz
 from hear_ssl.model.options import FrontendConfig
-from hear_ssl.random import SampleRandom
+from hear_ssl.sample_random import SampleRandom
 
 TOKEN = 4  # frames and bands that structured dropping hides together: a token of 40 ms
 

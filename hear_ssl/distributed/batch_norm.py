@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hear_ssl.objectives.gather import sum_over_ranks, world
+from hear_ssl.distributed.gather import sum_over_ranks, world
 
 
 class RankBatchNorm(_BatchNorm):

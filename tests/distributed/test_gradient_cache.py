@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.encoders import build_encoder
 from hear_ssl.model.options import EncoderConfig
-from hear_ssl.objectives.grad_cache import encode_in_chunks
 from hear_ssl.objectives.nt_xent import nt_xent
 
 

@@ -1,0 +1,1 @@
+"""Views: augmentations of waveforms and of log-mel features."""
