@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
 from hear_ssl.config import Config, OptimizerConfig
-from hear_ssl.data.batch import Batch
+from hear_ssl.data.stream.batch import Batch
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping

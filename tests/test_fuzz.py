@@ -23,8 +23,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.data.index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
-from hear_ssl.data.table import read_table
+from hear_ssl.data.shards.clip_offsets import read_table
+from hear_ssl.data.shards.shard_index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
 from hear_ssl.evaluate.task import read_task
 from hear_ssl.model import manifest as manifests
 from hear_ssl.model.options import EmbedderConfig, to_mapping

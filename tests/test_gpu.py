@@ -23,8 +23,8 @@ from torch.utils._pytree import tree_leaves
 from hear_ssl.callbacks import StopCleanly, read_rows
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.config import Config
-from hear_ssl.data.batch import Batch
 from hear_ssl.data.datamodule import ShardDataModule
+from hear_ssl.data.stream.batch import Batch
 from hear_ssl.errors import run_main
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.heads import update_ema

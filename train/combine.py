@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scri
 import torch
 
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
-from hear_ssl.data.index import each_once
+from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder

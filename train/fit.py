@@ -18,7 +18,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` is found from any folder
 
 from hear_ssl.config import config_keys, load_config
-from hear_ssl.data.forkserver import start_early
+from hear_ssl.data.stream.forkserver import start_early
 from hear_ssl.errors import run_main
 from hear_ssl.performance import Machine, choose, keep_memory
 

@@ -25,7 +25,7 @@ from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_li
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.config import Config, TrainerConfig
 from hear_ssl.data.datamodule import ShardDataModule, process_rank
-from hear_ssl.data.stream import check_ranks
+from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.files import atomic_write
 from hear_ssl.model.encoders.vit import Attention

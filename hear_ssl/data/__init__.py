@@ -1,1 +1,1 @@
-"""Data: audio files to shards, the embedded corpus, and shards to batches."""
+"""Audio files to shards, and shards to batches."""

@@ -1,86 +1,13 @@
-"""Make index.json for WebDataset shards that another tool wrote, so that training can read them as they are.
-
-    python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
-
-Every clip needs an audio member (flac, wav, ogg, opus, mp3) and a .json member of one key, and all one sample rate; other
-members are passed over; keys and suffixes are webdataset's. Shards are read, never changed; a table of its clips is written beside each.
-"""
+"""python -m hear_ssl.data.reindex FOLDER --license NAME: make index.json for WebDataset shards that another tool wrote."""
 
 from __future__ import annotations
 
 import argparse
-import io
-import json
 from pathlib import Path
 
-import soundfile
-from tqdm import tqdm
-
-from hear_ssl.data.decode import check_length, decoder_reason
-from hear_ssl.data.index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
-from hear_ssl.data.table import Clip, read_bytes, read_table, write_table
+from hear_ssl.data.packing.reindex import reindex
+from hear_ssl.data.shards.shard_index import INDEX_NAME
 from hear_ssl.errors import run_main
-from hear_ssl.files import sha256_of
-from hear_ssl.test_data_rule import marks_test
-
-
-def reindex(folder: Path, license: str, source: str = "", split: str = "train") -> ShardIndex:
-    """Write the index of a folder of shards and return it.
-
-    Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip does not decode or is
-    marked as test, or rates differ; FileExistsError when there is an index already.
-    """
-    paths = sorted(folder.glob("*.tar"))
-    if not paths:
-        raise ValueError(f"{folder} holds no .tar shards; give the folder of a WebDataset")
-    check_split(split, "--split")
-    if (folder / INDEX_NAME).exists():
-        raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
-    records, kinds = [], set()
-    for path in tqdm(paths, unit="shard", desc="reading"):
-        if not SHARD_NAME.fullmatch(path.name):
-            raise ValueError(f"{path.name!r} is no shard's name; use letters, digits, dot, hyphen and underscore")
-        seconds = 0.0
-        clips = read_table(path)
-        for clip in clips:
-            check_record(clip)
-            rate, clip_seconds = header(clip)
-            kinds.add((rate, clip.codec))
-            seconds += clip_seconds
-            if len({kind[0] for kind in kinds}) > 1:
-                raise ValueError(f"{path}: clip {clip.key} has {rate} Hz, clips before it another rate; pack again with hear_ssl.data.pack")
-        records.append(ShardRecord(path.name, len(clips), path.stat().st_size, sha256_of(path), round(seconds, 3)))
-    if not kinds:
-        raise ValueError(f"{folder} holds no clips: a clip is an audio member and a .json member of one key")
-    hours, count = round(sum(record.seconds for record in records) / 3600, 6), sum(record.clips for record in records)
-    codecs = "+".join(sorted({codec for _, codec in kinds}))
-    sources = (SourceRecord(source or folder.resolve().name, license, hours, count),)
-    index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
-    for record in records:
-        write_table(folder / record.name, record.sha256)
-    write_index(folder, index)
-    return index
-
-
-def header(clip: Clip) -> tuple[int, float]:
-    """Return sample rate in Hz and length in seconds of a clip. Raises ValueError when its header does not decode."""
-    try:
-        info = soundfile.info(io.BytesIO(read_bytes(clip.shard, clip.offset, clip.size)))
-        check_length(info.frames)
-    except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
-        raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
-    return info.samplerate, info.frames / info.samplerate
-
-
-def check_record(clip: Clip) -> None:
-    """Raise ValueError when the JSON of a clip is damaged or marks it as test data."""
-    try:
-        record = json.loads(read_bytes(clip.shard, clip.json_offset, clip.json_size))
-    except (ValueError, RecursionError):
-        raise ValueError(f"{clip.shard}: the JSON of clip {clip.key} is damaged; pack again without it") from None
-    split = record.get("split") if isinstance(record, dict) else None
-    if isinstance(split, str) and marks_test(split):
-        check_split(split, f"{clip.shard}: the JSON of clip {clip.key}")
 
 
 def main() -> int:

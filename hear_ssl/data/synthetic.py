@@ -22,9 +22,9 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.index import INDEX_NAME, check_split, read_index
-from hear_ssl.data.pool import in_order
-from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
+from hear_ssl.data.ordered_pool import in_order
+from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
+from hear_ssl.data.shards.shard_index import INDEX_NAME, check_split, read_index
 from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
 from hear_ssl.data.synth_tasks import write_tasks

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import numpy as np
 import soundfile
 
-from hear_ssl.data.decode import decode_into
-from hear_ssl.data.pack_clips import FORMATS
-from hear_ssl.data.shards import ShardSet
+from hear_ssl.data.packing.clips import FORMATS
+from hear_ssl.data.shards.reader import ShardSet
+from hear_ssl.data.stream.decode import decode_into
 
 CROPS = (2.08, 10.0)  # s
 

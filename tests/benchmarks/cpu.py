@@ -59,7 +59,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
     import pytorch_lightning as pl
     import torch
 
-    from hear_ssl.data.batch import Batch
+    from hear_ssl.data.stream.batch import Batch
     from hear_ssl.module import ContrastiveModule
     from train.running import apply
 

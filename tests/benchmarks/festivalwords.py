@@ -28,7 +28,7 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from hear_ssl.data.pool import in_order
+from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.errors import run_main
 from tests.benchmarks.realcorpus import listed
 from tests.benchmarks.strokes import RATE

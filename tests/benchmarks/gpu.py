@@ -40,8 +40,8 @@ import torch
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.config import Config, load_config
-from hear_ssl.data.index import ShardIndex, SourceRecord, write_index
-from hear_ssl.data.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_index
 from hear_ssl.data.synthetic import Corpus
 from hear_ssl.errors import run_main
 from hear_ssl.module import ContrastiveModule

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from hear_ssl.config import Config
-from hear_ssl.data.batch import Batch, Copier
+from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.module import ContrastiveModule
 
 WARM, TRACED, WATCHED = 5, 4, 4  # steps

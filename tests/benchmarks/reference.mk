@@ -58,7 +58,7 @@ $(WAY)/shards/index.json: $(WAY)/corpus.jsonl
 
 $(WAY)/paired/others/index.json: $(WAY)/shards/index.json
 	rm -rf $(WAY)/paired
-	$(BIN)/python -m hear_ssl.data.siblings $(WAY)/shards --out $(WAY)/paired --except 'asterisk*' '*music*'
+	$(BIN)/python -m hear_ssl.data.pair_recordings $(WAY)/shards --out $(WAY)/paired --except 'asterisk*' '*music*'
 
 $(WAY)/said: $(WAY)/corpus.jsonl
 	$(BIN)/python tests/benchmarks/festivalwords.py --out $@ --words $(call some,600) --seed 23 --recordings $< --workers $(WORKERS)

@@ -31,10 +31,10 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from hear_ssl.data.index import ShardIndex, SourceRecord, read_index, write_index
-from hear_ssl.data.order import SampleOrder
-from hear_ssl.data.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.table import read_table
+from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
+from hear_ssl.data.shards.clip_offsets import read_table
+from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
+from hear_ssl.data.stream.sample_order import SampleOrder
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from tests.data.sounds import encoded
@@ -104,8 +104,8 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
 def train(out: Path, address: str, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
     from hear_ssl.config import load_config
-    from hear_ssl.data import fetch
     from hear_ssl.data.datamodule import ShardDataModule
+    from hear_ssl.data.shards import fetch
     from train.running import fit
 
     fetch.TIMEOUT_SECONDS = STALL_SECONDS

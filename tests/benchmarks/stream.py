@@ -25,7 +25,7 @@ import webdataset
 
 from hear_ssl.config import DataConfig
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.data.order import mix
+from hear_ssl.data.stream.sample_order import mix
 
 BATCH = 64
 RATE = 16000

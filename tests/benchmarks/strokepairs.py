@@ -27,8 +27,8 @@ import soundfile
 import soxr
 from tqdm import tqdm
 
-from hear_ssl.data.pool import in_order
-from hear_ssl.data.shard_writer import EncodedClip, check_free, write_rendered
+from hear_ssl.data.ordered_pool import in_order
+from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.synth_signal import LN_60_DB
 from hear_ssl.data.synth_space import Array
 from hear_ssl.data.synthetic import encode_twins

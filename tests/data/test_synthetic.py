@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_ssl.data import shard_writer, synthetic
-from hear_ssl.data.index import read_index
-from hear_ssl.data.shards import ShardSet
+from hear_ssl.data import synthetic
+from hear_ssl.data.packing import shard_writer
+from hear_ssl.data.shards.reader import ShardSet
+from hear_ssl.data.shards.shard_index import read_index
 from hear_ssl.data.synthetic import Corpus, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]

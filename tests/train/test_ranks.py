@@ -13,10 +13,10 @@ import pytest
 
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.data.shards import ShardSet
-from hear_ssl.data.stream import BatchStream
+from hear_ssl.data.shards.reader import ShardSet
+from hear_ssl.data.stream.batch_stream import BatchStream
 from tests.conftest import ROOT, TINY, tiny
-from tests.data.test_stream import broken
+from tests.data.stream.test_batch_stream import broken
 from tests.evaluate.test_evaluate import make_scene
 from train.running import fit
 

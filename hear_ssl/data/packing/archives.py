@@ -1,0 +1,77 @@
+"""Read the members of archives in time that grows with the archive, not with its square.
+
+Every process keeps the archives that it reads from open. The members of a compressed tar can only be reached by unpacking
+all before them, so they are packed in the order in which they lie, among files that are shuffled.
+"""
+
+from __future__ import annotations
+
+import lzma
+import os
+import random
+import tarfile
+import zipfile
+import zlib
+from collections import defaultdict, deque
+from functools import lru_cache
+
+from hear_ssl.data.packing.inputs import Item
+
+KEPT_OPEN = 32  # archives: an open one holds a file and, of an xz, 10 MB or so
+
+
+def packing_order(items: list[Item]) -> list[Item]:
+    """Return the items shuffled, the same way each time, those of a compressed tar in its own order.
+
+    At most `KEPT_OPEN` compressed tars are under way at a time.
+    """
+    items = items.copy()
+    random.Random(0).shuffle(items)
+    places = [place for place, item in enumerate(items) if item.archive == "packed tar"]
+    turns = [items[place].path for place in places]  # which tar gives its next member at each of them
+    number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
+    turns.sort(key=lambda path: number[path] // KEPT_OPEN)
+    members: dict[str, deque[Item]] = defaultdict(deque)
+    for item in sorted((items[place] for place in places), key=lambda item: item.offset):
+        members[item.path].append(item)
+    for place, path in zip(places, turns, strict=True):
+        items[place] = members[path].popleft()
+    return items
+
+
+def read_item(item: Item) -> bytes:
+    """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
+    try:
+        content = _read_member(item)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, KeyError) as error:
+        raise ValueError(f"the archive is damaged there ({str(error)[:60]})") from None
+    if len(content) != item.size:
+        raise ValueError("the archive ends early or lies about its size")
+    return content
+
+
+def _read_member(item: Item) -> bytes:
+    if item.archive == "zip":
+        archive, members = _opened_zip(item.path, os.stat(item.path).st_mtime_ns)
+        with archive.open(members[item.offset]) as file:
+            return file.read(item.size + 1)
+    if item.archive == "tar":
+        with open(item.path, "rb") as plain:
+            plain.seek(item.offset)
+            return plain.read(item.size)
+    unpacked = _opened_tar(item.path, os.stat(item.path).st_mtime_ns).fileobj
+    assert unpacked is not None
+    unpacked.seek(item.offset)
+    return unpacked.read(item.size)
+
+
+@lru_cache(KEPT_OPEN)
+def _opened_zip(path: str, changed: int) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
+    """Return an open zip archive, as it is since it was `changed`, and its members by the place of their headers."""
+    archive = zipfile.ZipFile(path)
+    return archive, {info.header_offset: info for info in archive.infolist()}
+
+
+@lru_cache(KEPT_OPEN)
+def _opened_tar(path: str, changed: int) -> tarfile.TarFile:
+    return tarfile.open(path, "r:*")

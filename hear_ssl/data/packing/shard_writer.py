@@ -1,0 +1,77 @@
+"""Write WebDataset shards: tar files whose bytes depend on their clips alone, under their name only when whole."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.data.shards.clip_offsets import write_table
+from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
+from hear_ssl.files import atomic_path, sha256_of
+
+CLIPS_PER_SHARD = 500  # of what is rendered
+REJECTED_NAME = "rejected.csv"  # what pack lists beside its shards
+
+
+@dataclass(frozen=True)
+class EncodedClip:
+    """One clip as it goes into a shard: key without dots, codec (the member's suffix), encoded audio, JSON record."""
+
+    key: str
+    codec: str
+    audio: bytes
+    record: dict[str, Any]
+
+
+def check_free(folder: Path) -> None:
+    """Raise FileExistsError when a folder holds shards, an index or a list of rejected files, which new ones would overwrite."""
+    for pattern in (INDEX_NAME, "*.tar", REJECTED_NAME):
+        found = next(folder.glob(pattern), None)
+        if found:
+            raise FileExistsError(f"{found} exists: give another folder, or remove it first if an earlier run left it")
+
+
+def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
+    """Write a shard with its table and return its record for the index. Raises OSError when the disk is full; then no table stays."""
+    count, seconds = 0, 0.0
+    with atomic_path(path) as temporary:
+        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for clip in clips:
+                _add(tar, f"{clip.key}.{clip.codec}", clip.audio)
+                _add(tar, f"{clip.key}.json", json.dumps(clip.record, sort_keys=True).encode())
+                count += 1
+                seconds += clip.record["seconds"]
+        record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
+    write_table(path, record.sha256)
+    return record
+
+
+def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: int, clips_per_shard: int) -> tuple[ShardRecord, ...]:
+    """Write `count` clips as SPLIT-000000.tar and so on, `clips_per_shard` in each, and return their records for the index."""
+    stream = iter(clips)
+    numbers = range(-(-count // clips_per_shard))
+    return tuple(write_shard(folder / f"{split}-{number:06d}.tar", islice(stream, clips_per_shard)) for number in numbers)
+
+
+def write_rendered(
+    folder: Path, clips: Iterable[EncodedClip], count: int, sample_rate: int, codec: str, split: str, source: str, license: str
+) -> ShardIndex:
+    """Write `count` clips of one source and one licence as shards and then their index into a folder, made if need be; return the index."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = write_shards(folder, split, clips, count, CLIPS_PER_SHARD)
+    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
+    index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})
+    write_index(folder, index)
+    return index
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)  # time, owner and mode are tarfile's constants: 0, 0 and 0o644
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,197 @@
+"""Shard folders at a URL: every shard is fetched whole into a local cache, checked against the index, and then read like a
+local one. The cache may be bounded; then shards used longest ago give way.
+
+Processes on one machine share the cache: each shard is fetched by one of them while the others wait. A shard counts as
+there only under its final name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_table, write_table
+from hear_ssl.data.shards.fetch import fetch
+from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, read_index
+from hear_ssl.files import sha256_of
+
+PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
+
+ROOM_PAUSE_SECONDS = 0.05
+
+
+def is_remote(source: str) -> bool:
+    """Say whether a source is a URL rather than a folder."""
+    return "://" in source
+
+
+class ShardCache:
+    """The local copies of one address's shards, in a folder of their own under the cache's root.
+
+    With a bound, shards of any address that were used longest ago give way. Its folder is named by the hash of the full
+    address, because names of folders and shards repeat.
+    """
+
+    def __init__(self, address: str, root: str | Path, limit_gb: float = 0.0) -> None:
+        """Open the cache of an address; limit_gb bounds all under the root, 0 does not. What a crash left is removed."""
+        self.address = address.rstrip("/")
+        self.root = Path(root).expanduser()
+        self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
+        self.limit = round(limit_gb * 1e9)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        remove_abandoned(self.folder)
+
+    def index(self) -> ShardIndex:
+        """Return the address's index, fetched now, or the one fetched earlier when the address does not answer.
+
+        Raises ValueError when there is none.
+        """
+        path = self.folder / INDEX_NAME
+        with locked(self.folder / ".lock"):
+            try:
+                fetch(f"{self.address}/{INDEX_NAME}", path, None)
+            except ConnectionError as error:
+                if not path.is_file():
+                    raise ValueError(str(error)) from None
+                say(f"{error}; going on with the index fetched earlier")
+            return read_index(self.folder)
+
+    def path(self, record: ShardRecord) -> Path:
+        """Return the local copy of a shard; fetch it when it is not there. Raises ValueError when it cannot be fetched."""
+        path = self.folder / record.name
+        if not present(path, record):
+            with locked(self.folder / f".{record.name}.lock"):
+                if not present(path, record) and not whole(path, record):
+                    try:
+                        with self.room(record):
+                            fetch(f"{self.address}/{record.name}", path, record)
+                    except ConnectionError as error:
+                        raise ValueError(str(error)) from None
+                if not present(path, record):
+                    with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
+                        write_table(path, record.sha256)
+        with contextlib.suppress(OSError):
+            os.utime(path)  # used now: others give way first
+        return path
+
+    def fetch_all(self, index: ShardIndex, lossy: float = 0.0) -> None:
+        """Fetch every shard that is missing, with progress.
+
+        Raises ValueError with the last reason as soon as shards with more than the share `lossy` of the clips cannot be
+        fetched, or the disk is too small; what was fetched stays, and the next call goes on behind it.
+        """
+        self.check_space(index)
+        start, failed = time.monotonic(), 0
+        for number, record in enumerate(index.shards):
+            if present(self.folder / record.name, record):
+                continue
+            try:
+                self.path(record)
+                say(f"{self.address}: {number + 1} of {len(index.shards)} shards, {time.monotonic() - start:.0f} s")
+            except ValueError as error:
+                failed += record.clips
+                if failed > lossy * index.clips:
+                    raise
+                say(f"{error}; its {record.clips} clips are lost")
+
+    def check_space(self, index: ShardIndex) -> None:
+        """Raise ValueError when the shards that are missing do not fit the disk."""
+        wanted = sum(record.bytes for record in index.shards if not present(self.folder / record.name, record))
+        disk = os.statvfs(self.folder)
+        free = disk.f_bavail * disk.f_frsize
+        if wanted > free:
+            raise ValueError(
+                f"{self.folder} has {free / 1e9:.1f} GB left, the shards need {wanted / 1e9:.1f} GB; set data.cache to another folder,"
+                " or bound it by data.cache_gb with data.window_shards"
+            )
+
+    @contextmanager
+    def room(self, record: ShardRecord) -> Iterator[None]:
+        """Keep room for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
+        kept = self.folder / f".{record.name}.room.part"  # as long as the shard, and empty on the disk
+        try:
+            while self.limit and not self._reserve(record, kept):
+                time.sleep(ROOM_PAUSE_SECONDS)
+            yield
+        finally:
+            kept.unlink(missing_ok=True)
+
+    def _reserve(self, record: ShardRecord, kept: Path) -> bool:
+        """Reserve room: shards used longest ago are removed until it fits; say whether it does beside what is being fetched."""
+        with locked(self.root / ".lock"):
+            kept.unlink(missing_ok=True)  # a crash's: the shard's lock is held here
+            for folder in self.root.glob("*/"):
+                remove_abandoned(folder)
+            coming = used_last(self.root.glob("*/.*.room.part"))  # first: a fetch that ends meanwhile is found below
+            there = used_last(self.root.glob("*/*.tar"))
+            needed = sum(size for _, size, _ in coming) + record.bytes
+            if coming and needed > self.limit:
+                return False
+            used = needed + sum(size for _, size, _ in there)
+            for _, size, path in there:
+                if used > self.limit:
+                    path.unlink(missing_ok=True)
+                    path.with_suffix(SUFFIX).unlink(missing_ok=True)
+                    used -= size
+            with open(kept, "wb") as file:
+                file.truncate(record.bytes)
+            return True
+
+
+def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
+    """Return when files were used last (s), their sizes (bytes) and themselves, in that order; what vanishes meanwhile is left out."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.append((status.st_mtime, status.st_size, path))
+    return sorted(found)
+
+
+def present(path: Path, record: ShardRecord) -> bool:
+    """Say whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
+    return path.is_file() and path.stat().st_size == record.bytes and sha256_of_table(path) == record.sha256
+
+
+def whole(path: Path, record: ShardRecord) -> bool:
+    """Say by its bytes whether a shard without a table lies in the cache."""
+    return path.is_file() and path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove what crashes left in a folder of the cache: partial files whose lock nobody holds."""
+    for path in folder.glob(".*.part"):
+        found = PART.fullmatch(path.name)
+        if found:
+            shard, kind = found.groups()
+            with locked(folder / (".lock" if kind == "json" else f".{shard}.tar.lock"), wait=False) as free:
+                if free:
+                    path.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[bool]:
+    """Hold a lock that other processes of this machine wait for; it ends with the process, however that ends.
+
+    Without waiting, say whether it is held now or by somebody else.
+    """
+    with open(path, "w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def say(line: str) -> None:
+    """Show progress."""
+    print(line, file=sys.stderr, flush=True)

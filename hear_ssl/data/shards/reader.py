@@ -1,0 +1,158 @@
+"""Random access into the clips of several sources of tar shards.
+
+A shard's table is read when its first clip is asked for; the number of a clip follows from the indexes alone, so damage
+shifts nothing.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+import math
+import time
+from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.data.shards.clip_offsets import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
+from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, each_once
+from hear_ssl.data.shards.sources import Source, check_once, open_source
+
+RETRY_SECONDS = 600.0  # asking an address that is silent takes up to 200 s
+
+
+class ShardSet:
+    """All clips of several sources, numbered in the order of sources, shards and members."""
+
+    def __init__(self, entries: list[str], cache: str | Path = "", cache_gb: float = 0.0, tables_kept: int = 0) -> None:
+        """Read the indexes of the entries of data.shards; at most `tables_kept` tables stay in memory (0: all).
+
+        Raises ValueError when no entry is given, one has no index, a damaged one or one marked as test, or two hold the same shard.
+        """
+        if not entries:
+            raise ValueError("data.shards is empty; give a folder packed by hear_ssl.data.pack: data.shards=FOLDER")
+        self.sources = [open_source(entry, cache, cache_gb) for entry in entries]
+        check_once(self.sources)
+        self.shards: list[tuple[Source, ShardRecord]] = [(source, record) for source in self.sources for record in source.index.shards]
+        self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
+        self.tables_kept = tables_kept
+        self._tables: dict[int, Table] = {}
+        self._retry: dict[int, float] = {}  # when shards that could not be had are asked for again
+
+    def __len__(self) -> int:
+        """Return the number of clips that the indexes name."""
+        return self.first_clips[-1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travel to a worker without the tables, which are read there as needed."""
+        return {**self.__dict__, "_tables": {}, "_retry": {}}
+
+    @property
+    def indexes(self) -> list[ShardIndex]:
+        """The index of every source."""
+        return [source.index for source in self.sources]
+
+    @property
+    def sample_rates(self) -> set[int]:
+        """The rates of the sources, in Hz."""
+        return {index.sample_rate for index in self.indexes}
+
+    @property
+    def clips(self) -> list[Clip]:
+        """Every clip of whole shards. Raises ValueError that names the first shard that is missing or damaged."""
+        return list(self._whole())
+
+    def _whole(self) -> Iterator[Clip]:
+        for number, (source, record) in enumerate(self.shards):
+            table = self.table(number)
+            damage = source.damage(record) or table.damage
+            if damage:
+                raise ValueError(f"shard {source.address}/{record.name} is damaged ({damage}); pack or download it again")
+            yield from (clip for clip in map(table.clip, range(len(table))) if clip is not None)
+
+    def damage(self) -> dict[int, str]:
+        """Return what is wrong with local shards by their sizes: shard number -> reason. Reads no shard."""
+        reasons = {number: source.damage(record) for number, (source, record) in enumerate(self.shards)}
+        return {number: reason for number, reason in reasons.items() if reason}
+
+    def shard_of(self, number: int) -> int:
+        """Return the shard that holds a clip."""
+        return bisect.bisect_right(self.first_clips, number) - 1
+
+    def clip(self, number: int) -> Clip:
+        """Return where a clip lies. Raises ValueError that names its shard when that is missing or damaged there."""
+        shard = self.shard_of(number)
+        table = self.table(shard)
+        clip = table.clip(number - self.first_clips[shard])
+        if clip is None:
+            raise ValueError(f"the shard is damaged ({table.damage})")
+        return clip
+
+    def table(self, shard: int) -> Table:
+        """Return a shard's table; a shard of an address is fetched unless it lies in the cache.
+
+        What fails is in the table, and is tried again after a while.
+        """
+        if shard not in self._tables or self._retry.get(shard, math.inf) < time.monotonic():
+            self._retry.pop(shard, None)
+            if self.tables_kept and len(self._tables) >= self.tables_kept and shard not in self._tables:
+                del self._tables[next(iter(self._tables))]
+            source, record = self.shards[shard]
+            try:
+                path = source.path(record)
+                self._tables[shard] = self._read(path, record)
+            except (ValueError, OSError) as error:
+                self._tables[shard] = empty_table(" ".join(str(error).split()))
+                self._retry[shard] = time.monotonic() + RETRY_SECONDS
+        return self._tables[shard]
+
+    def _read(self, path: Path, record: ShardRecord) -> Table:
+        table = load_table(path, record.sha256) or scan_table(path)
+        if len(table) > record.clips or (len(table) < record.clips and not table.damage):
+            return empty_table(f"it holds {len(table)} clips, the index says {record.clips}")
+        return table
+
+    def place(self, number: int) -> tuple[str, str]:
+        """Return a clip's shard and key for a report; the number in the shard stands for a key that cannot be read."""
+        shard = self.shard_of(number)
+        source, record = self.shards[shard]
+        row = number - self.first_clips[shard]
+        clip = self._tables[shard].clip(row) if shard in self._tables else None
+        return f"{source.address}/{record.name}", clip.key if clip else f"clip {row}"
+
+    def audio(self, clip: Clip) -> bytes:
+        """Return the encoded audio of a clip. Raises ValueError or OSError when it cannot be read or has changed since packing."""
+        content = self._bytes(clip.shard, clip.offset, clip.size)
+        if clip.checksum not in (UNKNOWN, checksum(clip.codec, content)):
+            raise ValueError("its bytes are not those that were packed")
+        return content
+
+    def _bytes(self, path: str, offset: int, size: int) -> bytes:
+        try:
+            return read_bytes(path, offset, size)
+        except FileNotFoundError:  # a bounded cache may have given it up since its table was read
+            place = Path(path)
+            for source, record in self.shards:
+                if source.cache and source.cache.folder / record.name == place:
+                    source.path(record)
+                    return read_bytes(path, offset, size)
+            raise
+
+    def record(self, clip: Clip) -> dict[str, Any]:
+        """Return the JSON member of a clip. Raises ValueError when it is damaged."""
+        try:
+            record = json.loads(self._bytes(clip.shard, clip.json_offset, clip.json_size))
+        except (ValueError, RecursionError):
+            raise ValueError(f"the JSON of clip {clip.key} in {clip.shard} is damaged") from None
+        if not isinstance(record, dict):
+            raise ValueError(f"the JSON of clip {clip.key} in {clip.shard} is no object")
+        return record
+
+    def data_card(self) -> dict[str, Any]:
+        """Return hours, split and sources with licences, each once, for checkpoints and model cards."""
+        return {
+            "hours": sum(index.hours for index in self.indexes),
+            "split": ", ".join(sorted({index.split for index in self.indexes})),
+            "sources": each_once(vars(source) for index in self.indexes for source in index.sources),
+        }

@@ -1,0 +1,106 @@
+"""The entries of data.shards: a folder or an address, whole or with a brace list of its shards.
+
+shards/    shards/train-{000000..000007}.tar    https://example.com/shards    s3://bucket/shards/a-{000,005}.tar
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tarfile import BLOCKSIZE  # of a member's header, and a clip has two
+
+from braceexpand import braceexpand
+
+from hear_ssl.data.shards.cache import ShardCache, is_remote
+from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, check_split, read_index
+
+
+@dataclass(frozen=True)
+class Source:
+    """One entry of data.shards: its folder or address, the index of the shards it names, and the cache of an address."""
+
+    address: str
+    index: ShardIndex
+    cache: ShardCache | None = None
+
+    def path(self, record: ShardRecord) -> Path:
+        """Return where a shard lies; one of an address is fetched now unless the cache holds it.
+
+        Raises ValueError when it cannot be fetched.
+        """
+        return self.cache.path(record) if self.cache else Path(self.address) / record.name
+
+    def damage(self, record: ShardRecord) -> str:
+        """Return why a shard cannot be whole by its sizes, '' when they are right. That of an address is checked as it is fetched."""
+        if record.clips * 2 * BLOCKSIZE > record.bytes:
+            return f"the index says {record.clips} clips in {record.bytes} bytes"
+        if self.cache:
+            return ""
+        path = self.path(record)
+        if not path.is_file():
+            return "missing"
+        size = path.stat().st_size
+        return f"has {size} bytes, the index says {record.bytes}" if size != record.bytes else ""
+
+
+def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
+    """Read the index of an entry of data.shards.
+
+    Raises ValueError when there is none, it is damaged, it lacks a shard that the entry names, or the data is marked as
+    test.
+    """
+    address, names = expand(entry)
+    shard_cache = ShardCache(address, cache, cache_gb) if is_remote(address) else None
+    index = shard_cache.index() if shard_cache else read_index(address)
+    check_split(index.split, f"the index of {address}")
+    return Source(address, chosen(index, names, entry), shard_cache)
+
+
+def expand(entry: str) -> tuple[str, list[str]]:
+    """Return the folder (~ is the home folder) or address of an entry and the shards it names; none means all.
+
+    Raises ValueError when braces do not pair, or the shards lie in several folders.
+    """
+    entry = entry if is_remote(entry) else os.path.expanduser(entry)
+    if not entry.endswith(".tar") and "{" not in entry:
+        return entry.rstrip("/") or "/", []
+    try:
+        paths = [path.rpartition("/") for path in braceexpand(entry)]
+    except ValueError:
+        raise ValueError(f"data.shards: the braces of {entry!r} do not pair; write them as in train-{{000000..000007}}.tar") from None
+    folders = sorted({folder for folder, _, _ in paths})
+    if len(folders) > 1:
+        raise ValueError(f"data.shards: {entry!r} names the folders {', '.join(folders[:3])}; give each as an entry of its own")
+    return folders[0] or ".", [name for _, _, name in paths]
+
+
+def chosen(index: ShardIndex, names: list[str], entry: str) -> ShardIndex:
+    """Return the index of the shards named alone. Raises ValueError that names the first one that is not there."""
+    if not names:
+        return index
+    records = {record.name: record for record in index.shards}
+    missing = [name for name in names if name not in records]
+    if missing:
+        raise ValueError(
+            f"data.shards: {entry!r} names {missing[0]}, which is not in its index; there are {', '.join(sorted(records)[:4])} ..."
+        )
+    shards = tuple(records[name] for name in dict.fromkeys(names))
+    hours, clips = sum(record.seconds for record in shards) / 3600, sum(record.clips for record in shards)
+    sources = index.sources
+    if len(sources) == 1:  # of several the index does not say which shards they are in: all are kept
+        sources = (replace(sources[0], hours=hours, clips=clips),)
+    return replace(index, shards=shards, clips=clips, hours=hours, sources=sources)
+
+
+def check_once(sources: list[Source]) -> None:
+    """Raise ValueError that names a shard which two entries of data.shards hold: its clips would come twice a pass."""
+    seen = set()
+    for source in sources:
+        folder = source.address if source.cache else os.path.realpath(source.address)
+        for record in source.index.shards:
+            if (folder, record.name) in seen:
+                raise ValueError(
+                    f"data.shards holds {source.address}/{record.name} twice; name each shard once (data.weights weighs one entry more)"
+                )
+            seen.add((folder, record.name))

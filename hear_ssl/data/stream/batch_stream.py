@@ -1,0 +1,153 @@
+"""The stream of batches: position -> clip -> crops, with no state but the next step.
+
+A worker computes every `workers`-th batch of its rank whole and hands over one finished tensor. A clip that cannot be
+read keeps its position: a clip drawn by the position's hash takes its place, and the loss is named in the batch.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import IterableDataset, get_worker_info
+
+from hear_ssl.config import DataConfig
+from hear_ssl.data.shards.clip_offsets import Clip
+from hear_ssl.data.shards.reader import ShardSet
+from hear_ssl.data.stream.batch import Batch, Loss
+from hear_ssl.data.stream.decode import Waveform, decode_into
+from hear_ssl.data.stream.partners import Partners
+from hear_ssl.data.stream.sample_order import MixedOrder, SampleOrder, mix
+
+REPLACEMENTS = 20
+
+
+def sample_order(shards: ShardSet, config: DataConfig, seed: int) -> SampleOrder:
+    """Return the order that the config asks for. Raises ValueError when weights do not fit the sources."""
+    counts = [[record.clips for record in source.index.shards] for source in shards.sources]
+    if config.weights:
+        return MixedOrder(counts, config.weights, seed, config.window_shards)
+    return SampleOrder([count for source in counts for count in source], seed, config.window_shards)
+
+
+class BatchStream(IterableDataset[Batch]):
+    """Endless batches of one rank from global step `first_step` on."""
+
+    def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
+        super().__init__()
+        self.shards, self.config, self.sample_rate, self.seed, self.first_step = shards, config, sample_rate, seed, 0
+        self.share(rank, ranks)
+        self.order = sample_order(shards, config, seed)
+        self.time = round(config.crop_seconds * sample_rate)
+        self.read_seconds = 0.0
+        self.partners = Partners(shards, config.window_shards) if config.positives == "doppelgaenger" else None
+
+    def share(self, rank: int, ranks: int) -> None:
+        """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
+        check_ranks(self.config.batch_size, ranks)
+        self.rank, self.ranks = rank, ranks
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield this worker's batches: steps first_step + worker, + workers, and so on."""
+        worker = get_worker_info()
+        step, stride = (self.first_step + worker.id, worker.num_workers) if worker else (self.first_step, 1)
+        ahead = FetchAhead(self.shards, worker.id if worker else 0)
+        while True:
+            ahead.want(self.order.upcoming(self.order.batch(step, self.config.batch_size, self.rank, self.ranks)[-1]))
+            yield self.batch(step)
+            step += stride
+
+    def batch(self, step: int) -> Batch:
+        """Return this rank's rows of the global batch of a step."""
+        began, self.read_seconds = time.perf_counter(), 0.0
+        rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
+        shape = (len(rows), self.config.crops if not self.partners else 2, self.time)
+        waveform = shared_tensor(shape) if get_worker_info() else torch.empty(shape)
+        crops = waveform.numpy()
+        seeds, indices = [], []
+        keys: list[str] = []
+        lost: list[Loss] = []
+        for row, position in enumerate(rows):
+            place = self.order.at(position)
+            seed = mix(self.seed, 2, place.pass_number, place.clip)
+            number, key = self._read(crops[row], place.clip, position, seed, lost)
+            seeds.append(seed)
+            indices.append(number)
+            keys.append(key)
+        seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
+        return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost, seconds)
+
+    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[Loss]) -> tuple[int, str]:
+        """Fill crops (crops, time) from a clip, or one in its place; return the number and key of that which was read."""
+        for attempt in range(REPLACEMENTS):
+            try:
+                clip = self.shards.clip(number)
+                self._decode(crops, clip, number, seed)
+                return number, clip.key
+            except (ValueError, OSError) as error:
+                lost.append(Loss(*self.shards.place(number), " ".join(str(error).split())))
+                number = self.order.substitute(position, mix(seed, 3, attempt))
+        raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
+
+    def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
+        partner: Any = self.shards.record(clip).get("pair") if self.partners else None
+        if not self.partners or partner is None:
+            decode_into(crops, self._audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
+            return
+        other = self.shards.clip(self.partners.number(number, partner))
+        share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
+        for row, one in enumerate((clip, other)):
+            decode_into(crops[row : row + 1], self._audio(one), [share], self.sample_rate)
+
+    def _audio(self, clip: Clip) -> bytes:
+        began = time.perf_counter()
+        content = self.shards.audio(clip)
+        self.read_seconds += time.perf_counter() - began
+        return content
+
+
+def check_ranks(batch_size: int, ranks: int) -> None:
+    """Raise ValueError when so many processes cannot share a batch evenly."""
+    if batch_size % ranks:
+        raise ValueError(f"data.batch_size is {batch_size}; it must be a multiple of the {ranks} ranks")
+
+
+def shared_tensor(shape: tuple[int, ...]) -> Tensor:
+    """Return an empty float32 tensor in memory that the training process can map, so that a worker's batch is not copied to it."""
+    storage: Any = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # type: ignore[no-untyped-call]
+    return torch.empty(0).set_(storage, 0, shape, torch.empty(shape, device="meta").stride())
+
+
+class FetchAhead:
+    """Fetches the shards of the next window in the background, so that the stream does not wait for them.
+
+    Each worker begins at another shard; the cache's locks keep two from fetching the same one.
+    """
+
+    def __init__(self, shards: ShardSet, worker: int) -> None:
+        self.shards, self.worker = shards, worker
+        self.wanted: tuple[int, ...] = ()
+        self.thread: threading.Thread | None = None
+
+    def want(self, wanted: tuple[int, ...]) -> None:
+        """Fetch these shards unless they were asked for already; returns at once."""
+        if not wanted or wanted == self.wanted or (self.thread and self.thread.is_alive()):
+            return
+        self.wanted = wanted
+        start = self.worker % len(wanted)
+        self.thread = threading.Thread(target=self._fetch, args=(wanted[start:] + wanted[:start],), daemon=True)
+        self.thread.start()
+
+    def _fetch(self, wanted: tuple[int, ...]) -> None:
+        for number in wanted:
+            source, record = self.shards.shards[number]
+            try:
+                source.path(record)
+            except (ValueError, OSError):
+                continue  # the stream meets it again, and counts what is lost

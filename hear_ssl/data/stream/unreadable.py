@@ -1,0 +1,86 @@
+"""What of the clips read was lost: counted by shard, each shard named once, added up over the ranks of a run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import torch.distributed as dist
+
+from hear_ssl.data.stream.batch import Loss
+
+FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
+
+
+class Losses:
+    """Clips read and lost by this rank. In a run of several ranks, `everywhere` and `report` must be called by all of them."""
+
+    def __init__(self, allowed: float) -> None:
+        """Start from nothing; a rank may lose the share `allowed` of the clips it reads."""
+        self.allowed = allowed
+        self.clips_read = 0
+        self.lost: Counter[str] = Counter()
+        self.first: dict[str, Loss] = {}
+        self.named: set[str] = set()
+
+    def count(self, clips: int, lost: list[Loss]) -> None:
+        """Count clips read and those lost.
+
+        Raises ValueError with the list when more than the allowed share was lost.
+        """
+        self.clips_read += clips
+        for loss in lost:
+            self.lost[loss.shard] += 1
+            self.first.setdefault(loss.shard, loss)
+        if not _several():
+            self._name(self.first)
+        if self.lost.total() > self.allowed * max(self.clips_read, FEWEST):
+            raise ValueError(
+                f"{self.lost.total()} of {self.clips_read} clips were lost, more than data.max_lost_fraction allows: {self.summary()}"
+            )
+
+    def everywhere(self) -> Losses:
+        """Return what all ranks read and lost together."""
+        if not _several():
+            return self
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, (self.clips_read, self.lost, self.first))
+        total = Losses(self.allowed)
+        for clips_read, lost, first in parts:
+            total.clips_read += clips_read
+            total.lost += lost
+            total.first = {**first, **total.first}
+        return total
+
+    def report(self) -> int:
+        """Return how many clips all ranks have lost; the first rank names the shards that were not named yet."""
+        total = self.everywhere()
+        if not _several() or dist.get_rank() == 0:
+            self._name(total.first)
+        return total.lost.total()
+
+    def summary(self) -> str:
+        """Return 'shard (clips lost), ...', most lost first, or 'none'."""
+        return ", ".join(f"{shard} ({count})" for shard, count in self.lost.most_common(20)) or "none"
+
+    def state(self) -> dict[str, Any]:
+        """Return plain data for a checkpoint, over all ranks."""
+        total = self.everywhere()
+        return {"clips_read": total.clips_read, "lost": dict(total.lost)}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from `state`, which the first rank takes over alone."""
+        if _several() and dist.get_rank():
+            return
+        self.clips_read, self.lost = int(state["clips_read"]), Counter(state["lost"])
+        self.named = set(self.lost)
+
+    def _name(self, first: dict[str, Loss]) -> None:
+        for shard, loss in first.items():
+            if shard not in self.named:
+                print(f"lost a clip of {loss}; more of this shard are counted, not shown", flush=True)
+                self.named.add(shard)
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
