@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from hear_ssl.config import Config, load_config
-from hear_ssl.data.synthetic import write_corpus
+from hear_ssl.synthesis.instruments import write_corpus
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

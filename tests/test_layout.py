@@ -45,6 +45,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/stages.py", {"torch"}),
     ("hear_ssl/data/datamodule.py", DATA | {"pytorch_lightning"}),
     ("hear_ssl/data/", DATA),
+    ("hear_ssl/synthesis/", DATA | {"hear_ssl.synthesis"}),
     ("hear_ssl/module.py", {"torch", "torchaudio", "pytorch_lightning", "wandb", "hear_ssl"}),
     ("hear_ssl/callbacks.py", {"torch", "pytorch_lightning", "hear_ssl"}),
     ("hear_ssl/profile.py", {"torch", "pytorch_lightning", "hear_ssl"}),

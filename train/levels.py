@@ -15,11 +15,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from hear_ssl.data.synthetic import Corpus
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.encoders import AudioNTT, Towers
 from hear_ssl.model.encoders.audio_ntt import ContextBlock
 from hear_ssl.model.pooling import pool_tokens
+from hear_ssl.synthesis.instruments import Corpus
 
 LEVEL = 0.4  # about that of band statistics, which stand beside the layers
 SOUNDS = 256  # generated, 1 to 4 s long

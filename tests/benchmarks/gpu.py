@@ -42,11 +42,11 @@ from hear_ssl.callbacks import read_rows
 from hear_ssl.config import Config, load_config
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_index
-from hear_ssl.data.synthetic import Corpus
 from hear_ssl.errors import run_main
 from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.nt_xent import nt_xent
 from hear_ssl.performance import choose, usable_cores
+from hear_ssl.synthesis.instruments import Corpus
 from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
 from train.running import apply, fit, machine
 

@@ -27,11 +27,6 @@ def license_of(package: Path) -> str:
     return "see the package's copyright file"
 
 
-def listed(corpus: str) -> list[dict[str, str]]:
-    """Return the entries of a list that this script wrote, with path, license and source; none of an empty name."""
-    return [json.loads(line) for line in Path(corpus).read_text().splitlines()] if corpus else []
-
-
 def main() -> None:
     audio, out = Path(sys.argv[1]), Path(sys.argv[2])
     with open(out, "w") as file:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import sys
 import time
 
-from hear_ssl.data.synth_scene import KINDS
-from hear_ssl.data.synthetic import Corpus, Job, encode_pair
+from hear_ssl.synthesis.instruments import Corpus, Job, encode_pair
+from hear_ssl.synthesis.scene import KINDS
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ import torch
 
 from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
-from hear_ssl.data.synthetic import write_corpus
+from hear_ssl.synthesis.instruments import write_corpus
 from tests.conftest import tiny
 from train import combine
 from train.running import fit

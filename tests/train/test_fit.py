@@ -152,7 +152,7 @@ def test_resuming_with_another_order_is_refused(shards: Path, finished: Path, ch
 
 
 def test_resuming_with_other_shards_is_refused_and_moved_ones_are_not(shards: Path, finished: Path, tmp_path: Path) -> None:
-    from hear_ssl.data.synthetic import write_corpus
+    from hear_ssl.synthesis.instruments import write_corpus
 
     write_corpus(tmp_path / "others", clips=24, seed=1)
     with pytest.raises(ValueError, match=r"data.shards holds other shards, or in another order"):

@@ -61,7 +61,7 @@ def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Pa
 if __name__ == "__main__":  # python -m tests.train.test_recipes writes the golden curves of this processor's instructions anew
     import tempfile
 
-    from hear_ssl.data.synthetic import write_corpus
+    from hear_ssl.synthesis.instruments import write_corpus
 
     with tempfile.TemporaryDirectory() as scratch:
         write_corpus(Path(scratch) / "shards", clips=24, seed=0)

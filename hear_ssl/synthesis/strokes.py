@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hear_ssl.data.synth_signal import LN_60_DB, bandpass, damped_modes, frame_times, noise_frequencies, shaped_noise
-from hear_ssl.data.synth_space import Array
+from hear_ssl.synthesis.engines import LN_60_DB, bandpass, damped_modes, frame_times, noise_frequencies, shaped_noise
+from hear_ssl.synthesis.parameter_space import Array
 
 RATE = 16000
 Span = tuple[float, float]

@@ -10,11 +10,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hear_ssl.data import synth_sounds as sounds
-from hear_ssl.data import synth_tones as tones
-from hear_ssl.data.synth_signal import LN_60_DB, fast_length, frame_times, noise_frequencies, shaped_noise
-from hear_ssl.data.synth_space import Array, Coordinate, Layout, decode
-from hear_ssl.data.synth_tones import Note, Renderer, Values
+from hear_ssl.synthesis import sounds, tones
+from hear_ssl.synthesis.engines import LN_60_DB, fast_length, frame_times, noise_frequencies, shaped_noise
+from hear_ssl.synthesis.parameter_space import Array, Coordinate, Layout, decode
+from hear_ssl.synthesis.tones import Note, Renderer, Values
 
 PHRASE: Layout = (
     Coordinate("seconds", 2.0, 8.0),

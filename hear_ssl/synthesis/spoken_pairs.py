@@ -1,8 +1,8 @@
 """Render words that nobody says, each by two voices of espeak-ng, as doppelgänger pairs for data.positives=doppelgaenger.
 
-python tests/benchmarks/spokenpairs.py --out spoken --clips 24000 --seed 13
-python tests/benchmarks/spokenpairs.py --out voices --clips 24000 --seed 17 --keep voice
-python tests/benchmarks/spokenpairs.py --out spoken --clips 60000 --seed 24 --voices said
+python -m hear_ssl.synthesis.spoken_pairs --out spoken --clips 24000 --seed 13
+python -m hear_ssl.synthesis.spoken_pairs --out voices --clips 24000 --seed 17 --keep voice
+python -m hear_ssl.synthesis.spoken_pairs --out spoken --clips 60000 --seed 24 --voices said
 
 The two of a pair share the sounds of speech and nothing else: voice, pitch, speed, vocal tract, level and noise are drawn for each.
 With --keep voice it is the other way round: one voice, pitch and speed moved a little, says two words through one filter.
@@ -17,13 +17,10 @@ import argparse
 import functools
 import io
 import subprocess
-import sys
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import numpy.typing as npt
@@ -33,11 +30,11 @@ from tqdm import tqdm
 
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
-from hear_ssl.data.synthetic import encode_twins
 from hear_ssl.errors import run_main
-from tests.benchmarks.festivalwords import WORDS, sounding, word_file
-from tests.benchmarks.rooms import recorded
-from tests.benchmarks.strokes import RATE
+from hear_ssl.synthesis.festival_words import WORDS, sounding, word_file
+from hear_ssl.synthesis.instruments import encode_twins
+from hear_ssl.synthesis.recording_chain import recorded
+from hear_ssl.synthesis.strokes import RATE
 
 LONGEST_SECONDS = 1.2
 TRIES = 20  # voices that are asked to say a word
@@ -121,7 +118,8 @@ def heard(folder: str) -> dict[str, dict[str, list[Path]]]:
 
 def replayed(file: str, tract: float) -> Array:
     """Return a word of a recorded voice (time,), its vocal tract so many times as long."""
-    return lengthened(*soundfile.read(file, dtype="float32"), tract)
+    waveform, rate = soundfile.read(file, dtype="float32")
+    return lengthened(waveform, rate, tract)
 
 
 @functools.cache
@@ -225,7 +223,7 @@ def main() -> None:
     arguments = parser.parse_args()
     check_free(arguments.out)
     if arguments.voices and not heard(arguments.voices):
-        raise ValueError(f"{arguments.voices} holds no voices; make them with tests/benchmarks/festivalwords.py")
+        raise ValueError(f"{arguments.voices} holds no voices; make them with hear_ssl/synthesis/festival_words.py")
     pairs = (Pair(arguments.seed, number, arguments.keep, arguments.rooms, arguments.voices) for number in range(arguments.clips // 2))
     clips = chain.from_iterable(in_order(encode, pairs, arguments.workers))
     bar = tqdm(clips, total=arguments.clips, unit="clip")

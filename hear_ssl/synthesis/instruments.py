@@ -1,6 +1,6 @@
 """Render the embedded corpus: WebDataset shards of synthetic doppelgänger pairs, and three HEAR-format tasks with known truth.
 
-    python -m hear_ssl.data.synthetic --out shards --clips 2000 --seed 0 --tasks tasks
+    python -m hear_ssl.synthesis.instruments --out shards --clips 2000 --seed 0 --tasks tasks
 
 A pair is one parameter vector and the same vector perturbed by --delta, after Cherep and Singh, ICLR 2025,
 https://arxiv.org/abs/2406.05923 (see `synth_space`); each member has its own noise. With --keep a pair shares one side of a
@@ -25,10 +25,10 @@ from tqdm import tqdm
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
 from hear_ssl.data.shards.shard_index import INDEX_NAME, check_split, read_index
-from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
-from hear_ssl.data.synth_space import Array, Layout, perturb, training_region
-from hear_ssl.data.synth_tasks import write_tasks
 from hear_ssl.errors import run_main
+from hear_ssl.synthesis.parameter_space import Array, Layout, perturb, training_region
+from hear_ssl.synthesis.scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
+from hear_ssl.synthesis.tasks import write_tasks
 
 __all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "write_tasks"]
 
@@ -218,11 +218,11 @@ def write_corpus(
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.data.synthetic",
+        prog="python -m hear_ssl.synthesis.instruments",
         description="Render a corpus of synthetic sounds to train on, with no recordings and no download: notes, plucked strings, bells, "
         "vowels, bird-like calls, drums, wind, rain and motors, of 2 to 8 seconds each, alone or two at once, in rooms. "
         "Clips come in pairs ('doppelgängers'): the same sound with its parameters perturbed.",
-        epilog="Example: python -m hear_ssl.data.synthetic --out shards --clips 2000 --seed 0 --tasks tasks",
+        epilog="Example: python -m hear_ssl.synthesis.instruments --out shards --clips 2000 --seed 0 --tasks tasks",
     )
     parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the shards (.tar) and their index.json")
     amount = parser.add_mutually_exclusive_group(required=True)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hear_ssl.data.synth_space import Array
+from hear_ssl.synthesis.parameter_space import Array
 
 HOP_SECONDS = 0.016
 LN_60_DB = float(np.log(1000.0))

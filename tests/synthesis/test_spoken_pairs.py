@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.benchmarks import spokenpairs
-from tests.benchmarks.festivalwords import VOICES, WORDS, encoded, pieces, trimmed, word, word_file
-from tests.benchmarks.spokenpairs import LONGEST_SECONDS, Pair, encode, recorded_voice, recorded_word
-from tests.benchmarks.strokes import RATE
+from hear_ssl.synthesis import spoken_pairs as spokenpairs
+from hear_ssl.synthesis.festival_words import VOICES, WORDS, encoded, pieces, trimmed, word, word_file
+from hear_ssl.synthesis.spoken_pairs import LONGEST_SECONDS, Pair, encode, recorded_voice, recorded_word
+from hear_ssl.synthesis.strokes import RATE
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Render phrases of strokes, each on two sets of instruments, as doppelgänger pairs for data.positives=doppelgaenger.
 
-python tests/benchmarks/strokepairs.py --out strokes --clips 20000 --seed 15
-python tests/benchmarks/strokepairs.py --out strokes16 --clips 40000 --seed 16 --recordings corpus.jsonl
+python -m hear_ssl.synthesis.stroke_pairs --out strokes --clips 20000 --seed 15
+python -m hear_ssl.synthesis.stroke_pairs --out strokes16 --clips 40000 --seed 16 --recordings corpus.jsonl
 
 The two of a pair share what is struck, shaken or plucked, in which order, and half of how large, how damped and how hard it is; tuning,
 material, tempo, room, filter, saturation, level and noise are drawn for each. One to five strokes, at most 1.25 s. The kinds of strokes
@@ -20,8 +20,6 @@ from collections import defaultdict
 from itertools import chain
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 import numpy as np
 import soundfile
 import soxr
@@ -29,12 +27,12 @@ from tqdm import tqdm
 
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
-from hear_ssl.data.synth_signal import LN_60_DB
-from hear_ssl.data.synth_space import Array
-from hear_ssl.data.synthetic import encode_twins
-from tests.benchmarks.realcorpus import listed
-from tests.benchmarks.rooms import recorded
-from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, at_peak, render
+from hear_ssl.synthesis.engines import LN_60_DB
+from hear_ssl.synthesis.instruments import encode_twins
+from hear_ssl.synthesis.parameter_space import Array
+from hear_ssl.synthesis.recording_chain import recorded
+from hear_ssl.synthesis.recordings import listed
+from hear_ssl.synthesis.strokes import KINDS, RATE, Kit, Stroke, at_peak, render
 
 LONGEST_SECONDS = 1.25
 SOURCE, LICENSE = "strokepairs.py", "CC0-1.0"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hear_ssl.data.synth_signal import (
+from hear_ssl.synthesis.engines import (
     bandpass,
     envelope,
     fast_length,
@@ -18,8 +18,8 @@ from hear_ssl.data.synth_signal import (
     noise_frequencies,
     shaped_noise,
 )
-from hear_ssl.data.synth_space import Array, Coordinate, Layout
-from hear_ssl.data.synth_tones import Note, Values, seconds_of, vibrato
+from hear_ssl.synthesis.parameter_space import Array, Coordinate, Layout
+from hear_ssl.synthesis.tones import Note, Values, seconds_of, vibrato
 
 VOWEL: Layout = (
     Coordinate("open_from", 0.0, 1.0),  # closed (low first formant) to open

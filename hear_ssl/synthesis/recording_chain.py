@@ -1,15 +1,15 @@
 """What lies between a sound and its recording, drawn anew for each clip of `strokepairs.py` and `spokenpairs.py`.
 
-More is drawn than `hear_ssl.data.synth_scene` does for its instruments: a filter and a saturation beside room, tilt and noise.
+More is drawn than `hear_ssl.synthesis.scene` does for its instruments: a filter and a saturation beside room, tilt and noise.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from hear_ssl.data.synth_signal import LN_60_DB, bandpass
-from hear_ssl.data.synth_space import Array
-from tests.benchmarks.strokes import RATE, at_peak, between
+from hear_ssl.synthesis.engines import LN_60_DB, bandpass
+from hear_ssl.synthesis.parameter_space import Array
+from hear_ssl.synthesis.strokes import RATE, at_peak, between
 
 
 def recorded(dry: Array, rng: np.random.Generator) -> Array:

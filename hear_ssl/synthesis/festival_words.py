@@ -1,6 +1,6 @@
 """Render words that nobody says by the voices of Festival, and cut speech of recordings, as voices for spokenpairs.py --voices.
 
-python tests/benchmarks/festivalwords.py --out said --words 600 --seed 23 --recordings corpus.jsonl
+python -m hear_ssl.synthesis.festival_words --out said --words 600 --seed 23 --recordings corpus.jsonl
 
 Festival joins pieces of recorded speech, where espeak-ng computes its sounds. OUT/LANGUAGE/words.txt lists the words of a language,
 OUT/LANGUAGE/VOICE/NUMBER.ogg is one of them, of those that Festival can say; OUT/SOURCE/voice holds speech of the corpus, of which no
@@ -15,12 +15,9 @@ import argparse
 import io
 import re
 import subprocess
-import sys
 import tempfile
 from collections import defaultdict
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import numpy.typing as npt
@@ -30,8 +27,8 @@ from tqdm import tqdm
 
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.errors import run_main
-from tests.benchmarks.realcorpus import listed
-from tests.benchmarks.strokes import RATE
+from hear_ssl.synthesis.recordings import listed
+from hear_ssl.synthesis.strokes import RATE
 
 VOICES = {
     "it": ("lp_diphone", "pc_diphone"),

@@ -15,18 +15,18 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_ssl.data import synthetic
 from hear_ssl.data.packing import shard_writer
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index
-from hear_ssl.data.synthetic import Corpus, write_corpus
+from hear_ssl.synthesis import instruments as synthetic
+from hear_ssl.synthesis.instruments import Corpus, write_corpus
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the script as a user does."""
-    command = [sys.executable, "-m", "hear_ssl.data.synthetic", *arguments]
+    command = [sys.executable, "-m", "hear_ssl.synthesis.instruments", *arguments]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, **environment})
 
 
@@ -142,7 +142,7 @@ def test_tars_that_it_did_not_write_are_not_overwritten(tmp_path: Path) -> None:
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "shards"
     out.mkdir()
-    script = f"trap '' XFSZ; ulimit -f 100; exec {sys.executable} -m hear_ssl.data.synthetic --out {out} --clips 40 --workers 1"
+    script = f"trap '' XFSZ; ulimit -f 100; exec {sys.executable} -m hear_ssl.synthesis.instruments --out {out} --clips 40 --workers 1"
     done = subprocess.run(["bash", "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)  # no file above 100 kB
     assert done.returncode == 2, done.stderr
     assert "File too large" in done.stderr.splitlines()[-1]
@@ -152,4 +152,4 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
 def test_help_tells_a_newcomer_what_to_type() -> None:
     done = run("--help")
     assert done.returncode == 0
-    assert "Example: python -m hear_ssl.data.synthetic --out shards --clips 2000" in " ".join(done.stdout.split())
+    assert "Example: python -m hear_ssl.synthesis.instruments --out shards --clips 2000" in " ".join(done.stdout.split())

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from hear_ssl.data.synth_signal import (
+from hear_ssl.synthesis.engines import (
     LN_60_DB,
     bandpass,
     damped_modes,
@@ -24,7 +24,7 @@ from hear_ssl.data.synth_signal import (
     noise_frequencies,
     shaped_noise,
 )
-from hear_ssl.data.synth_space import Array, Coordinate, Layout
+from hear_ssl.synthesis.parameter_space import Array, Coordinate, Layout
 
 Values: TypeAlias = Mapping[str, float]
 

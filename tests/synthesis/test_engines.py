@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hear_ssl.data.synth_scene import KINDS, render_note, room_response
-from hear_ssl.data.synth_signal import (
+from hear_ssl.synthesis.engines import (
     bandpass,
     damped_modes,
     envelope,
@@ -17,8 +16,9 @@ from hear_ssl.data.synth_signal import (
     noise_frequencies,
     shaped_noise,
 )
-from hear_ssl.data.synth_space import Array
-from hear_ssl.data.synth_tones import Note, string_modes
+from hear_ssl.synthesis.parameter_space import Array
+from hear_ssl.synthesis.scene import KINDS, render_note, room_response
+from hear_ssl.synthesis.tones import Note, string_modes
 
 RATE = 16000
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_ssl.data.synth_scene import KINDS, PHRASE
-from hear_ssl.data.synth_space import Array, is_held_out
-from hear_ssl.data.synth_tasks import (
+from hear_ssl.synthesis.parameter_space import Array, is_held_out
+from hear_ssl.synthesis.scene import KINDS, PHRASE
+from hear_ssl.synthesis.tasks import (
     KIND_BOUNDS,
     ONSET_BOUNDS,
     ONSET_KINDS,

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_predict
 
-from hear_ssl.data.synth_scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, pattern, render, render_note
-from hear_ssl.data.synth_sounds import formant_response
-from hear_ssl.data.synth_space import (
+from hear_ssl.model.frontend import FrontendConfig, LogMel
+from hear_ssl.synthesis.instruments import Corpus
+from hear_ssl.synthesis.parameter_space import (
     Array,
     Coordinate,
     decode,
@@ -24,9 +24,9 @@ from hear_ssl.data.synth_space import (
     perturb,
     training_region,
 )
-from hear_ssl.data.synth_tones import Note
-from hear_ssl.data.synthetic import Corpus
-from hear_ssl.model.frontend import FrontendConfig, LogMel
+from hear_ssl.synthesis.scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, pattern, render, render_note
+from hear_ssl.synthesis.sounds import formant_response
+from hear_ssl.synthesis.tones import Note
 
 RATE = 16000
 FRONTEND = LogMel(FrontendConfig())

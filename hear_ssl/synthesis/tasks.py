@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from hear_ssl.data.synth_scene import KINDS, PHRASE, layout_of, render, render_note
-from hear_ssl.data.synth_space import Array, decode, held_out_region
-from hear_ssl.data.synth_tones import Note
+from hear_ssl.synthesis.parameter_space import Array, decode, held_out_region
+from hear_ssl.synthesis.scene import KINDS, PHRASE, layout_of, render, render_note
+from hear_ssl.synthesis.tones import Note
 
 SAMPLE_RATE = 16000
 SCENE_SECONDS = 2.0

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.benchmarks.strokepairs import LONGEST_SECONDS, encode, entries, recordings
-from tests.benchmarks.strokes import KINDS, RATE, Kit, Stroke, render
+from hear_ssl.synthesis.stroke_pairs import LONGEST_SECONDS, encode, entries, recordings
+from hear_ssl.synthesis.strokes import KINDS, RATE, Kit, Stroke, render
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -1,0 +1,1 @@
+"""Rendered corpora of positive pairs, and small tasks with known answers."""
