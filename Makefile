@@ -51,7 +51,7 @@ $(QUICKSTART)/scores/scores.json: $(QUICKSTART)/verified
 	$(BIN)/python -m hear_ssl.evaluate --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/scores --grid fast
 
 $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
-	$(BIN)/python -m hear_ssl.evaluate.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@
+	$(BIN)/python -m hear_ssl.evaluation.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

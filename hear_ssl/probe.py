@@ -22,13 +22,13 @@ import torch
 
 from hear_ssl.callbacks import Progress, StopCleanly
 from hear_ssl.config import ProbeConfig
-from hear_ssl.evaluate.probe import probe_tasks
-from hear_ssl.evaluate.task import audio_folder
+from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
+from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.module import ContrastiveModule
 
-SERVE = "import os; os.nice(19); from hear_ssl.evaluate.probe import serve; serve()"  # nice before torch loads
+SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
 PATIENCE_SECONDS = 1800.0  # for the last answers at the end of training
 

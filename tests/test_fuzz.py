@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.shards.clip_offsets import read_table
 from hear_ssl.data.shards.shard_index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
-from hear_ssl.evaluate.task import read_task
+from hear_ssl.evaluation.tasks.task_format import read_task
 from hear_ssl.model import manifest as manifests
 from hear_ssl.model.options import EmbedderConfig, to_mapping
 from hear_ssl.model.weights import read_tensors, serialise_tensors

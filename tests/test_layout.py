@@ -57,7 +57,7 @@ TABLE: list[tuple[str, set[str]]] = [
     ("hear_ssl/test_data_rule.py", set()),
     ("hear_ssl/__init__.py", set()),
     (
-        "hear_ssl/evaluate/",
+        "hear_ssl/evaluat",
         {
             "torch",
             "numpy",
@@ -68,13 +68,13 @@ TABLE: list[tuple[str, set[str]]] = [
             "umap",
             "tqdm",
             "hear_ssl.model",
-            "hear_ssl.evaluate",
+            "hear_ssl.evaluation",
             "hear_ssl.checkpoint",
         }
         | SHARED,
     ),
     ("export/measuring/", {"torch", "."}),  # runs beside the wheel in a clean environment
-    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.model", "hear_ssl.evaluate", "hear_ssl.checkpoint"} | SHARED),
+    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.model", "hear_ssl.evaluation", "hear_ssl.checkpoint"} | SHARED),
     ("train/", {"torch", "pytorch_lightning", "omegaconf", "wandb", "train", "hear_ssl"}),
 ]
 

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hear_ssl.evaluate.embed import embed_split
-from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, reuse_memory
-from hear_ssl.evaluate.subject import Subject, from_checkpoint
-from hear_ssl.evaluate.task import Task, read_task
+from hear_ssl.evaluation.model_under_test import Subject, from_checkpoint
+from hear_ssl.evaluation.protocol.embed import embed_split
+from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, reuse_memory
+from hear_ssl.evaluation.tasks.task_format import Task, read_task
 
 TASKS = ("dev_hydrogen_drums", "dev_ktuberling_language", "dev_timgm_pitch")
 EPOCHS, BATCH = 45, 256

@@ -4,7 +4,7 @@ python tests/benchmarks/evaluate.py --kit KIT --python PYTHON --tasks TASKS --mo
     [--kit-seeds 42 43 44] [--seeds 3] [--only NAME]
 
 KIT is the folder of heareval_compat.py and its shims, PYTHON the interpreter that heareval 2021.1.3 is installed for, NAME a HEAR
-module (hear_ssl.evaluate.baselines for log-mel statistics), FOLDER where it is imported from. Seconds are of CPU time, so that
+module (hear_ssl.evaluation.baselines for log-mel statistics), FOLDER where it is imported from. Seconds are of CPU time, so that
 other work on the machine does not count; the kit's are without its start (imports, measured as --help), ours have none. What OUT
 holds already is not run again, so the same command goes on after an interruption, and at once prints the table.
 """
@@ -84,8 +84,8 @@ class Ours:
     """Ours, in this process."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from hear_ssl.evaluate import grid
-        from hear_ssl.evaluate.subject import load_subject
+        from hear_ssl.evaluation.model_under_test import load_subject
+        from hear_ssl.evaluation.protocol import grid
 
         grid.GRID_POINTS = arguments.points
         self.out = Path(arguments.out).resolve() / "embeddings"
@@ -98,15 +98,15 @@ class Ours:
         return {"embedding": time.process_time() - start}
 
     def _rows(self, folder: Path) -> tuple[Any, Any]:
-        from hear_ssl.evaluate.embed import task_rows
-        from hear_ssl.evaluate.task import read_task
+        from hear_ssl.evaluation.protocol.embed import task_rows
+        from hear_ssl.evaluation.tasks.task_format import read_task
 
         task = read_task(folder)
         return task, task_rows(task, self.subject, self.out)
 
     def predict(self, folder: Path, grid: str, seed: int) -> dict[str, float]:
         """Predict from kept embeddings; return primary score and CPU seconds."""
-        from hear_ssl.evaluate.protocol import score_task
+        from hear_ssl.evaluation.protocol.score_task import score_task
 
         task, rows = self._rows(folder)
         start = time.process_time()
@@ -174,7 +174,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.path = os.path.realpath(arguments.path)
     sys.path[:0] = [arguments.path, str(ROOT)]
-    from hear_ssl.evaluate.task import find_tasks
+    from hear_ssl.evaluation.tasks.task_format import find_tasks
 
     kit, ours = Kit(arguments), Ours(arguments)
     tasks = find_tasks(Path(arguments.tasks).resolve(), arguments.only)

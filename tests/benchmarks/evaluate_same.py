@@ -141,7 +141,8 @@ def take_rows(folder: Path, task: Any, rows: dict[str, Any]) -> dict[str, float]
 
 def our_scores(task: Any, rows: dict[str, Any]) -> tuple[dict[str, Any], list[list[float]]]:
     """Return our scores in float64, and every check's value of every network."""
-    from hear_ssl.evaluate import predictor, protocol
+    from hear_ssl.evaluation.protocol import predictor
+    from hear_ssl.evaluation.protocol import score_task as protocol
 
     checks: dict[int, list[float]] = {}
     plain = protocol.validation_value
@@ -201,10 +202,10 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.path = os.path.realpath(arguments.path)
     sys.path[:0] = [arguments.path, str(ROOT)]
-    from hear_ssl.evaluate import grid
-    from hear_ssl.evaluate.embed import task_rows
-    from hear_ssl.evaluate.subject import load_subject
-    from hear_ssl.evaluate.task import find_tasks, read_task
+    from hear_ssl.evaluation.model_under_test import load_subject
+    from hear_ssl.evaluation.protocol import grid
+    from hear_ssl.evaluation.protocol.embed import task_rows
+    from hear_ssl.evaluation.tasks.task_format import find_tasks, read_task
 
     grid.GRID_POINTS, out = arguments.points, Path(arguments.out).resolve()
     subject = load_subject(arguments.module)

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint
-from hear_ssl.evaluate.grid import FAST_EVENTS
-from hear_ssl.evaluate.predictor import Settings
-from hear_ssl.evaluate.protocol import Fold, Rows, fit, test_scores
-from hear_ssl.evaluate.task import Task
+from hear_ssl.evaluation.protocol.grid import FAST_EVENTS
+from hear_ssl.evaluation.protocol.predictor import Settings
+from hear_ssl.evaluation.protocol.score_task import Fold, Rows, fit, test_scores
+from hear_ssl.evaluation.tasks.task_format import Task
 from hear_ssl.model.embedder import Embedder
 
 LABELS = ("cowbell", "crash", "hihat_closed", "hihat_open", "kick", "ride", "snare", "tom")

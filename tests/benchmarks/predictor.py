@@ -1,6 +1,6 @@
 """Milliseconds of a step of the benchmark's predictor with oneDNN's products and with torch.mm: python tests/benchmarks/predictor.py
 
-CPU time, one thread; the two take turns, medians of the rounds and the range of their ratio. `hear_ssl.evaluate.predictor.ONEDNN` says
+CPU time, one thread; the two take turns, medians of the rounds and the range of their ratio. `predictor.ONEDNN` says
 which of them this processor gets.
 """
 
@@ -15,8 +15,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 
-from hear_ssl.evaluate import predictor
-from hear_ssl.evaluate.predictor import Batch, Predictor, Settings, reuse_memory
+from hear_ssl.evaluation.protocol import predictor
+from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, reuse_memory
 
 SIZES = ((292, 192, 1), (292, 192, 2), (1024, 192, 2), (1024, 320, 1), (1024, 320, 2), (1024, 2432, 1))
 ROUNDS, STEPS, LABELS = 6, 5, 9

@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch import Tensor
 
-from hear_ssl.evaluate.embed import task_rows
-from hear_ssl.evaluate.predictor import Settings, reuse_memory
-from hear_ssl.evaluate.protocol import Fold, Rows, fit, mean_over_folds, test_scores
-from hear_ssl.evaluate.run import progress_of, subjects_to_compare
-from hear_ssl.evaluate.subject import UNTRAINED
-from hear_ssl.evaluate.task import Task, read_task
+from hear_ssl.evaluation.model_under_test import UNTRAINED
+from hear_ssl.evaluation.protocol.embed import task_rows
+from hear_ssl.evaluation.protocol.predictor import Settings, reuse_memory
+from hear_ssl.evaluation.protocol.score_task import Fold, Rows, fit, mean_over_folds, test_scores
+from hear_ssl.evaluation.run import progress_of, subjects_to_compare
+from hear_ssl.evaluation.tasks.task_format import Task, read_task
 
 LEARNING_RATES, LARGEST_BATCH = (1e-3, 3.2e-4, 1e-4), 256
 

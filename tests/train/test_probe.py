@@ -16,10 +16,10 @@ import torch
 from export.package import last_metrics
 from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.evaluate.probe import probe_all, probe_tasks
-from hear_ssl.evaluate.subject import from_checkpoint
+from hear_ssl.evaluation.model_under_test import from_checkpoint
+from hear_ssl.evaluation.protocol.quick_probe import probe_all, probe_tasks
 from tests.conftest import TINY, tiny
-from tests.evaluate.test_evaluate import make_scene
+from tests.evaluation.test_evaluate import make_scene
 from tests.train.test_fit import bad_input, losses, script, started
 from train.running import fit
 
@@ -115,7 +115,9 @@ def children(process: int) -> set[int]:
 
 def prober_of(process: subprocess.Popen[str]) -> int:
     """Return the process that scores for a training."""
-    [found] = [child for child in children(process.pid) if "hear_ssl.evaluate.probe" in Path(f"/proc/{child}/cmdline").read_text()]
+    [found] = [
+        child for child in children(process.pid) if "hear_ssl.evaluation.protocol.quick_probe" in Path(f"/proc/{child}/cmdline").read_text()
+    ]
     return found
 
 
@@ -155,7 +157,7 @@ def test_training_goes_on_when_the_prober_dies(shards: Path, task: Path, tmp_pat
 def test_a_clip_lost_on_the_way_costs_a_probe_and_not_the_run(
     shards: Path, task: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    from hear_ssl.evaluate.probe import answer
+    from hear_ssl.evaluation.protocol.quick_probe import answer
 
     folder = Path(shutil.copytree(task, tmp_path / "scene"))
     tasks = probe_tasks([str(folder)], 400, 800.0, 0)

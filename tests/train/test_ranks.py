@@ -17,7 +17,7 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
 from tests.conftest import ROOT, TINY, tiny
 from tests.data.stream.test_batch_stream import broken
-from tests.evaluate.test_evaluate import make_scene
+from tests.evaluation.test_evaluate import make_scene
 from train.running import fit
 
 pytestmark = pytest.mark.slow

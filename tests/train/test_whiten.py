@@ -17,7 +17,7 @@ from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.config import DataConfig, EmbedderConfig
 from hear_ssl.data.datamodule import ShardDataModule
-from hear_ssl.evaluate.report import run_sections
+from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
 from tests.conftest import tiny
 from train import moments, whiten

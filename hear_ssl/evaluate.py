@@ -1,0 +1,58 @@
+"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, beside its baselines.
+
+python -m hear_ssl.evaluate --module RUN --tasks TASKS --out OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hear_ssl.errors import run_main
+
+
+def main() -> int:
+    """Evaluate as the command line says; 1 when a task could not be scored."""
+    arguments = parse_arguments()
+    from hear_ssl.evaluation.run import evaluate, subjects_to_compare, table
+    from hear_ssl.evaluation.scores_file import asked_for  # torch loads only once the command line is right
+    from hear_ssl.evaluation.tasks.task_format import find_tasks
+
+    folders = find_tasks(Path(arguments.tasks), arguments.only)
+    subjects = subjects_to_compare(arguments.module, arguments.weights, arguments.compare)
+    record = evaluate(subjects, folders, Path(arguments.out), arguments.grid, arguments.seeds)
+    names = [subject.name for subject in subjects]
+    record = asked_for(record, [folder.name for folder in folders], names)
+    print(table(record, names))
+    print(f"scores       {Path(arguments.out) / 'scores.json'}")
+    return 1 if any(record["faults"].values()) else 0
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m hear_ssl.evaluate", description="Score an embedding model on HEAR-format tasks.")
+    parser.add_argument("--module", required=True, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module")
+    parser.add_argument("--weights", default="", metavar="FILE", help="weights file given to load_model() of a module")
+    parser.add_argument("--tasks", required=True, metavar="DIR", help="folder of tasks in HEAR format, or one task")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder for scores.json and kept embeddings")
+    parser.add_argument(
+        "--grid",
+        default="official",
+        choices=("official", "fast"),
+        help="official: the benchmark's own search; fast: one small network (default official)",
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
+    parser.add_argument(
+        "--compare", action="append", default=[], metavar="NAME", help="another run, checkpoint or module in the table; may be given again"
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
+    )
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        parser.error(f"--seeds is {arguments.seeds}; it must be at least 1")
+    return arguments
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,1 +1,0 @@
-"""HEAR-format tasks -> embeddings -> probe -> scores -> leaderboard -> report."""

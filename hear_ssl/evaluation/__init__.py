@@ -1,0 +1,1 @@
+"""HEAR-format tasks -> embeddings -> predictor -> scores -> leaderboard -> report."""

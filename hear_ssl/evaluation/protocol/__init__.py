@@ -1,0 +1,1 @@
+"""The protocol of the benchmark: embeddings, grid search, predictor, events, scores."""

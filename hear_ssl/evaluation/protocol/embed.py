@@ -1,0 +1,181 @@
+"""Audio of a task to the rows the predictor learns from; embeddings are kept on disk by (model, task) and used again."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hear_ssl.evaluation.model_under_test import Subject
+from hear_ssl.evaluation.protocol.events import EventLists
+from hear_ssl.evaluation.protocol.score_task import Rows
+from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_audio
+from hear_ssl.files import atomic_path, sha256_of
+
+BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
+WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
+TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
+
+
+def task_rows(task: Task, subject: Subject, cache: Path, progress: Callable[[str], None] = lambda line: None) -> dict[str, Rows]:
+    """Return the rows of every split of a task.
+
+    Raises ValueError that names split and clip when an embedding is not finite or has another shape than it should.
+    """
+    shuffle = random.Random(0)  # the kit writes clips in this order, and trains in it
+    splits = {}
+    for split in task.splits:
+        files = list(task.indexes[split])
+        embedded = embed_split(task, split, subject, cache / subject.key, progress)
+        shuffle.shuffle(files)
+        splits[split] = (
+            scene_rows(task, split, files, embedded) if task.embedding_type == "scene" else event_rows(task, split, files, embedded)
+        )
+    return splits
+
+
+Embedded = dict[str, tuple[NDArray[Any], NDArray[Any]]]
+
+
+def embed_split(task: Task, split: str, subject: Subject, cache: Path, progress: Callable[[str], None]) -> Embedded:
+    """Return each clip's embeddings, (1, dim) or (frames, dim), and timestamps in ms."""
+    path = cache / f"{task.folder.name}-{task.clip_hashes[split]}-{split}.npz"
+    kept = _kept(path)
+    if kept is not None and list(kept) == list(task.indexes[split]):
+        return kept
+    embedded: Embedded = {}
+    folder = audio_folder(task, split, subject.sample_rate)
+    total = len(task.indexes[split])
+    for files, audio in batches(task, split, folder, subject.sample_rate):
+        embedded.update(embed_batch(task, subject, files, audio))
+        progress(f"embedding {split}: {len(embedded)} of {total} clips")
+    ordered = {file: embedded[file] for file in task.indexes[split]}
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            files=np.array(list(ordered)),
+            bounds=np.cumsum([0] + [len(rows) for rows, _ in ordered.values()]),
+            embeddings=np.concatenate([rows for rows, _ in ordered.values()]),
+            timestamps_ms=np.concatenate([times for _, times in ordered.values()]),
+        )
+    return ordered
+
+
+def _kept(path: Path) -> Embedded | None:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return _unpack(dict(stored))
+    except Exception:  # not there, or damaged, which raises nearly anything: embedded anew
+        return None
+
+
+def _unpack(stored: dict[str, Any]) -> Embedded:
+    bounds = stored["bounds"].tolist()
+    places = [slice(start, stop) for start, stop in itertools.pairwise(bounds)]
+    return {
+        str(file): (stored["embeddings"][place], stored["timestamps_ms"][place])
+        for file, place in zip(stored["files"], places, strict=True)
+    }
+
+
+def task_hash(task: Task) -> str:
+    """Return a hash of all that a score of the task depends on: metadata, labels, splits and their clips."""
+    digest = hashlib.sha256()
+    for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
+        digest.update(sha256_of(task.folder / name).encode())
+    digest.update("".join(task.clip_hashes[split] for split in task.splits).encode())
+    return digest.hexdigest()[:12]
+
+
+def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Any:
+    """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together.
+
+    Clips wait for others of their length; where lengths differ, the group with the most audio goes once WAITING_SECONDS wait.
+    """
+    waiting: dict[int, list[tuple[str, NDArray[Any]]]] = {}
+    samples = 0
+    for file in task.indexes[split]:
+        waveform = read_audio(folder / file, sample_rate)
+        group = waiting.setdefault(len(waveform), [])
+        group.append((file, waveform))
+        samples += len(waveform)
+        full = (len(group) + 1) * len(waveform) > BATCH_SECONDS * sample_rate
+        if full or samples > WAITING_SECONDS * sample_rate:
+            length = len(waveform) if full else max(waiting, key=lambda length: length * len(waiting[length]))
+            samples -= length * len(waiting[length])
+            yield _stacked(waiting.pop(length))
+    for group in waiting.values():
+        yield _stacked(group)
+
+
+def _stacked(group: list[tuple[str, NDArray[Any]]]) -> tuple[list[str], Tensor]:
+    return [file for file, _ in group], torch.from_numpy(np.stack([waveform for _, waveform in group]))
+
+
+def embed_batch(task: Task, subject: Subject, files: list[str], audio: Tensor) -> Embedded:
+    """Return the embeddings of a batch. Raises ValueError when they break the HEAR API."""
+    if task.embedding_type == "scene":
+        embeddings = subject.scene(audio)
+        check(embeddings, (len(files), subject.scene_embedding_size), files)
+        return {file: (row[None].numpy(), np.zeros(1)) for file, row in zip(files, embeddings, strict=True)}
+    frames, timestamps_ms = subject.timestamps(audio)
+    check(frames, (len(files), timestamps_ms.shape[-1], subject.timestamp_embedding_size), files)
+    times = timestamps_ms.double().numpy()
+    end_ms = 1000.0 * audio.shape[1] / subject.sample_rate
+    if (
+        times.shape != frames.shape[:2]
+        or not times.size
+        or not np.isfinite(times).all()
+        or (np.diff(times, axis=1) <= 0).any()
+        or times.min() < 0
+        or times.max() > end_ms + TIMESTAMP_SLACK_MS
+    ):
+        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; python export/verify.py says more")
+    return {file: (frames[row].numpy(), times[row]) for row, file in enumerate(files)}
+
+
+def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
+    """Raise ValueError when embeddings have another shape or a value is not finite."""
+    if tuple(embeddings.shape) != shape:
+        raise ValueError(
+            f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; python export/verify.py says more"
+        )
+    broken = [file for file, row in zip(files, embeddings, strict=True) if not torch.isfinite(row).all()]
+    if broken:
+        raise ValueError(f"{broken[0]}: its embedding is not finite; python export/verify.py says more")
+
+
+def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> Rows:
+    """Return one row a clip."""
+    place = {label: number for number, label in enumerate(task.labels)}
+    targets = torch.zeros(len(files), len(task.labels))
+    for row, file in enumerate(files):
+        for label in task.indexes[split][file]:
+            targets[row, place[str(label)]] = 1.0
+    embeddings = torch.from_numpy(np.concatenate([embedded[file][0] for file in files])).float()
+    return Rows(embeddings, targets, [(file, slice(row, row + 1)) for row, file in enumerate(files)], np.zeros(len(files)), {})
+
+
+def event_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> Rows:
+    """Return one row a frame; a frame has the labels of the events with start <= time < end + 0.0001 ms."""
+    place = {label: number for number, label in enumerate(task.labels)}
+    times = [embedded[file][1] for file in files]
+    bounds = np.cumsum([0] + [len(clip) for clip in times]).tolist()
+    targets = torch.zeros(bounds[-1], len(task.labels))
+    events: EventLists = {}
+    for number, file in enumerate(files):
+        events[file] = [(str(event["label"]), float(event["start"]), float(event["end"])) for event in task.indexes[split][file]]
+        for label, start, end in events[file]:
+            first, last = np.searchsorted(times[number], [start, end + 0.0001]).tolist()
+            targets[bounds[number] + first : bounds[number] + last, place[label]] = 1.0
+    embeddings = torch.from_numpy(np.concatenate([embedded[file][0] for file in files])).float()
+    clips = [(file, slice(bounds[number], bounds[number + 1])) for number, file in enumerate(files)]
+    return Rows(embeddings, targets, clips, np.concatenate(times), events)

@@ -1,0 +1,194 @@
+"""A quick probe of an embedder while it trains: nearest neighbours and ridge regression on a few clips of a few tasks.
+
+Only training and validation splits are used, never the test split; in k-fold tasks those of the first fold. It is a
+measure of progress in seconds, not a score of the benchmark: few clips, no search over networks, frames instead of events.
+
+serve() is the process that training starts beside itself: it reads its settings and then paths of checkpoints from stdin, a
+line each, and answers each with a line of JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import random
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import soundfile
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from hear_ssl.evaluation.model_under_test import Subject, from_checkpoint
+from hear_ssl.evaluation.protocol.embed import Embedded, batches, embed_batch, event_rows, scene_rows
+from hear_ssl.evaluation.protocol.score_task import Rows
+from hear_ssl.evaluation.protocol.scores import SCORES, mean_average_precision
+from hear_ssl.evaluation.tasks.task_format import RATES, Task, audio_folder, find_tasks, read_task
+
+NEIGHBOURS = 5
+FRAMES = 10_000  # rows of an event task that the ridge regression learns from
+DECAYS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # of the mean squared singular value
+
+
+def probe_tasks(folders: list[str], clips: int, seconds: float, seed: int) -> list[Task]:
+    """Return the tasks in `folders`, each with the clips to embed alone.
+
+    Raises ValueError that names the folder or the file at fault.
+    """
+    found = [path for folder in folders for path in find_tasks(Path(folder))]
+    names = [path.name for path in found]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice:
+        raise ValueError(f"the task {twice} is given twice; a probe takes each task once")
+    return [with_few_clips(read_task(path), clips, seconds, seed) for path in found]
+
+
+def with_few_clips(task: Task, clips: int, seconds: float, seed: int) -> Task:
+    """Return the task with few clips to train on and as few to validate, in its last split; the test split is left out."""
+    fold = task.folds()[0]
+    shares = {split: len(fold[role]) for role in ("train", "valid") for split in fold[role]}
+    chosen = {split: few_clips(task, split, max(clips // share, 1), seconds / share, seed) for split, share in shares.items()}
+    return replace(task, splits=tuple(shares), indexes=chosen)
+
+
+def few_clips(task: Task, split: str, clips: int, seconds: float, seed: int) -> dict[str, object]:
+    """Return clips of a split drawn by the seed, one of each label in turn, until there are enough; one at least."""
+    index = task.indexes[split]
+    files = sorted(index)
+    random.Random(seed).shuffle(files)
+    groups: dict[str, list[str]] = {}
+    for file in files:
+        label = str(index[file][0]) if task.embedding_type == "scene" and index[file] else ""
+        groups.setdefault(label, []).append(file)
+    turns = sorted((turn, label, file) for label, group in groups.items() for turn, file in enumerate(group))
+    chosen: list[str] = []
+    total = 0.0
+    for _, _, file in turns[:clips]:
+        total += clip_seconds(task, split, file)
+        if chosen and total > seconds:
+            break
+        chosen.append(file)
+    return {file: index[file] for file in chosen}
+
+
+def clip_seconds(task: Task, split: str, file: str) -> float:
+    """Return a clip's length at any rate that is there. Raises ValueError when it is missing or damaged."""
+    path = next((task.folder / str(rate) / split / file for rate in RATES if (task.folder / str(rate) / split / file).is_file()), None)
+    if path is None:
+        raise ValueError(f"{task.folder} has no audio of {split}/{file} at any rate; unpack the task again")
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
+
+
+def probe(task: Task, subject: Subject) -> dict[str, float]:
+    """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each within 0 and 1.
+
+    Scene tasks have their own first score (d' as area under ROC), event tasks the average precision of frames. Raises
+    ValueError when an embedding is not finite or has another shape than it should.
+    """
+    *train_splits, valid_split = task.splits
+    train = Rows.joined([split_rows(task, split, subject) for split in train_splits])
+    valid = split_rows(task, valid_split, subject)
+    mean, spread = train.embeddings.mean(0), train.embeddings.std(0, unbiased=False) + 1e-6
+    known, asked = (train.embeddings - mean) / spread, (valid.embeddings - mean) / spread
+    if task.embedding_type == "event":
+        some = torch.linspace(0, len(known) - 1, min(FRAMES, len(known))).long()
+        return {"linear": score(task, ridge(known[some], train.targets[some], asked), valid.targets)}
+    return {
+        "knn": score(task, nearest_neighbours(known, train.targets, asked), valid.targets),
+        "linear": score(task, ridge(known, train.targets, asked), valid.targets),
+    }
+
+
+def split_rows(task: Task, split: str, subject: Subject) -> Rows:
+    """Return the rows of a split, embedded now: weights change from probe to probe, so nothing is kept."""
+    embedded: Embedded = {}
+    for files, audio in batches(task, split, audio_folder(task, split, subject.sample_rate), subject.sample_rate):
+        embedded.update(embed_batch(task, subject, files, audio))
+    rows = scene_rows if task.embedding_type == "scene" else event_rows
+    return rows(task, split, list(task.indexes[split]), embedded)
+
+
+def nearest_neighbours(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+    """Return the votes (asked, labels) of the five nearest by cosine, each weighted with its similarity."""
+    cosines = F.normalize(asked, dim=1) @ F.normalize(known, dim=1).T
+    nearest = cosines.topk(min(NEIGHBOURS, len(known)), dim=1)
+    weights = (1.0 + nearest.values) / 2.0  # cosine -1..1 as 0..1
+    return torch.einsum("ak,akl->al", weights, targets[nearest.indices]) / weights.sum(1, keepdim=True).clamp_min(1e-9)
+
+
+def ridge(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
+    """Return ridge regression's predictions (asked, labels), with the decay whose leave-one-out error is least.
+
+    With X = U S V', the fit of row i without itself misses by (y - fit) / (1 - h), h = sum_j U_ij^2 s_j^2 / (s_j^2 + decay)
+    (Hastie et al., Elements of Statistical Learning, eq. 5.26 and 7.64), so one decomposition serves every decay.
+    """
+    offset = targets.mean(0)
+    wanted = targets - offset
+    fewer_rows = len(known) <= known.shape[1]
+    values, vectors = torch.linalg.eigh((known @ known.T if fewer_rows else known.T @ known).double())
+    values, vectors = values.clamp_min(0.0).float(), vectors.float()
+    scaled = vectors * values.sqrt() if fewer_rows else known @ vectors  # (rows, rank): U S
+    pulled = scaled.T @ wanted
+    best, least = torch.zeros(known.shape[1], targets.shape[1]), float("inf")
+    for decay in DECAYS:
+        kept = (values + decay * values.mean().clamp_min(1e-9)).unsqueeze(1)
+        leverage = (scaled.square() @ (1.0 / kept)).clamp_max(0.999)
+        error = float(((wanted - scaled @ (pulled / kept)) / (1.0 - leverage)).square().mean())
+        if error < least:
+            dual = vectors @ (vectors.T @ wanted / kept) if fewer_rows else pulled / kept
+            best, least = (known.T @ dual if fewer_rows else vectors @ dual), error
+    return asked @ best + offset
+
+
+def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
+    """Return the score of predictions (rows, labels) on labels that validation has both with and without."""
+    name = task.scores[0]
+    if SCORES[name].accuracy:
+        return SCORES[name].compute(predictions.numpy(), targets.numpy())
+    mixed = targets.any(0) & ~targets.all(0)
+    if not mixed.any():
+        return 0.0
+    compute = SCORES["aucroc"].compute if name in ("aucroc", "d_prime") else mean_average_precision
+    return float(compute(predictions[:, mixed].numpy(), targets[:, mixed].numpy()))
+
+
+def probe_all(tasks: list[Task], subject: Subject) -> dict[str, float]:
+    """Return probe_TASK_knn and probe_TASK_linear of every task, and `probe`, the mean over tasks of the mean of both."""
+    results = {task.folder.name: probe(task, subject) for task in tasks}
+    means = [sum(scores.values()) / len(scores) for scores in results.values()]
+    columns = {f"probe_{task}_{kind}": value for task, scores in results.items() for kind, value in scores.items()}
+    return {"probe": sum(means) / len(means), **columns}
+
+
+def answer(tasks: list[Task], checkpoint: Path) -> dict[str, object]:
+    """Return the scores of a checkpoint, or why there are none."""
+    try:
+        return {"scores": probe_all(tasks, from_checkpoint(checkpoint))}
+    except (ValueError, RuntimeError, OSError) as error:
+        return {"error": " ".join(str(error).split())[:300] or type(error).__name__}
+
+
+def serve() -> None:
+    """Answer checkpoints from stdin on stdout until stdin closes, which ends the process at once, whatever it does."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    replies, sys.stdout = sys.stdout, sys.stderr
+    tasks = probe_tasks(**json.loads(sys.stdin.readline()))
+    waiting: queue.Queue[Path] = queue.Queue()
+
+    def listen() -> None:
+        for line in sys.stdin:
+            waiting.put(Path(json.loads(line)))
+        os._exit(0)  # training ended or died: nobody waits for an answer
+
+    threading.Thread(target=listen, daemon=True).start()
+    while True:
+        print(json.dumps(answer(tasks, waiting.get())), file=replies, flush=True)

@@ -1,0 +1,235 @@
+"""One self-contained HTML page about a run and its scores.
+
+python -m hear_ssl.evaluation.report --scores OUT --module RUN --tasks TASKS --out report.html
+
+It holds no address of another file: figures are inline SVG, sounds are inline WAV.
+"""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+
+from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.evaluation import baselines
+from hear_ssl.evaluation.model_under_test import Subject, is_ours, load_subject, subject_name
+from hear_ssl.evaluation.protocol.embed import task_rows
+from hear_ssl.evaluation.protocol.score_task import Rows
+from hear_ssl.evaluation.report import figures
+from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
+from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
+from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
+from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_audio, read_task
+from hear_ssl.files import atomic_write, check_writable
+
+CLIPS_ON_MAP = 60
+SOUND_SECONDS = 2.0
+SIMILARITY_SECONDS = 10.0
+CURVES = {
+    "loss": "loss",
+    "effective_rank": "effective rank of the embeddings",
+    "similarity_negative": "mean cosine of negatives",
+    "alignment": "distance of positives (squared)",
+    "gradient_norm": "gradient norm",
+    "clips_per_second": "throughput (clips/s)",
+}
+
+
+def section(title: str, text: str, content: str) -> str:
+    """Return a section: what one sees, one sentence on how to read it, the content."""
+    return f"<section><h2>{html.escape(title)}</h2><p>{text}</p>{content}</section>"
+
+
+def figure(content: str, caption: str) -> str:
+    """Return a figure with its caption."""
+    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
+
+
+def sound(path: Path, sample_rate: int) -> str:
+    """Return the first two seconds of a clip as a data URI."""
+    waveform = read_audio(path, sample_rate)[: round(SOUND_SECONDS * sample_rate)]
+    file = io.BytesIO()
+    soundfile.write(file, waveform, sample_rate, format="WAV", subtype="PCM_16")
+    return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
+    """Return an SVG of clips by their embeddings in two dimensions, coloured by label; a tap near one or an arrow key plays it."""
+    plane = figures.project(rows.embeddings.numpy())
+    labels = rows.targets.argmax(1).tolist()
+    folder, marks = audio_folder(task, split, sample_rate), []
+    shown = np.linspace(0, len(plane) - 1, min(CLIPS_ON_MAP, len(plane))).astype(int).tolist()
+    for place in range(len(plane)):
+        x, y = 320 + 300 * plane[place, 0], 220 - 200 * plane[place, 1]
+        colour, name = figures.PALETTE[labels[place] % len(figures.PALETTE)], html.escape(task.labels[labels[place]])
+        if place in shown:
+            source = sound(folder / rows.clips[place][0], sample_rate)
+            marks.append(
+                f'<circle class=sound cx={x:.1f} cy={y:.1f} r=7 fill="{colour}" data-sound="{source}"><title>{name}</title></circle>'
+            )
+        else:
+            marks.append(f'<circle cx={x:.1f} cy={y:.1f} r=3 fill="{colour}" opacity=0.5><title>{name}</title></circle>')
+    key = " ".join(
+        f'<span><i style="background:{figures.PALETTE[number % len(figures.PALETTE)]}"></i>{html.escape(label)}</span>'
+        for number, label in enumerate(task.labels[:20])
+    )
+    key += " … and more" if len(task.labels) > 20 else ""
+    heard = "<p class=key><b id=heard aria-live=polite>tap near a large dot to hear it, or use the arrow keys left and right</b></p>"
+    head = '<svg class=map viewBox="0 0 640 440" tabindex=0 role=application aria-label="embedding map: the arrow keys play its clips">'
+    return f"{head}{''.join(marks)}</svg>{heard}<p class=key>{key}</p>"
+
+
+def clip_rows(rows: Rows) -> Rows:
+    """Return one row a clip: of an event task the mean of its frames, and how many of them have each label."""
+    places = [place for _, place in rows.clips]
+    embeddings = torch.stack([rows.embeddings[place].mean(0) for place in places])
+    targets = torch.stack([rows.targets[place].sum(0) for place in places])
+    return Rows(embeddings, targets, [(file, slice(row, row + 1)) for row, (file, _) in enumerate(rows.clips)], rows.timestamps_ms, {})
+
+
+def one_label(rows: Rows) -> tuple[Any, Any]:
+    """Return embeddings (clips, dim) and label numbers (clips,)."""
+    return rows.embeddings.numpy(), rows.targets.argmax(1).numpy()
+
+
+def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path], cache: Path) -> list[str]:
+    """Return map, similarity and confusion of the multiclass task with the lowest score; of another task, no confusion."""
+    places = {folder.name: folder for folder in folders}
+    scored = {name: found[subject.name]["score"] for name, found in record["tasks"].items() if name in places and subject.name in found}
+    tasks = {name: read_task(places[name]) for name in scored}
+    fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
+    if not scored:
+        return [section("No sounds to show", "None of the tasks given has a score of this model.", "")]
+    task = tasks[min(fitting or scored, key=lambda name: scored[name])]
+    rows = task_rows(task, subject, cache)
+    split = task.folds()[0]["test"][0]
+    shown = clip_rows(rows[split])
+    path = audio_folder(task, split, subject.sample_rate) / shown.clips[0][0]
+    waveform = read_audio(path, subject.sample_rate)[: round(SIMILARITY_SECONDS * subject.sample_rate)]
+    frames, times_ms = subject.timestamps(torch.from_numpy(waveform).unsqueeze(0))
+    log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
+    hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
+    similar = figures.spectrogram_and_similarity(log_mel, frames[0].numpy(), hop_ms, len(waveform) / subject.sample_rate)
+    name = html.escape(task.folder.name)
+    return [
+        section(
+            "Clips near each other sound alike to the model",
+            f"Test clips of {name} by {figures.projection(len(shown.clips))} of their {task.embedding_type} embeddings. Large dots play.",
+            figure(embedding_map(task, shown, split, subject.sample_rate), f"{len(shown.clips)} clips, colour: label"),
+        ),
+        section(
+            "One clip, moment by moment",
+            f"Log-mel spectrogram above, {SIMILARITY_SECONDS:g} s at most; below, how alike any two timestamp embeddings are.",
+            figure(similar, f"{html.escape(shown.clips[0][0])}, a token every {hop_ms:g} ms"),
+        ),
+        *(confusion_section(task, rows) if fitting else []),
+    ]
+
+
+def confusion_section(task: Task, rows: dict[str, Rows]) -> list[str]:
+    """Return the confusion of a multiclass task."""
+    train, test = (Rows.joined([rows[split] for split in task.folds()[0][role]]) for role in ("train", "test"))
+    picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
+    return [
+        section(
+            "What it confuses",
+            f"{html.escape(task.folder.name)}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
+            figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
+        ),
+    ]
+
+
+def data_card(card: dict[str, Any]) -> str:
+    """Return hours by source and licence."""
+    lines = [
+        f"<tr><th>{html.escape(str(s['name']))}</th><td>{html.escape(str(s['license']))}</td><td>{s['hours']:.2f}</td><td>{s['clips']}</td></tr>"
+        for s in sorted(card.get("sources", []), key=lambda source: -source["hours"])
+    ]
+    head = "<tr><th>source</th><th>licence</th><th>hours</th><th>clips</th></tr>"
+    total = f"<p>{card.get('hours', 0.0):.2f} hours, split {html.escape(str(card.get('split', '-')))}.</p>"
+    return f"{total}<div class=scroll><table>{head}{''.join(lines)}</table></div>"
+
+
+def probe_section(rows: list[dict[str, str]]) -> list[str]:
+    """Return the curves of the probe beside training; nothing without one."""
+    names = [name for name in rows[-1] if name == "probe" or name.startswith("probe_")]
+    scored = [row for row in rows if row.get("probe")]
+    if not scored:
+        return []
+    best = max(scored, key=lambda row: float(row["probe"]))
+    titles = {name: "probe, mean of the tasks" if name == "probe" else name.removeprefix("probe_").replace("_", " ") for name in names}
+    caption = f"{len(scored)} probes, the best {float(best['probe']):.3f} at step {best['step']}: checkpoints/best.ckpt"
+    text = "Neighbours (knn) and a linear probe on a few validation clips of each task, while it trained."
+    return [section("What it was worth on the way", text, figure(figures.curves(scored, titles), caption))]
+
+
+def profile_section(run: Path) -> list[str]:
+    """Return the table of profile.csv, which a run with profile=true leaves; nothing without one."""
+    path = run / "profile.csv"
+    if not path.is_file():
+        return []
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = ("stage", "process", "ms_per_step", "share_of_step")
+    lines = [
+        f"<tr><th>{html.escape(row['stage'])}</th>{''.join(f'<td>{html.escape(row[name])}</td>' for name in names[1:])}</tr>"
+        for row in rows
+    ]
+    head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
+    text = "From profile.csv. Reading and decoding go on in workers beside the step; what they hold up is the wait."
+    return [section("Where the time of a step goes", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
+
+
+def run_sections(run: Path) -> list[str]:
+    """Return curves and data card of a run folder."""
+    found = []
+    metrics = run / "metrics.csv"
+    if metrics.is_file():
+        with open(metrics, newline="") as file:
+            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        if rows:
+            content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
+            found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
+            found += probe_section(rows)
+    found += profile_section(run)
+    checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
+    found.append(section("What it learned from", origin, data_card(checkpoint.get("data_card") or {})))
+    fitted = checkpoint.get("projection", {}).get("data")
+    return [*found, *([section("What its principal components were fitted on", origin, data_card(fitted))] if fitted else [])]
+
+
+def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
+    """Write the page.
+
+    Raises ValueError when there are no scores, they are of other weights, module or tasks are not there, or `out` cannot be
+    written.
+    """
+    record = read_scores(scores)
+    weights = weights or scored_weights(record, module)
+    name = subject_name(module, weights)
+    check_scored(record, name, weights)
+    check_writable(out)
+    parts = [
+        section(
+            "Scores beside the baselines",
+            f"Produced by <code>{html.escape(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
+            score_table(record, name) + faults_text(record),
+        ),
+        section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
+    ]
+    if is_ours(module):
+        parts += run_sections(Path(module))
+    if tasks is not None:
+        subject = load_subject(module, weights)
+        check_key(record, subject)
+        parts += task_sections(record, subject, find_tasks(tasks), scores / "embeddings")
+    title = html.escape(Path(module).resolve().name if is_ours(module) else name)
+    atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))

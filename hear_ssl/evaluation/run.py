@@ -1,0 +1,154 @@
+"""Score models on tasks: the table with its baselines, scores.json, and what to do when one task is at fault."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.evaluation import baselines
+from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
+from hear_ssl.evaluation.protocol.embed import task_hash, task_rows
+from hear_ssl.evaluation.protocol.grid import SEED, points_hash
+from hear_ssl.evaluation.protocol.predictor_cache import Networks
+from hear_ssl.evaluation.protocol.score_task import score_task
+from hear_ssl.evaluation.protocol.scores import SCORES
+from hear_ssl.evaluation.scores_file import kept_record
+from hear_ssl.evaluation.tasks.task_format import Task, read_task
+from hear_ssl.files import atomic_write, check_writable
+
+CLEAR = "\r\033[K"  # the line of progress on a terminal
+LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
+
+
+def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
+    """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel.
+
+    Raises ValueError when one cannot be loaded or two have one name.
+    """
+    subjects = [load_subject(module, weights), *(load_subject(name) for name in compare)]
+    plain = untrained(module)
+    log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
+    names = [subject.name for subject in subjects]
+    twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice or is a baseline, which is always in the table; give every --compare once")
+    return [*subjects, *([plain] if plain else []), log_mel]
+
+
+def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
+    """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
+
+    A task is read and hashed once for all models. Every result is written as soon as it is there; one of the same model, the
+    same task and the same grid, point for point, is not computed again, nor are the networks of one that was interrupted.
+    Raises ValueError before anything is computed when OUT cannot be written.
+    """
+    path = out / "scores.json"
+    check_writable(path)
+    record = kept_record(path, grid, seeds)
+    for folder in folders:
+        known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
+        try:
+            task = read_task(folder)
+        except ValueError as error:
+            reason = _complain(folder.name, error)
+            for subject in subjects:
+                known.pop(subject.name, None)
+                faults[subject.name] = reason
+            atomic_write(path, json.dumps(record, indent=1))
+            continue
+        hashed = task_hash(task)
+        for subject in subjects:
+            earlier = known.pop(subject.name, {})
+            faults.pop(subject.name, None)
+            keys = {"key": subject.key, "task_hash": hashed}
+            same = all(earlier.get(name) == value for name, value in keys.items())
+            networks = Networks(out / "networks" / f"{folder.name}-{hashed}-{subject.key}-{points_hash(grid)}.json")
+            try:
+                result = earlier if same else score(subject, task, out, grid, seeds, show, networks)
+                known[subject.name] = {**result, **keys, "weights": subject.weights}
+            except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
+                faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
+            atomic_write(path, json.dumps(record, indent=1))
+            if subject.name in known:
+                networks.forget()
+    return record
+
+
+def _complain(what: str, error: Exception) -> str:
+    """Print one line on stderr that says what has no score and why; return the reason."""
+    reason = " ".join(str(error).split()) or "out of memory; close other programs"
+    print(f"{CLEAR if sys.stderr.isatty() else ''}{what}: {reason}", file=sys.stderr, flush=True)
+    return reason
+
+
+def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool, networks: Networks) -> dict[str, Any]:
+    """Return one model's result on one task, over `seeds` seeds of the predictor."""
+    progress = progress_of(f"{task.folder.name} {subject.name}") if show else lambda line: None
+    start = time.monotonic()
+    rows = task_rows(task, subject, out / "embeddings", progress)
+    embedded = time.monotonic()
+    results = [score_task(task, rows, grid, SEED + seed, progress, networks) for seed in range(seeds)]
+    values = [result["scores"][result["primary"]] for result in results]
+    progress("")
+    return results[0] | {
+        "score": statistics.fmean(values),
+        "seed_deviation": statistics.stdev(values) if seeds > 1 else 0.0,
+        "scores": {name: mean_over_seeds([result["scores"][name] for result in results]) for name in results[0]["scores"]},
+        "embedding_seconds": round(embedded - start, 2),
+        "prediction_seconds": round(time.monotonic() - embedded, 2),
+    }
+
+
+def progress_of(what: str) -> Callable[[str], None]:
+    """Return what shows how far something is on stderr: one line that changes on a terminal, a line now and then elsewhere."""
+    last = time.monotonic()
+
+    def show(line: str) -> None:
+        nonlocal last
+        if sys.stderr.isatty():
+            print(f"{CLEAR}{what}: {line}" if line else CLEAR, end="", file=sys.stderr, flush=True)
+        elif line and time.monotonic() - last >= LOG_SECONDS:
+            last = time.monotonic()
+            print(f"{what}: {line}", file=sys.stderr, flush=True)
+
+    return show
+
+
+def mean_over_seeds(values: list[float | None]) -> float | None:
+    """Return the mean of the values that are defined, None when none is."""
+    found = [value for value in values if value is not None]
+    return statistics.fmean(found) if found else None
+
+
+def in_mean(results: dict[str, Any], names: list[str]) -> bool:
+    """Say whether a task counts in the mean: every model has its score, and more of it is better."""
+    return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
+
+
+def table(record: dict[str, Any], names: list[str]) -> str:
+    """Return the scores as text: a row a task, a column a model, and the mean of the tasks that every model has, error rates aside."""
+    tasks = record["tasks"]
+    width = max([len(name) for name in tasks] + [4])
+    columns = [max(len(name), 13) for name in names]
+    lines = ["  ".join([f"{'task':{width}}", f"{'score':34}", *(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))])]
+    for task, results in tasks.items():
+        primary = next((result["primary"] for result in results.values()), "-")
+        cells = [f"{_cell(results.get(name)):>{size}}" for name, size in zip(names, columns, strict=True)]
+        lines.append("  ".join([f"{task:{width}}", f"{primary:34}", *cells]))
+    complete = [results for results in tasks.values() if in_mean(results, names)]
+    if complete:
+        means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
+        cells = [f"{mean:>{size}.3f}" for mean, size in zip(means, columns, strict=True)]
+        lines.append("  ".join([f"{'mean':{width}}", f"{f'of {len(complete)} tasks':34}", *cells]))
+    return "\n".join(lines)
+
+
+def _cell(result: dict[str, Any] | None) -> str:
+    if result is None:
+        return "-"
+    return f"{result['score']:.3f}" + (f" ± {result['seed_deviation']:.3f}" if result["seed_deviation"] else "")

@@ -1,0 +1,90 @@
+"""The record of an evaluation, scores.json: what it holds, whether it is current, and of which weights its scores are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.evaluation.model_under_test import BASELINES, Subject, subject_name
+from hear_ssl.evaluation.protocol.grid import points_hash
+from hear_ssl.files import sha256_of
+
+WEIGHTS = ", or give the file with --weights FILE"
+
+
+def kept_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
+    """Return the record at `path` if it is of this grid and as many seeds, else an empty one."""
+    asked = {"grid": grid, "points": points_hash(grid), "seeds": seeds}
+    fresh: dict[str, Any] = {**asked, "tasks": {}, "faults": {}}
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return fresh
+    return record if is_record(record) and all(record[name] == value for name, value in asked.items()) else fresh
+
+
+def is_record(record: Any) -> bool:
+    """Say whether what scores.json holds is a record as this version writes it."""
+    if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
+        return False
+    parts = record["tasks"], record["faults"]
+    return all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
+
+
+def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:
+    """Return the part of a record that is about these tasks and models."""
+    parts = {kind: {task: record[kind].get(task, {}) for task in tasks} for kind in ("tasks", "faults")}
+    chosen = {kind: {task: {n: found[n] for n in names if n in found} for task, found in part.items()} for kind, part in parts.items()}
+    return record | chosen
+
+
+def read_scores(scores: Path) -> dict[str, Any]:
+    """Return the record of a folder of scores. Raises ValueError when there is none."""
+    try:
+        record: dict[str, Any] = json.loads((scores / "scores.json").read_text())
+    except (OSError, ValueError):
+        raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
+    if not is_record(record):
+        raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")
+    return record
+
+
+def scored_weights(record: dict[str, Any], module: str) -> str:
+    """Return the weights file that a module was scored with, nothing for its own. Raises ValueError when it was with several."""
+    kept = {name: result.get("weights", {}).get("place", "") for results in record["tasks"].values() for name, result in results.items()}
+    files = [place for name, place in kept.items() if place and name == subject_name(module, place)]
+    if subject_name(module) in kept or not files:
+        return ""
+    if len(files) > 1:
+        raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; say which with --weights FILE")
+    return str(files[0])
+
+
+def check_scored(record: dict[str, Any], name: str, weights: str) -> None:
+    """Raise ValueError when there are no scores of a model, or the file that they are of is not there or has changed."""
+    known = dict.fromkeys(known for kind in ("tasks", "faults") for found in record[kind].values() for known in found)
+    if name not in known:
+        raise ValueError(f"there are no scores of {name}; there are scores of {', '.join(known)} (--weights FILE goes with a module)")
+    kept = [results[name].get("weights", {}) for results in record["tasks"].values() if name in results]
+    for sha256, file in {(one["sha256"], Path(weights or one["place"])) for one in kept if one.get("sha256")}:
+        if not file.is_file():
+            raise ValueError(f"the scores of {name} are of {file}, which is not there; put it back" + WEIGHTS * bool(weights))
+        if sha256_of(file) != sha256:
+            raise ValueError(f"the scores of {name} are of other weights than {file} has now; evaluate again" + WEIGHTS * bool(weights))
+
+
+def check_key(record: dict[str, Any], subject: Subject) -> None:
+    """Raise ValueError when the scores are of other weights than those loaded."""
+    if any(found[subject.name]["key"] != subject.key for found in record["tasks"].values() if subject.name in found):
+        raise ValueError(f"the scores of {subject.name} are of other weights than it has now, or of an earlier version; evaluate again")
+
+
+def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
+    """Return the command line that makes these scores; other weights of the module are none of them."""
+    names = [name for results in record["tasks"].values() for name in results]
+    others = dict.fromkeys(name for name in names if name not in (subject_name(module, weights), *BASELINES) and not name.endswith(")"))
+    words = ["python -m hear_ssl.evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
+    words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
+    words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
+    return " ".join(words)

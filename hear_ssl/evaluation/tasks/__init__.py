@@ -1,0 +1,1 @@
+"""Tasks in HEAR format, and fetching the official ones."""

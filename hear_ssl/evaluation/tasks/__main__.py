@@ -1,0 +1,40 @@
+"""python -m hear_ssl.evaluation.tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or fetch some of them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from hear_ssl.errors import run_main
+from hear_ssl.evaluation.tasks.official_tasks import RECORD, fetch_tasks, listing
+
+
+def main() -> int:
+    """List or fetch as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="python -m hear_ssl.evaluation.tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them."
+    )
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
+    fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command goes on where it stopped")
+    fetch.add_argument("names", nargs="+", metavar="NAME", help="tasks as listed, or all")
+    fetch.add_argument(
+        "--out", required=True, metavar="DIR", help="folder for the unpacked tasks, as --tasks of hear_ssl.evaluate wants it"
+    )
+    fetch.add_argument(
+        "--from",
+        default="",
+        dest="base",
+        metavar="URL_BASE",
+        help="a mirror: http(s) address of a folder with the archives under their published names and, for checksums, "
+        f"record.json, a copy of the record's own JSON (default {RECORD})",
+    )
+    arguments = parser.parse_args()
+    if arguments.command == "fetch":
+        return fetch_tasks(arguments.names, Path(arguments.out), arguments.base)
+    print(listing())
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,182 @@
+"""An official task's archive to a task folder: fetched, checked, unpacked beside its place, read once, then moved there.
+
+Archives are hear2021-{folder}-48000.tar.gz and hold tasks/{folder}/. A member that is a link, leads out of that folder
+or makes the task larger than its clips can be is refused, and nothing of such an archive stays.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import json
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from hear_ssl.errors import nearest
+from hear_ssl.evaluation.tasks.download import Remote, as_published, download, request
+from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official
+from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
+
+RECORD_LIMIT = 4 << 20  # bytes of JSON
+LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
+BLOCK = 1 << 20
+NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # the archive's doing, not the disk's
+PADDING_BYTES = 16 * BLOCK
+SPARE_BYTES = 256 << 20  # for labels, indexes and headers
+
+
+@dataclass(frozen=True)
+class Record:
+    """The archives at an address; files is empty when no record lies there."""
+
+    base: str
+    files: dict[str, Remote]
+
+    def archive(self, folder: str) -> Remote:
+        """Return a task folder's archive. Raises ValueError when the record has none of that name."""
+        name = f"hear2021-{folder}-{SAMPLE_RATE}.tar.gz"
+        if self.files and name not in self.files:
+            raise ValueError(f"{self.base} has no {name}{nearest(name, list(self.files))}; fetch it by hand and unpack it")
+        return self.files.get(name, Remote(f"{self.base}/{name}"))
+
+
+def read_record(base: str) -> Record:
+    """Return the archives of a Zenodo record or a mirror, with size and MD5 where they are published.
+
+    Raises ValueError when the address is none, does not answer, or its record is no record.
+    """
+    base = base.rstrip("/")
+    if not base.startswith(("http://", "https://")):
+        raise ValueError(f"--from {base!r} is no http or https address")
+    url = RECORD.replace("/records/", "/api/records/") if base == RECORD else f"{base}/record.json"
+    try:
+        with request(url) as response:
+            entries = json.loads(response.read(RECORD_LIMIT))["files"]
+        files = {str(entry["key"]): _remote(f"{base}{'/files' if base == RECORD else ''}/{entry['key']}", entry) for entry in entries}
+    except FileNotFoundError:
+        if base == RECORD:
+            raise ValueError(f"{url} is not there any more; give a mirror with --from") from None
+        return Record(base, {})
+    except OSError as error:
+        raise ValueError(f"{url} does not answer ({str(error)[:100]}); try again later, or give a mirror with --from") from None
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{url} is not the JSON of a Zenodo record; give another --from") from None
+    return Record(base, files)
+
+
+def _remote(url: str, entry: dict[str, object]) -> Remote:
+    kind, _, digest = str(entry.get("checksum", "")).partition(":")
+    return Remote(url, int(str(entry["size"])), digest if kind == "md5" else "")
+
+
+def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
+    """Put a task folder into `out` and say where; one that is there already is left alone.
+
+    Raises ValueError when its archive cannot be had, is damaged, unsafe or no such task, OSError when the disk is full.
+    """
+    final = out / folder
+    if (final / "task_metadata.json").is_file():
+        return f"{final} is there already"
+    if final.exists():
+        raise ValueError(f"{final} exists and is no task; move it away, or give another --out")
+    remote = record.archive(folder)
+    archive = out / remote.url.rpartition("/")[2]
+    if not archive.is_file():
+        check_space(out, (remote.bytes or 0) + (task.audio_bytes or 0) // len(task.folders))
+        download(remote, archive)
+    elif not as_published(remote, archive):
+        raise ValueError(f"{archive} is not the archive published at {remote.url}: size or MD5 differ; move it away to fetch it again")
+    fresh = out / f".{folder}.unpacking"
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        unpack(archive, folder, fresh, size_limit(task))
+        check_task(fresh)
+        os.replace(fresh, final)
+    except ValueError:
+        archive.unlink()  # so that the same command fetches it anew
+        raise
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    archive.unlink()
+    return f"{final} ({'MD5 as published' if remote.md5 else 'no checksum is published there'})"
+
+
+def size_limit(task: Official) -> int:
+    """Return the bytes that a task's folder may have at most: its clips' audio and half as much again."""
+    seconds = task.seconds if task.seconds is not None else LONGEST_SECONDS
+    return round(1.5 * task.clips * seconds * SAMPLE_RATE * 2) + SPARE_BYTES
+
+
+def check_space(out: Path, wanted: int) -> None:
+    """Raise ValueError when the disk is too small for archive and audio."""
+    out.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(out).free
+    if wanted > free:
+        raise ValueError(f"{out} has {free / 1e9:.1f} GB left, archive and audio need {wanted / 1e9:.1f} GB; give another --out")
+
+
+def unpack(archive: Path, folder: str, target: Path, limit: int) -> None:
+    """Unpack tasks/{folder}/ of an archive into `target`. Raises ValueError when it is damaged, unsafe or too large."""
+    try:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+            size = 0
+            for member, path in safe_members(tar, folder):
+                size += member.size
+                if size > limit:
+                    raise ValueError(f"{archive.name} unpacks to more than the {limit / 1e9:.1f} GB that {folder} can have; refused")
+                source = tar.extractfile(member)
+                assert source is not None
+                place = target / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with open(place, "xb") as file:
+                    shutil.copyfileobj(source, file, BLOCK)
+            check_end(stream)
+    except FileExistsError as error:
+        raise ValueError(f"{archive.name} holds {Path(error.filename).name} twice; refused") from None
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{archive.name} is damaged ({str(error)[:80]}); the same command fetches it again") from None
+    except OSError as error:
+        if error.errno not in NAME_FAULTS:
+            raise
+        name = Path(str(error.filename)).name[:80]
+        raise ValueError(f"{archive.name} holds {name!r}, which cannot be a file here ({error.strerror}); refused") from None
+
+
+def check_end(stream: gzip.GzipFile) -> None:
+    """Read what follows the last member, so that gzip compares its checksum. Raises TarError when it is more than padding."""
+    for _ in range(PADDING_BYTES // BLOCK):
+        if not stream.read(BLOCK):
+            return
+    raise tarfile.TarError("more than padding follows its last file")
+
+
+def safe_members(tar: tarfile.TarFile, folder: str) -> Iterator[tuple[tarfile.TarInfo, Path]]:
+    """Yield the files of tasks/{folder}/ with their path in it. Raises ValueError for anything else but folders."""
+    for member in tar:
+        parts = PurePosixPath(member.name).parts
+        inner = parts[1:] if parts[:1] in (("tasks",), (".",)) else parts
+        inner = inner[1:] if inner[:1] == ("tasks",) else inner
+        outside = member.name.startswith("/") or ".." in parts or (bool(inner) and inner[0] != folder)
+        if outside or not (member.isfile() or member.isdir()):
+            kind = "leads outside" if outside else "is a link or device"
+            raise ValueError(f"the archive's member {member.name[:80]!r} {kind}; only files of tasks/{folder}/ are unpacked: refused")
+        if member.isfile():
+            if len(inner) < 2:
+                raise ValueError(f"the archive's member {member.name[:80]!r} is not in tasks/{folder}/; refused")
+            yield member, Path(*inner[1:])
+
+
+def check_task(folder: Path) -> None:
+    """Raise ValueError when an unpacked folder is no whole task: metadata, labels, splits and every clip they name."""
+    try:
+        task = read_task(folder)
+        for split in task.splits:
+            audio_folder(task, split, SAMPLE_RATE)
+    except ValueError as error:
+        name = folder.name.removeprefix(".").removesuffix(".unpacking")
+        raise ValueError(f"the archive holds no whole task: {str(error).replace(str(folder), name)}") from None

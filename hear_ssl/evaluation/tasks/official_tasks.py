@@ -1,0 +1,108 @@
+"""The 19 official HEAR 2021 tasks: what they are, and fetching them in the format that the evaluation reads.
+
+python -m hear_ssl.evaluation.tasks
+python -m hear_ssl.evaluation.tasks fetch esc50 maestro_5h --out tasks
+
+Clips, durations and sources are those of https://hearbenchmark.com/hear-tasks.html; licences are those that the sources
+state, "see source" where none was found. Archive names, sizes and checksums are those of Zenodo record 6332517 (48 kHz).
+"""
+
+from __future__ import annotations
+
+import csv
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from hear_ssl.errors import nearest
+
+TABLE = Path(__file__).with_name("official_tasks.csv")
+RECORD = "https://zenodo.org/records/6332517"
+LICENCES = "https://zenodo.org/record/5887964/files/LICENSE.txt"
+SAMPLE_RATE = 48000
+UNKNOWN = "see source"
+
+
+@dataclass(frozen=True)
+class Official:
+    """One task; beehive_states comes as two folders, all others as one. seconds is a clip's length, None when it varies."""
+
+    name: str
+    folders: tuple[str, ...]
+    clips: int
+    seconds: float | None
+    licence: str
+    source: str
+
+    @property
+    def audio_bytes(self) -> int | None:
+        """Bytes of 16-bit mono audio at 48 kHz in all folders together, or None when the clips' lengths vary."""
+        return None if self.seconds is None else round(len(self.folders) * self.clips * self.seconds * SAMPLE_RATE * 2)
+
+
+def official_tasks() -> list[Official]:
+    """Return the 19 tasks."""
+    with open(TABLE, newline="") as file:
+        return [
+            Official(
+                row["name"],
+                tuple(row["folders"].split()),
+                int(row["clips"]),
+                float(row["seconds"]) if row["seconds"] else None,
+                row["licence"],
+                row["source"],
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def listing() -> str:
+    """Return the tasks as text: a row a task, and where archives and licences lie."""
+    tasks = official_tasks()
+    width = max(len(task.name) for task in tasks)
+    lines = [f"{'task':{width}}  {'clips':>6}  {'clip (s)':>8}  {'audio (GB)':>10}  {'licence':24}  source"]
+    for task in tasks:
+        seconds = f"{task.seconds:g}" if task.seconds is not None else "0.3-30"
+        size = f"{task.audio_bytes / 1e9:.2f}" if task.audio_bytes is not None else UNKNOWN
+        lines.append(f"{task.name:{width}}  {task.clips:6}  {seconds:>8}  {size:>10}  {task.licence:24}  {task.source}")
+    known = sum(task.audio_bytes or 0 for task in tasks)
+    return "\n".join(
+        [
+            *lines,
+            f"{len(tasks)} tasks; audio is unpacked, 16 bit at 48 kHz: {known / 1e9:.0f} GB and fsd50k; beehive_states has two folds of it",
+            f"archives and their sizes: {RECORD}",
+            f"licence of every dataset: {LICENCES}",
+            "fetch: python -m hear_ssl.evaluation.tasks fetch NAME... --out DIR",
+        ]
+    )
+
+
+def chosen_tasks(names: list[str]) -> list[Official]:
+    """Return the tasks of these names, 'all' for every one. Raises ValueError for a name that none has."""
+    tasks = {task.name: task for task in official_tasks()}
+    if "all" in names:
+        return list(tasks.values())
+    for name in names:
+        if name not in tasks:
+            raise ValueError(f"there is no task {name!r}{nearest(name, list(tasks))}; python -m hear_ssl.evaluation.tasks lists the 19")
+    return [tasks[name] for name in dict.fromkeys(names)]
+
+
+def fetch_tasks(names: list[str], out: Path, base: str) -> int:
+    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others go on.
+
+    Raises ValueError for an unknown name or address, before anything is fetched.
+    """
+    from hear_ssl.evaluation.tasks.archive import fetch_folder, read_record  # numpy and torch load only when something is fetched
+
+    tasks = chosen_tasks(names)
+    record = read_record(base or RECORD)
+    failed = False
+    for task in tasks:
+        for folder in task.folders:
+            try:
+                print(f"{task.name}: {fetch_folder(task, folder, out, record)}", flush=True)
+            except (ValueError, OSError) as error:
+                failed = True
+                print(f"{task.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return int(failed)

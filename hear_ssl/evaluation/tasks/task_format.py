@@ -1,0 +1,267 @@
+"""HEAR-format tasks: metadata, labels and splits of a folder, checked before anything is computed.
+
+The format is that of hear-preprocess (https://github.com/hearbenchmark/hear-preprocess): task_metadata.json,
+labelvocabulary.csv, {split}.json and {rate}/{split}/*.wav.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+import soxr
+
+from hear_ssl.evaluation.protocol.scores import SCORES
+from hear_ssl.evaluation.tasks.task_parameters import LARGEST, read_parameters
+from hear_ssl.files import atomic_path
+
+RATES = (48000, 44100, 32000, 22050, 16000)
+CHOICES = {
+    "embedding_type": ("scene", "event"),
+    "prediction_type": ("multiclass", "multilabel"),
+    "split_mode": ("trainvaltest", "new_split_kfold", "presplit_kfold"),
+}
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task. indexes[split] maps a file to its labels (scene) or its events of label, start and end in ms (event)."""
+
+    folder: Path
+    name: str
+    embedding_type: str
+    prediction_type: str
+    split_mode: str
+    splits: tuple[str, ...]
+    scores: tuple[str, ...]
+    labels: tuple[str, ...]
+    indexes: dict[str, dict[str, Any]]
+    stop_by_score: bool = True
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def clip_hashes(self) -> dict[str, str]:
+        """A hash of each split's clips: names, sizes and times of change of their files when it was first asked for."""
+        return {split: _hash_clips(self, split) for split in self.splits}
+
+    def folds(self) -> list[dict[str, list[str]]]:
+        """Return train, valid and test splits of every fold: fold i is tested, i + 1 validates, the rest trains."""
+        if self.split_mode == "trainvaltest":
+            return [{"train": ["train"], "valid": ["valid"], "test": ["test"]}]
+        folds, count = sorted(self.splits), len(self.splits)
+        return [
+            {
+                "train": [fold for place, fold in enumerate(folds) if place not in (test, (test + 1) % count)],
+                "valid": [folds[(test + 1) % count]],
+                "test": [folds[test]],
+            }
+            for test in range(count)
+        ]
+
+    def lacking(self, score: str, splits: list[str]) -> str:
+        """Return what the clips of some splits lack for a score to be defined, or nothing."""
+        clips = [entries for split in splits for entries in self.indexes[split].values()]
+        if SCORES[score].events:
+            return "" if any(clips) else "no clip has an event"
+        having = Counter(label for entries in clips for label in {str(entry) for entry in entries})
+        one_kind = next((label for label in self.labels if having[label] in (0, len(clips))), None)
+        if not SCORES[score].both_kinds or one_kind is None:
+            return ""
+        return f"{'every' if having[one_kind] else 'no'} clip has the label {one_kind!r}"
+
+
+def find_tasks(folder: Path, only: list[str] | None = None) -> list[Path]:
+    """Return the task folders under `folder` (or itself), those whose name contains one of `only`.
+
+    Raises ValueError when there is none, or two of one name.
+    """
+    whole = folder.resolve()  # so that . has a name
+    candidates = [whole, *sorted(path for path in whole.glob("*") if path.is_dir()), *sorted(whole.glob("tasks/*"))]
+    found = [path for path in candidates if (path / "task_metadata.json").is_file()]
+    if not found:
+        raise ValueError(f"{folder} holds no task (a folder with task_metadata.json); give the folder of HEAR-format tasks")
+    chosen = [path for path in found if not only or any(name in path.name for name in only)]
+    if not chosen:
+        raise ValueError(f"no task is called {', '.join(only or [])}; there are {', '.join(path.name for path in found)}")
+    twice = next((path for path in chosen if sum(path.name == other.name for other in chosen) > 1), None)
+    if twice:
+        raise ValueError(f"{folder} holds two tasks called {twice.name}; rename one, or give the folder of one of them")
+    return chosen
+
+
+def read_task(folder: Path) -> Task:
+    """Read and check a task folder. Raises ValueError that names the file and the fault."""
+    metadata = _read_json(folder / "task_metadata.json")
+    for key, choices in CHOICES.items():
+        if metadata.get(key) not in choices:
+            raise ValueError(f"{folder}/task_metadata.json: {key} is {metadata.get(key)!r}; allowed are {', '.join(choices)}")
+    if (metadata["embedding_type"], metadata["prediction_type"]) == ("event", "multiclass"):
+        raise ValueError(f"{folder}/task_metadata.json: prediction_type is multiclass; an event task must be multilabel")
+    splits = _names(folder, metadata, "splits")
+    if len(set(splits)) < len(splits):
+        raise ValueError(f"{folder}/task_metadata.json: splits are {', '.join(splits)}; each must be there once")
+    scores = _names(folder, metadata, "evaluation")
+    for score in scores:
+        if score not in SCORES or (SCORES[score].events != (metadata["embedding_type"] == "event")):
+            raise ValueError(f"{folder}/task_metadata.json: score {score!r} is not known for {metadata['embedding_type']} tasks")
+    least = {"trainvaltest": {"train", "valid", "test"}}.get(metadata["split_mode"], set())
+    if not least <= set(splits) or (not least and len(splits) < 3):
+        raise ValueError(
+            f"{folder}/task_metadata.json: splits are {', '.join(splits)}; {metadata['split_mode']} needs train, valid and test"
+        )
+    labels = _read_vocabulary(folder / "labelvocabulary.csv")
+    indexes = {split: _read_index(folder, split, metadata, set(labels)) for split in splits}
+    return Task(
+        folder,
+        str(metadata.get("task_name", folder.name)),
+        metadata["embedding_type"],
+        metadata["prediction_type"],
+        metadata["split_mode"],
+        splits,
+        scores,
+        labels,
+        indexes,
+        bool(metadata.get("use_scoring_for_early_stopping", True)),
+        read_parameters(f"{folder}/task_metadata.json", metadata.get("evaluation_params")),
+    )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; unpack the task again")
+    try:
+        content = json.loads(path.read_text())
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; unpack the task again") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON ({str(error)[:60]}); unpack the task again") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is no JSON object; unpack the task again")
+    return content
+
+
+def _names(folder: Path, metadata: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = metadata.get(key)
+    plain = isinstance(names, list) and names and all(isinstance(name, str) and name == Path(name).name for name in names)
+    if not plain or not isinstance(names, list):
+        raise ValueError(f"{folder}/task_metadata.json: {key} is {names!r}; it must be a list of names")
+    return tuple(names)
+
+
+def _read_vocabulary(path: Path) -> tuple[str, ...]:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; unpack the task again")
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file, strict=True))
+        places = {int(row["idx"]): str(row["label"]) for row in rows}
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}; unpack the task again") from None
+    except (KeyError, TypeError, ValueError, csv.Error):
+        raise ValueError(f"{path} must have the columns idx and label") from None
+    if sorted(places) != list(range(len(rows))) or not rows:
+        raise ValueError(f"{path}: idx must run from 0 to the number of labels - 1, each once")
+    return tuple(places[place] for place in range(len(rows)))
+
+
+def _read_index(folder: Path, split: str, metadata: dict[str, Any], labels: set[str]) -> dict[str, Any]:
+    path = folder / f"{split}.json"
+    index = _read_json(path)
+    if not index:
+        raise ValueError(f"{path} is empty: the split {split} has no clips; unpack the task again")
+    event = metadata["embedding_type"] == "event"
+    for file, entries in index.items():
+        if Path(file).name != file or not file.isprintable() or not isinstance(entries, list):
+            raise ValueError(f"{path}: the entry {file[:60]!r} is not a plain file name with a list")
+        for entry in entries:
+            if event and not (isinstance(entry, dict) and {"label", "start", "end"} <= set(entry)):
+                raise ValueError(f"{path}: {file} has an event without label, start and end (ms)")
+            if event and not _spans_time(entry["start"], entry["end"]):
+                raise ValueError(
+                    f"{path}: {file} has an event from {entry['start']!r} to {entry['end']!r}; both are ms, the end not before the start"
+                )
+            label = str(entry["label"] if event else entry)
+            if label not in labels:
+                raise ValueError(f"{path}: {file} has the label {label!r}, which labelvocabulary.csv lacks")
+        if not event and metadata["prediction_type"] == "multiclass" and len(entries) != 1:
+            raise ValueError(f"{path}: {file} has {len(entries)} labels; a multiclass task has exactly one for each clip")
+    return index
+
+
+def _spans_time(start: Any, end: Any) -> bool:
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (start, end))
+    return numbers and -LARGEST < start <= end < LARGEST
+
+
+def source_rate(task: Task, split: str) -> int | None:
+    """Return the highest sample rate at which every clip of a split came with the task, or was made whole; None without one."""
+    whole = [rate for rate in RATES if all((task.folder / str(rate) / split / file).is_file() for file in task.indexes[split])]
+    return next((rate for rate in whole if not _made_mark(task, split, rate).is_file()), whole[0] if whole else None)
+
+
+def _made_mark(task: Task, split: str, rate: int) -> Path:
+    """Return the empty file that says that a split's audio of this rate was made here from another."""
+    return task.folder / str(rate) / f".{split}.resampled"
+
+
+def _hash_clips(task: Task, split: str) -> str:
+    digest, rate = hashlib.sha256(), source_rate(task, split)
+    for file in task.indexes[split]:
+        stat = (task.folder / str(rate) / split / file).stat() if rate else None
+        digest.update(f"{file} {stat.st_size if stat else 0} {stat.st_mtime_ns if stat else 0}\n".encode())
+    return digest.hexdigest()[:12]
+
+
+def audio_folder(task: Task, split: str, sample_rate: int) -> Path:
+    """Return the folder of a split's audio at `sample_rate`; made from another rate (soxr HQ) when it is not there.
+
+    A clip made here is made again when its source is newer. Raises ValueError when no rate has every clip, or one is damaged
+    or not mono.
+    """
+    wanted, source = task.folder / str(sample_rate) / split, source_rate(task, split)
+    if source is None:
+        given = next((place for rate in (sample_rate, *RATES) if (place := task.folder / str(rate) / split).is_dir()), wanted)
+        missing = next(file for file in task.indexes[split] if not (given / file).is_file())
+        raise ValueError(f"{given / missing} is missing, and no other rate has every clip of {split}; unpack the task again")
+    origin, mark = task.folder / str(source) / split, _made_mark(task, split, sample_rate)
+    if source == sample_rate:
+        return wanted
+    try:
+        if not wanted.is_dir():
+            mark.parent.mkdir(exist_ok=True)
+            mark.touch()
+        for file in task.indexes[split]:
+            old = mark.is_file() and (wanted / file).is_file() and (wanted / file).stat().st_mtime < (origin / file).stat().st_mtime
+            if old or not (wanted / file).is_file():
+                _resample(origin / file, source, wanted / file, sample_rate)
+    except OSError as error:
+        raise ValueError(
+            f"{wanted} cannot be made from {source} Hz: {error.strerror}; make room there, or unpack the task elsewhere"
+        ) from None
+    return wanted
+
+
+def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
+    resampled = soxr.resample(read_audio(origin, source), source, sample_rate, quality="HQ")
+    with atomic_path(path) as temporary:
+        soundfile.write(temporary, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+
+
+def read_audio(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Return a mono clip (time,) in [-1, 1]. Raises ValueError when it cannot be read, has another rate or several channels."""
+    try:
+        waveform, rate = soundfile.read(path, dtype="float32")
+    except (soundfile.SoundFileError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
+    if rate != sample_rate or waveform.ndim != 1 or not len(waveform):
+        shape = "empty" if not waveform.size else f"{rate} Hz with {1 if waveform.ndim == 1 else waveform.shape[1]} channels"
+        raise ValueError(f"{path} is {shape}; it must be mono at {sample_rate} Hz")
+    return np.asarray(waveform, dtype=np.float32)
