@@ -95,7 +95,8 @@ def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
         fitted, asked = getattr(model.config, part).projection, getattr(composed.config, part).projection
         if asked not in ((), fitted):
             raise ValueError(
-                f"{part}.projection is {list(asked)}; train/whiten.py fitted {list(fitted)}: leave it, or set {part}.projection=[]"
+                f"{part}.projection is {list(asked)}; examples/reference/whiten.py fitted {list(fitted)}:"
+                f" leave it, or set {part}.projection=[]"
             )
     wanted = composed.state_dict()
     composed.load_state_dict({name: value for name, value in model.state_dict().items() if name in wanted})
@@ -167,7 +168,7 @@ def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder
 
 
 def projection_record(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Return what a projection was fitted on, as `train/whiten.py` keeps it. Raises TypeError where a level is no number."""
+    """Return what a projection was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
     return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
 
 

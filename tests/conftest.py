@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.config import Config, load_config
 from hear_ssl.synthesis.instruments import write_corpus
+from hear_ssl.training.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 TINY = [

@@ -20,18 +20,18 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hear_ssl.callbacks import StopCleanly, read_rows
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.config import Config
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.errors import run_main
-from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.heads import update_ema
+from hear_ssl.training.callbacks import StopCleanly, read_rows
+from hear_ssl.training.config import Config
+from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.trainer import apply, build_trainer, choose, fit, machine
 from tests.benchmarks import gpu
 from tests.benchmarks.gpu_meter import union
 from tests.conftest import HEADS, tiny
-from train.running import apply, build_trainer, choose, fit, machine
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 VIT = ("embedder.encoder.name=vit", "embedder.encoder.dim=32", "embedder.encoder.heads=2", "embedder.encoder.depth=2")

@@ -1,4 +1,4 @@
-"""Train an audio encoder from shards: config -> data, module, Trainer -> run folder.
+"""Train an audio encoder from shards and write a run folder.
 
 python train/fit.py --config configs/base.yaml data.shards=SHARDS [key=value ...]
 python train/fit.py --resume RUN [key=value ...]
@@ -6,65 +6,16 @@ python train/fit.py --resume RUN [key=value ...]
 
 from __future__ import annotations
 
-import argparse
 import signal
 import sys
-import time
-from dataclasses import MISSING, replace
 from pathlib import Path
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that `train` is found from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
 
-from hear_ssl.config import config_keys, load_config
-from hear_ssl.data.stream.forkserver import start_early
 from hear_ssl.errors import run_main
-from hear_ssl.performance import Machine, choose, keep_memory
-
-
-def main() -> int:
-    """Parse the command line, train, and return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="fit.py",
-        description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
-        epilog=key_help(),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run: its folder; its own config is used")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
-    arguments = parser.parse_args()
-    if bool(arguments.config) == bool(arguments.resume):
-        raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
-    if arguments.resume:
-        run = Path(arguments.resume)
-        if not (run / "config.yaml").is_file():
-            raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
-        config = load_config(run / "config.yaml", arguments.overrides)
-    else:
-        config = load_config(arguments.config, arguments.overrides)
-        run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if choose(config, Machine("cpu", 1, "")).allocator:
-        keep_memory()  # before torch loads
-    if config.data.workers:
-        start_early()  # it imports torch while this process does
-    from train.running import fit  # torch and Lightning load only once the command line is right
-
-    return fit(replace(config, run=str(run)), resume=bool(arguments.resume))
-
-
-def key_help() -> str:
-    """Return the table of every config key: name, type, default, unit and meaning."""
-    lines = ["config keys (name: type = default [unit] meaning):"]
-    for key, (kind, item) in config_keys().items():
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
-        unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
-        choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
-        lines.append(f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}".replace("%", "%%"))
-    return "\n".join(lines)
-
+from hear_ssl.training.fit_cli import main
 
 if __name__ == "__main__":
     run_main(main)

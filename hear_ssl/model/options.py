@@ -86,7 +86,11 @@ class CompositionConfig:
         (), "timestamps: with raw_mel, concatenate band means of the time before and after, cut at these distances", "ms", 1.0, 60000.0
     )
     projection: Tuple[int, ...] = option(
-        (), "numbers kept of each part of the embedding, and at last of all; what train/whiten.py fits; empty: all", "numbers", 1, 65536
+        (),
+        "numbers kept of each part of the embedding, and at last of all; what examples/reference/whiten.py fits; empty: all",
+        "numbers",
+        1,
+        65536,
     )
 
 
@@ -96,7 +100,7 @@ class EmbedderConfig:
 
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    beside: Tuple[EncoderConfig, ...] = option((), "more towers, each of a kind of its own; what train/combine.py writes")
+    beside: Tuple[EncoderConfig, ...] = option((), "more towers, each of a kind of its own; what examples/reference/combine.py writes")
     scene: CompositionConfig = field(default_factory=CompositionConfig)
     timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
     chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)

@@ -1,4 +1,4 @@
-"""A linear map of an embedding onto fewer numbers, which `train/whiten.py` fits and the wheel ships.
+"""A linear map of an embedding onto fewer numbers, which `examples/reference/whiten.py` fits and the wheel ships.
 
 The parts of an embedding (layers, towers, bands) say much twice, and most of what they deviate lies in few directions. Principal
 components, first of each part, then of all of them together, say it once, in numbers that are not correlated.
@@ -26,7 +26,7 @@ class Projection(nn.Module):
         if len(ranks) != len(widths) or any(map(gt, ranks, widths)) or numbers > sum(ranks):
             raise ValueError(
                 f"a projection of {list(ranks)} numbers onto {numbers} does not fit this embedding, whose parts have {list(widths)}; "
-                "fit it with train/whiten.py when all else is chosen, or leave it out with an empty projection"
+                "fit it with examples/reference/whiten.py when all else is chosen, or leave it out with an empty projection"
             )
         self.widths: List[int] = list(widths)
         self.parts = nn.ModuleList(map(partial(nn.Linear, bias=False), widths, ranks))

@@ -19,8 +19,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hear_ssl.config import load_config
-from hear_ssl.performance import Machine, choose, cpu_bfloat16, keep_memory
+from hear_ssl.training.config import load_config
+from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
 VIT = ["embedder.encoder.name=vit", "embedder.encoder.dim=192", "embedder.encoder.depth=12", "embedder.encoder.heads=3"]
 CONVNEXT = ["embedder.encoder.name=convnext", "embedder.encoder.depth=6"]
@@ -60,8 +60,8 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
     import torch
 
     from hear_ssl.data.stream.batch import Batch
-    from hear_ssl.module import ContrastiveModule
-    from train.running import apply
+    from hear_ssl.training.module import ContrastiveModule
+    from hear_ssl.training.trainer import apply
 
     class Times(pl.Callback):
         times: list[float] = []  # noqa: RUF012

@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hear_ssl.callbacks import read_rows
+from hear_ssl.training.callbacks import read_rows
 from tests.benchmarks.cpu import VIT, run
 
 ROOT = Path(__file__).resolve().parents[2]

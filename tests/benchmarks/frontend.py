@@ -22,10 +22,10 @@ import torch.nn.functional as F
 import torchaudio
 from torch import Tensor
 
-from hear_ssl.config import load_config
 from hear_ssl.model.frontend import LogMel
 from hear_ssl.model.options import FrontendConfig
-from hear_ssl.performance import keep_memory
+from hear_ssl.training.config import load_config
+from hear_ssl.training.speed import keep_memory
 
 SHAPES = ((1, 4.0), (1, 10.0), (16, 1.0), (4, 4.0), (64, 1.28), (64, 2.08))  # clips, seconds
 

@@ -38,17 +38,17 @@ import pytorch_lightning as pl
 import soundfile
 import torch
 
-from hear_ssl.callbacks import read_rows
-from hear_ssl.config import Config, load_config
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_index
 from hear_ssl.errors import run_main
-from hear_ssl.module import ContrastiveModule
 from hear_ssl.objectives.nt_xent import nt_xent
-from hear_ssl.performance import choose, usable_cores
 from hear_ssl.synthesis.instruments import Corpus
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.config import Config, load_config
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.speed import choose, usable_cores
+from hear_ssl.training.trainer import apply, fit, machine
 from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
-from train.running import apply, fit, machine
 
 VIT = ["embedder.encoder.name=vit", "embedder.encoder.dim=384", "embedder.encoder.heads=6", "embedder.encoder.depth=12"]
 LONG = ["embedder.encoder.keep=0.3", "embedder.frontend.hop_length=320", "data.crop_seconds=10", "data.crops=1"]

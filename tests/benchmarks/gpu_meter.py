@@ -17,9 +17,9 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.data import DataLoader, IterableDataset
 from torch.utils.flop_counter import FlopCounterMode
 
-from hear_ssl.config import Config
 from hear_ssl.data.stream.batch import Batch, Copier
-from hear_ssl.module import ContrastiveModule
+from hear_ssl.training.config import Config
+from hear_ssl.training.module import ContrastiveModule
 
 WARM, TRACED, WATCHED = 5, 4, 4  # steps
 COPIES = ("Memcpy", "Memset")

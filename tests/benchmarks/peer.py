@@ -20,8 +20,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hear_ssl.config import Config, load_config
-from hear_ssl.performance import Machine, choose, cpu_bfloat16, keep_memory
+from hear_ssl.training.config import Config, load_config
+from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
 BATCH, WARM_UP = 64, 1
 OPTIONS = ["data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "views.mixup=0"]
@@ -44,9 +44,9 @@ def ours(config: Config, steps: int, times: list[float]) -> None:
     choices = choose(config, Machine("cpu", 1, cpu_bfloat16()))
     if choices.allocator:
         keep_memory()
-    from hear_ssl.data.datamodule import ShardDataModule
-    from hear_ssl.module import ContrastiveModule
-    from train.running import apply
+    from hear_ssl.training.datamodule import ShardDataModule
+    from hear_ssl.training.module import ContrastiveModule
+    from hear_ssl.training.trainer import apply
 
     module = ContrastiveModule(config)
     apply(choices, module)
@@ -63,7 +63,7 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
     import torchaudio
     import webdataset
 
-    from hear_ssl.module import ContrastiveModule
+    from hear_ssl.training.module import ContrastiveModule
 
     ours = ContrastiveModule(config)  # the same weights, head and views; only their parts are called below
     frontend, length = config.embedder.frontend, round(config.data.crop_seconds * 16000)

@@ -23,9 +23,9 @@ import soundfile
 import torch
 import webdataset
 
-from hear_ssl.config import DataConfig
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.data.stream.sample_order import mix
+from hear_ssl.training.config import DataConfig
+from hear_ssl.training.datamodule import ShardDataModule
 
 BATCH = 64
 RATE = 16000

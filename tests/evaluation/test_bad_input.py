@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from hear_ssl.evaluation import baselines
+from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, tiny
 from tests.data.sounds import tone, write
 from tests.evaluation.test_evaluate import make_event, make_scene
-from train.running import fit
 
 pytestmark = pytest.mark.slow
 MODULE = """

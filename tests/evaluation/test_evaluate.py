@@ -29,9 +29,9 @@ from hear_ssl.evaluation.protocol.score_task import Fold, score_task
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.run import CLEAR, evaluate, progress_of, table
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_audio, read_task
+from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, tiny
 from tests.data.sounds import tone, write
-from train.running import fit
 
 PITCHES = {"low": 300.0, "mid": 900.0, "high": 2500.0}
 QUICK = {"task_specific_param_grid": {"max_epochs": [30], "hidden_dim": [64]}}

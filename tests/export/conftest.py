@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
-from train.running import fit
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,8 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from hear_ssl.config import load_config
 from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 REFERENCE = ROOT / "export" / "reference"
@@ -85,8 +85,8 @@ def test_one_command_goes_the_way_of_the_reference(tmp_path: Path) -> None:
         config, *overrides = given[1:]
         load_config(ROOT / config, overrides)
     levels = [f"{level:g}" for level in training["tower_levels"]]
-    assert found["train/combine.py"][0][4:-2] == ["--random", "--level", *levels]
-    fitted = found["train/whiten.py"][0]
+    assert found["examples/reference/combine.py"][0][4:-2] == ["--random", "--level", *levels]
+    fitted = found["examples/reference/whiten.py"][0]
     timestamp = [f"{level:g}" for level in training["projection"]["timestamp_level"]]
     assert fitted[fitted.index("--timestamp-level") + 1 :][: len(timestamp)] == timestamp
     for option, part in (("--scene", "scene_embedding_size"), ("--timestamp", "timestamp_embedding_size")):

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import soundfile
 
-from hear_ssl.config import load_config
 from hear_ssl.data.packing.clips import PackOptions
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
@@ -20,6 +19,7 @@ from hear_ssl.data.packing.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import write_index
 from hear_ssl.data.stream.batch_stream import BatchStream
+from hear_ssl.training.config import load_config
 
 NAMES = ["game/wolf-1.wav", "game/wolf-2.wav", "game/wolf-3.wav", "game/door.wav", "game/7.wav", "game/8.wav", "other/wolf-9.wav"]
 

@@ -18,7 +18,6 @@ import scipy.stats
 import soundfile
 import torch
 
-from hear_ssl.callbacks import read_rows
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import Subject, load_subject
 from hear_ssl.evaluation.report.build import build
@@ -27,10 +26,11 @@ from hear_ssl.evaluation.report.score_table import confidence, score_table
 from hear_ssl.evaluation.run import evaluate, subjects_to_compare
 from hear_ssl.evaluation.scores_file import command_of
 from hear_ssl.evaluation.tasks.task_format import find_tasks
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 from tests.evaluation.test_current import weighted as weighted
 from tests.evaluation.test_evaluate import make_event, make_scene
-from train.running import fit
 
 
 @pytest.fixture(scope="module")

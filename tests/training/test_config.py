@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.config import Config, config_keys, load_config
 from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.training.config import Config, config_keys, load_config
 from tests.conftest import ROOT
 
 
@@ -49,7 +49,7 @@ def test_every_recipe_loads_and_says_what_it_is(file: Path) -> None:
         *((override, "cannot be read") for override in ("data.shards=[a", "name={", "name=%s", "data.shards=@x", "data.shards='")),
         *((override, "cannot be read") for override in ("data.shards=*x", "data.shards={a: b}", "name=${nope}", "name=" + "[" * 3000)),
         ("data.shards=!!python/object/apply:os.getcwd []", "cannot be read"),
-        ("embedder.beside=[{context: 2}]", "embedder.beside is what train/combine.py writes; leave it out"),
+        ("embedder.beside=[{context: 2}]", "embedder.beside is what examples/reference/combine.py writes; leave it out"),
         ("data.shards=[[a]]", "data.shards is [['a']]; give a plain list, such as data.shards=[a,b]"),
         ("data.shards=", "'data.shards=' gives no value; leave data.shards out"),
         ("name=???", "'name=???' gives no value; leave name out"),

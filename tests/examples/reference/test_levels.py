@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples.reference import combine
+from examples.reference.levels import LEVEL, bring_to_level, deviations
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import EmbedderConfig, EncoderConfig
-from tests.train.test_combine import runs as runs  # a fixture
-from train import combine
-from train.levels import LEVEL, bring_to_level, deviations
+from tests.examples.reference.test_combine import runs as runs  # a fixture
 
 
 @pytest.mark.parametrize(

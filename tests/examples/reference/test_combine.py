@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from examples.reference import combine
 from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
 from hear_ssl.synthesis.instruments import write_corpus
+from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
-from train import combine
-from train.running import fit
 
 FIRST = "embedder.encoder.towers.0.hidden.0.weight"
 

@@ -13,8 +13,8 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hear_ssl.files import atomic_path, atomic_write
-from hear_ssl.module import ContrastiveModule
-from hear_ssl.stages import STAGES, WORKER_STAGES
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.step_timer import STAGES, WORKER_STAGES
 
 WARM_UP, TRACED = 2, 3  # steps that are not counted, and steps of the trace, which the trace itself slows down
 

@@ -1,6 +1,6 @@
 """Put the encoders of several runs side by side into one checkpoint, to evaluate and to package like any other.
 
-python train/combine.py RUN [RUN ...] [--random] [--level [TIMES ...]] --out RUN/checkpoints/last.ckpt
+python examples/reference/combine.py RUN [RUN ...] [--random] [--level [TIMES ...]] --out RUN/checkpoints/last.ckpt
 
 Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
 sound tell sources apart. Encoders of both kinds beside each other keep both, and what training gives up altogether an untrained tower
@@ -17,17 +17,17 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import torch
 
+from examples.reference.levels import bring_to_level
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
 from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
-from train.levels import bring_to_level
 
 TOWERS = f"{PREFIX}encoder.towers."
 
@@ -36,7 +36,7 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers, each of its own kind.
 
     The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `train/levels.py`;
+    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `levels.py`;
     `tower_levels` keeps these numbers. Config and step are the first run's, `other_towers` holds the others', the data card lists the
     sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or
     other features than the first, or tokens of another length.

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from export.package import Request, package
-from hear_ssl.callbacks import read_rows
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.trainer import fit
 from tests.conftest import HEADS, ROOT, tiny
-from train.running import fit
 
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 INSTRUCTIONS = torch.backends.cpu.get_cpu_capability().partition("_")[0]  # AVX512, AVX2, ...
@@ -58,7 +58,7 @@ def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Pa
     assert not any(key.partition(".")[0] in ("hear_ssl", "pytorch_lightning") for key in vars(sys.modules[name]))
 
 
-if __name__ == "__main__":  # python -m tests.train.test_recipes writes the golden curves of this processor's instructions anew
+if __name__ == "__main__":  # python -m tests.training.test_recipes writes the golden curves of this processor's instructions anew
     import tempfile
 
     from hear_ssl.synthesis.instruments import write_corpus

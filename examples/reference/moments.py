@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.training.datamodule import ShardDataModule
 
 CLIPS_AT_ONCE = 16
 TIMESTAMPS = 16  # of a clip

@@ -166,7 +166,9 @@ def load_config(path: str | Path | None, overrides: list[str]) -> Config:
         raise ValueError(f"{path}: {' '.join(str(error).split())[:160]}") from None
     assert isinstance(config, Config)
     if config.embedder.beside:
-        raise ValueError("embedder.beside is what train/combine.py writes; leave it out, and train every tower in a run of its own")
+        raise ValueError(
+            "embedder.beside is what examples/reference/combine.py writes; leave it out, and train every tower in a run of its own"
+        )
     for key in config_keys():
         value = attrgetter(key)(config)
         if isinstance(value, (list, tuple)) and any(isinstance(element, (list, dict)) for element in value):

@@ -20,11 +20,11 @@ from typing import Any
 import pytest
 import torch
 
-from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.config import Config, load_config
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.config import Config, load_config
+from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
-from train.running import fit
 
 KILLED = (
     "simclr",
@@ -117,7 +117,7 @@ def test_resume_within_a_pass_equals_the_uninterrupted_run(shards: Path, tmp_pat
 def killed(config: Config, steps: int) -> None:
     """Train in a process of its own and SIGKILL it once so many steps are done."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["train.running"])
+    context.set_forkserver_preload(["hear_ssl.training.trainer"])
     process = context.Process(target=fit, args=(config, False))
     process.start()
     deadline = time.monotonic() + 90

@@ -17,12 +17,12 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_path, atomic_write
-from hear_ssl.module import ContrastiveModule
-from hear_ssl.monitor import measures
-from hear_ssl.stages import Late
+from hear_ssl.training.collapse import measures
+from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.step_timer import Late
 
 COLLAPSED_REPORTS = 3
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.callbacks import read_rows
-from hear_ssl.profile import stage_rows
-from hear_ssl.stages import STAGES, WORKER_STAGES, Late, Stages
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.profiler import stage_rows
+from hear_ssl.training.step_timer import STAGES, WORKER_STAGES, Late, Stages
+from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
-from train.running import fit
 
 
 def test_a_stage_is_charged_its_own_time() -> None:

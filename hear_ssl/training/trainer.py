@@ -21,20 +21,20 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from hear_ssl.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.checkpoint import find_checkpoint
-from hear_ssl.config import Config, TrainerConfig
-from hear_ssl.data.datamodule import ShardDataModule, process_rank
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.files import atomic_write
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.model.options import to_mapping
-from hear_ssl.module import ContrastiveModule
-from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
-from hear_ssl.probe import ProbeBeside, check_probe
-from hear_ssl.profile import ProfileSteps
-from train.resuming import KeepConfig, check_state, resume_checkpoint
+from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
+from hear_ssl.training.config import Config, TrainerConfig
+from hear_ssl.training.datamodule import ShardDataModule, process_rank
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.online_probe import ProbeBeside, check_probe
+from hear_ssl.training.profiler import ProfileSteps
+from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
+from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 
 
 def fit(config: Config, resume: bool) -> int:

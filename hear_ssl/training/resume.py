@@ -9,10 +9,10 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
-from hear_ssl.config import Config
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import from_mapping, to_mapping
-from hear_ssl.module import ContrastiveModule, parameter_groups
+from hear_ssl.training.config import Config
+from hear_ssl.training.module import ContrastiveModule, parameter_groups
 
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
 

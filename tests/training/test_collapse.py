@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from hear_ssl.monitor import MEASURED_ROWS, alignment, effective_rank, measures, similarities, spread, uniformity
+from hear_ssl.training.collapse import MEASURED_ROWS, alignment, effective_rank, measures, similarities, spread, uniformity
 
 
 def test_effective_rank_counts_even_directions_and_sees_collapse() -> None:

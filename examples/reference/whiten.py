@@ -1,6 +1,6 @@
 """Fit a projection that says an embedding in fewer numbers, none of them correlated with another, and write it into a checkpoint.
 
-python train/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
+python examples/reference/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
 
 The layers and towers of an encoder say much twice, and most of what they deviate lies in few directions, which a predictor that does
 not normalise its input learns first. Principal components over clips of the training corpus, with their variances part of the way to
@@ -17,21 +17,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import torch
 
+from examples.reference.combine import check_new, save_checkpoint
+from examples.reference.levels import check_levels
+from examples.reference.moments import CLIPS_AT_ONCE, Moments, Pass
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_projections
-from hear_ssl.config import DataConfig
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import check_ranges, to_mapping
 from hear_ssl.model.reduction import Projection
-from train.combine import check_new, save_checkpoint
-from train.levels import check_levels
-from train.moments import CLIPS_AT_ONCE, Moments, Pass
+from hear_ssl.training.config import DataConfig
+from hear_ssl.training.datamodule import ShardDataModule
 
 ROUNDING = 1e-7  # a component of less than this share of the variance is none
 SPARE = 1.2  # times as many numbers as in the end are kept of the parts together
@@ -74,7 +74,7 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
 def timestamp_times(checkpoint: dict[str, Any], embedder: Embedder, levels: list[float]) -> list[float]:
     """Return how many times as much each part of a timestamp counts so that its towers' last layers have these levels.
 
-    The checkpoint's own are those that `train/combine.py --level` gave them, 1 where it gave none. Raises ValueError unless there is one
+    The checkpoint's own are those that `combine.py --level` gave them, 1 where it gave none. Raises ValueError unless there is one
     positive level for each tower that timestamps have.
     """
     timestamp = embedder.config.timestamp

@@ -14,14 +14,14 @@ import pytest
 import torch
 
 from export.package import last_metrics
-from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.evaluation.model_under_test import from_checkpoint
 from hear_ssl.evaluation.protocol.quick_probe import probe_all, probe_tasks
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.trainer import fit
 from tests.conftest import TINY, tiny
 from tests.evaluation.test_evaluate import make_scene
-from tests.train.test_fit import bad_input, losses, script, started
-from train.running import fit
+from tests.training.test_fit import bad_input, losses, script, started
 
 pytestmark = pytest.mark.slow
 

@@ -20,13 +20,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from hear_ssl.callbacks import Progress, StopCleanly
-from hear_ssl.config import ProbeConfig
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.model.options import to_mapping
-from hear_ssl.module import ContrastiveModule
+from hear_ssl.training.callbacks import Progress, StopCleanly
+from hear_ssl.training.config import ProbeConfig
+from hear_ssl.training.module import ContrastiveModule
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
@@ -49,7 +49,7 @@ class Prober:
         """Start it; what it has to complain about goes to `log`."""
         self.log = log
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        root = str(Path(__file__).resolve().parents[1])
+        root = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
         environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
         with open(log, "w") as complaints:

@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from hear_ssl.callbacks import read_rows
-from hear_ssl.config import Config, SpeedConfig
-from hear_ssl.module import ContrastiveModule
-from hear_ssl.performance import Choices, Machine, choose, cpu_bfloat16, keep_memory
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.config import Config, SpeedConfig
+from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory
+from hear_ssl.training.trainer import apply, fit
 from tests.conftest import tiny
-from train.running import apply, fit
 
 PLAIN_CPU, FAST_CPU, GPU = Machine("cpu", 4, ""), Machine("cpu", 4, "amx_bf16"), Machine("gpu", 16, "NVIDIA H100")
 VIT = ("embedder.encoder.name=vit", "embedder.encoder.dim=32", "embedder.encoder.heads=2", "embedder.encoder.depth=2")

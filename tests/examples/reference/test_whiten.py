@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 import torch
 
+from examples.reference import moments, whiten
 from export.compliance import licences
 from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.config import DataConfig, EmbedderConfig
-from hear_ssl.data.datamodule import ShardDataModule
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.training.config import DataConfig, EmbedderConfig
+from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
-from train import moments, whiten
-from train.running import fit
 
 
 @pytest.fixture(scope="module")
@@ -210,7 +210,7 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     for untrained, composition in ((False, {"scene.projection": []}), (True, {})):
         tree = package(Request(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
         assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
-    with pytest.raises(ValueError, match=r"train/whiten.py fitted .*: leave it, or set scene.projection=\[\]"):
+    with pytest.raises(ValueError, match=r"examples/reference/whiten.py fitted .*: leave it, or set scene.projection=\[\]"):
         package(Request(*values, False, {"scene.projection": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
 
 

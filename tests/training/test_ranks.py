@@ -11,14 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.callbacks import read_rows
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
 from tests.data.stream.test_batch_stream import broken
 from tests.evaluation.test_evaluate import make_scene
-from train.running import fit
 
 pytestmark = pytest.mark.slow
 

@@ -13,13 +13,13 @@ import pytest
 import torch
 import wandb
 
-from hear_ssl.callbacks import read_rows
+from examples.reference.combine import combine
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.config import load_config
+from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.config import load_config
+from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
-from tests.train.test_fit import command, decoding_workers, script
-from train.combine import combine
-from train.running import fit
+from tests.training.test_fit import command, decoding_workers, script
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hear_ssl.config import Config, OptimizerConfig
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
@@ -22,7 +21,8 @@ from hear_ssl.model.options import to_mapping
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import frozen_copy, update_ema
 from hear_ssl.objectives.weighted_sum import build_objective
-from hear_ssl.stages import Late, Stages
+from hear_ssl.training.config import Config, OptimizerConfig
+from hear_ssl.training.step_timer import Late, Stages
 from hear_ssl.views.views import Views
 
 

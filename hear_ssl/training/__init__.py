@@ -1,0 +1,1 @@
+"""Pretraining: config, data module, Lightning module, trainer, resume, probe and callbacks."""
