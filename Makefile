@@ -60,7 +60,7 @@ quick: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
 
 matrix: $(WHEEL)
-	$(BIN)/python export/matrix.py $(WHEEL)
+	$(BIN)/python -m hear_ssl.packaging.matrix $(WHEEL)
 
 check: $(VENV)/installed
 	$(BIN)/ruff format --check .

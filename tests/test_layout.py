@@ -66,8 +66,12 @@ TABLE: list[tuple[str, set[str]]] = [
         }
         | SHARED,
     ),
-    ("export/measuring/", {"torch", "."}),  # runs beside the wheel in a clean environment
-    ("export/", {"torch", "tqdm", "fsspec", "export", "hear_ssl.model", "hear_ssl.evaluation", "hear_ssl.checkpoint"} | SHARED),
+    ("hear_ssl/packaging/rules/", {"torch", "."}),  # runs beside the wheel in a clean environment
+    (
+        "hear_ssl/packaging/",
+        {"torch", "tqdm", "fsspec", "hear_ssl.packaging", "hear_ssl.model", "hear_ssl.evaluation", "hear_ssl.checkpoint"} | SHARED,
+    ),
+    ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),
 ]
 

@@ -10,9 +10,10 @@ import signal
 import sys
 from pathlib import Path
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the script runs from any folder
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder, so that the script runs from anywhere
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
 
 from hear_ssl.errors import run_main
 from hear_ssl.training.fit_cli import main

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 import torch.nn.functional as F
 
-from export.package import Request, package
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.hear import get_scene_embeddings
+from hear_ssl.packaging.package import Request, package
 from hear_ssl.training.config import load_config
 from hear_ssl.training.module import ContrastiveModule
 from hear_ssl.training.online_probe import embedder_checkpoint

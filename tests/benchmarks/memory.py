@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import hear_ssl.model
-from export.measuring.memory import minutes, size_gb
-from export.measuring.rows import Subject
 from hear_ssl.model.options import EmbedderConfig, EncoderConfig
+from hear_ssl.packaging.rules.memory import minutes, size_gb
+from hear_ssl.packaging.rules.rows import Subject
 
 ENCODERS = {
     "audio_ntt 32/512": EncoderConfig(channels=32, dim=512),

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.package import last_metrics
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.evaluation.model_under_test import from_checkpoint
 from hear_ssl.evaluation.protocol.quick_probe import probe_all, probe_tasks
+from hear_ssl.packaging.package import last_metrics
 from hear_ssl.training.callbacks import read_rows
 from hear_ssl.training.trainer import fit
 from tests.conftest import TINY, tiny

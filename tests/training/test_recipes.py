@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.package import Request, package
+from hear_ssl.packaging.package import Request, package
 from hear_ssl.training.callbacks import read_rows
 from hear_ssl.training.trainer import fit
 from tests.conftest import HEADS, ROOT, tiny

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from examples.reference import combine
-from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
+from hear_ssl.packaging.package import Request, package
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny

@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from examples.reference import moments, whiten
-from export.compliance import licences
-from export.package import Request, package
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.packaging.compliance import licences
+from hear_ssl.packaging.package import Request, package
 from hear_ssl.training.config import DataConfig, EmbedderConfig
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit

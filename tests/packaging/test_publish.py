@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from export.package import Request, package
-from export.publish import check_weights, upload, with_url
+from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.publish import check_weights, upload, with_url
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 EMBED = ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"]  # what `python -m NAME embed` asks for
 CC_BY = (
     "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from export.clean_env import make_environment, pip
-from export.package import Request, package
-from export.validator import validator_row
-from export.verify import install_row, measured_rows, settled
-from export.wheel_rules import requirements_row, wheel_rows
+from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.official_validator import validator_row
+from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.verify import install_row, measured_rows, settled
+from hear_ssl.packaging.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

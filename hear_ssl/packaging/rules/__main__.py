@@ -1,4 +1,4 @@
-"""python -m measuring MODULE ROWS [WEIGHTS] [--memory all|reported|none]: import, load, check, write each row as it is measured."""
+"""python -m rules MODULE ROWS [WEIGHTS] [--memory all|reported|none]: import, load, check, write each row as it is measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import warnings
 from pathlib import Path
 from typing import Optional
 
-from . import golden, independence, memory, outputs, timing
+from . import golden_check, independence, memory, outputs, timing
 from .rows import END, Row, Subject, run_checks, write_row
 
 MEMORY = {"all": memory.CHECKS, "reported": memory.REPORTED, "none": []}
@@ -24,7 +24,7 @@ def main() -> None:
     out = Path(arguments.rows)
     subject = load(arguments.module, arguments.weights, out)
     if subject:
-        checks = outputs.CHECKS + independence.CHECKS + timing.CHECKS + golden.CHECKS + MEMORY[arguments.memory]
+        checks = outputs.CHECKS + independence.CHECKS + timing.CHECKS + golden_check.CHECKS + MEMORY[arguments.memory]
         run_checks(subject, checks, lambda row: write_row(out, row))
     write_row(out, END)
 
@@ -56,7 +56,7 @@ def load(name: str, weights: Optional[str], out: Path) -> Optional[Subject]:
 
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="measuring", description="Measure the rules of the HEAR API on an importable module.")
+    parser = argparse.ArgumentParser(prog="rules", description="Measure the rules of the HEAR API on an importable module.")
     parser.add_argument("module", help="name of the module")
     parser.add_argument("rows", help="absolute path of the file to write, one row a line")
     parser.add_argument("weights", nargs="?", help="weights file to load")

@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from export.clean_env import link_layer, pip, requirement_closure
-from export.measuring.rows import Row
+from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_closure
+from hear_ssl.packaging.rules.rows import Row
 
 VERSION = "2021.0.6"
 CACHE = "weights-cache"  # a fresh one in the scratch folder: weights of earlier days would hide that their URL is dead

@@ -13,10 +13,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from export.measuring.rows import Row, read_rows
-from export.texts import cell, sources_of
+from hear_ssl.packaging.rules.rows import Row, read_rows
+from hear_ssl.packaging.templates import cell, sources_of
 
-MEASURING = Path(__file__).resolve().parent / "measuring"
+RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"
 VERDICTS = {True: "holds", False: "BROKEN, accepted on request", None: "not measured"}
 RULES_URL = "https://hearbenchmark.com/hear-api.html"
@@ -34,9 +34,9 @@ def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[
             (folder / path).write_bytes(content)
         (folder / "given.safetensors").write_bytes(weights)
         (folder / "checks").mkdir()
-        (folder / "checks" / "measuring").symlink_to(MEASURING)
+        (folder / "checks" / "rules").symlink_to(RULES)
         out, weights_file = folder / "rows.jsonl", folder / "given.safetensors"
-        command = [sys.executable, "-m", "measuring", name, str(out), str(weights_file), "--memory", "reported"]
+        command = [sys.executable, "-m", "rules", name, str(out), str(weights_file), "--memory", "reported"]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "checks"), str(folder)])}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]

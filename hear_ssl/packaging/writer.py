@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from export import texts
-from export.wheel import build_wheel, wheel_name
 from hear_ssl.files import atomic_write, check_writable
+from hear_ssl.packaging import templates as texts
+from hear_ssl.packaging.wheel import build_wheel, wheel_name
 
 
 def check_place(out: Path, name: str) -> None:

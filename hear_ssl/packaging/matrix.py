@@ -1,6 +1,6 @@
 """Try a wheel on every Python of this machine, with the oldest torch that it claims there and the newest there is.
 
-python export/matrix.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+python -m hear_ssl.packaging.matrix dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 
 By hand, not in CI: each pair is a fresh virtual environment with a downloaded torch, 1 to 6 GB, removed when measured. The
 rules are those of verify.py but for the 20 minutes of audio and the official validator, which depend on neither.
@@ -18,11 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # so that the scripts run from any folder
-
-from export.clean_env import make_environment, pip
-from export.verify import measured_rows, module_name
 from hear_ssl.errors import run_main
+from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.verify import measured_rows, module_name
 
 OLDEST_PYTHON, OLDEST_TORCH = (3, 8), (2, 0)  # what the wheel's metadata claims
 FALLBACKS = 3  # how many of the newest are tried where pip cannot install the newest

@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from export import compliance, tree
-from export.package import package
 from hear_ssl.files import atomic_write
-from tests.export.test_package import request
+from hear_ssl.packaging import compliance
+from hear_ssl.packaging import writer as tree
+from hear_ssl.packaging.package import package
+from tests.packaging.test_package import request
 
 
 def unmeasured(*arguments: Any, **named: Any) -> list[Any]:

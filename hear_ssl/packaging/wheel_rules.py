@@ -13,9 +13,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from export.measuring.rows import Row
 from hear_ssl.model.download import check_url
 from hear_ssl.model.manifest import Manifest, parse_manifest
+from hear_ssl.packaging.rules.rows import Row
 from hear_ssl.test_data_rule import marks_test
 
 OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters of "MIT" stand in "permit" too

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.naming import check_name, check_version
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.model.download import check_url
+from hear_ssl.packaging.naming import check_name, check_version
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from export.package import Request, package
+from hear_ssl.packaging.package import Request, package
 from tests.conftest import ROOT
 
 NAME = "hear_public-0.1.0.safetensors"

@@ -19,8 +19,8 @@ import soundfile
 import soxr
 import torch
 
-from export.package import package
-from tests.export.test_package import load, request
+from hear_ssl.packaging.package import package
+from tests.packaging.test_package import load, request
 
 pytestmark = pytest.mark.slow
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from export.matrix import dotted, find_pythons, numbers
-from tests.conftest import ROOT
+from hear_ssl.packaging.matrix import dotted, find_pythons, numbers
 
 
 @pytest.mark.slow
@@ -28,7 +27,7 @@ def test_versions_are_ordered_as_numbers() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["/nonexistent/x.whl"], [__file__, "--weights", "/nonexistent/w"]])
 def test_a_missing_file_is_one_line(arguments: list[str], tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "export/matrix.py"), *arguments]
+    command = [sys.executable, "-m", "hear_ssl.packaging.matrix", *arguments]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "does not exist" in result.stderr

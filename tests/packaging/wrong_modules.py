@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tests.export.naive import DIM, HOP, RATE, WINDOW, Naive, Right
+from tests.packaging.naive import DIM, HOP, RATE, WINDOW, Naive, Right
 
 Frames = Callable[[Tensor, Tensor, Naive], Tensor]
 

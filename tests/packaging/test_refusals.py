@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from export.package import package
-from export.wheel_rules import wheel_rows
 from hear_ssl.checkpoint import load_checkpoint
-from tests.export.test_package import load, request
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.wheel_rules import wheel_rows
+from tests.packaging.test_package import load, request
 
 
 def test_a_checkpoint_that_executes_something_is_not_loaded(tmp_path: Path) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from export.measuring import independence, memory, outputs, timing
-from export.measuring.rows import Check, Row, Subject, read_rows, run_checks
+from hear_ssl.packaging.rules import independence, memory, outputs, timing
+from hear_ssl.packaging.rules.rows import Check, Row, Subject, read_rows, run_checks
 from tests.conftest import ROOT
-from tests.export.naive import Naive, Right
-from tests.export.wrong_modules import SEVERAL, WRONG, frames_by, fresh
+from tests.packaging.naive import Naive, Right
+from tests.packaging.wrong_modules import SEVERAL, WRONG, frames_by, fresh
 
 pytestmark = pytest.mark.slow
 CHECKS = outputs.CHECKS + independence.CHECKS + timing.CHECKS
@@ -75,7 +75,7 @@ def test_memory_is_not_measured_where_the_system_does_not_tell() -> None:
     assert replace(clip, whole=False).row(clip.text()).passed is False
 
 
-WORKING = "import os\nfrom tests.export.naive import *\nfrom tests.export.naive import load_model as load\n"
+WORKING = "import os\nfrom tests.packaging.naive import *\nfrom tests.packaging.naive import load_model as load\n"
 MODULES = {
     "hear_writes": WORKING + "def load_model(path=''):\n    open('weights.pt', 'w').close()\n    return load(path)\n",
     "hear_killed": WORKING + "def get_scene_embeddings(audio, model):\n    os.kill(os.getpid(), 9)\n",
@@ -85,8 +85,8 @@ MODULES = {
 
 def measured(name: str, folder: Path) -> list[Row]:
     (folder / f"{name}.py").write_text(MODULES[name])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "export"), str(ROOT), str(folder)])}
-    command = [sys.executable, "-m", "measuring", name, str(folder / "rows"), "--memory", "none"]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
+    command = [sys.executable, "-m", "hear_ssl.packaging.rules", name, str(folder / "rows"), "--memory", "none"]
     done = subprocess.run(command, env=environment, cwd=folder, check=False)
     return read_rows(folder / "rows", f"status {done.returncode}")
 

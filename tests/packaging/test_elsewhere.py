@@ -13,11 +13,11 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export.package import package
-from export.texts import model_card
 from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
-from tests.export.test_package import load, request
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.templates import model_card
 from tests.model.test_embedder import ENCODERS, RICH, noise
+from tests.packaging.test_package import load, request
 
 pytestmark = pytest.mark.slow
 

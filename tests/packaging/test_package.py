@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 import torch
 
-from export import texts
-from export.naming import check_name, check_version
-from export.package import Request, check_training_data, package
-from export.wheel_rules import OPEN_WEIGHTS, is_open
 from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.model import hear
+from hear_ssl.packaging import templates as texts
+from hear_ssl.packaging.naming import check_name, check_version
+from hear_ssl.packaging.package import Request, check_training_data, package
+from hear_ssl.packaging.wheel_rules import OPEN_WEIGHTS, is_open
 from tests.conftest import ROOT
 
 URL = "https://example.com/weights.safetensors"

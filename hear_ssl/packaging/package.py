@@ -1,0 +1,235 @@
+"""Pack a checkpoint into a wheel and a source tree that install anywhere and speak the HEAR API.
+
+python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hear_ssl.checkpoint import embedder_of, load_checkpoint
+from hear_ssl.files import atomic_write
+from hear_ssl.model import Embedder
+from hear_ssl.model.manifest import FORMAT, parse_manifest
+from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.model.weights import serialise_tensors
+from hear_ssl.packaging import compliance
+from hear_ssl.packaging import templates as texts
+from hear_ssl.packaging.golden_tensors import golden_tensors
+from hear_ssl.packaging.package_cli import Request, read_request
+from hear_ssl.packaging.url_check import check_published
+from hear_ssl.packaging.wheel_rules import check_training_data, license_row
+from hear_ssl.packaging.writer import check_place, write_export
+
+MODEL = Path(__file__).resolve().parents[1] / "model"
+UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
+
+
+def main() -> int:
+    """Package as the command line says."""
+    request, out = read_request()
+    wheel = package(request, out)
+    print(f"wheel        {wheel}")
+    print(f"source tree  {wheel.parent / request.name}")
+    print(f"weights      {wheel.parent / weights_file(request)}")
+    if request.allow_unpublished:
+        print(f"not checked  whether {request.weights_url} serves them; export/publish.py uploads, checks and says so in the wheel")
+    print(f"next         python export/verify.py {wheel}")
+    return 0
+
+
+def package(request: Request, out: Path) -> Path:
+    """Write wheel, source tree and weights into `out` and return the wheel's path.
+
+    Raises ValueError when the checkpoint or its training data may not be shipped, when a rule of the HEAR API is broken or
+    the weights are not at their URL and the request does not allow that, OSError when `out` cannot be written. Where anything
+    is refused nothing has been written.
+    """
+    check_place(out, request.name)
+    checkpoint = load_checkpoint(request.checkpoint)
+    check_training_data(checkpoint.get("data_card"))
+    check_licenses(texts.licenses())
+    model = compose(request, checkpoint)
+    weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
+    try:
+        if "data" in checkpoint.get("projection", {}):
+            check_training_data(checkpoint["projection"]["data"])
+        manifest = build_manifest(request, checkpoint, model, weights)
+    except (KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(
+            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by fit.py"
+        ) from None
+    parse_manifest(json.loads(json.dumps(manifest)), "manifest")
+    golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
+    files = package_files(request, manifest, golden, weights)
+    if not request.allow_unpublished:
+        check_published(request.weights_url, manifest["weights"]["sha256"], len(weights), UNPUBLISHED)
+    rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
+    report = compliance.report(rows, manifest, published=not request.allow_unpublished)
+    files[f"{request.name}/COMPLIANCE.md"] = report.encode()
+    tree = source_tree_files(request, files, manifest)
+    atomic_write(out / weights_file(request), weights)
+    return write_export(out / request.name, request.version, tree)
+
+
+def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
+    """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
+    torch.manual_seed(0)
+    model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
+    mapping = to_mapping(model.config)
+    for key, value in request.composition.items():
+        part, _, leaf = key.partition(".")
+        mapping.setdefault(part, {})[leaf] = value
+    composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
+    for part in ("scene", "timestamp"):
+        fitted, asked = getattr(model.config, part).projection, getattr(composed.config, part).projection
+        if asked not in ((), fitted):
+            raise ValueError(
+                f"{part}.projection is {list(asked)}; examples/reference/whiten.py fitted {list(fitted)}:"
+                f" leave it, or set {part}.projection=[]"
+            )
+    wanted = composed.state_dict()
+    composed.load_state_dict({name: value for name, value in model.state_dict().items() if name in wanted})
+    return composed.eval()
+
+
+@torch.no_grad()
+def halved(model: Embedder) -> dict[str, torch.Tensor]:
+    """Round a model's parameters to float16 in place; return its state with them in float16 and statistics as they are.
+
+    Raises ValueError where a parameter is too large for float16.
+    """
+    state = model.state_dict()
+    for name, parameter in model.named_parameters():
+        state[name] = parameter.half()
+        if not torch.isfinite(state[name]).all():
+            raise ValueError(f"--half cannot hold {name}, which reaches {float(parameter.abs().max()):.3g}; leave --half out")
+        parameter.copy_(state[name])
+    return state
+
+
+def check_licenses(licenses: dict[str, bytes]) -> None:
+    """Raise ValueError unless the code's licence and that of the weights are those that the HEAR rules ask for."""
+    for name, what in (("LICENSE", "code"), ("LICENSE-weights", "weights")):
+        row = license_row(licenses, "", name, what)
+        if not row.passed:
+            raise ValueError(f"{name} is not compatible ({row.measured}); HEAR rule: {row.rule}")
+
+
+def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:
+    """Return the manifest: all that is needed to rebuild the model, and where it comes from."""
+    config = checkpoint["config"]
+    return {
+        "format": FORMAT,
+        "name": request.name,
+        "version": request.version,
+        "embedder": to_mapping(model.config),
+        "weights": {
+            "url": request.weights_url,
+            "file": "weights.safetensors",
+            "sha256": hashlib.sha256(weights).hexdigest(),
+            "bytes": len(weights),
+        },
+        "sizes": {
+            "sample_rate": model.sample_rate,
+            "scene_embedding_size": model.scene_embedding_size,
+            "timestamp_embedding_size": model.timestamp_embedding_size,
+            "hop_ms": model.hop_samples * 1000.0 / model.sample_rate,
+            "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        },
+        "training": {
+            "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
+            "batch_size": config["data"]["batch_size"],
+            "config": without_places(config),
+            "random_tower": checkpoint.get("random_tower", False),
+            "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
+            "stored_in": "float16" if request.half else "float32",
+            "tower_levels": numbers(checkpoint.get("tower_levels", [])),
+            "projection": projection_record(checkpoint.get("projection", {})),
+            "data": checkpoint["data_card"],
+            "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
+            "torch": torch.__version__.partition("+")[0],
+            "cuda": torch.version.cuda or "none",
+            "cudnn": cudnn_version(),
+        },
+        "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
+        "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
+    }
+
+
+def projection_record(fitted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a projection was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
+    return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
+
+
+def numbers(levels: list[Any]) -> list[float]:
+    """Return levels of towers. Raises TypeError where one is no number."""
+    return [level * 1.0 for level in levels]
+
+
+def without_places(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a run's config without the paths of the machine it ran on."""
+    return {key: value for key, value in config.items() if key not in ("run", "output")} | {"data": {**config["data"], "shards": []}}
+
+
+def cudnn_version() -> str:
+    """Return the cuDNN version that torch was built with, as 9.19.0, or 'none'."""
+    version: int | None = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return f"{version // 10000}.{version // 100 % 100}.{version % 100}" if version else "none"
+
+
+def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
+    """Return a JSON file of the checkpoint's run folder, or {} when there is none."""
+    path = checkpoint.parent.parent / name
+    try:
+        record = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
+    """Return the run's last row of metrics.csv up to the checkpoint's step."""
+    path = checkpoint.parent.parent / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with open(path, newline="") as file:
+        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and row.get("loss") and int(row["step"]) <= step]
+    kept = ("step", "loss", "effective_rank", "alignment", "uniformity", "clips_lost")
+    return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
+
+
+def package_files(request: Request, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
+    """Return the files of the importable package by their path in the wheel: hear_ssl.model verbatim, and its data."""
+    name = request.name
+    files = {f"{name}/{path.relative_to(MODEL).as_posix()}": path.read_bytes() for path in sorted(MODEL.rglob("*.py"))}
+    files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
+    files[f"{name}/golden.safetensors"] = golden
+    if request.bundle_weights:
+        files[f"{name}/{manifest['weights']['file']}"] = weights
+    return files
+
+
+def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
+    """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
+    return {
+        **files,
+        **texts.licenses(),
+        "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
+        "README.md": texts.readme(manifest, request.bundle_weights).encode(),
+        "MODEL_CARD.md": texts.model_card(manifest).encode(),
+        "pyproject.toml": texts.pyproject(request.name, request.version).encode(),
+        "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
+    }
+
+
+def weights_file(request: Request) -> str:
+    """Return the name of the weights file beside the wheel."""
+    return f"{request.name}-{request.version}.safetensors"

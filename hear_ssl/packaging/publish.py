@@ -1,0 +1,160 @@
+"""Publish a model's weights, and prove that a stranger can load them.
+
+python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
+
+Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
+that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
+weights from the public URL without any credentials, and calls load_model(). A name that holds other weights already is never
+overwritten.
+
+By hand to Zenodo: new upload, the .safetensors file, licence CC BY 4.0, publish; the file's address is then
+https://zenodo.org/records/N/files/NAME. To a GitHub release: gh release create TAG NAME.safetensors; its address is
+https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME. Neither lets a published file be replaced by another under
+its address unseen: load_model() compares the SHA-256. Then, with the file already there, run this script with --to the local
+folder that holds the weights and --public-url that address: nothing is uploaded, all the rest is done and checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import fsspec
+
+from hear_ssl.model.download import check_url
+from hear_ssl.model.manifest import read_manifest
+from hear_ssl.packaging import compliance
+from hear_ssl.packaging import templates as texts
+from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.url_check import check_published
+from hear_ssl.packaging.writer import write_export
+
+STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
+CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
+
+
+def main() -> int:
+    """Publish as the command line says."""
+    arguments = parse_arguments()
+    tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
+    check_url(arguments.public_url)
+    if not arguments.to:
+        raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
+    check_weights(tree, weights)
+    print(f"upload       {upload(weights, arguments.to, unquote(urlsplit(arguments.public_url).path).rpartition('/')[2])}", flush=True)
+    record = read_manifest(tree / tree.name / "manifest.json").weights
+    check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
+    wheel = with_url(tree, arguments.public_url)
+    print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
+    print(f"stranger     {load_as_a_stranger(wheel, tree.name)}", flush=True)
+    return 0
+
+
+def check_weights(tree: Path, weights: Path) -> None:
+    """Raise ValueError unless `tree` is an exported source tree and `weights` are its own."""
+    manifest_path = tree / tree.name / "manifest.json"
+    if not manifest_path.is_file():
+        raise ValueError(f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that package.py wrote")
+    if not weights.is_file():
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
+    manifest = read_manifest(manifest_path)
+    if hashlib.sha256(weights.read_bytes()).hexdigest() != manifest.weights.sha256:
+        raise ValueError(f"{weights} are not the weights of {tree}: another SHA-256; package again and publish what it wrote")
+
+
+def upload(weights: Path, target: str, name: str) -> str:
+    """Copy the weights to target/name and return what was done; the same weights there already are left alone.
+
+    Raises ValueError when other weights lie there or the target cannot be reached.
+    """
+    content = weights.read_bytes()
+    try:
+        filesystem, folder = fsspec.core.url_to_fs(target)
+        path = f"{folder.rstrip('/')}/{name}"
+        if filesystem.exists(path):
+            if filesystem.cat_file(path) == content:
+                return f"{path} holds these weights already"
+            raise ValueError(f"{path} holds other weights; never overwritten: give a new version or another --public-url")
+        if filesystem.protocol not in STORES:
+            filesystem.makedirs(folder, exist_ok=True)
+        partial = f"{path}.part"
+        filesystem.pipe_file(partial, content)
+        filesystem.mv(partial, path)
+        if filesystem.cat_file(path) != content:
+            raise ValueError(f"{path} came out differently; upload again")
+    except ImportError as error:
+        raise ValueError(f"{target} needs another package ({error}); install it beside hear_ssl") from None
+    except ValueError:
+        raise
+    except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
+        raise ValueError(f"cannot write to {target}: {' '.join(str(error).split())[:160]}") from None
+    return f"{path}, {len(content) / 1e6:.1f} MB"
+
+
+def with_url(tree: Path, url: str) -> Path:
+    """Write the public URL, which serves the weights, into the tree; build the wheel again beside it and return its path.
+
+    Raises ValueError when the tree has no COMPLIANCE.md to say so in.
+    """
+    name = tree.name
+    files = {
+        file.relative_to(tree).as_posix(): file.read_bytes()
+        for file in sorted((tree / name).rglob("*"))
+        if file.is_file() and "__pycache__" not in file.parts
+    }
+    manifest: dict[str, Any] = json.loads(files[f"{name}/manifest.json"])
+    manifest["weights"]["url"] = url
+    for report in ("COMPLIANCE.md", f"{name}/COMPLIANCE.md"):
+        if not (tree / report).is_file():
+            raise ValueError(f"{tree} is no whole source tree: {tree / report} is missing; package again")
+        files[report] = compliance.as_published((tree / report).read_text(encoding="utf-8"), manifest["weights"]).encode()
+    files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
+    files["README.md"] = texts.readme(manifest, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
+    files["MODEL_CARD.md"] = texts.model_card(manifest).encode()
+    return write_export(tree, manifest["version"], files)
+
+
+def load_as_a_stranger(wheel: Path, name: str) -> str:
+    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it says.
+
+    Raises ValueError with the last line when it fails.
+    """
+    with tempfile.TemporaryDirectory(prefix="hear-publish-") as scratch:
+        folder = Path(scratch)
+        python = make_environment(folder)
+        pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
+        environment = {key: value for key, value in os.environ.items() if not key.startswith(CREDENTIALS)}
+        environment |= {"HEAR_WEIGHTS_CACHE": str(folder / "cache"), "HOME": str(folder), "PYTHONNOUSERSITE": "1"}
+        environment.pop("PYTHONPATH", None)
+        code = f"import {name}, torch; m = {name}.load_model(); print(tuple({name}.get_scene_embeddings(torch.zeros(1, 16000), m).shape))"
+        done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+            raise ValueError(f"a stranger cannot load the model: {last[:200]}; is the file public under that URL?")
+        fetched = len(list((folder / "cache").glob("*"))) if (folder / "cache").is_dir() else 0
+        origin = "fetched from the URL" if fetched else "weights in the wheel"
+        return f"loads it in a clean environment ({origin}), scene {done.stdout.strip()}"
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="publish.py",
+        description="Upload a model's weights, then load the model as a stranger would: clean environment, no credentials, public URL.",
+        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand under the name that package.py gave it (Zenodo: new "
+        "upload, licence CC BY 4.0, publish; GitHub: gh release create TAG FILE), then run this with --to the local folder of that file "
+        "and --public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
+        "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME): nothing is uploaded, the rest is done and checked.",
+    )
+    parser.add_argument("--tree", required=True, metavar="DIR", help="source tree that package.py wrote")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="weights file that package.py wrote")
+    parser.add_argument("--to", required=True, metavar="TARGET", help="a folder, s3://, gs://, hf:// or any fsspec address")
+    parser.add_argument("--public-url", required=True, metavar="URL", help="http(s) address under which anyone reads the uploaded file")
+    return parser.parse_args()

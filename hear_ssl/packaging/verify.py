@@ -1,0 +1,173 @@
+"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
+
+python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.official_validator import CACHE, validator_row
+from hear_ssl.packaging.rules.rows import Row, read_rows
+from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
+
+RULES = Path(__file__).resolve().parent / "rules"
+TIMEOUT_SECONDS = 1800
+
+
+def main() -> int:
+    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
+    arguments = parse_arguments()
+    weights = Path(arguments.weights).resolve() if arguments.weights else None
+    if weights and not weights.is_file():
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
+    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json)
+    if arguments.json:
+        print(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        print_rows(rows)
+    return 1 if any(row.passed is False for row in rows) else 0
+
+
+def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[Row]:
+    """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
+
+    Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
+    """
+    with tempfile.TemporaryDirectory(prefix="hear-verify-") as folder:
+        scratch = Path(folder)
+        wheel = as_wheel(subject, scratch)
+        rows = wheel_rows(wheel, weights) if wheel else []
+        module = module_name(wheel) if wheel else str(subject)
+        say(progress, f"making a clean environment and installing {module}")
+        python = make_environment(scratch, fresh_torch)
+        if wheel:
+            rows.append(install_row(python, wheel, alone=all(row.passed for row in rows if row.name == "depends on torch alone")))
+            if not rows[-1].passed:
+                return rows
+        paths = [] if wheel else [str(Path(path).resolve()) for path in sys.path if path]
+        say(progress, "running the official validator")
+        rows.append(validator_row(python, module, weights, scratch, paths))
+        say(progress, "measuring every rule (20 minutes of audio take the longest)")
+        rows += measured_rows(python, module, weights, scratch, paths)
+        return [settled(row, fetched=any((scratch / CACHE).glob("*.safetensors"))) for row in rows]
+
+
+def settled(row: Row, fetched: bool) -> Row:
+    """Return a row that waited for load_model() to fetch the weights with what it did; others as they are."""
+    if row.passed is not None or not row.measured.endswith(AWAITED):
+        return row
+    what = "load_model() fetched and checked them" if fetched else "load_model() did not get them from there"
+    return replace(row, measured=row.measured.replace(AWAITED, what), passed=fetched)
+
+
+def install_row(python: Path, wheel: Path, alone: bool) -> Row:
+    """Install a wheel into a clean environment that has torch; alone: without looking for anything else."""
+    rule = "pip installs it in a clean environment that has torch."
+    try:
+        pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses")
+    except ValueError as error:
+        return Row("installs with pip", rule, str(error), False, "Several submissions pin versions that no current Python can install.")
+    return Row("installs with pip", rule, "installed" + (" with nothing else" if alone else ", what it requires from the index"), True)
+
+
+def say(progress: bool, line: str) -> None:
+    """Print what is being done, on stderr."""
+    if progress:
+        print(f"{line} ...", file=sys.stderr, flush=True)
+
+
+def as_wheel(subject: Path, scratch: Path) -> Path | None:
+    """Return the wheel to install: the one given, or one built of a source tree; None for a module's name.
+
+    Raises ValueError when it is none of the three.
+    """
+    if subject.suffix == ".whl":
+        if not subject.is_file():
+            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+        return subject
+    if subject.is_dir():
+        if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
+            raise ValueError(f"{subject} is no source tree: it has neither pyproject.toml nor setup.py")
+        source = scratch / "source" / subject.resolve().name  # building leaves folders of its own in a tree
+        shutil.copytree(subject, source, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info", "__pycache__"))
+        arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(source)]
+        pip(Path(sys.executable), arguments, f"{subject} does not build")
+        return next((scratch / "built").glob("*.whl"))
+    if not str(subject).replace(".", "_").isidentifier():
+        raise ValueError(f"{subject} is neither a wheel nor a source tree nor a module's name")
+    if importlib.util.find_spec(str(subject).partition(".")[0]) is None:
+        raise ValueError(f"there is no module {subject} to import; give a wheel or a source tree, or add its folder to PYTHONPATH")
+    return None
+
+
+def module_name(wheel: Path) -> str:
+    """Return the package that a wheel installs."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
+    except zipfile.BadZipFile:
+        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+    tops = {top for top in tops if not top.endswith(".dist-info")}
+    if not tops:
+        raise ValueError(f"{wheel} installs no package: it has no __init__.py")
+    return min(tops)
+
+
+def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: str = "all") -> list[Row]:
+    """Run the checks with the clean environment's Python and return their rows; memory: which clips of minutes, all or none."""
+    home = scratch / "checks"
+    home.mkdir()
+    (home / "rules").symlink_to(RULES)
+    out = scratch / "rows.jsonl"
+    command = [str(python), "-m", "rules", module, str(out), *([str(weights)] if weights else []), "--memory", memory]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *paths]), "PYTHONNOUSERSITE": "1"}
+    environment["HEAR_WEIGHTS_CACHE"] = str(scratch / CACHE)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)
+    except subprocess.TimeoutExpired:
+        return read_rows(out, f"not finished after {TIMEOUT_SECONDS} s")
+    killed = ", out of memory?" if done.returncode == -signal.SIGKILL else ""
+    last = (done.stderr.strip().splitlines() or ["no output"])[-1]
+    return read_rows(out, f"the process ended there with status {done.returncode}{killed}: {last[:160]}")
+
+
+def print_rows(rows: list[Row]) -> None:
+    """Print the table, the reason of each rule that is broken, and the verdict."""
+    for row in rows:
+        mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
+        print(f"{mark}  {row.name}: {row.rule}\n      measured: {row.measured}")
+        if row.passed is False and row.reason:
+            print(f"      why: {row.reason}")
+    broken, open_rows = [[row.name for row in rows if row.passed is verdict] for verdict in (False, None)]
+    verdict = f"; broken: {', '.join(broken)}" if broken else ": ready to submit"
+    unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
+    print(f"\n{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}")
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        prog="verify.py",
+        description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
+        "one row each. Exit status 0 when all hold, 1 when one is broken.",
+    )
+    parser.add_argument("subject", metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module")
+    parser.add_argument("--weights", metavar="FILE", help="weights file to load; without it the module finds its own")
+    parser.add_argument(
+        "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
+    )
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
+    return parser.parse_args()
