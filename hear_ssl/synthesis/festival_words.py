@@ -1,4 +1,4 @@
-"""Render words that nobody says by the voices of Festival, and cut speech of recordings, as voices for spokenpairs.py --voices.
+"""Render words that nobody says by the voices of Festival, and cut speech of recordings, as voices for spoken_pairs.py --voices.
 
 python -m hear_ssl.synthesis.festival_words --out said --words 600 --seed 23 --recordings corpus.jsonl
 
@@ -6,7 +6,7 @@ Festival joins pieces of recorded speech, where espeak-ng computes its sounds. O
 OUT/LANGUAGE/VOICE/NUMBER.ogg is one of them, of those that Festival can say; OUT/SOURCE/voice holds speech of the corpus, of which no
 words are known. Needs the program festival and its voices (Debian: festival, festvox-italp16k, -itapc16k, -ca-ona-hts, -czech-dita,
 -czech-krb, -czech-machac, -czech-ph, -kdlpc16k, -ru, -suopuhe-lj, -suopuhe-mv, -hi-nsk, -te-nsk); no speaker of these is one of
-wordtask.py.
+word_task.py.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def check_voices() -> None:
     for voice in (voice for voices in VOICES.values() for voice in voices):
         if subprocess.run(["festival", "-b", f"(voice_{voice})"], capture_output=True).returncode:
             raise ValueError(
-                f"festival has no voice {voice}; install it (Debian: festvox-*, the list stands at the top of festivalwords.py)"
+                f"festival has no voice {voice}; install it (Debian: festvox-*, the list stands at the top of festival_words.py)"
             )
 
 
@@ -171,7 +171,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--words", type=int, default=600, help="words of a language")
     parser.add_argument("--seed", type=int, default=23)
-    parser.add_argument("--recordings", default="", help="list of realcorpus.py, whose voices of asterisk are cut as well")
+    parser.add_argument("--recordings", default="", help="list of real_corpus.py, whose voices of asterisk are cut as well")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     if given.out.exists():

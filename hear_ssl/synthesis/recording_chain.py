@@ -1,4 +1,4 @@
-"""What lies between a sound and its recording, drawn anew for each clip of `strokepairs.py` and `spokenpairs.py`.
+"""What lies between a sound and its recording, drawn anew for each clip of `stroke_pairs.py` and `spoken_pairs.py`.
 
 More is drawn than `hear_ssl.synthesis.scene` does for its instruments: a filter and a saturation beside room, tilt and noise.
 """

@@ -6,7 +6,7 @@ python -m hear_ssl.synthesis.spoken_pairs --out spoken --clips 60000 --seed 24 -
 
 The two of a pair share the sounds of speech and nothing else: voice, pitch, speed, vocal tract, level and noise are drawn for each.
 With --keep voice it is the other way round: one voice, pitch and speed moved a little, says two words through one filter.
-Words of one to four syllables in a language drawn for the pair, at most 1.2 s. With --voices (what festivalwords.py makes) half of the
+Words of one to four syllables in a language drawn for the pair, at most 1.2 s. With --voices (what festival_words.py makes) half of the
 pairs have a voice of it: two of them say a word, or one of them and one of espeak-ng; two words of one are a pair of one voice.
 Needs the program espeak-ng (Debian: espeak-ng).
 """
@@ -109,7 +109,7 @@ def lengthened(waveform: Array, rate: int, tract: float) -> Array:
 
 @functools.cache
 def heard(folder: str) -> dict[str, dict[str, list[Path]]]:
-    """Return the files of each voice of each language of what festivalwords.py made, in order."""
+    """Return the files of each voice of each language of what festival_words.py made, in order."""
     found: dict[str, dict[str, list[Path]]] = defaultdict(dict)
     for voice in sorted(path for path in Path(folder).glob("*/*") if path.is_dir()):
         found[voice.parent.name][voice.name] = sorted(voice.glob("*.ogg"))
@@ -124,7 +124,7 @@ def replayed(file: str, tract: float) -> Array:
 
 @functools.cache
 def written(folder: str) -> dict[str, list[str]]:
-    """Return the words of each language of what festivalwords.py made, in order."""
+    """Return the words of each language of what festival_words.py made, in order."""
     return {file.parent.name: file.read_text().splitlines() for file in sorted(Path(folder).glob(f"*/{WORDS}"))}
 
 
@@ -218,7 +218,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--keep", choices=("word", "voice"), default="word", help="what the two of a pair share")
     parser.add_argument("--rooms", type=float, default=0.0, help="share of the clips in a room and through a filter, as strokepairs.py")
-    parser.add_argument("--voices", default="", help="folder of festivalwords.py, whose voices half of the pairs have")
+    parser.add_argument("--voices", default="", help="folder of festival_words.py, whose voices half of the pairs have")
     parser.add_argument("--workers", type=int, default=2)
     arguments = parser.parse_args()
     check_free(arguments.out)

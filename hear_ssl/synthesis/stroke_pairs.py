@@ -5,7 +5,7 @@ python -m hear_ssl.synthesis.stroke_pairs --out strokes16 --clips 40000 --seed 1
 
 The two of a pair share what is struck, shaken or plucked, in which order, and half of how large, how damped and how hard it is; tuning,
 material, tempo, room, filter, saturation, level and noise are drawn for each. One to five strokes, at most 1.25 s. The kinds of strokes
-stand in `strokes.py`. With --recordings (the list of realcorpus.py) a stroke may be a recording too: of a kind, as its file name tells
+stand in `strokes.py`. With --recordings (the list of real_corpus.py) a stroke may be a recording too: of a kind, as its file name tells
 (RECORDED), or another take of a sound of which there are two, by names that differ in their last number.
 """
 
@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--clips", type=int, default=40000)
     parser.add_argument("--seed", type=int, default=15)
-    parser.add_argument("--recordings", default="", help="list of files by realcorpus.py")
+    parser.add_argument("--recordings", default="", help="list of files by real_corpus.py")
     parser.add_argument("--workers", type=int, default=2)
     given = parser.parse_args()
     check_free(given.out)

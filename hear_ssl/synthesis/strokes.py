@@ -1,4 +1,4 @@
-"""Kinds of strokes and how one sounds, for `strokepairs.py`: damped modes that may glide, beside bursts of noise in a band.
+"""Kinds of strokes and how one sounds, for `stroke_pairs.py`: damped modes that may glide, beside bursts of noise in a band.
 
 Ratios of modes after Fletcher and Rossing, The Physics of Musical Instruments, 2nd ed., 1998.
 """

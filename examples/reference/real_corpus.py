@@ -1,6 +1,6 @@
 """List the real, free audio of Debian packages for packing, with each package's licence from its copyright file.
 
-    python tests/benchmarks/realcorpus.py AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
+    python examples/reference/real_corpus.py AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
 
 AUDIO holds one folder a package with its files and usr/share/doc/PACKAGE/copyright. Test data and packages kept for a
 final test are refused by name.

@@ -1,8 +1,8 @@
 """Build dev_game_effects: thirteen kinds of sounds in games never heard before, where the development tasks have no sound effects.
 
-python tests/benchmarks/effecttask.py REALAUDIO AUDIO TASKS_EFFECTS
+python examples/reference/effect_task.py REALAUDIO AUDIO TASKS_EFFECTS
 
-REALAUDIO holds heartask.py, AUDIO the packages that realcorpus.py lists for training. What is tested was heard in training, though
+REALAUDIO holds heartask.py, AUDIO the packages that real_corpus.py lists for training. What is tested was heard in training, though
 not of which kind it is: the task compares encoders of one corpus, and no others. Kinds go by file names. Each fold is a game or some,
 whose makers took their sounds from elsewhere. Needs numpy, soundfile, soxr.
 """
@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 
-from tests.benchmarks.realcorpus import AUDIO
+from examples.reference.real_corpus import AUDIO
 
 RATE, SECONDS, MOST = 16000, 2.0, 40  # clips of a kind in a fold
 FOLDS = [

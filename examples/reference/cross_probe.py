@@ -1,4 +1,4 @@
-"""Every clip of the three dev scene tasks tested once: python tests/benchmarks/crossprobe.py TASKS MODEL [MODEL ...] [--untrained]
+"""Every clip of the three dev scene tasks tested once: python examples/reference/cross_probe.py TASKS MODEL [MODEL ...] [--untrained]
 
 A benchmark's own split tests a few hundred clips, and two models must lie .03 apart to differ. Here each clip of all splits is tested by
 a probe that has not seen it: five folds of drum kits, four of instruments (program number % 8 // 2), four of random clips for languages.

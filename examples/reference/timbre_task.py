@@ -1,6 +1,6 @@
 """Build dev_timgm_programs and dev_timgm_families: who plays, where the development task on the same notes asks for the pitch.
 
-python tests/benchmarks/timbretask.py REALAUDIO TASKS TASKS_TIMBRE
+python examples/reference/timbre_task.py REALAUDIO TASKS TASKS_TIMBRE
 
 REALAUDIO holds heartask.py, TASKS dev_timgm_pitch, which build.py makes there of a sound font that is test data. Programs: 104 instruments,
 told by notes that the predictor has not heard of them, from eight or nine that it has. Families: thirteen, eight programs each, told by

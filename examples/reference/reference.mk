@@ -51,7 +51,7 @@ $(WAY)/tasks/built: $(WAY)/audio/fetched
 # Pack and render.
 
 $(WAY)/corpus.jsonl: $(WAY)/audio/fetched | $(VENV)/installed
-	$(BIN)/python tests/benchmarks/realcorpus.py $(WAY)/audio $@
+	$(BIN)/python examples/reference/real_corpus.py $(WAY)/audio $@
 
 $(WAY)/shards/index.json: $(WAY)/corpus.jsonl
 	$(BIN)/python -m hear_ssl.data.pack $< --out $(WAY)/shards

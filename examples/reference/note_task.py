@@ -1,6 +1,6 @@
 """Build dev_timgm_notes: notes of two instruments at once, transcribed, where the four development tasks have only hits of drums.
 
-python tests/benchmarks/notetask.py REALAUDIO AUDIO TASKS
+python examples/reference/note_task.py REALAUDIO AUDIO TASKS
 
 REALAUDIO holds heartask.py, AUDIO the sound font TimGM6mb's package, which is test data. Clips of 20 s, 25 pitches, no instrument in two
 splits; scored by note onsets within 50 ms. Needs numpy, soundfile, soxr, pretty_midi and the program fluidsynth.

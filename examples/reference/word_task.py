@@ -1,9 +1,9 @@
 """Build dev_flite_words: 36 words that voices never heard before say, where the development tasks have no words.
 
-python tests/benchmarks/wordtask.py REALAUDIO TASKS_WORDS
+python examples/reference/word_task.py REALAUDIO TASKS_WORDS
 
 REALAUDIO holds heartask.py. Four voices of the program flite (Debian: flite), a fold each; every word six times a voice, at another
-speed and pitch, in a vocal tract of another size, amid noise. No voice of flite is among what spokenpairs.py renders. Needs numpy,
+speed and pitch, in a vocal tract of another size, amid noise. No voice of flite is among what spoken_pairs.py renders. Needs numpy,
 soundfile, soxr.
 """
 

@@ -1,6 +1,6 @@
 """What timestamps of a run are worth for onsets: layers and hops of its timestamp embedding on drum events with rotated drum kits.
 
-python tests/benchmarks/hop.py BUILD AUDIO RUN [--rotations 1 2] [--choices concat,1 concat,2 last,2]
+python examples/reference/timestamp_hops.py BUILD AUDIO RUN [--rotations 1 2] [--choices concat,1 concat,2 last,2]
 
 BUILD is the script that builds the four development tasks, AUDIO the folder it reads. Its task of drum events has one split of the
 kits and 14 test clips, too few to tell compositions apart; rotation 1 tests the same kits on other mixtures, 2, 3 and 0 others. A choice
