@@ -25,12 +25,12 @@ from examples.reference.combine import check_new, save_checkpoint
 from examples.reference.levels import check_levels
 from examples.reference.moments import CLIPS_AT_ONCE, Moments, Pass
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_projections
+from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import check_ranges, to_mapping
 from hear_ssl.model.reduction import Projection
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 
 ROUNDING = 1e-7  # a component of less than this share of the variance is none

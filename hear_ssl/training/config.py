@@ -15,52 +15,11 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import EmbedderConfig, check_ranges, option
 from hear_ssl.objectives.options import ObjectiveConfig
-
-
-@dataclass(frozen=True)
-class DataConfig:
-    """Where the shards are and how clips become crops."""
-
-    shards: list[str] = option(
-        [],
-        "folders of packed shards (each with index.json), their http(s)://, s3://, gs:// or hf:// addresses,"
-        " or some of one's shards: FOLDER/train-{000000..000007}.tar",
-    )
-    weights: list[float] = option([], "share of a batch for each entry of shards; empty: every clip of all entries once a pass")
-    window_shards: int = option(0, "shards shuffled together, for data larger than the cache; 0 shuffles all together", "shards", 0)
-    cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
-    cache_gb: float = option(0.0, "bound of the cache, in which two windows must fit; 0: no bound", "GB", 0.0)
-    batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
-    crops: int = option(2, "crops cut from each clip, one for both views or one for each", "crops", 1, 2)
-    crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
-    workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
-    positives: str = option(
-        "crops", "the two views: two crops of a clip, or a doppelgänger pair where a clip has one", choices=("crops", "doppelgaenger")
-    )
-    max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)
-
-
-@dataclass(frozen=True)
-class ViewsConfig:
-    """Augmentations; each is off at 0."""
-
-    gain_db: float = option(6.0, "waveform: random gain, uniform within plus and minus", "dB", 0.0, 60.0)
-    polarity: float = option(0.5, "waveform: chance of a sign flip", "probability", 0.0, 1.0)
-    noise_std: float = option(0.001, "waveform: white noise added to the second view", "full scale", 0.0, 1.0)
-    mixup: float = option(0.2, "spectrogram: largest share of an earlier input mixed in (log-mixup-exp)", "share", 0.0, 1.0)
-    mixup_memory: int = option(512, "spectrogram: earlier inputs kept for mixup", "clips", 1, 65536)
-    crop_time: float = option(0.0, "spectrogram: random resize crop, largest change of the time scale", "share", 0.0, 0.9)
-    crop_frequency: float = option(0.0, "spectrogram: random resize crop, largest change of the frequency scale", "share", 0.0, 0.9)
-    fader: float = option(0.0, "spectrogram: random linear fader, largest slope of the level over the crop", "ln power", 0.0, 20.0)
-    time_masks: int = option(1, "spectrogram: masks over time", "masks", 0, 16)
-    time_mask_frames: int = option(20, "spectrogram: longest time mask", "frames", 0, 100000)
-    frequency_masks: int = option(1, "spectrogram: masks over frequency", "masks", 0, 16)
-    frequency_mask_bands: int = option(8, "spectrogram: widest frequency mask", "mel bands", 0, 1024)
-    drop_time: float = option(0.0, "share of the token times dropped from the first view (AudioMosaic: 0.6)", "share", 0.0, 0.95)
-    drop_frequency: float = option(0.0, "share of the mel bands dropped from the second view (AudioMosaic: 0.4)", "share", 0.0, 0.95)
+from hear_ssl.views.options import ViewsConfig
 
 
 @dataclass(frozen=True)

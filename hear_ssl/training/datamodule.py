@@ -12,13 +12,13 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.unreadable import Losses
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
-from hear_ssl.training.config import DataConfig
 
 
 class ShardDataModule(pl.LightningDataModule):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.model.options import FrontendConfig
 from hear_ssl.sample_random import SampleRandom
-from hear_ssl.training.config import ViewsConfig
+from hear_ssl.views.options import ViewsConfig
 from hear_ssl.views.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 
 WAVEFORM_STREAM, SPECTROGRAM_STREAM, PITCH_STREAM = 1, 2, 3

@@ -23,8 +23,8 @@ import soundfile
 import torch
 import webdataset
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.stream.sample_order import mix
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 
 BATCH = 64

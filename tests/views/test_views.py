@@ -11,7 +11,7 @@ from torch import Tensor
 from hear_ssl.model.frontend import LogMel
 from hear_ssl.model.options import FrontendConfig
 from hear_ssl.sample_random import SampleRandom
-from hear_ssl.training.config import ViewsConfig
+from hear_ssl.views.options import ViewsConfig
 from hear_ssl.views.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 from hear_ssl.views.views import Views
 

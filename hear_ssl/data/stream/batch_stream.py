@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.clip_offsets import Clip
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch import Batch, Loss
 from hear_ssl.data.stream.decode import Waveform, decode_into
 from hear_ssl.data.stream.partners import Partners
 from hear_ssl.data.stream.sample_order import MixedOrder, SampleOrder, mix
-from hear_ssl.training.config import DataConfig
 
 REPLACEMENTS = 20
 

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import webdataset
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index
 from hear_ssl.data.stream.batch import Loss
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.unreadable import Losses
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 from tests.data.shards.test_reader import tar_of
 from tests.data.sounds import encoded, of_unknown_length, tone

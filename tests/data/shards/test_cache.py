@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards import cache as remote
 from hear_ssl.data.shards import fetch
 from hear_ssl.data.shards.cache import ShardCache, locked
@@ -25,7 +26,6 @@ from hear_ssl.data.shards.reader import RETRY_SECONDS, ShardSet
 from hear_ssl.data.shards.shard_index import ShardRecord, read_index, write_index
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.files import sha256_of
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 from tests.data.shards.test_reader import shard_folder
 

@@ -17,13 +17,13 @@ import pytest
 import webdataset
 from braceexpand import braceexpand
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards.clip_offsets import SUFFIX, Clip, read_bytes, read_table
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.test_data_rule import TEST_MARKS
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule, batches
 from tests.data.sounds import encoded, tone
 

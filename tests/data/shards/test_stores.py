@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards import fetch
 from hear_ssl.data.shards.cache import ShardCache
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 
 

@@ -17,6 +17,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
+from hear_ssl.data.options import DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards.clip_offsets import Clip
 from hear_ssl.data.shards.reader import ShardSet
@@ -24,7 +25,6 @@ from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_ind
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.workers import WorkerLoader, plain_error
-from hear_ssl.training.config import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule, batches
 from tests.conftest import ROOT
 from tests.data.shards.test_reader import believed, copied, shard_folder
@@ -227,7 +227,7 @@ def test_however_a_killed_worker_shows_itself_it_is_one_line(shards: Path, monke
 
 OPEN_ITERATOR = """
 import sys
-from hear_ssl.training.config import DataConfig
+from hear_ssl.data.options import DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 if __name__ == "__main__":
     data = ShardDataModule(DataConfig(shards=sys.argv[1:], batch_size=4, crop_seconds=0.5, workers=1), 16000, 0)

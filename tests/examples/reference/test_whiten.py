@@ -14,11 +14,12 @@ import torch
 
 from examples.reference import moments, whiten
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
+from hear_ssl.data.options import DataConfig
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.options import EmbedderConfig
 from hear_ssl.packaging.compliance import licences
 from hear_ssl.packaging.package import Request, package
-from hear_ssl.training.config import DataConfig, EmbedderConfig
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny

@@ -1,0 +1,30 @@
+"""The options of the data: which shards, and how clips become crops."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from hear_ssl.model.options import option
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Where the shards are and how clips become crops."""
+
+    shards: list[str] = option(
+        [],
+        "folders of packed shards (each with index.json), their http(s)://, s3://, gs:// or hf:// addresses,"
+        " or some of one's shards: FOLDER/train-{000000..000007}.tar",
+    )
+    weights: list[float] = option([], "share of a batch for each entry of shards; empty: every clip of all entries once a pass")
+    window_shards: int = option(0, "shards shuffled together, for data larger than the cache; 0 shuffles all together", "shards", 0)
+    cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
+    cache_gb: float = option(0.0, "bound of the cache, in which two windows must fit; 0: no bound", "GB", 0.0)
+    batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
+    crops: int = option(2, "crops cut from each clip, one for both views or one for each", "crops", 1, 2)
+    crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
+    workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
+    positives: str = option(
+        "crops", "the two views: two crops of a clip, or a doppelgänger pair where a clip has one", choices=("crops", "doppelgaenger")
+    )
+    max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)
