@@ -23,11 +23,11 @@ from torch.utils._pytree import tree_leaves
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.errors import run_main
-from hear_ssl.objectives.heads import update_ema
-from hear_ssl.training.callbacks import StopCleanly, read_rows
+from hear_ssl.objectives.ema import update_ema
+from hear_ssl.training.callbacks import StopCleanly, read_metrics
 from hear_ssl.training.config import Config
 from hear_ssl.training.datamodule import ShardDataModule
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.trainer import apply, build_trainer, choose, fit, machine
 from tests.benchmarks import gpu
 from tests.benchmarks.gpu_meter import union
@@ -63,7 +63,7 @@ def pretended_gpu(module: nn.Module) -> Iterator[None]:
         torch.__future__.set_overwrite_module_params_on_conversion(False)
 
 
-def step(config: Config, module: ContrastiveModule) -> Tensor:
+def step(config: Config, module: PretrainingModule) -> Tensor:
     """Run a step but for the backward pass, which needs a real driver, on the pretended device; return the loss."""
     rows = config.data.batch_size
     waveform = torch.empty(rows, config.data.crops, round(config.data.crop_seconds * 16000), device="cuda")
@@ -87,7 +87,7 @@ def step(config: Config, module: ContrastiveModule) -> Tensor:
 def test_a_step_neither_reads_from_the_device_nor_copies_to_it(shards: Path, tmp_path: Path, recipe: str, encoder: str) -> None:
     moments = ("views.crop_time=0",) if "frame" in recipe else ()  # frames are compared where they are
     config = tiny(shards, tmp_path, "data.batch_size=4", *ALL_VIEWS, *moments, *ENCODERS[encoder], recipe=recipe)
-    module = ContrastiveModule(config).train()
+    module = PretrainingModule(config).train()
     with pretended_gpu(module):
         for _ in range(2):  # the second one mixes in what the first remembered
             assert step(config, module).device.type == "cuda"
@@ -98,7 +98,7 @@ def test_a_step_neither_reads_from_the_device_nor_copies_to_it(shards: Path, tmp
 )
 def test_neither_do_large_batches_few_tokens_and_pitch_bands(shards: Path, tmp_path: Path, option: str) -> None:
     config = tiny(shards, tmp_path, "data.batch_size=4", *VIT, option)
-    module = ContrastiveModule(config).train()
+    module = PretrainingModule(config).train()
     with pretended_gpu(module):
         assert step(config, module).device.type == "cuda"
 
@@ -150,7 +150,7 @@ class ForbidWaiting(pl.Callback):
 
 def train(config: Config, *callbacks: pl.Callback) -> None:
     """Train as fit.py does, with callbacks of a test behind its own."""
-    module, data = ContrastiveModule(config), ShardDataModule(config.data, 16000, config.seed)
+    module, data = PretrainingModule(config), ShardDataModule(config.data, 16000, config.seed)
     choices = choose(config, machine(config.trainer))
     apply(choices, module)
     trainer = build_trainer(config, Path(config.run), StopCleanly(), data, choices.precision)
@@ -161,7 +161,7 @@ def train(config: Config, *callbacks: pl.Callback) -> None:
 def losses(config: Config) -> list[float]:
     """Train and return the losses."""
     fit(config, resume=False)
-    return [float(row["loss"]) for row in read_rows(Path(config.run) / "metrics.csv")[1]]
+    return [float(row["loss"]) for row in read_metrics(Path(config.run) / "metrics.csv")[1]]
 
 
 @needs_gpu
@@ -204,5 +204,5 @@ def test_a_run_on_a_gpu_goes_on_where_it_stopped(shards: Path, tmp_path: Path, e
     os.link(checkpoints / "step-00000004.ckpt", checkpoints / "last.ckpt")
     assert fit(resumed, resume=True) == 0
     assert load_checkpoint(tmp_path / "resumed")["global_step"] == 7
-    rows = read_rows(tmp_path / "resumed" / "metrics.csv")[1]
+    rows = read_metrics(tmp_path / "resumed" / "metrics.csv")[1]
     assert [float(row["loss"]) for row in rows] == pytest.approx(whole, rel=1e-3)

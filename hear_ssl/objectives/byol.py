@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.heads import frozen_copy, projection_head, two_views, update_ema
+from hear_ssl.objectives.heads import projection_head, two_views
 from hear_ssl.objectives.options import BYOLConfig
 
 

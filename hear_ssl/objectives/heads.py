@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 
-import torch
 from torch import Tensor, nn
 
 
@@ -30,22 +28,6 @@ def deep_head(widths: list[int], last_norm: bool, last_bias: bool = False) -> nn
         elif last_norm:
             layers.append(nn.BatchNorm1d(fan_out, affine=False))
     return nn.Sequential(*layers)
-
-
-def frozen_copy(module: nn.Module) -> nn.Module:
-    """Return a copy that takes no gradient: the start of an EMA twin."""
-    return copy.deepcopy(module).requires_grad_(False)
-
-
-@torch.no_grad()
-def update_ema(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
-    """Set slow = momentum * slow + (1 - momentum) * fast for parameters; copy buffers (BatchNorm statistics).
-
-    All tensors at once: on a GPU a few kernels instead of one a tensor.
-    """
-    torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - momentum)
-    if buffers := list(slow.buffers()):
-        torch._foreach_copy_(buffers, list(fast.buffers()))
 
 
 def two_views(clip: Tensor | None) -> Tensor:

@@ -13,8 +13,9 @@ from torch import Tensor
 from hear_ssl.distributed.gather import gather_constant, world
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
+from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.heads import deep_head, frozen_copy, two_views, update_ema
+from hear_ssl.objectives.heads import deep_head, two_views
 from hear_ssl.objectives.options import MoCoConfig
 
 

@@ -21,8 +21,8 @@ from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.training.collapse import measures
 from hear_ssl.training.datamodule import ShardDataModule
-from hear_ssl.training.module import ContrastiveModule
-from hear_ssl.training.step_timer import Late
+from hear_ssl.training.delayed_scalar import DelayedScalar
+from hear_ssl.training.module import PretrainingModule
 
 COLLAPSED_REPORTS = 3
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
@@ -50,10 +50,10 @@ class SaveCheckpoints(pl.Callback):
         step, module = trainer.global_step, trainer.lightning_module
         if step == self.saved_step:
             return
-        assert isinstance(module, ContrastiveModule)
+        assert isinstance(module, PretrainingModule)
         module.check_loss()
         numbered = self.folder / f"step-{step:08d}.ckpt"
-        with module.stages("checkpoint"):
+        with module.step_timer("checkpoint"):
             if trainer.is_global_zero:
                 with atomic_path(numbered) as temporary:
                     _save(trainer, temporary)
@@ -83,7 +83,7 @@ class StopCleanly(pl.Callback):
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.late = Late()
+        self.delayed = DelayedScalar()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals, after Lightning has set its own handlers."""
@@ -96,7 +96,7 @@ class StopCleanly(pl.Callback):
         if trainer.world_size > 1:
             highest = torch.full((), float(noted), device=pl_module.device)
             torch.distributed.all_reduce(highest, op=torch.distributed.ReduceOp.MAX)  # Lightning's own waits for the device first
-            due = self.late.swap(highest, trainer.global_step)
+            due = self.delayed.swap(highest, trainer.global_step)
             noted = int(due[0]) if due else 0
         if noted:
             self.signal = noted
@@ -126,29 +126,29 @@ class Progress(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Drop rows that lie after the step this run continues from."""
-        self.columns, rows = read_rows(self.path)
+        self.columns, rows = read_metrics(self.path)
         if trainer.is_global_zero:
             self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
-        assert isinstance(pl_module, ContrastiveModule)
-        self.window = dict(pl_module.stages.seconds)
-        self.aside = beside_waiting(self.window)
+        assert isinstance(pl_module, PretrainingModule)
+        self.window = dict(pl_module.step_timer.seconds)
+        self.aside = outside_waiting(self.window)
         self.ended = self.window_start = self.started = time.perf_counter()
         self.window_step = self.first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Count the time since the last step ended as waiting for data, but for what else went on, and the clips that were lost."""
-        assert isinstance(pl_module, ContrastiveModule)
-        stages = pl_module.stages
-        aside = beside_waiting(stages.seconds) - self.aside
-        stages.add({"wait": max(0.0, time.perf_counter() - self.ended - aside), **batch.seconds})
+        assert isinstance(pl_module, PretrainingModule)
+        step_timer = pl_module.step_timer
+        aside = outside_waiting(step_timer.seconds) - self.aside
+        step_timer.add({"wait": max(0.0, time.perf_counter() - self.ended - aside), **batch.seconds})
         self.data.count(batch)
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Report at the first step, then at every multiple of `every`."""
         step = trainer.global_step
-        assert isinstance(pl_module, ContrastiveModule)
+        assert isinstance(pl_module, PretrainingModule)
         if step % self.every == 0 or step == self.first_step + 1:
-            with pl_module.stages("logging"):
+            with pl_module.step_timer("logging"):
                 row = self._measure(trainer, pl_module, step)  # on every rank: it gathers
                 if trainer.is_global_zero:
                     self._append(row)
@@ -156,14 +156,14 @@ class Progress(pl.Callback):
                     for logger in trainer.loggers:
                         logger.log_metrics({name: value for name, value in row.items() if name != "step"}, step=step)
             self._check_collapse(row)
-        self.aside = beside_waiting(pl_module.stages.seconds)
+        self.aside = outside_waiting(pl_module.step_timer.seconds)
         self.ended = time.perf_counter()
 
-    def _measure(self, trainer: pl.Trainer, pl_module: ContrastiveModule, step: int) -> dict[str, float]:
+    def _measure(self, trainer: pl.Trainer, pl_module: PretrainingModule, step: int) -> dict[str, float]:
         pl_module.check_loss()
         now = time.perf_counter()
         elapsed = max(now - self.window_start, 1e-9)
-        spent = pl_module.stages.since(self.window)
+        spent = pl_module.step_timer.since(self.window)
         row = {"step": float(step), **self.data.passes(step)}
         assert pl_module.last_clip is not None
         clip = gather_constant(pl_module.last_clip[:2].transpose(0, 1)).transpose(0, 1)  # (2, batch of all ranks, dim)
@@ -176,7 +176,7 @@ class Progress(pl.Callback):
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
         row.update({f"{name}_share": min(1.0, spent[stage] / elapsed) for name, stage in SHARES.items()})
         row["seconds"] = now - self.started
-        self.window, self.window_start, self.window_step = dict(pl_module.stages.seconds), now, step
+        self.window, self.window_start, self.window_step = dict(pl_module.step_timer.seconds), now, step
         return row
 
     def _print(self, trainer: pl.Trainer, row: dict[str, float]) -> None:
@@ -202,14 +202,14 @@ class Progress(pl.Callback):
     def _append(self, row: dict[str, float]) -> None:
         if any(name not in self.columns for name in row):
             self.columns += [name for name in row if name not in self.columns]
-            self._rewrite(read_rows(self.path)[1])
+            self._rewrite(read_metrics(self.path)[1])
         with open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
 
     def add(self, step: int, values: dict[str, float]) -> None:
         """Add what became known of an earlier step to its row of metrics.csv, a new one where it has none."""
         self.columns += [name for name in ("step", *values) if name not in self.columns]
-        rows = {int(row["step"]): row for row in read_rows(self.path)[1]}
+        rows = {int(row["step"]): row for row in read_metrics(self.path)[1]}
         rows.setdefault(step, {"step": str(step)}).update({name: _number(value) for name, value in values.items()})
         self._rewrite([rows[place] for place in sorted(rows)])
 
@@ -221,7 +221,7 @@ class Progress(pl.Callback):
         atomic_write(self.path, text.getvalue() if self.columns else "")
 
 
-def beside_waiting(seconds: dict[str, float]) -> float:
+def outside_waiting(seconds: dict[str, float]) -> float:
     """Return the seconds of what goes on between two steps and is no waiting for data."""
     return seconds["copy"] + seconds["checkpoint"]
 
@@ -230,7 +230,7 @@ def _number(value: float) -> str:
     return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.8g}"
 
 
-def read_rows(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and rows of a metrics.csv; a missing or empty file has none, a half-written last row is dropped."""
     if not path.is_file():
         return [], []

@@ -18,15 +18,17 @@ from hear_ssl.data.stream.batch import Batch
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
+from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.heads import frozen_copy, update_ema
 from hear_ssl.objectives.weighted_sum import build_objective
-from hear_ssl.training.config import Config, OptimizerConfig
-from hear_ssl.training.step_timer import Late, Stages
+from hear_ssl.training.config import Config
+from hear_ssl.training.delayed_scalar import DelayedScalar
+from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
+from hear_ssl.training.step_timer import StepTimer
 from hear_ssl.views.views import Views
 
 
-class ContrastiveModule(pl.LightningModule):
+class PretrainingModule(pl.LightningModule):
     """An embedder under training. What ships is `embedder`; views, objective and teacher stay behind."""
 
     def __init__(self, config: Config, data_card: dict[str, Any] | None = None) -> None:
@@ -47,8 +49,8 @@ class ContrastiveModule(pl.LightningModule):
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
         self.fused_optimizer = False
-        self.stages = Stages()
-        self.late_loss = Late()
+        self.step_timer = StepTimer()
+        self.delayed_loss = DelayedScalar()
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
@@ -56,11 +58,11 @@ class ContrastiveModule(pl.LightningModule):
 
     def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """Return augmented features (views, batch, n_mels, frames) and the third view's shift in semitones (batch,), if any."""
-        with self.stages("views"):
+        with self.step_timer("views"):
             waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
-        with self.stages("features"):
+        with self.step_timer("features"):
             plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
-        with self.stages("views"):
+        with self.step_timer("views"):
             views = self.views.spectrogram(plain, batch.seeds)
             if not self.objective.needs_pitch_view:
                 return views, None
@@ -92,19 +94,19 @@ class ContrastiveModule(pl.LightningModule):
         """Return the loss of one batch."""
         with torch.no_grad():
             features, pitch_shift = self.features(batch)
-        with self.stages("forward"):
+        with self.step_timer("forward"):
             encoded = self.encode(features)
-        with self.stages("loss"):
+        with self.step_timer("loss"):
             encoded.pitch_shift = pitch_shift
             loss: Tensor = self.objective(encoded)
         self.last_clip = encoded.clip.detach()
         self.step_metrics = {"loss": loss.detach(), **self.objective.metrics}
-        check_finite(self.late_loss.swap(loss.detach(), self.global_step))
+        check_finite(self.delayed_loss.swap(loss.detach(), self.global_step))
         return loss
 
     def check_loss(self) -> None:
         """Raise ValueError when the last loss was not finite, which a GPU tells a step late: before anything is saved."""
-        check_finite(self.late_loss.take())
+        check_finite(self.delayed_loss.take())
 
     def on_train_start(self) -> None:
         """Go on by this config's optimizer settings where the checkpoint brought back those of an earlier one."""
@@ -124,22 +126,22 @@ class ContrastiveModule(pl.LightningModule):
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count the copy to the device from here."""
-        self.stages.begin("copy")
+        self.step_timer.begin("copy")
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Count the copy to the device up to here."""
-        self.stages.end("copy")
+        self.step_timer.end("copy")
         return batch
 
     def on_before_backward(self, loss: Tensor) -> None:
         """Count the backward pass from here."""
-        self.stages.begin("backward")
+        self.step_timer.begin("backward")
 
     def on_after_backward(self) -> None:
         """Count the backward pass up to here, then the optimizer."""
-        self.stages.end("backward")
-        self.stages.begin("optimizer")
+        self.step_timer.end("backward")
+        self.step_timer.begin("optimizer")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed what is left to the global generators (dropout) by the step, so that a resumed run repeats it."""
@@ -153,7 +155,7 @@ class ContrastiveModule(pl.LightningModule):
             momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0
             update_ema(self.teacher, self.embedder.encoder, momentum)
             self.objective.update_teacher(momentum)
-        self.stages.end("optimizer")
+        self.step_timer.end("optimizer")
 
     def configure_optimizers(self) -> Any:
         """Return AdamW over all trained parameters and its schedule by steps."""
@@ -184,24 +186,6 @@ def check_finite(due: tuple[float, int] | None) -> None:
     """Raise ValueError when the loss of a step (value, step) is not finite."""
     if due is not None and not math.isfinite(due[0]):
         raise ValueError(f"the loss is {due[0]} at step {due[1]}; lower optimizer.learning_rate or set trainer.precision=32")
-
-
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trained parameters into those with decay (matrices, filters) and those without (biases, norms)."""
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def learning_rate_factor(step: int, steps: int, options: OptimizerConfig) -> float:
-    """Return the share of the highest learning rate at a step: linear warm-up, then cosine to the final rate."""
-    if step < options.warmup_steps:
-        return (step + 1) / options.warmup_steps
-    progress = min(1.0, (step - options.warmup_steps) / max(1, steps - options.warmup_steps))
-    final = options.final_learning_rate / options.learning_rate if options.learning_rate else 0.0
-    return final + (1.0 - final) * (1.0 + math.cos(math.pi * progress)) / 2.0
 
 
 def freeze(encoder: nn.Module, parts: list[str]) -> None:

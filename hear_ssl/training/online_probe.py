@@ -26,7 +26,7 @@ from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.training.callbacks import Progress, StopCleanly
 from hear_ssl.training.config import ProbeConfig
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
@@ -87,7 +87,7 @@ class Prober:
         self.process.wait()
 
 
-class ProbeBeside(pl.Callback):
+class OnlineProbe(pl.Callback):
     """Every `every` steps and at the end: a snapshot to the prober; its scores to progress line, metrics.csv and loggers."""
 
     def __init__(self, run: Path, config: ProbeConfig, seed: int, progress: Progress, stop: StopCleanly) -> None:
@@ -149,7 +149,7 @@ class ProbeBeside(pl.Callback):
         if step == self.taken or self.prober is None:
             return
         self.taken = step
-        assert isinstance(pl_module, ContrastiveModule)
+        assert isinstance(pl_module, PretrainingModule)
         path = self.run / "probe" / f"step-{step:08d}.ckpt"
         with atomic_path(path) as temporary:
             torch.save(embedder_checkpoint(pl_module, step), temporary)
@@ -197,7 +197,7 @@ class ProbeBeside(pl.Callback):
             path.unlink()
 
 
-def embedder_checkpoint(module: ContrastiveModule, step: int) -> dict[str, Any]:
+def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
     """Return what export and evaluation need of a checkpoint: the embedder's tensors on the CPU, config and data card."""
     state = {f"embedder.{name}": value.detach().cpu() for name, value in module.embedder.state_dict().items()}
     return {"state_dict": state, "config": to_mapping(module.config), "data_card": module.data_card, "global_step": step}

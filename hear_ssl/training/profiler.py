@@ -13,7 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hear_ssl.files import atomic_path, atomic_write
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.step_timer import STAGES, WORKER_STAGES
 
 WARM_UP, TRACED = 2, 3  # steps that are not counted, and steps of the trace, which the trace itself slows down
@@ -31,8 +31,8 @@ class ProfileSteps(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count from the first step on, until the traced steps are over."""
-        assert isinstance(pl_module, ContrastiveModule)
-        pl_module.stages.exact = True
+        assert isinstance(pl_module, PretrainingModule)
+        pl_module.step_timer.exact = True
         self.first = trainer.global_step
         self._count_from(pl_module, self.first)
 
@@ -45,20 +45,20 @@ class ProfileSteps(pl.Callback):
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Write the trace once its steps are done, and count anew from there."""
-        assert isinstance(pl_module, ContrastiveModule)
+        assert isinstance(pl_module, PretrainingModule)
         if trainer.global_step == self.first + WARM_UP + TRACED:
             self._end_trace()
             self._count_from(pl_module, trainer.global_step)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write and print the table."""
-        assert isinstance(pl_module, ContrastiveModule)
+        assert isinstance(pl_module, PretrainingModule)
         self._end_trace()
         steps = trainer.global_step - self.counted_from
         if not trainer.is_global_zero or not steps:
             return
         elapsed = time.perf_counter() - self.started
-        rows = stage_rows(pl_module.stages.since(self.before), elapsed, steps)
+        rows = stage_rows(pl_module.step_timer.since(self.before), elapsed, steps)
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]))
         writer.writeheader()
@@ -68,8 +68,8 @@ class ProfileSteps(pl.Callback):
         for row in rows:
             print(f"  {row['stage']:<12}{float(row['ms_per_step']):10.2f} ms  {row['share_of_step']:>6}  {row['process']}", flush=True)
 
-    def _count_from(self, module: ContrastiveModule, step: int) -> None:
-        self.counted_from, self.started, self.before = step, time.perf_counter(), dict(module.stages.seconds)
+    def _count_from(self, module: PretrainingModule, step: int) -> None:
+        self.counted_from, self.started, self.before = step, time.perf_counter(), dict(module.step_timer.seconds)
 
     def _end_trace(self) -> None:
         if self.tracer is not None:
@@ -84,7 +84,7 @@ class ProfileSteps(pl.Callback):
 def stage_rows(seconds: dict[str, float], elapsed: float, steps: int) -> list[dict[str, str]]:
     """Return a row a stage of `steps` steps that took `elapsed` seconds: its milliseconds and share of a step.
 
-    Stages of workers run beside the step; what of them was not hidden is the wait. The training process's rows and `other` sum to
+    StepTimer of workers run beside the step; what of them was not hidden is the wait. The training process's rows and `other` sum to
     the whole.
     """
     spent = {name: seconds[name] for name in STAGES}

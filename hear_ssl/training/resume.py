@@ -12,7 +12,8 @@ from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import from_mapping, to_mapping
 from hear_ssl.training.config import Config
-from hear_ssl.training.module import ContrastiveModule, parameter_groups
+from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.schedule import parameter_groups
 
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
 
@@ -47,7 +48,7 @@ def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
     return path, saved
 
 
-def check_state(path: Path, saved: dict[str, Any], module: ContrastiveModule) -> None:
+def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) -> None:
     """Raise ValueError that names what differs when a checkpoint's tensors or trained parameters are not the module's."""
     own, kept = module.state_dict(), saved["state_dict"]
     for name in sorted({*own, *kept}):

@@ -1,4 +1,4 @@
-"""Where the time of a step goes: seconds by stage, counted in every run, and numbers read from the device without waiting.
+"""Where the time of a step goes: seconds by stage, counted in every run.
 
 On a GPU the training process only queues work, so a stage's seconds are those of queueing; `exact` waits for the device at
 the end of every stage, which a profile wants and a run does not.
@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 STAGES = ("wait", "copy", "views", "features", "forward", "loss", "backward", "optimizer", "logging", "checkpoint")
 WORKER_STAGES = ("read", "decode")
 
 
-class Stages:
+class StepTimer:
     """Seconds spent in each stage since the start."""
 
     def __init__(self) -> None:
@@ -55,33 +54,3 @@ class Stages:
     def since(self, before: dict[str, float]) -> dict[str, float]:
         """Return the seconds of each stage since a copy of `seconds` was taken."""
         return {name: value - before[name] for name, value in self.seconds.items()}
-
-
-class Late:
-    """A number of the device, read one step after it was handed in, when the device has long passed it.
-
-    Reading a number at once makes the host wait until the device has run dry. On the CPU it is read at once.
-    """
-
-    def __init__(self) -> None:
-        self.handed: tuple[Tensor, int, torch.cuda.Event] | None = None
-
-    def swap(self, value: Tensor, step: int) -> tuple[float, int] | None:
-        """Hand in the number of a step and return the one due with its step; nothing at the first step on a GPU."""
-        if not value.is_cuda:
-            return float(value), step
-        due = self.take()
-        host = torch.empty((), dtype=torch.float32, pin_memory=True)
-        host.copy_(value.detach(), non_blocking=True)
-        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        event.record()
-        self.handed = (host, step, event)
-        return due
-
-    def take(self) -> tuple[float, int] | None:
-        """Wait for the number handed in last and return it with its step; nothing when it was taken."""
-        handed, self.handed = self.handed, None
-        if handed is None:
-            return None
-        handed[2].synchronize()
-        return float(handed[0]), handed[1]

@@ -30,8 +30,8 @@ from hear_ssl.model.options import to_mapping
 from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.training.config import Config, TrainerConfig
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
-from hear_ssl.training.module import ContrastiveModule
-from hear_ssl.training.online_probe import ProbeBeside, check_probe
+from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
@@ -53,7 +53,7 @@ def fit(config: Config, resume: bool) -> int:
         start_run_folder(run, choices)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
-    module = ContrastiveModule(config, data.data_card())
+    module = PretrainingModule(config, data.data_card())
     if checkpoint:
         check_state(checkpoint, saved, module)
         saved.clear()
@@ -125,7 +125,7 @@ def machine(options: TrainerConfig) -> Machine:
     return Machine("gpu", cores, torch.cuda.get_device_name() if fast else "")
 
 
-def apply(choices: Choices, module: ContrastiveModule) -> None:
+def apply(choices: Choices, module: PretrainingModule) -> None:
     """Do to process and module what was chosen; precision is the Trainer's."""
     if choices.allocator:
         keep_memory()
@@ -145,7 +145,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
-    probe = [ProbeBeside(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
+    probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
     timing = [ProfileSteps(run)] if config.profile else []
     devices, nodes = processes(options)
     return pl.Trainer(

@@ -60,7 +60,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
     import torch
 
     from hear_ssl.data.stream.batch import Batch
-    from hear_ssl.training.module import ContrastiveModule
+    from hear_ssl.training.module import PretrainingModule
     from hear_ssl.training.trainer import apply
 
     class Times(pl.Callback):
@@ -78,7 +78,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
             while True:
                 yield batch
 
-    module = ContrastiveModule(config)
+    module = PretrainingModule(config)
     apply(choices, module)
     taken = Times()
     trainer = pl.Trainer(

@@ -30,7 +30,7 @@ from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.hear import get_scene_embeddings
 from hear_ssl.packaging.package import Request, package
 from hear_ssl.training.config import load_config
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import embedder_checkpoint
 from tests.benchmarks.cpu import VIT
 
@@ -95,7 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.wall else time.process_time
-    modules = {name: ContrastiveModule(load_config(None, ENCODERS[name]), CARD) for name in arguments.encoders}
+    modules = {name: PretrainingModule(load_config(None, ENCODERS[name]), CARD) for name in arguments.encoders}
     if "rates" in arguments.parts:
         print("| encoder | clip, s | a call a clip, clips/s | ours, clips/s | ratio |\n" + "|---" * 5 + "|")
     for name, module in modules.items() if "rates" in arguments.parts else ():

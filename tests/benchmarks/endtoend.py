@@ -22,7 +22,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from tests.benchmarks.cpu import VIT, run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +70,7 @@ def train(shards: str, overrides: list[str], steps: int, workers: int, folder: P
         for line in process.stdout:
             if line.startswith("step "):
                 marks.append((time.perf_counter(), tree_seconds(process.pid), int(line.split()[1].partition("/")[0])))
-    rows = read_rows(folder / "metrics.csv")[1]
+    rows = read_metrics(folder / "metrics.csv")[1]
     spent = marks[-1][0 if wall else 1] - marks[0][0 if wall else 1]
     shares = [statistics.fmean(float(row[name]) for row in rows[1:]) for name in SHARES]
     return Run((marks[-1][2] - marks[0][2]) * 64 / spent, marks[0][1], marks[0][0] - begin, shares)

@@ -43,9 +43,9 @@ from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_ind
 from hear_ssl.errors import run_main
 from hear_ssl.objectives.nt_xent import nt_xent
 from hear_ssl.synthesis.instruments import Corpus
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import Config, load_config
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.speed import choose, usable_cores
 from hear_ssl.training.trainer import apply, fit, machine
 from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
@@ -120,7 +120,7 @@ def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:
     config = bench.config(encoder, batch)
     torch._dynamo.reset()
     bench.device.fresh_memory()
-    module, meter = ContrastiveModule(config), Meter(bench.device, bench.size.steps)
+    module, meter = PretrainingModule(config), Meter(bench.device, bench.size.steps)
     choices = choose(config, machine(config.trainer))
     apply(choices, module)
     trainer = pl.Trainer(
@@ -191,7 +191,7 @@ def data_row(bench: Bench, encoder: str, batch: int, shards: Path, beside: tuple
     torch._dynamo.reset()
     bench.device.fresh_memory()
     fit(config, resume=False)
-    rows = [{name: float(value) for name, value in row.items()} for row in read_rows(run / "metrics.csv")[1]]
+    rows = [{name: float(value) for name, value in row.items()} for row in read_metrics(run / "metrics.csv")[1]]
     rows = [row for row in rows if row["step"] >= every]
     seconds = (rows[-1]["seconds"] - rows[0]["seconds"]) / (rows[-1]["step"] - rows[0]["step"])
     shares = [f"{name} {statistics.fmean(row[f'{name}_share'] for row in rows[1:]):.1%}" for name in ("data_wait", "logging", "checkpoint")]

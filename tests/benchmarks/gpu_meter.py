@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.training.config import Config
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 
 WARM, TRACED, WATCHED = 5, 4, 4  # steps
 COPIES = ("Memcpy", "Memset")
@@ -149,7 +149,7 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
 def flops_of_clip(config: Config, device: Device) -> float:
     """Return the floating point operations of a training step by its clips, from an eager step of eight."""
     small = replace(config, data=replace(config.data, batch_size=8))
-    module = ContrastiveModule(small).train().to(device.name)
+    module = PretrainingModule(small).train().to(device.name)
     batch = Copier()(Resident(small, device).batches[0], torch.device(device.name))
     with FlopCounterMode(display=False) as counter, torch.autocast(device.name, torch.bfloat16):
         module.training_step(batch, 0).backward()  # type: ignore[no-untyped-call]

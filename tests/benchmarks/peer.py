@@ -2,7 +2,7 @@
 
 The peer: webdataset with its defaults and a shuffle buffer of 1,000, whole clips decoded by soundfile and two crops cut, views and
 log-mel (torchaudio) sample by sample in the dataset, PyTorch Lightning in float32, torch's defaults. Ours: the same crops, views, encoder,
-head, loss and optimizer by ContrastiveModule and ShardDataModule with performance=auto. Mixup is off on both sides, whose memory has
+head, loss and optimizer by PretrainingModule and ShardDataModule with performance=auto. Mixup is off on both sides, whose memory has
 no per-sample form. Each side in a process of its own without workers, clips per second of its CPU time; sides take turns.
 """
 
@@ -45,10 +45,10 @@ def ours(config: Config, steps: int, times: list[float]) -> None:
     if choices.allocator:
         keep_memory()
     from hear_ssl.training.datamodule import ShardDataModule
-    from hear_ssl.training.module import ContrastiveModule
+    from hear_ssl.training.module import PretrainingModule
     from hear_ssl.training.trainer import apply
 
-    module = ContrastiveModule(config)
+    module = PretrainingModule(config)
     apply(choices, module)
     precision = "bf16-mixed" if choices.precision == "bf16" else "32-true"
     trainer(steps, precision, times).fit(module, datamodule=ShardDataModule(config.data, 16000, 0))
@@ -63,9 +63,9 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
     import torchaudio
     import webdataset
 
-    from hear_ssl.training.module import ContrastiveModule
+    from hear_ssl.training.module import PretrainingModule
 
-    ours = ContrastiveModule(config)  # the same weights, head and views; only their parts are called below
+    ours = PretrainingModule(config)  # the same weights, head and views; only their parts are called below
     frontend, length = config.embedder.frontend, round(config.data.crop_seconds * 16000)
     mel = torchaudio.transforms.MelSpectrogram(
         16000, frontend.n_fft, frontend.win_length, frontend.hop_length, frontend.f_min, frontend.f_max, n_mels=frontend.n_mels

@@ -21,7 +21,7 @@ import pytest
 import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
@@ -50,7 +50,7 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 
 
 def losses(run: Path) -> list[str]:
-    return [row["loss"] for row in read_rows(run / "metrics.csv")[1]]
+    return [row["loss"] for row in read_metrics(run / "metrics.csv")[1]]
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -121,7 +121,7 @@ def killed(config: Config, steps: int) -> None:
     process = context.Process(target=fit, args=(config, False))
     process.start()
     deadline = time.monotonic() + 90
-    while len(read_rows(Path(config.run) / "metrics.csv")[1]) < steps:
+    while len(read_metrics(Path(config.run) / "metrics.csv")[1]) < steps:
         assert process.is_alive()
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -168,7 +168,7 @@ def started(run: Path, shards: Path, *overrides: str) -> subprocess.Popen[str]:
     command_line = command("--config", str(ROOT / "configs/base.yaml"), *arguments)
     process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90
-    while len(read_rows(run / "metrics.csv")[1]) < 5:
+    while len(read_metrics(run / "metrics.csv")[1]) < 5:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -185,7 +185,7 @@ def test_a_signal_saves_and_says_how_to_resume(shards: Path, tmp_path: Path, num
     assert process.returncode == 128 + number
     assert output.splitlines()[-1].endswith(f"--resume {run}")
     step = load_checkpoint(run)["global_step"]
-    assert step == int(read_rows(run / "metrics.csv")[1][-1]["step"])
+    assert step == int(read_metrics(run / "metrics.csv")[1][-1]["step"])
     result = script("--resume", str(run), f"trainer.steps={step + 3}")
     assert result.returncode == 0, result.stderr
     assert load_checkpoint(run)["global_step"] == step + 3

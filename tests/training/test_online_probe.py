@@ -17,7 +17,7 @@ from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.evaluation.model_under_test import from_checkpoint
 from hear_ssl.evaluation.protocol.quick_probe import probe_all, probe_tasks
 from hear_ssl.packaging.package import last_metrics
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import TINY, tiny
 from tests.evaluation.test_evaluate import make_scene
@@ -44,7 +44,7 @@ def probed(shards: Path, task: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_scores_stand_in_metrics_csv_at_their_step_and_in_wandb(probed: Path) -> None:
-    columns, rows = read_rows(probed / "metrics.csv")
+    columns, rows = read_metrics(probed / "metrics.csv")
     assert {"probe", "probe_scene_knn", "probe_scene_linear"} <= set(columns)
     assert [(row["step"], bool(row["probe"]), bool(row["loss"])) for row in rows] == [
         ("1", False, True),
@@ -60,7 +60,7 @@ def test_scores_stand_in_metrics_csv_at_their_step_and_in_wandb(probed: Path) ->
 
 
 def test_the_best_checkpoint_is_the_step_with_the_highest_probe(probed: Path, task: Path) -> None:
-    rows = [row for row in read_rows(probed / "metrics.csv")[1] if row["probe"]]
+    rows = [row for row in read_metrics(probed / "metrics.csv")[1] if row["probe"]]
     best = max(rows, key=lambda row: float(row["probe"]))
     kept = json.loads((probed / "checkpoints" / "best.json").read_text())
     assert kept["step"] == int(best["step"])
@@ -87,7 +87,7 @@ def test_the_progress_line_names_the_latest_probe(shards: Path, task: Path, tmp_
     fit(tiny(shards, run, "probe.every=1", f"probe.tasks={task}", "trainer.steps=1"), resume=False)
     fit(tiny(shards, run, "probe.every=1", f"probe.tasks={task}", "trainer.steps=2"), resume=True)
     output = capsys.readouterr().out
-    value = float(read_rows(run / "metrics.csv")[1][0]["probe"])
+    value = float(read_metrics(run / "metrics.csv")[1][0]["probe"])
     assert f"probe of step 1: {value:.4f} (best)  scene_knn" in output
     assert "waiting for the probe of step 2" in output
 
@@ -103,7 +103,7 @@ def test_resuming_keeps_the_best_and_scores_what_was_left(shards: Path, probed: 
     config = tiny(shards, run, "probe.every=100", f"probe.tasks={task}", "trainer.steps=8", "trainer.log_every=3")
     assert fit(config, resume=True) == 0
     assert (checkpoints / "best.ckpt").read_bytes() == before
-    probes = {int(row["step"]): row["probe"] for row in read_rows(run / "metrics.csv")[1] if row["probe"]}
+    probes = {int(row["step"]): row["probe"] for row in read_metrics(run / "metrics.csv")[1] if row["probe"]}
     assert set(probes) == {2, 4, 5, 6, 8}
     assert float(probes[5]) == pytest.approx(kept["probe"], abs=1e-6)
     assert list((run / "probe").iterdir()) == []

@@ -14,7 +14,7 @@ import pytest
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
 from tests.data.stream.test_batch_stream import broken
@@ -41,16 +41,16 @@ def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, 
     arguments = [f"data.shards={shards}", f"run={tmp_path / 'two'}", *TINY, *HEADS[recipe], *fixed]
     result = torchrun("--config", str(ROOT / "configs" / f"{recipe}.yaml"), *arguments)
     assert result.returncode == 0, result.stderr[-2000:]
-    curves = [[float(row["loss"]) for row in read_rows(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
+    curves = [[float(row["loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
     assert len(curves[1]) == 8
     assert curves[1] == pytest.approx(curves[0], rel=5e-3)
     assert curves[1][0] == pytest.approx(curves[0][0], rel=1e-5)
-    ranks = [[float(row["effective_rank"]) for row in read_rows(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
+    ranks = [[float(row["effective_rank"]) for row in read_metrics(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
     assert ranks[1] == pytest.approx(ranks[0], rel=1e-2)
 
 
 def curve(run: Path) -> list[float]:
-    return [float(row["loss"]) for row in read_rows(run / "metrics.csv")[1]]
+    return [float(row["loss"]) for row in read_metrics(run / "metrics.csv")[1]]
 
 
 def back_to_step_four(run: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_rank_that_dies_ends_the_other_with_the_cause(shards: Path, tmp_path: 
     arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={run}", *TINY, "trainer.steps=100000"]
     process = subprocess.Popen([*TORCHRUN, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 120
-    while len(read_rows(run / "metrics.csv")[1]) < 3:
+    while len(read_metrics(run / "metrics.csv")[1]) < 3:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -101,7 +101,7 @@ def test_a_rank_that_dies_ends_the_other_with_the_cause(shards: Path, tmp_path: 
     assert process.returncode != 0
     assert "Signal 9 (SIGKILL) received" in errors
     assert not Path(f"/proc/{ranks[0]}").exists()
-    assert len(read_rows(run / "metrics.csv")[1]) >= 3
+    assert len(read_metrics(run / "metrics.csv")[1]) >= 3
 
 
 def test_a_mistake_on_two_processes_ends_both_with_its_line(shards: Path, tmp_path: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on(shards: Path, tmp_p
     command = ["bash", "train/slurm.sbatch", "configs/base.yaml", str(run), f"data.shards={shards}", *TINY]
     job = subprocess.Popen([*command, "trainer.steps=100000"], cwd=ROOT, env=environment, start_new_session=True)
     deadline = time.monotonic() + 120
-    while len(read_rows(run / "metrics.csv")[1]) < 3:
+    while len(read_metrics(run / "metrics.csv")[1]) < 3:
         assert job.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -145,7 +145,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on(shards: Path, tmp_p
     saved = load_checkpoint(run)["global_step"]
     assert subprocess.run([*command, f"trainer.steps={saved + 3}"], cwd=ROOT, env=environment, timeout=120).returncode == 0
     assert load_checkpoint(run)["global_step"] == saved + 3
-    assert [int(row["step"]) for row in read_rows(run / "metrics.csv")[1]] == list(range(1, saved + 4))
+    assert [int(row["step"]) for row in read_metrics(run / "metrics.csv")[1]] == list(range(1, saved + 4))
 
 
 def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
     result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *probe)
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("probe of step 3: ") == result.stdout.count("probe of step 6: ") == 1
-    assert [row["step"] for row in read_rows(run / "metrics.csv")[1] if row["probe"]] == ["3", "6"]
+    assert [row["step"] for row in read_metrics(run / "metrics.csv")[1] if row["probe"]] == ["3", "6"]
     assert (run / "checkpoints" / "best.ckpt").is_file()
 
 
@@ -174,5 +174,5 @@ def test_losses_are_counted_over_both_processes_and_once_after_resuming(shards: 
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert "lost a clip of " not in resumed.stdout
     assert f"clips read 56, lost {sum(expected)}: " in resumed.stdout
-    lost = [int(row["clips_lost"]) for row in read_rows(run / "metrics.csv")[1]]
+    lost = [int(row["clips_lost"]) for row in read_metrics(run / "metrics.csv")[1]]
     assert lost == [sum(expected[: step + 1]) for step in range(7)]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hear_ssl.packaging.package import Request, package
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import HEADS, ROOT, tiny
 
@@ -23,7 +23,7 @@ RECIPES = sorted(HEADS)
 def curve(shards: Path, run: Path, recipe: str) -> list[float]:
     """Train a recipe for 50 steps and return its losses."""
     fit(tiny(shards, run, f"trainer.steps={STEPS}", "trainer.checkpoint_every=1000", recipe=recipe), resume=False)
-    return [float(row["loss"]) for row in read_rows(run / "metrics.csv")[1]]
+    return [float(row["loss"]) for row in read_metrics(run / "metrics.csv")[1]]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

@@ -15,7 +15,7 @@ import wandb
 
 from examples.reference.combine import combine
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import load_config
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, TINY, tiny
@@ -39,7 +39,7 @@ def run(finished: Path, tmp_path: Path) -> Path:
 def test_the_optimizer_settings_of_the_arguments_count(shards: Path, run: Path) -> None:
     asked = ("optimizer.learning_rate=1e-7", "optimizer.final_learning_rate=0", "optimizer.weight_decay=0.5", "optimizer.beta2=0.9")
     fit(tiny(shards, run, "trainer.steps=8", *asked), resume=True)
-    rates = [float(row["learning_rate"]) for row in read_rows(run / "metrics.csv")[1]]
+    rates = [float(row["learning_rate"]) for row in read_metrics(run / "metrics.csv")[1]]
     assert max(rates[:6]) > 1e-6
     assert max(rates[6:]) < 1e-7
     groups = load_checkpoint(run)["optimizer_states"][0]["param_groups"]
@@ -107,7 +107,7 @@ def test_the_end_of_a_job_reaches_all_its_processes_and_the_run_saves(shards: Pa
     line = command(*arguments, "trainer.steps=100000", "data.workers=1")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 90
-    while len(read_rows(run / "metrics.csv")[1]) < 5:
+    while len(read_metrics(run / "metrics.csv")[1]) < 5:
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -118,7 +118,7 @@ def test_the_end_of_a_job_reaches_all_its_processes_and_the_run_saves(shards: Pa
     os.kill(worker, signal.SIGCONT)
     _, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (128 + number, "")
-    assert load_checkpoint(run)["global_step"] == int(read_rows(run / "metrics.csv")[1][-1]["step"])
+    assert load_checkpoint(run)["global_step"] == int(read_metrics(run / "metrics.csv")[1][-1]["step"])
 
 
 def catches_ctrl_c(process: int) -> bool:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import Config, SpeedConfig
-from hear_ssl.training.module import ContrastiveModule
+from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory
 from hear_ssl.training.trainer import apply, fit
 from tests.conftest import tiny
@@ -34,7 +34,7 @@ def chosen(machine: Machine, performance: str, **speed: bool) -> Choices:
 
 def losses(shards: Path, run: Path, *overrides: str) -> list[float]:
     fit(tiny(shards, run, *overrides), resume=False)
-    return [float(row["loss"]) for row in read_rows(run / "metrics.csv")[1]]
+    return [float(row["loss"]) for row in read_metrics(run / "metrics.csv")[1]]
 
 
 @pytest.mark.parametrize("machine", [PLAIN_CPU, FAST_CPU, GPU])
@@ -101,7 +101,7 @@ def test_no_choice_changes_a_loss_beyond_its_rounding(shards: Path, tmp_path: Pa
     assert half != plain
 
 
-def losses_and_gradients(module: ContrastiveModule) -> list[torch.Tensor]:
+def losses_and_gradients(module: PretrainingModule) -> list[torch.Tensor]:
     """Return a loss of three batches of features and the encoder's gradients after them."""
     encoder = module.embedder.encoder
     encoder.zero_grad()
@@ -115,7 +115,7 @@ def losses_and_gradients(module: ContrastiveModule) -> list[torch.Tensor]:
 def test_an_encoder_is_captured_whole_and_once(shards: Path, tmp_path: Path, encoder: str) -> None:
     """So that a compiler sees all of it, and no step but the first waits for one."""
     torch.compiler.reset()
-    module = ContrastiveModule(tiny(shards, tmp_path, *ENCODERS[encoder], "embedder.encoder.dropout=0")).train()
+    module = PretrainingModule(tiny(shards, tmp_path, *ENCODERS[encoder], "embedder.encoder.dropout=0")).train()
     plain = losses_and_gradients(module)
     counters.clear()
     module.compile_parts(backend="eager")
@@ -130,7 +130,7 @@ def test_the_compiled_encoder_has_the_same_losses_and_gradients(shards: Path, tm
     """They differ by 4e-7 and 1e-5: the order of a sum."""
     torch.compiler.reset()
     config = tiny(shards, tmp_path, "embedder.encoder.dropout=0", "speed.compile=true")
-    module = ContrastiveModule(config).train()
+    module = PretrainingModule(config).train()
     plain = losses_and_gradients(module)
     apply(choose(config, PLAIN_CPU), module)
     compiled = losses_and_gradients(module)

@@ -11,15 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
+from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.profiler import stage_rows
-from hear_ssl.training.step_timer import STAGES, WORKER_STAGES, Late, Stages
+from hear_ssl.training.step_timer import STAGES, WORKER_STAGES, StepTimer
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 
 
 def test_a_stage_is_charged_its_own_time() -> None:
-    stages = Stages()
+    stages = StepTimer()
     before = dict(stages.seconds)
     with stages("views"):
         time.sleep(0.02)
@@ -41,7 +42,7 @@ def test_rows_of_the_training_process_sum_to_the_step() -> None:
 
 
 def test_a_number_on_the_cpu_is_read_at_once() -> None:
-    late = Late()
+    late = DelayedScalar()
     assert late.swap(torch.tensor(2.5), 7) == (2.5, 7)
     assert late.take() is None
 
@@ -49,7 +50,7 @@ def test_a_number_on_the_cpu_is_read_at_once() -> None:
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_number_on_a_gpu_is_read_a_step_later() -> None:
-    late = Late()
+    late = DelayedScalar()
     assert late.swap(torch.tensor(2.5, device="cuda"), 7) is None
     assert late.swap(torch.tensor(3.5, device="cuda"), 8) == (2.5, 7)
     assert late.take() == (3.5, 8)
@@ -79,13 +80,13 @@ def test_a_run_of_a_few_steps_has_its_table_too(shards: Path, tmp_path: Path) ->
 def test_profiling_changes_no_number(shards: Path, tmp_path: Path) -> None:
     for name in ("true", "false"):
         fit(tiny(shards, tmp_path / name, f"profile={name}"), resume=False)
-    first, second = (read_rows(tmp_path / name / "metrics.csv")[1] for name in ("true", "false"))
+    first, second = (read_metrics(tmp_path / name / "metrics.csv")[1] for name in ("true", "false"))
     assert [row["loss"] for row in first] == [row["loss"] for row in second]
 
 
 def test_a_report_accounts_for_waiting_logging_and_checkpoints(shards: Path, tmp_path: Path) -> None:
     fit(tiny(shards, tmp_path / "run", "trainer.log_every=2", "trainer.checkpoint_every=1", "trainer.steps=8"), resume=False)
-    rows = read_rows(tmp_path / "run" / "metrics.csv")[1]
+    rows = read_metrics(tmp_path / "run" / "metrics.csv")[1]
     for row in rows[2:]:
         shares = [float(row[f"{name}_share"]) for name in ("data_wait", "logging", "checkpoint")]
         assert all(0 < share < 1 for share in shares)

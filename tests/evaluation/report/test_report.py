@@ -26,7 +26,7 @@ from hear_ssl.evaluation.report.score_table import confidence, score_table
 from hear_ssl.evaluation.run import evaluate, subjects_to_compare
 from hear_ssl.evaluation.scores_file import command_of
 from hear_ssl.evaluation.tasks.task_format import find_tasks
-from hear_ssl.training.callbacks import read_rows
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 from tests.evaluation.test_current import weighted as weighted
@@ -72,7 +72,7 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
         "licence",
     ):
         assert words in text, words
-    rows = [row for row in read_rows(page.parent / "run" / "metrics.csv")[1] if row["probe"]]
+    rows = [row for row in read_metrics(page.parent / "run" / "metrics.csv")[1] if row["probe"]]
     assert f"{len(rows)} probes, the best {max(float(row['probe']) for row in rows):.3f} at step" in text
 
 
