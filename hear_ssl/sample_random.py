@@ -25,7 +25,7 @@ def _shift_right(value: Tensor, bits: int) -> Tensor:
     return (value >> bits) & ((1 << (64 - bits)) - 1)  # int64 shifts drag the sign along: mask it off
 
 
-def mix(value: Tensor) -> Tensor:
+def hash_tensor(value: Tensor) -> Tensor:
     """Return the SplitMix64 hash of int64 values, elementwise."""
     value = value + GOLDEN
     value = (value ^ _shift_right(value, 30)) * FIRST
@@ -38,14 +38,14 @@ class SampleRandom:
 
     def __init__(self, seeds: Tensor, stream: int) -> None:
         """Start from seeds (batch,) int64; different streams of one seed are independent."""
-        self.state = mix(seeds ^ mix(torch.full_like(seeds, stream)))
+        self.state = hash_tensor(seeds ^ hash_tensor(torch.full_like(seeds, stream)))
         self.draws = 0
 
     def _bits(self, shape: tuple[int, ...]) -> Tensor:
         count = math.prod(shape)
         counter = torch.arange(self.draws, self.draws + count, device=self.state.device)
         self.draws += count
-        return mix(self.state.unsqueeze(1) + counter * GOLDEN).reshape(-1, *shape)
+        return hash_tensor(self.state.unsqueeze(1) + counter * GOLDEN).reshape(-1, *shape)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """Return float32 (batch, *shape), uniform in [low, high)."""

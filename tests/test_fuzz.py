@@ -23,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.data.shards.clip_offsets import read_table
+from hear_ssl.data.shards.clip_offsets import read_clips
 from hear_ssl.data.shards.shard_index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
 from hear_ssl.evaluation.tasks.task_format import read_task
 from hear_ssl.model import manifest as manifests
@@ -199,7 +199,7 @@ def test_index(content: bytes) -> None:
 @fuzzed
 @given(damaged(tar_file()) | tar_headers(tar_file()))
 def test_shard_table(content: bytes) -> None:
-    attempt(read_table, "shard.tar", content)
+    attempt(read_clips, "shard.tar", content)
 
 
 @functools.cache
@@ -251,7 +251,7 @@ def test_checkpoint(content: bytes) -> None:
         (read_tensors, "w.safetensors", WEIGHTS),
         (manifests.read_manifest, "manifest.json", json.dumps(MANIFEST).encode()),
         (read_index, "index.json", json.dumps(INDEX).encode()),
-        (read_table, "shard.tar", tar_file()),
+        (read_clips, "shard.tar", tar_file()),
         (load_checkpoint, "last.ckpt", checkpoint_file()),
     ],
 )

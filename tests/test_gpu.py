@@ -69,7 +69,7 @@ def step(config: Config, module: PretrainingModule) -> Tensor:
     waveform = torch.empty(rows, config.data.crops, round(config.data.crop_seconds * 16000), device="cuda")
     numbers = torch.arange(rows, device="cuda")
     with torch.no_grad():
-        features, shift = module.features(Batch(waveform, numbers, numbers, []))
+        features, shift = module.features(Batch(waveform, numbers, []))
     encoded = module.encode(features)
     encoded.pitch_shift = shift
     loss: Tensor = module.objective(encoded)

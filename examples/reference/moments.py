@@ -70,7 +70,7 @@ class Pass:
             raise ValueError(f"{self.file}, where a fit was stopped, is damaged: {mend}") from error
         if asked != self.asked:
             raise ValueError(f"{self.file} is of a stopped fit to other clips or of another checkpoint: {mend}, or give another --out")
-        self.data.losses.load(losses)
+        self.data.unreadable.load(losses)
         for name, moments in self.moments.items():
             vars(moments).update(kept[name])
         print(f"going on behind the {self.batches * CLIPS_AT_ONCE} clips of {self.file}", flush=True)
@@ -79,7 +79,7 @@ class Pass:
         state = {
             "asked": self.asked,
             "batches": self.batches,
-            "losses": self.data.losses.state(),
+            "losses": self.data.unreadable.state(),
             "moments": {name: vars(moments) for name, moments in self.moments.items()},
         }
         with atomic_path(self.file) as temporary:

@@ -25,6 +25,6 @@ class DataConfig:
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
     positives: str = option(
-        "crops", "the two views: two crops of a clip, or a doppelgänger pair where a clip has one", choices=("crops", "doppelgaenger")
+        "crops", "the two views: two crops of a clip, or the two clips of a pair where the shards name one", choices=("crops", "pairs")
     )
     max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from hear_ssl.data.packing.pair_recordings import write_siblings
+from hear_ssl.data.packing.pair_recordings import write_pairs
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.errors import run_main
 
@@ -15,10 +15,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hear_ssl.data.pair_recordings",
         description="Pair recordings whose file names differ in a number alone (wolf-die-1.ogg, wolf-die-2.ogg), as positives for "
-        "data.positives=doppelgaenger. Writes OUT/siblings, with pairs, and OUT/others, all other clips.",
+        "data.positives=pairs. Writes OUT/pairs, the clips with a partner, and OUT/others, all other clips.",
     )
     parser.add_argument("shards", nargs="+", metavar="SHARDS", help="folders packed by hear_ssl.data.pack")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder for siblings/ and others/")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder for pairs/ and others/")
     parser.add_argument(
         "--except",
         dest="excluded",
@@ -28,7 +28,7 @@ def main() -> int:
         help="sources whose numbered files are other sounds, such as spoken digits or pieces of music",
     )
     given = parser.parse_args()
-    for name, index in write_siblings(ShardSet(given.shards), given.out, given.excluded).items():
+    for name, index in write_pairs(ShardSet(given.shards), given.out, given.excluded).items():
         print(f"{index.clips} clips, {index.hours:.2f} hours in {given.out / name}")
     return 0
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Iterator
 from urllib.parse import urlsplit
 
-from .weights import sha256_of
+from .weights import weights_sha256
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30.0
@@ -86,7 +86,7 @@ def fetch(url: str, sha256: str, size: int, package: str) -> Path:
         raise ValueError(f"{sha256!r} is not a SHA-256 of 64 lower-case hex digits")
     target = cache_folder(package) / f"{sha256}.safetensors"
     try:
-        if not (target.is_file() and sha256_of(target) == sha256):
+        if not (target.is_file() and weights_sha256(target) == sha256):
             target.parent.mkdir(parents=True, exist_ok=True)
             download(url, sha256, size, target)
     except Unreachable as error:
@@ -114,7 +114,7 @@ def download(url: str, sha256: str, size: int, target: Path) -> None:
                 if attempt == ATTEMPTS or error.final:
                     raise
                 time.sleep(0.5 * attempt)
-        found = sha256_of(temporary)
+        found = weights_sha256(temporary)
         if found != sha256:
             raise ValueError(f"{url} serves other weights: SHA-256 {found}, expected {sha256}; install the version that matches")
         os.replace(str(temporary), str(target))

@@ -16,7 +16,7 @@ from torch import Tensor
 from .download import fetch
 from .embedder import Embedder
 from .manifest import read_manifest
-from .weights import load_weights, sha256_of
+from .weights import load_weights, weights_sha256
 
 HERE = Path(__file__).resolve().parent
 
@@ -38,7 +38,7 @@ def load_model(model_file_path: str = "") -> Embedder:
         path = HERE / manifest.weights.file
     else:
         path = fetch(manifest.weights.url, manifest.weights.sha256, manifest.weights.bytes, manifest.name)
-    found = sha256_of(path)
+    found = weights_sha256(path)
     if found != manifest.weights.sha256:
         raise ValueError(
             f"{path} has SHA-256 {found[:16]}..., these weights have {manifest.weights.sha256[:16]}...: another model or damaged"

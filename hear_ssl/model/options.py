@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, get_type_hints
 
-Settings = TypeVar("Settings")
+Options = TypeVar("Options")
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 
 
@@ -134,7 +134,7 @@ def _check_value(key: str, value: Any, rules: Any) -> None:
         raise ValueError(f"{key} is {value}; it must be {bounds or 'a number'} {rules.get('unit', '')}".rstrip())
 
 
-def from_mapping(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+def from_mapping(kind: Type[Options], mapping: Any, where: str) -> Options:
     """Build a settings dataclass from parsed JSON and check its types and ranges.
 
     Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
@@ -144,7 +144,7 @@ def from_mapping(kind: Type[Settings], mapping: Any, where: str) -> Settings:
     return settings
 
 
-def _build(kind: Type[Settings], mapping: Any, where: str) -> Settings:
+def _build(kind: Type[Options], mapping: Any, where: str) -> Options:
     if not isinstance(mapping, dict):
         raise ValueError(f"{where} is a {type(mapping).__name__}; it must be an object with the keys of {kind.__name__}")
     hints = get_type_hints(kind)

@@ -33,7 +33,7 @@ NAMES = {dtype: name for name, dtype in DTYPES.items()}
 PathLike = Union[str, "os.PathLike[str]"]
 
 
-def sha256_of(path: PathLike) -> str:
+def weights_sha256(path: PathLike) -> str:
     """Return the SHA-256 of a file as lower-case hex. Raises OSError when it cannot be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -171,7 +171,7 @@ class Progress(pl.Callback):
         means = gather_constant(torch.stack([value.float() for value in steps.values()]).unsqueeze(0)).mean(0)
         numbers = torch.cat([means, torch.stack(list(measured.values()))]).tolist()  # the one place where a report waits for the device
         row.update(zip([*steps, *measured], numbers, strict=True))
-        row["clips_lost"] = float(self.data.losses.report())
+        row["clips_lost"] = float(self.data.unreadable.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
         row.update({f"{name}_share": min(1.0, spent[stage] / elapsed) for name, stage in SHARES.items()})

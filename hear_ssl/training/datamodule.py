@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from copy import copy
 from typing import Any
 
@@ -17,7 +16,7 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.forkserver import worker_context
-from hear_ssl.data.stream.unreadable import Losses
+from hear_ssl.data.stream.unreadable import UnreadableClips
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
 
 
@@ -44,7 +43,7 @@ class ShardDataModule(pl.LightningDataModule):
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
         self.stream = BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair before there is a run
         self.first_step = 0
-        self.losses = Losses(config.max_lost_fraction)
+        self.unreadable = UnreadableClips(config.max_lost_fraction)
         self.copier = Copier()
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -70,7 +69,7 @@ class ShardDataModule(pl.LightningDataModule):
 
     def count(self, batch: Batch) -> None:
         """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
-        self.losses.count(len(batch.keys), batch.lost)
+        self.unreadable.count(len(batch.keys), batch.lost)
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences."""
@@ -97,7 +96,7 @@ class ShardDataModule(pl.LightningDataModule):
     def state_dict(self) -> dict[str, Any]:
         """Return how many batches training has taken: what was prefetched beyond does not count. All ranks must call it."""
         assert self.trainer is not None
-        return {"batches": self.trainer.global_step, "order": self.order_card(), **self.losses.state()}
+        return {"batches": self.trainer.global_step, "order": self.order_card(), **self.unreadable.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches that training has taken. Raises ValueError when the order would be another one."""
@@ -107,7 +106,7 @@ class ShardDataModule(pl.LightningDataModule):
                 change = "holds other shards, or in another order" if key == "data.shards" else f"was {before} and is {now[key]} now"
                 raise ValueError(f"{key} {change}: the run cannot go on with its next batch; set it as it was, or start a new run")
         self.first_step = int(state["batches"])
-        self.losses.load(state)
+        self.unreadable.load(state)
 
 
 def check_cache(shards: ShardSet, config: DataConfig) -> None:
@@ -142,9 +141,3 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
 def process_rank() -> int:
     """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
     return int(getattr(rank_zero_only, "rank", 0))
-
-
-def batches(stream: BatchStream, count: int) -> Iterator[Batch]:
-    """Yield the next `count` batches in this process."""
-    for step in range(stream.first_step, stream.first_step + count):
-        yield stream.batch(step)

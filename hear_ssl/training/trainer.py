@@ -71,7 +71,7 @@ def fit(config: Config, resume: bool) -> int:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
-    losses = data.losses.everywhere()
+    losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
         finished = trainer.global_step >= config.trainer.steps

@@ -71,7 +71,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
 
     torch.manual_seed(0)
     rows = config.data.batch_size
-    batch = Batch(torch.randn(rows, 2, round(config.data.crop_seconds * 16000)) * 0.1, torch.arange(rows), torch.arange(rows), [])
+    batch = Batch(torch.randn(rows, 2, round(config.data.crop_seconds * 16000)) * 0.1, torch.arange(rows), [])
 
     class Same(torch.utils.data.IterableDataset[Batch]):
         def __iter__(self) -> Iterator[Batch]:

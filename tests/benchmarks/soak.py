@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards.clip_offsets import read_table
+from hear_ssl.data.shards.clip_offsets import read_clips
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.stream.sample_order import SampleOrder
 from hear_ssl.errors import run_main
@@ -55,8 +55,8 @@ def make_shards(folder: Path, seed: int) -> None:
             clips.append(EncodedClip(f"s{shard:02d}-{clip:03d}", "flac", audio, {"seconds": 0.5}))
         records.append(write_shard(folder / f"train-{shard:06d}.tar", clips))
     for name, places in (
-        (DAMAGED, [read_table(folder / DAMAGED)[25].offset - 300]),
-        (BROKEN, [c.offset for c in read_table(folder / BROKEN)[::9]]),
+        (DAMAGED, [read_clips(folder / DAMAGED)[25].offset - 300]),
+        (BROKEN, [c.offset for c in read_clips(folder / BROKEN)[::9]]),
     ):
         with open(folder / name, "r+b") as file:
             for place in places:
@@ -115,7 +115,7 @@ def train(out: Path, address: str, resume: bool) -> None:
     def logged(data: ShardDataModule, batch: Any) -> None:
         assert data.trainer is not None
         lost = [f"{Path(loss.shard).name}/{loss.key}" for loss in batch.lost]
-        log.write(json.dumps([data.trainer.global_step, batch.index.tolist(), lost]) + "\n")
+        log.write(json.dumps([data.trainer.global_step, batch.keys, lost]) + "\n")
         count(data, batch)
 
     ShardDataModule.count = logged  # type: ignore[method-assign]
@@ -199,7 +199,7 @@ def prove(out: Path) -> dict[str, Any]:
             place = order.at(position)
             shard, number = divmod(place.clip, CLIPS)
             names = {f"{index.shards[shard].name}/{name}" for name in (keys[place.clip], f"clip {number}")}
-            delivered = clip == place.clip
+            delivered = clip == keys[place.clip]
             assert delivered or names & set(lost), f"step {step}: clip {keys[place.clip]} of shard {shard} is neither there nor named"
             lost_total += not delivered
             passes.setdefault(place.pass_number, Counter())[place.clip] += 1

@@ -28,7 +28,7 @@ from hear_ssl.data.packing.archives import packing_order
 from hear_ssl.data.packing.clips import Packed, PackOptions, pack_item
 from hear_ssl.data.packing.inputs import Item, printable
 from hear_ssl.data.packing.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
-from hear_ssl.data.shards.clip_offsets import load_table, write_table
+from hear_ssl.data.shards.clip_offsets import load_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.files import atomic_write, sha256_of
 
@@ -158,8 +158,8 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
         raise ValueError(f"none of the files can be used; {out / REJECTED_NAME} says why, file by file")
     shards = tuple(ShardRecord(**record) for record in state.shards)
     for shard in shards:  # a table that was removed is written again
-        if load_table(out / shard.name, shard.sha256) is None:
-            write_table(out / shard.name, shard.sha256)
+        if load_clip_offsets(out / shard.name, shard.sha256) is None:
+            write_clip_offsets(out / shard.name, shard.sha256)
     sources = []
     for key, row in sorted(state.sources.items()):
         name, _, license = key.partition("\t")

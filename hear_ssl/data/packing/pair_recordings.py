@@ -1,10 +1,11 @@
-"""Pair recordings whose file names differ in a number alone, as natural doppelgängers for data.positives=doppelgaenger.
+"""Pair recordings of the same source, whose file names differ in a number alone, as positives for data.positives=pairs.
 
     python -m hear_ssl.data.pair_recordings SHARDS --out FOLDER --except 'asterisk*' '*music*'
 
-Libraries of sound effects and samples number the takes of one sound: wolf-die-1.ogg, wolf-die-2.ogg. Two takes share what the sound is
-and differ in all else, which no view of one recording can imitate. FOLDER/siblings holds the clips that have such a take, each with the
-key of the next one, FOLDER/others all other clips, so that data.weights can mix them. SHARDS are read, never changed.
+Libraries of sound effects and samples number the recordings of one source: wolf-die-1.ogg, wolf-die-2.ogg. Two such recordings
+share their source and differ in everything else, which no augmentation of one recording can imitate. FOLDER/pairs contains the
+clips that have a partner, each with the key of the next one; FOLDER/others contains all other clips, so that data.weights can
+mix the two. SHARDS are read, never changed.
 """
 
 from __future__ import annotations
@@ -25,26 +26,27 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_index
 
 CLIPS_PER_SHARD = 512
-TAKE = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
-SHORTEST_NAME = 2  # files called 1.wav, 2.wav are no takes of one sound
+NUMBER = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
+SHORTEST_NAME = 2  # files called 1.wav, 2.wav are not recordings of one source
 PACKED: dict[str, type | tuple[type, ...]] = {"source": str, "path": str, "license": str, "seconds": (int, float)}
 Records = dict[str, dict[str, Any]]
 
 
 def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
-    """Return {key: key of the next take} of all clips by their records {key: record}, except sources that match a pattern.
+    """Return {key: key of its partner} for all clips by their records {key: record}, except sources that match a pattern.
 
-    The last take is followed by the first. Pieces of a long recording meet the pieces of the next one in turn.
+    The partner is the next recording of the same source; the last is followed by the first. The clips of a long recording are
+    paired with those of the next one in turn.
     """
-    takes: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    groups: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key, record in sorted(records.items()):
         source, path = record["source"], record["path"]
         folder, _, file = path.rpartition("/")
-        name = TAKE.sub("", file.rpartition(".")[0].lower())
+        name = NUMBER.sub("", file.rpartition(".")[0].lower())
         if len(name) >= SHORTEST_NAME and not any(fnmatch(source, pattern) for pattern in excluded):
-            takes[source, folder, name][path].append(key)
+            groups[source, folder, name][path].append(key)
     pairs: dict[str, str] = {}
-    for group in takes.values():
+    for group in groups.values():
         recordings = [group[path] for path in sorted(group)]
         for own, following in zip(recordings, [*recordings[1:], recordings[0]], strict=True):
             if own is not following:
@@ -52,21 +54,21 @@ def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
     return pairs
 
 
-def write_siblings(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
-    """Write OUT/siblings and OUT/others and return their indexes.
+def write_pairs(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
+    """Write OUT/pairs and OUT/others and return their indexes.
 
-    Raises ValueError when shards are damaged, do not go together (`read_records`) or hold no two takes of one sound, FileExistsError
-    when OUT holds shards.
+    Raises ValueError when shards are damaged, do not go together (`read_records`) or contain no two recordings of one
+    source, FileExistsError when OUT holds shards.
     """
-    for name in ("siblings", "others"):
+    for name in ("pairs", "others"):
         check_free(out / name)
     clips, records = shards.clips, read_records(shards)
     pairs = pairs_of(records, excluded)
     if not pairs:
         raise ValueError(
-            "no two clips are takes of one sound: their names differ in more than a number, or --except leaves all of them out"
+            "no two clips are recordings of one source: their names differ in more than a number, or --except leaves all of them out"
         )
-    parts = {"siblings": [clip for clip in clips if clip.key in pairs], "others": [clip for clip in clips if clip.key not in pairs]}
+    parts = {"pairs": [clip for clip in clips if clip.key in pairs], "others": [clip for clip in clips if clip.key not in pairs]}
     return {name: write_part(shards, part, records, pairs, out / name) for name, part in parts.items() if part}
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_table, write_table
+from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_clips, write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
 from hear_ssl.data.stream.decode import check_length, decoder_reason
 from hear_ssl.files import sha256_of
@@ -39,7 +39,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
         if not SHARD_NAME.fullmatch(path.name):
             raise ValueError(f"{path.name!r} is no shard's name; use letters, digits, dot, hyphen and underscore")
         seconds = 0.0
-        clips = read_table(path)
+        clips = read_clips(path)
         for clip in clips:
             check_record(clip)
             rate, clip_seconds = header(clip)
@@ -55,7 +55,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
     sources = (SourceRecord(source or folder.resolve().name, license, hours, count),)
     index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
     for record in records:
-        write_table(folder / record.name, record.sha256)
+        write_clip_offsets(folder / record.name, record.sha256)
     write_index(folder, index)
     return index
 

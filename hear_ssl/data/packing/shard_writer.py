@@ -11,7 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.shards.clip_offsets import write_table
+from hear_ssl.data.shards.clip_offsets import write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
 from hear_ssl.files import atomic_path, sha256_of
 
@@ -48,7 +48,7 @@ def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
                 count += 1
                 seconds += clip.record["seconds"]
         record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
-    write_table(path, record.sha256)
+    write_clip_offsets(path, record.sha256)
     return record
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_table, write_table
+from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.fetch import fetch
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, read_index
 from hear_ssl.files import sha256_of
@@ -77,7 +77,7 @@ class ShardCache:
                         raise ValueError(str(error)) from None
                 if not present(path, record):
                     with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
-                        write_table(path, record.sha256)
+                        write_clip_offsets(path, record.sha256)
         with contextlib.suppress(OSError):
             os.utime(path)  # used now: others give way first
         return path
@@ -158,7 +158,7 @@ def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
 
 def present(path: Path, record: ShardRecord) -> bool:
     """Say whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
-    return path.is_file() and path.stat().st_size == record.bytes and sha256_of_table(path) == record.sha256
+    return path.is_file() and path.stat().st_size == record.bytes and sha256_of_clip_offsets(path) == record.sha256
 
 
 def whole(path: Path, record: ShardRecord) -> bool:

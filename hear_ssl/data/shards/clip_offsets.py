@@ -49,7 +49,7 @@ class Clip:
 
 
 @dataclass(frozen=True)
-class Table:
+class ClipOffsets:
     """The clips of a shard in its order, 70 bytes or so each: rows (clips,) of `row_type`, without a codec where a member is not whole.
 
     damage: what is wrong with the shard, '' when nothing is. summed: whether checksums are known.
@@ -86,9 +86,9 @@ def row_type(key_bytes: int) -> np.dtype[Any]:
     return np.dtype([*numbers, ("checksum", "<u4"), ("codec", "S4"), ("key", f"S{key_bytes}")])
 
 
-def empty_table(damage: str) -> Table:
+def no_clip_offsets(damage: str) -> ClipOffsets:
     """Return the table of a shard of which nothing can be read."""
-    return Table("", np.empty(0, row_type(1)), damage)
+    return ClipOffsets("", np.empty(0, row_type(1)), damage)
 
 
 def checksum(codec: str, audio: bytes) -> int:
@@ -96,7 +96,7 @@ def checksum(codec: str, audio: bytes) -> int:
     return zlib.crc32(audio[:HEAD_BYTES] if codec == "flac" else audio)
 
 
-def scan_table(path: str | Path) -> Table:
+def scan_shard(path: str | Path) -> ClipOffsets:
     """Return the clips of a shard as far as it can be read. Raises OSError when it cannot be opened."""
     members: dict[str, dict[str, tuple[int, int]]] = {}
     damage = ""
@@ -123,7 +123,7 @@ def scan_table(path: str | Path) -> Table:
             rows.append((0, 0, 0, 0, 0, b"", name))
         else:
             rows.append((*parts[codec], *parts["json"], 0, codec.encode(), name))
-    return Table(str(path), np.array(rows, row_type(max((len(row[-1]) for row in rows), default=1))), damage)
+    return ClipOffsets(str(path), np.array(rows, row_type(max((len(row[-1]) for row in rows), default=1))), damage)
 
 
 def _lacking(codec: str | None, parts: dict[str, tuple[int, int]], size: int) -> str:
@@ -135,23 +135,23 @@ def _lacking(codec: str | None, parts: dict[str, tuple[int, int]], size: int) ->
     return "is cut off" if any(offset + length > size for offset, length in parts.values()) else ""
 
 
-def read_table(path: str | Path) -> list[Clip]:
+def read_clips(path: str | Path) -> list[Clip]:
     """Return the clips of a whole shard in its order. Raises ValueError with one line when anything of it is damaged."""
     return [clip for clip in _clips(_whole(path)) if clip is not None]
 
 
-def _whole(path: str | Path) -> Table:
-    table = scan_table(path)
+def _whole(path: str | Path) -> ClipOffsets:
+    table = scan_shard(path)
     if table.damage:
         raise ValueError(f"shard {path} is damaged ({table.damage}); pack or download it again")
     return table
 
 
-def _clips(table: Table) -> Iterator[Clip | None]:
+def _clips(table: ClipOffsets) -> Iterator[Clip | None]:
     return map(table.clip, range(len(table)))
 
 
-def write_table(path: Path, sha256: str) -> None:
+def write_clip_offsets(path: Path, sha256: str) -> None:
     """Write the table of a whole shard, whose SHA-256 is given, beside it.
 
     Raises ValueError with one line when the shard is damaged, OSError when the table cannot be written.
@@ -163,7 +163,7 @@ def write_table(path: Path, sha256: str) -> None:
     atomic_write(path.with_suffix(SUFFIX), head + body)
 
 
-def load_table(path: Path, sha256: str) -> Table | None:
+def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
     """Return the table that was written beside a shard; None when there is none, it is damaged, or belongs to other bytes."""
     try:
         content = path.with_suffix(SUFFIX).read_bytes()
@@ -171,12 +171,12 @@ def load_table(path: Path, sha256: str) -> Table | None:
         body = memoryview(content)[HEADER.size :]
         if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)):
             return None
-        return Table(str(path), np.frombuffer(body, row_type(key_bytes)), summed=True)
+        return ClipOffsets(str(path), np.frombuffer(body, row_type(key_bytes)), summed=True)
     except (OSError, ValueError, struct.error):
         return None
 
 
-def sha256_of_table(path: Path) -> str:
+def sha256_of_clip_offsets(path: Path) -> str:
     """Return the SHA-256 of the shard that the table beside a shard was written of; '' when there is none."""
     try:
         with open(path.with_suffix(SUFFIX), "rb") as file:

@@ -15,7 +15,16 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.data.shards.clip_offsets import UNKNOWN, Clip, Table, checksum, empty_table, load_table, read_bytes, scan_table
+from hear_ssl.data.shards.clip_offsets import (
+    UNKNOWN,
+    Clip,
+    ClipOffsets,
+    checksum,
+    load_clip_offsets,
+    no_clip_offsets,
+    read_bytes,
+    scan_shard,
+)
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, each_once
 from hear_ssl.data.shards.sources import Source, check_once, open_source
 
@@ -37,7 +46,7 @@ class ShardSet:
         self.shards: list[tuple[Source, ShardRecord]] = [(source, record) for source in self.sources for record in source.index.shards]
         self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
         self.tables_kept = tables_kept
-        self._tables: dict[int, Table] = {}
+        self._tables: dict[int, ClipOffsets] = {}
         self._retry: dict[int, float] = {}  # when shards that could not be had are asked for again
 
     def __len__(self) -> int:
@@ -89,7 +98,7 @@ class ShardSet:
             raise ValueError(f"the shard is damaged ({table.damage})")
         return clip
 
-    def table(self, shard: int) -> Table:
+    def table(self, shard: int) -> ClipOffsets:
         """Return a shard's table; a shard of an address is fetched unless it lies in the cache.
 
         What fails is in the table, and is tried again after a while.
@@ -103,14 +112,14 @@ class ShardSet:
                 path = source.path(record)
                 self._tables[shard] = self._read(path, record)
             except (ValueError, OSError) as error:
-                self._tables[shard] = empty_table(" ".join(str(error).split()))
+                self._tables[shard] = no_clip_offsets(" ".join(str(error).split()))
                 self._retry[shard] = time.monotonic() + RETRY_SECONDS
         return self._tables[shard]
 
-    def _read(self, path: Path, record: ShardRecord) -> Table:
-        table = load_table(path, record.sha256) or scan_table(path)
+    def _read(self, path: Path, record: ShardRecord) -> ClipOffsets:
+        table = load_clip_offsets(path, record.sha256) or scan_shard(path)
         if len(table) > record.clips or (len(table) < record.clips and not table.damage):
-            return empty_table(f"it holds {len(table)} clips, the index says {record.clips}")
+            return no_clip_offsets(f"it holds {len(table)} clips, the index says {record.clips}")
         return table
 
     def place(self, number: int) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 
-class Loss(NamedTuple):
+class UnreadableClip(NamedTuple):
     """A clip that could not be read: the shard's address, the clip's key (its number in the shard if that cannot be read), and why."""
 
     shard: str
@@ -25,26 +25,25 @@ class Batch:
     """One rank's rows of a global batch.
 
     waveform: crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
-    views draw. index: (batch,) int64, the clip's number in the dataset. keys: the clips' keys.
+    views draw. keys: the clips' keys.
     lost: every clip that could not be read and was replaced.
     seconds: what reading and decoding took.
     """
 
     waveform: Tensor
     seeds: Tensor
-    index: Tensor
     keys: list[str]
-    lost: list[Loss] = field(default_factory=list)
+    lost: list[UnreadableClip] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch with its tensors on the device."""
-        waveform, seeds, index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.waveform, self.seeds, self.index))
-        return Batch(waveform, seeds, index, self.keys, self.lost, self.seconds)
+        waveform, seeds = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.waveform, self.seeds))
+        return Batch(waveform, seeds, self.keys, self.lost, self.seconds)
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in page-locked memory."""
-        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.index.pin_memory(), self.keys, self.lost, self.seconds)
+        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.keys, self.lost, self.seconds)
 
 
 class Copier:
@@ -65,6 +64,6 @@ class Copier:
             copied = batch.to(device, non_blocking=True)
         present = torch.cuda.current_stream(device)
         present.wait_stream(self.stream)
-        for tensor in (copied.waveform, copied.seeds, copied.index):
+        for tensor in (copied.waveform, copied.seeds):
             tensor.record_stream(present)  # its memory is the step's until the step is through
         return copied

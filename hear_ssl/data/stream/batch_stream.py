@@ -19,10 +19,10 @@ from torch.utils.data import IterableDataset, get_worker_info
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.clip_offsets import Clip
 from hear_ssl.data.shards.reader import ShardSet
-from hear_ssl.data.stream.batch import Batch, Loss
+from hear_ssl.data.stream.batch import Batch, UnreadableClip
 from hear_ssl.data.stream.decode import Waveform, decode_into
 from hear_ssl.data.stream.partners import Partners
-from hear_ssl.data.stream.sample_order import MixedOrder, SampleOrder, mix
+from hear_ssl.data.stream.sample_order import MixedOrder, SampleOrder, hash_integers
 
 REPLACEMENTS = 20
 
@@ -46,7 +46,7 @@ class BatchStream(IterableDataset[Batch]):
         self.order = sample_order(shards, config, seed)
         self.time = round(config.crop_seconds * sample_rate)
         self.read_seconds = 0.0
-        self.partners = Partners(shards, config.window_shards) if config.positives == "doppelgaenger" else None
+        self.partners = Partners(shards, config.window_shards) if config.positives == "pairs" else None
 
     def share(self, rank: int, ranks: int) -> None:
         """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
@@ -70,38 +70,36 @@ class BatchStream(IterableDataset[Batch]):
         shape = (len(rows), self.config.crops if not self.partners else 2, self.time)
         waveform = shared_tensor(shape) if get_worker_info() else torch.empty(shape)
         crops = waveform.numpy()
-        seeds, indices = [], []
+        seeds: list[int] = []
         keys: list[str] = []
-        lost: list[Loss] = []
+        lost: list[UnreadableClip] = []
         for row, position in enumerate(rows):
             place = self.order.at(position)
-            seed = mix(self.seed, 2, place.pass_number, place.clip)
-            number, key = self._read(crops[row], place.clip, position, seed, lost)
+            seed = hash_integers(self.seed, 2, place.pass_number, place.clip)
             seeds.append(seed)
-            indices.append(number)
-            keys.append(key)
+            keys.append(self._read(crops[row], place.clip, position, seed, lost))
         seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
-        return Batch(waveform, torch.tensor(seeds), torch.tensor(indices), keys, lost, seconds)
+        return Batch(waveform, torch.tensor(seeds), keys, lost, seconds)
 
-    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[Loss]) -> tuple[int, str]:
-        """Fill crops (crops, time) from a clip, or one in its place; return the number and key of that which was read."""
+    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[UnreadableClip]) -> str:
+        """Fill crops (crops, time) from a clip, or one in its place; return the key of the one that was read."""
         for attempt in range(REPLACEMENTS):
             try:
                 clip = self.shards.clip(number)
                 self._decode(crops, clip, number, seed)
-                return number, clip.key
+                return clip.key
             except (ValueError, OSError) as error:
-                lost.append(Loss(*self.shards.place(number), " ".join(str(error).split())))
-                number = self.order.substitute(position, mix(seed, 3, attempt))
+                lost.append(UnreadableClip(*self.shards.place(number), " ".join(str(error).split())))
+                number = self.order.substitute(position, hash_integers(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
     def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
         if not self.partners or partner is None:
-            decode_into(crops, self._audio(clip), [mix(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
+            decode_into(crops, self._audio(clip), [hash_integers(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
             return
         other = self.shards.clip(self.partners.number(number, partner))
-        share = mix(seed, 4, 0) / 2**63  # the same place in both, so that events meet
+        share = hash_integers(seed, 4, 0) / 2**63  # the same place in both, so that events meet
         for row, one in enumerate((clip, other)):
             decode_into(crops[row : row + 1], self._audio(one), [share], self.sample_rate)
 

@@ -36,13 +36,6 @@ def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
     return None
 
 
-def decode_crops(content: bytes, starts: list[float], time: int, sample_rate: int) -> list[Waveform]:
-    """Return crops (time,) that start at shares 0 to 1 of the places where a whole crop fits; raises as `decode_into`."""
-    crops = np.empty((len(starts), time), np.float32)
-    decode_into(crops, content, starts, sample_rate)
-    return list(crops)
-
-
 def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> None:
     """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
 

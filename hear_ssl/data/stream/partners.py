@@ -1,4 +1,4 @@
-"""Doppelgänger pairs: which clip another one's record names as its partner, by its key within one folder or address."""
+"""Positive pairs of clips: find the partner that a clip's JSON record names, by its key within one folder or address."""
 
 from __future__ import annotations
 
@@ -22,9 +22,7 @@ class Partners:
         others = (number for number, (source, _) in enumerate(shards.shards) if not (source.cache and window_shards))
         clips = chain.from_iterable(range(*shards.first_clips[number : number + 2]) for number in chain(firsts, others))
         if not any(self._has_pair(number) for number in clips):
-            raise ValueError(
-                "data.positives is doppelgaenger, but these shards hold no pairs; make some with hear_ssl.synthesis.instruments"
-            )
+            raise ValueError("data.positives is pairs, but these shards hold no pairs; make some with hear_ssl.synthesis.instruments")
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to a worker without the numbers, which are found there as needed."""

@@ -20,7 +20,7 @@ MIX_BLOCK = 1000  # positions within which a mixture keeps its weights exactly
 KEPT = 4  # permutations kept: those of this and the next window or pass, in a batch of two sources
 
 
-def mix(*values: int) -> int:
+def hash_integers(*values: int) -> int:
     """Return a 63-bit hash of integers (SplitMix64 finaliser; Steele et al., OOPSLA 2014), the same on every machine."""
     state = 0x9E3779B97F4A7C15
     for value in values:
@@ -100,10 +100,10 @@ class SampleOrder:
 
     def _shuffled(self, pass_number: int, window: int) -> NDArray[np.int64]:
         if not self.window:
-            return np.random.default_rng(mix(self.seed, 1, pass_number)).permutation(self.clips)
+            return np.random.default_rng(hash_integers(self.seed, 1, pass_number)).permutation(self.clips)
         shards, _ = self._windows(pass_number)
         clips = self._of_shards(shards[window * self.window : (window + 1) * self.window])
-        return np.random.default_rng(mix(self.seed, 6, pass_number, window)).permutation(clips)
+        return np.random.default_rng(hash_integers(self.seed, 6, pass_number, window)).permutation(clips)
 
     def _of_shards(self, shards: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.concatenate([np.arange(self.first_clips[n], self.first_clips[n] + self.shard_clips[n]) for n in shards])
@@ -113,7 +113,7 @@ class SampleOrder:
         if pass_number not in self._shards:
             if len(self._shards) >= KEPT:
                 del self._shards[next(iter(self._shards))]
-            shards = np.random.default_rng(mix(self.seed, 5, pass_number)).permutation(len(self.shard_clips))
+            shards = np.random.default_rng(hash_integers(self.seed, 5, pass_number)).permutation(len(self.shard_clips))
             ends = np.cumsum(self.shard_clips[shards])
             last = [min(end, len(shards)) - 1 for end in range(self.window, len(shards) + self.window, self.window)]
             self._shards[pass_number] = (shards, ends[last])
@@ -130,7 +130,7 @@ class MixedOrder(SampleOrder):
                 f"data.weights has {len(weights)} numbers for {len(sources)} sources; give a finite one above 0 for each of data.shards"
             )
         super().__init__([count for source in sources for count in source], seed)
-        self.orders = [SampleOrder(source, mix(seed, 7, number), window) for number, source in enumerate(sources)]
+        self.orders = [SampleOrder(source, hash_integers(seed, 7, number), window) for number, source in enumerate(sources)]
         self.first_of_source = [0, *accumulate(order.clips for order in self.orders)]
         self.first_shards = [0, *accumulate(len(source) for source in sources)]
         self.shares = _apportioned(weights, MIX_BLOCK)
@@ -164,7 +164,7 @@ class MixedOrder(SampleOrder):
             if len(self._permutations) >= KEPT:
                 del self._permutations[next(iter(self._permutations))]
             slots = np.repeat(np.arange(len(self.shares)), self.shares)
-            self._permutations[key] = np.random.default_rng(mix(self.seed, 8, block)).permutation(slots)
+            self._permutations[key] = np.random.default_rng(hash_integers(self.seed, 8, block)).permutation(slots)
         slots = self._permutations[key]
         source = int(slots[place])
         return source, block * self.shares[source] + int((slots[:place] == source).sum())

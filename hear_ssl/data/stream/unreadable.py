@@ -7,12 +7,12 @@ from typing import Any
 
 import torch.distributed as dist
 
-from hear_ssl.data.stream.batch import Loss
+from hear_ssl.data.stream.batch import UnreadableClip
 
 FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
 
 
-class Losses:
+class UnreadableClips:
     """Clips read and lost by this rank. In a run of several ranks, `everywhere` and `report` must be called by all of them."""
 
     def __init__(self, allowed: float) -> None:
@@ -20,10 +20,10 @@ class Losses:
         self.allowed = allowed
         self.clips_read = 0
         self.lost: Counter[str] = Counter()
-        self.first: dict[str, Loss] = {}
+        self.first: dict[str, UnreadableClip] = {}
         self.named: set[str] = set()
 
-    def count(self, clips: int, lost: list[Loss]) -> None:
+    def count(self, clips: int, lost: list[UnreadableClip]) -> None:
         """Count clips read and those lost.
 
         Raises ValueError with the list when more than the allowed share was lost.
@@ -39,13 +39,13 @@ class Losses:
                 f"{self.lost.total()} of {self.clips_read} clips were lost, more than data.max_lost_fraction allows: {self.summary()}"
             )
 
-    def everywhere(self) -> Losses:
+    def everywhere(self) -> UnreadableClips:
         """Return what all ranks read and lost together."""
         if not _several():
             return self
         parts: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(parts, (self.clips_read, self.lost, self.first))
-        total = Losses(self.allowed)
+        total = UnreadableClips(self.allowed)
         for clips_read, lost, first in parts:
             total.clips_read += clips_read
             total.lost += lost
@@ -75,7 +75,7 @@ class Losses:
         self.clips_read, self.lost = int(state["clips_read"]), Counter(state["lost"])
         self.named = set(self.lost)
 
-    def _name(self, first: dict[str, Loss]) -> None:
+    def _name(self, first: dict[str, UnreadableClip]) -> None:
         for shard, loss in first.items():
             if shard not in self.named:
                 print(f"lost a clip of {loss}; more of this shard are counted, not shown", flush=True)

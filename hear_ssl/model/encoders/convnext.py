@@ -35,7 +35,7 @@ class ChannelNorm(nn.Module):
         return normalised
 
 
-class Block(nn.Module):
+class ConvNeXtBlock(nn.Module):
     """Depthwise convolution and inverted bottleneck, added to its input."""
 
     def __init__(self, channels: int) -> None:
@@ -72,9 +72,9 @@ class ConvNeXt(Encoder):
         first = depth // 2
         self.halo_frames = self.time_stride * (KERNEL // 2) * depth
         self.stem = nn.Sequential(nn.Conv2d(1, channels, 4, stride=4), ChannelNorm(channels))
-        self.low = nn.Sequential(*[Block(channels) for _ in range(first)])
+        self.low = nn.Sequential(*[ConvNeXtBlock(channels) for _ in range(first)])
         self.narrow = nn.Sequential(ChannelNorm(channels), nn.Conv2d(channels, 2 * channels, (2, 1), stride=(2, 1)))
-        self.high = nn.Sequential(*[Block(2 * channels) for _ in range(depth - first)], ChannelNorm(2 * channels))
+        self.high = nn.Sequential(*[ConvNeXtBlock(2 * channels) for _ in range(depth - first)], ChannelNorm(2 * channels))
         local = channels * (n_mels // 4)
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(local, dim), nn.GELU())
         self.layer_dims = (local, local, dim)

@@ -49,7 +49,7 @@ class Attention(nn.Module):
         return mixed
 
 
-class Block(nn.Module):
+class TransformerBlock(nn.Module):
     """Attention and MLP, each behind a LayerNorm and added to its input."""
 
     def __init__(self, dim: int, heads: int) -> None:
@@ -88,7 +88,7 @@ class ViT(Encoder):
         self.layer_dims = (BANDS * dim,) * (depth + 1)
         self.embed = nn.Linear(n_mels // BANDS * self.time_stride, dim)
         self.band = nn.Parameter(torch.randn(BANDS, dim) * 0.02)
-        self.blocks = nn.ModuleList([Block(dim, heads) for _ in range(depth)])
+        self.blocks = nn.ModuleList([TransformerBlock(dim, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
 
     def forward(self, features: Tensor) -> List[Tensor]:

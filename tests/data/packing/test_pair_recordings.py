@@ -14,7 +14,7 @@ import soundfile
 from hear_ssl.data.packing.clips import PackOptions
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
-from hear_ssl.data.packing.pair_recordings import pairs_of, write_siblings
+from hear_ssl.data.packing.pair_recordings import pairs_of, write_pairs
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import write_index
@@ -28,17 +28,17 @@ def record(path: str, source: str = "game") -> dict[str, str]:
     return {"source": source, "path": path}
 
 
-def test_takes_follow_one_another_in_a_circle() -> None:
+def test_recordings_follow_one_another_in_a_circle() -> None:
     records = {"c": record("a/wolf_03.ogg"), "a": record("a/Wolf_01.ogg"), "b": record("a/wolf_02b.ogg"), "d": record("a/wolves.ogg")}
     assert pairs_of(records, []) == {"a": "b", "b": "c", "c": "a"}
 
 
 @pytest.mark.parametrize("other", [record("b/wolf2.ogg"), record("a/wolf2.ogg", "elsewhere"), record("a/bear2.ogg")])
-def test_other_folders_sources_and_names_are_no_takes(other: dict[str, str]) -> None:
+def test_other_folders_sources_and_names_are_not_paired(other: dict[str, str]) -> None:
     assert pairs_of({"a": record("a/wolf1.ogg"), "b": other}, []) == {}
 
 
-def test_bare_numbers_and_excluded_sources_are_no_takes() -> None:
+def test_bare_numbers_and_excluded_sources_are_not_paired() -> None:
     assert pairs_of({"a": record("a/1.ogg"), "b": record("a/2.ogg")}, []) == {}
     assert pairs_of({"a": record("a/wolf1.ogg"), "b": record("a/wolf2.ogg")}, ["ga*"]) == {}
 
@@ -52,7 +52,7 @@ def test_pieces_of_a_long_recording_meet_those_of_the_next_in_turn() -> None:
 @pytest.fixture(scope="module")
 def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Pack one tone a file, each of its own pitch."""
-    folder = tmp_path_factory.mktemp("takes")
+    folder = tmp_path_factory.mktemp("recordings")
     time = np.arange(16000) / 16000
     for number, name in enumerate(NAMES):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -65,14 +65,14 @@ def packed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_two_folders_hold_every_clip_once_and_train_together(packed: Path, tmp_path: Path) -> None:
     before = ShardSet([str(packed)])
-    indexes = write_siblings(before, tmp_path, [])
-    assert {name: index.clips for name, index in indexes.items()} == {"siblings": 3, "others": 4}
+    indexes = write_pairs(before, tmp_path, [])
+    assert {name: index.clips for name, index in indexes.items()} == {"pairs": 3, "others": 4}
     assert sum(index.hours for index in indexes.values()) == pytest.approx(before.indexes[0].hours, abs=1e-5)
     assert [(s.name, s.clips) for s in indexes["others"].sources] == [("game", 3), ("other", 1)]
-    after = ShardSet([str(tmp_path / "siblings"), str(tmp_path / "others")])
+    after = ShardSet([str(tmp_path / "pairs"), str(tmp_path / "others")])
     audio = {clip.key: before.audio(clip) for clip in before.clips}
     assert {clip.key: after.audio(clip) for clip in after.clips} == audio
-    overrides = ["data.shards=[x]", "data.positives=doppelgaenger", "data.weights=[1,1]", "data.batch_size=16", "data.crop_seconds=1"]
+    overrides = ["data.shards=[x]", "data.positives=pairs", "data.weights=[1,1]", "data.batch_size=16", "data.crop_seconds=1"]
     config = load_config(None, overrides).data
     batch = BatchStream(after, config, 16000, seed=0).batch(0)
     loudest = np.abs(np.fft.rfft(batch.waveform.numpy(), axis=-1)).argmax(-1)  # (batch, 2), the tones in Hz
@@ -82,20 +82,20 @@ def test_the_two_folders_hold_every_clip_once_and_train_together(packed: Path, t
 
 
 def test_what_cannot_be_paired_is_refused(packed: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no two clips are takes of one sound"):
-        write_siblings(ShardSet([str(packed)]), tmp_path, ["*"])
-    write_siblings(ShardSet([str(packed)]), tmp_path, [])
+    with pytest.raises(ValueError, match="no two clips are recordings of one source"):
+        write_pairs(ShardSet([str(packed)]), tmp_path, ["*"])
+    write_pairs(ShardSet([str(packed)]), tmp_path, [])
     with pytest.raises(FileExistsError, match="give another folder"):
-        write_siblings(ShardSet([str(packed)]), tmp_path, [])
+        write_pairs(ShardSet([str(packed)]), tmp_path, [])
 
 
 def test_folders_that_do_not_go_together_are_refused(packed: Path, tmp_path: Path) -> None:
     shutil.copytree(packed, tmp_path / "copy")
     with pytest.raises(ValueError, match=r"two clips have the key .*give each folder once"):
-        write_siblings(ShardSet([str(packed), str(tmp_path / "copy")]), tmp_path, [])
+        write_pairs(ShardSet([str(packed), str(tmp_path / "copy")]), tmp_path, [])
     pack(list_items([str(packed.parent / "list.jsonl")], "", "valid"), tmp_path / "valid", PackOptions())
     with pytest.raises(ValueError, match=r"differ in their split \(train, valid\)"):
-        write_siblings(ShardSet([str(packed), str(tmp_path / "valid")]), tmp_path, [])
+        write_pairs(ShardSet([str(packed), str(tmp_path / "valid")]), tmp_path, [])
 
 
 def test_records_of_another_tool_are_refused(packed: Path, tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_records_of_another_tool_are_refused(packed: Path, tmp_path: Path) -> No
     written = write_shards(tmp_path / "foreign", "train", iter(clips), len(clips), 512)
     write_index(tmp_path / "foreign", replace(shards.indexes[0], shards=written))
     with pytest.raises(ValueError, match=r"has no path in its JSON; pack its recording by hear_ssl\.data\.pack"):
-        write_siblings(ShardSet([str(tmp_path / "foreign")]), tmp_path, [])
+        write_pairs(ShardSet([str(tmp_path / "foreign")]), tmp_path, [])

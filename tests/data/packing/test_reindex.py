@@ -12,9 +12,9 @@ from hear_ssl.data.options import DataConfig
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index
-from hear_ssl.data.stream.batch import Loss
+from hear_ssl.data.stream.batch import UnreadableClip
 from hear_ssl.data.stream.batch_stream import BatchStream
-from hear_ssl.data.stream.unreadable import Losses
+from hear_ssl.data.stream.unreadable import UnreadableClips
 from hear_ssl.training.datamodule import ShardDataModule
 from tests.data.shards.test_reader import tar_of
 from tests.data.sounds import encoded, of_unknown_length, tone
@@ -66,8 +66,8 @@ def test_names_and_orders_that_webdataset_reads_are_read_alike(tmp_path: Path) -
     theirs = [sample["__key__"] for sample in webdataset.WebDataset(str(path), shardshuffle=False) if "flac" in sample]
     assert reindex(tmp_path, "MIT").clips == 5
     assert [clip.key for clip in ShardSet([str(tmp_path)]).clips] == theirs == ["./a", "d.v1/b", "c", "e", "f"]
-    losses = Losses(1.0)
-    losses.count(5, [Loss(*ShardSet([str(tmp_path)]).place(number), "gone") for number in range(5)])
+    losses = UnreadableClips(1.0)
+    losses.count(5, [UnreadableClip(*ShardSet([str(tmp_path)]).place(number), "gone") for number in range(5)])
     assert losses.summary() == f"{path} (5)"
 
 

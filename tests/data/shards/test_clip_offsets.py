@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards.clip_offsets import SUFFIX, load_table, read_table, scan_table, write_table
+from hear_ssl.data.shards.clip_offsets import SUFFIX, load_clip_offsets, read_clips, scan_shard, write_clip_offsets
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
 from tests.data.shards.test_reader import shard_folder
@@ -42,7 +42,7 @@ def folder_of(folder: Path, codec: str, keys: tuple[str, ...] = ("a", "b")) -> P
 @pytest.mark.parametrize("keys", [("a",), ("short", "a-key-that-is-rather-longer"), ("größe", "音", "x" * 90), ()])
 def test_the_table_written_is_the_walk_through_the_headers(tmp_path: Path, keys: tuple[str, ...]) -> None:
     path = folder_of(tmp_path, "flac", keys) / "train-000000.tar"
-    table, walked = load_table(path, read_index(tmp_path).shards[0].sha256), scan_table(path)
+    table, walked = load_clip_offsets(path, read_index(tmp_path).shards[0].sha256), scan_shard(path)
     assert table is not None
     assert len(table) == len(walked) == len(keys)
     clips = [table.clip(place) for place in range(len(keys) + 1)]
@@ -53,7 +53,7 @@ def test_the_table_written_is_the_walk_through_the_headers(tmp_path: Path, keys:
 
 def test_a_run_with_tables_walks_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = shard_folder(tmp_path / "shards")
-    expected = [clip for path in sorted(folder.glob("*.tar")) for clip in read_table(path)]
+    expected = [clip for path in sorted(folder.glob("*.tar")) for clip in read_clips(path)]
 
     def refuse(*arguments: Any, **options: Any) -> None:
         raise AssertionError("a shard was walked")
@@ -64,7 +64,7 @@ def test_a_run_with_tables_walks_no_shard(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("codec", sorted(KINDS))
 def test_a_flipped_bit_anywhere_in_a_clip_is_named(tmp_path: Path, codec: str) -> None:
-    from hear_ssl.data.stream.decode import decode_crops
+    from tests.data.reading import decode_crops
 
     folder = folder_of(tmp_path, codec)
     shards = ShardSet([str(folder)])
@@ -85,10 +85,10 @@ def test_a_table_of_other_bytes_is_passed_over(tmp_path: Path) -> None:
     index = read_index(folder)
     first, second = (folder / record.name for record in index.shards)
     first.with_suffix(SUFFIX).write_bytes(second.with_suffix(SUFFIX).read_bytes())
-    assert load_table(first, index.shards[0].sha256) is None
-    assert ShardSet([str(folder)]).clips == [clip for path in (first, second) for clip in read_table(path)]
-    write_table(first, index.shards[0].sha256)
-    assert load_table(first, index.shards[0].sha256) is not None
+    assert load_clip_offsets(first, index.shards[0].sha256) is None
+    assert ShardSet([str(folder)]).clips == [clip for path in (first, second) for clip in read_clips(path)]
+    write_clip_offsets(first, index.shards[0].sha256)
+    assert load_clip_offsets(first, index.shards[0].sha256) is not None
 
 
 @given(st.data())
@@ -98,12 +98,12 @@ def test_a_damaged_table_is_passed_over(tmp_path: Path, data: st.DataObject) -> 
     if not folder.exists():
         shard_folder(folder)
     path, sha256 = folder / "train-000000.tar", read_index(folder).shards[0].sha256
-    write_table(path, sha256)
+    write_clip_offsets(path, sha256)
     whole = path.with_suffix(SUFFIX).read_bytes()
     content = bytearray(whole)
     content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
     path.with_suffix(SUFFIX).write_bytes(content[: data.draw(st.just(len(content)) | st.integers(0, len(content)))])
-    assert load_table(path, sha256) is None
+    assert load_clip_offsets(path, sha256) is None
     assert len(ShardSet([str(folder)]).clips) == 7
 
 
@@ -113,7 +113,7 @@ def test_no_table_is_written_of_a_damaged_shard(tmp_path: Path) -> None:
     path.with_suffix(SUFFIX).unlink()
     os.truncate(path, 2000)
     with pytest.raises(ValueError, match=r"train-000000.tar is damaged"):
-        write_table(path, read_index(folder).shards[0].sha256)
+        write_clip_offsets(path, read_index(folder).shards[0].sha256)
     assert not path.with_suffix(SUFFIX).exists()
 
 

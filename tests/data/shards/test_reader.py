@@ -19,12 +19,13 @@ from braceexpand import braceexpand
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
-from hear_ssl.data.shards.clip_offsets import SUFFIX, Clip, read_bytes, read_table
+from hear_ssl.data.shards.clip_offsets import SUFFIX, Clip, read_bytes, read_clips
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.test_data_rule import TEST_MARKS
-from hear_ssl.training.datamodule import ShardDataModule, batches
+from hear_ssl.training.datamodule import ShardDataModule
+from tests.data.reading import batches
 from tests.data.sounds import encoded, tone
 
 
@@ -95,14 +96,14 @@ def test_webdataset_writes_what_is_read_and_reads_what_is_written(tmp_path: Path
     with webdataset.TarWriter(str(tmp_path / "theirs.tar")) as writer:
         for sample in theirs:
             writer.write({key: value for key, value in sample.items() if key in ("__key__", "flac", "json")})
-    clips = read_table(tmp_path / "theirs.tar")
+    clips = read_clips(tmp_path / "theirs.tar")
     assert [read_bytes(clip.shard, clip.offset, clip.size) for clip in clips] == [sample["flac"] for sample in theirs]
 
 
 def test_members_that_are_no_clip_are_passed_over(tmp_path: Path) -> None:
     directory = tarfile.TarInfo("folder")
     directory.type = tarfile.DIRTYPE
-    table = read_table(tar_of(tmp_path / "a.tar", {"folder": directory, "k.wav": b"sound", "k.txt": b"words", "k.JSON": b"{}"}))
+    table = read_clips(tar_of(tmp_path / "a.tar", {"folder": directory, "k.wav": b"sound", "k.txt": b"words", "k.JSON": b"{}"}))
     assert [(clip.key, clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in table] == [("k", "wav", b"sound")]
 
 
@@ -118,14 +119,14 @@ def test_members_that_are_no_clip_are_passed_over(tmp_path: Path) -> None:
 )
 def test_a_clip_without_a_member_is_named(tmp_path: Path, members: dict[str, bytes | tarfile.TarInfo], line: str) -> None:
     with pytest.raises(ValueError, match=rf"a.tar is damaged \({line}"):
-        read_table(tar_of(tmp_path / "a.tar", members))
+        read_clips(tar_of(tmp_path / "a.tar", members))
 
 
 @pytest.mark.parametrize("content", [b"", b"\0" * 100, b"\xff" * 2000, b"no tar at all" * 100, encoded(tone(0.5))])
 def test_a_file_that_is_no_tar_is_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "a.tar").write_bytes(content)
     with pytest.raises(ValueError, match=r"a.tar is damaged \(.*\); pack or download it again$") as caught:
-        read_table(tmp_path / "a.tar")
+        read_clips(tmp_path / "a.tar")
     assert "\n" not in str(caught.value)
 
 
@@ -201,10 +202,10 @@ def test_without_a_table_a_flipped_bit_in_a_header_loses_clips_and_shifts_none(t
 def test_a_table_does_not_end_quietly_at_a_damaged_header(tmp_path: Path) -> None:
     path = shard_folder(tmp_path / "shards") / "train-000000.tar"
     content = bytearray(path.read_bytes())
-    content[read_table(path)[1].offset - 512] ^= 1
+    content[read_clips(path)[1].offset - 512] ^= 1
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"is damaged"):
-        read_table(path)
+        read_clips(path)
 
 
 def test_a_shard_with_other_clips_than_the_index_says_is_named(tmp_path: Path) -> None:
@@ -266,7 +267,7 @@ def test_more_damage_than_allowed_ends_before_the_training_with_the_list(tmp_pat
     assert re.search(line, capsys.readouterr().out)
     for batch in batches(BatchStream(data.shards, config, 16000, 0), 5):
         data.count(batch)
-    assert data.losses.summary() == f"{folder}/train-000000.tar (1)"
+    assert data.unreadable.summary() == f"{folder}/train-000000.tar (1)"
     with pytest.raises(ValueError, match=rf"{line}: restore them or pack again"):
         ShardDataModule(replace(config, max_lost_fraction=0.01), 16000, 0)
 
@@ -286,7 +287,7 @@ def test_a_brace_list_takes_its_shards_alone(tmp_path: Path, entry: str) -> None
     found = ShardSet([f"{folder}/{entry}"])
     names = [Path(name).name for name in braceexpand(entry)]
     assert [record.name for _, record in found.shards] == names
-    expected = [clip for name in names for clip in read_table(folder / name)]
+    expected = [clip for name in names for clip in read_clips(folder / name)]
     assert found.clips == expected
     assert len(found) == found.indexes[0].clips == len(expected)
     (source,) = found.data_card()["sources"]

@@ -25,8 +25,9 @@ from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_ind
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.workers import WorkerLoader, plain_error
-from hear_ssl.training.datamodule import ShardDataModule, batches
+from hear_ssl.training.datamodule import ShardDataModule
 from tests.conftest import ROOT
+from tests.data.reading import batches, clip_numbers
 from tests.data.shards.test_reader import believed, copied, shard_folder
 from tests.data.sounds import encoded, tone
 
@@ -40,7 +41,7 @@ def stream(shards: Path, rank: int = 0, ranks: int = 1, seed: int = 0, **options
 
 
 def same(one: Batch, other: Batch) -> bool:
-    tensors = zip((one.waveform, one.seeds, one.index), (other.waveform, other.seeds, other.index), strict=True)
+    tensors = zip((one.waveform, one.seeds), (other.waveform, other.seeds), strict=True)
     return all(torch.equal(a, b) for a, b in tensors) and one.keys == other.keys
 
 
@@ -82,7 +83,7 @@ def test_ranks_together_hold_the_batch_of_one(shards: Path, ranks: int) -> None:
     for step in range(5):
         parts = [stream(shards, rank, ranks).batch(step) for rank in range(ranks)]
         expected = stream(shards).batch(step)
-        for name in ("waveform", "seeds", "index"):
+        for name in ("waveform", "seeds"):
             assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(expected, name))
         assert [key for part in parts for key in part.keys] == expected.keys
 
@@ -98,7 +99,7 @@ def test_crops_are_cut_from_their_clip_at_new_places_in_every_pass(shards: Path)
     for step in range(6):  # 24 clips, 8 in a batch: two passes
         batch = reader.batch(step)
         assert (batch.waveform.shape, batch.waveform.dtype) == ((8, 3, 8000), torch.float32)
-        for row, number in enumerate(batch.index.tolist()):
+        for row, number in enumerate(clip_numbers(reader, batch)):
             clip = reader.shards.clips[number]
             assert batch.keys[row] == clip.key
             for crop in batch.waveform[row]:
@@ -112,7 +113,7 @@ def test_crops_are_cut_from_their_clip_at_new_places_in_every_pass(shards: Path)
 def test_crops_longer_than_the_clips_hold_them_whole(tmp_path: Path) -> None:
     reader = stream(shard_folder(tmp_path / "shards"), batch_size=2)  # clips of 0.10 to 0.16 s
     batch = reader.batch(0)
-    for row, number in enumerate(batch.index.tolist()):
+    for row, number in enumerate(clip_numbers(reader, batch)):
         clip = whole(reader, reader.shards.clips[number])
         for crop in batch.waveform[row].numpy():
             sounding = np.flatnonzero(crop)
@@ -156,8 +157,8 @@ def test_a_clip_that_does_not_decode_is_named_and_shifts_nothing(shards: Path, t
         for row, key in enumerate(expected.keys):
             if key in gone:
                 lost.add(f"{gone[key]}/{key}")
-                number = int(found.index[row])
-                assert found.keys[row] == damaged.shards.clips[number].key not in gone
+                number = clip_numbers(damaged, found)[row]
+                assert found.keys[row] not in gone
                 assert places_of(found.waveform[row, 0], whole(damaged, damaged.shards.clips[number]))
             else:
                 assert found.keys[row] == key
@@ -287,7 +288,7 @@ def test_another_rate_than_the_shards_is_refused(shards: Path) -> None:
 
 
 def test_doppelgaengers_are_the_two_sounds_of_a_pair_at_one_place(shards: Path) -> None:
-    reader = stream(shards, positives="doppelgaenger")
+    reader = stream(shards, positives="pairs")
     clips = {clip.key: clip for clip in reader.shards.clips}
     seen = set()
     for step in range(3):
@@ -308,7 +309,7 @@ def test_doppelgaengers_are_the_two_sounds_of_a_pair_at_one_place(shards: Path) 
 
 def test_clips_without_a_pair_give_two_crops_beside_doppelgaengers(shards: Path, tmp_path: Path) -> None:
     alone = believed(shard_folder(tmp_path / "alone"))
-    reader = BatchStream(ShardSet([str(alone), str(shards)]), config(alone, positives="doppelgaenger", weights=[1.0, 1.0]), 16000, 0)
+    reader = BatchStream(ShardSet([str(alone), str(shards)]), config(alone, positives="pairs", weights=[1.0, 1.0]), 16000, 0)
     paired = {clip.key for clip in ShardSet([str(shards)]).clips}
     clips = {clip.key: clip for clip in reader.shards.clips}
     batch = reader.batch(0)
@@ -324,7 +325,7 @@ def test_clips_without_a_pair_give_two_crops_beside_doppelgaengers(shards: Path,
 
 
 def test_a_clip_whose_partner_is_damaged_is_replaced(shards: Path, tmp_path: Path) -> None:
-    reader = stream(broken(shards, tmp_path / "broken", [1]), positives="doppelgaenger")
+    reader = stream(broken(shards, tmp_path / "broken", [1]), positives="pairs")
     alone = reader.shards.record(reader.shards.clips[1])["pair"]
     lost = {clip.rpartition("/")[2] for step in range(3) for clip in lost_clips(reader.batch(step))}
     assert lost == {alone, reader.shards.clips[1].key}
@@ -333,7 +334,7 @@ def test_a_clip_whose_partner_is_damaged_is_replaced(shards: Path, tmp_path: Pat
 
 def test_pairs_that_are_not_there_are_asked_for_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="these shards hold no pairs"):
-        stream(believed(shard_folder(tmp_path / "shards")), positives="doppelgaenger")
+        stream(believed(shard_folder(tmp_path / "shards")), positives="pairs")
 
 
 def paired(folder: Path, frequencies: list[float], pairs: dict[int, int], per_shard: int = 2, prefix: str = "x") -> Path:
@@ -361,26 +362,26 @@ def test_clips_of_one_key_in_two_folders_meet_the_partners_of_their_own(tmp_path
     circle = {0: 1, 1: 2, 2: 0}  # across shards
     one = paired(tmp_path / "one", [300.0, 400.0, 500.0], circle)
     two = paired(tmp_path / "two", [600.0, 700.0, 800.0], circle)
-    reader = BatchStream(ShardSet([str(one), str(two)]), config(one, positives="doppelgaenger", batch_size=6), 16000, 0)
+    reader = BatchStream(ShardSet([str(one), str(two)]), config(one, positives="pairs", batch_size=6), 16000, 0)
     assert tones(reader) == {(300, 400), (400, 500), (500, 300), (600, 700), (700, 800), (800, 600)}
 
 
 def test_a_folder_whose_first_clips_have_no_pair_gives_the_pairs_of_the_others(tmp_path: Path) -> None:
     folder = paired(tmp_path / "late", [300.0, 400.0, 500.0, 600.0], {2: 3, 3: 2})
-    assert tones(stream(folder, positives="doppelgaenger", batch_size=4)) == {(300, 300), (400, 400), (500, 600), (600, 500)}
+    assert tones(stream(folder, positives="pairs", batch_size=4)) == {(300, 300), (400, 400), (500, 600), (600, 500)}
 
 
 def test_pairs_of_a_folder_given_shard_by_shard_meet(tmp_path: Path) -> None:
     folder = paired(tmp_path / "shards", [300.0, 400.0, 500.0], {0: 1, 1: 2, 2: 0})
     entries = [f"{folder}/train-00000{number}.tar" for number in range(2)]
-    reader = BatchStream(ShardSet(entries), config(folder, positives="doppelgaenger", batch_size=3), 16000, 0)
+    reader = BatchStream(ShardSet(entries), config(folder, positives="pairs", batch_size=3), 16000, 0)
     assert tones(reader) == {(300, 400), (400, 500), (500, 300)}
 
 
 def test_a_shard_that_is_missing_costs_no_more_with_pairs_than_without(tmp_path: Path) -> None:
     folder = paired(tmp_path / "shards", [300.0, 400.0, 500.0, 600.0, 700.0, 800.0], {n: n ^ 1 for n in range(6)})
     (folder / "train-000000.tar").unlink()
-    data = ShardDataModule(config(folder, positives="doppelgaenger", batch_size=6, max_lost_fraction=0.5), 16000, 0)
+    data = ShardDataModule(config(folder, positives="pairs", batch_size=6, max_lost_fraction=0.5), 16000, 0)
     batch = BatchStream(data.shards, data.config, 16000, 0).batch(0)
     assert set(batch.keys) == {"x2", "x3", "x4", "x5"}
     assert all(loss.shard.endswith("train-000000.tar") for loss in batch.lost)
@@ -392,7 +393,7 @@ def test_a_shard_that_is_missing_costs_no_more_with_pairs_than_without(tmp_path:
         ({"weights": [float("inf")]}, "give a finite one above 0 for each"),
         ({"weights": [float("nan")]}, "give a finite one above 0 for each"),
         ({"weights": [1.0, 1.0]}, "2 numbers for 1 sources"),
-        ({"positives": "doppelgaenger"}, "hold no pairs"),
+        ({"positives": "pairs"}, "hold no pairs"),
     ],
 )
 def test_what_the_shards_cannot_give_is_said_before_the_run_begins(tmp_path: Path, options: dict[str, Any], line: str) -> None:

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hear_ssl.data.stream import memory_sound_file as sound_bytes
-from hear_ssl.data.stream.decode import PREROLL, decode_crops, wav_layout
+from hear_ssl.data.stream.decode import PREROLL, wav_layout
+from tests.data.reading import decode_crops
 from tests.data.sounds import encoded, of_unknown_length, tone
 
 KINDS = [

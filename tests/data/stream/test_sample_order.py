@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hear_ssl.data.stream.sample_order import MIX_BLOCK, MixedOrder, SampleOrder, mix
+from hear_ssl.data.stream.sample_order import MIX_BLOCK, MixedOrder, SampleOrder, hash_integers
 
 GOLDEN_HASHES = [5700357409661599242, 4272310342533328455, 8961981182305341437]
 GOLDEN_ORDERS = [[4, 6, 8, 5, 1, 9, 3, 2, 7, 0], [3, 6, 5, 1, 8, 0, 2, 4, 7, 9]]
@@ -82,7 +82,7 @@ def test_windows_hold_every_clip_once_a_pass_and_keep_to_their_shards(shard_clip
         assert len(place.window) <= window
         assert window >= len(shard_clips) or shard_of[place.clip] in place.window
         assert place == SampleOrder(shard_clips, seed, window).at(position)
-        assert shard_of[order.substitute(position, mix(seed, position))] in (place.window or range(len(shard_clips)))
+        assert shard_of[order.substitute(position, hash_integers(seed, position))] in (place.window or range(len(shard_clips)))
     for position, later in zip(range(len(places)), places[1:], strict=False):
         if later.window != places[position].window:
             assert order.upcoming(position) == later.window
@@ -122,7 +122,7 @@ def test_a_mixture_keeps_its_weights_and_each_source_its_passes(window: int) -> 
     kinds = ["".join(str(sum(place.clip >= bound.start for bound in bounds)) for place in places[:64])]
     assert len(set(kinds[0])) == 3  # a batch holds all of them
     for position in range(200):
-        number = order.substitute(position, mix(position))
+        number = order.substitute(position, hash_integers(position))
         assert any(number in bound and places[position].clip in bound for bound in bounds)
 
 
@@ -133,17 +133,17 @@ def test_weights_that_do_not_fit_are_named(weights: list[float], line: str) -> N
 
 
 def test_hashes_fill_63_bits_evenly_and_tell_their_arguments_apart() -> None:
-    hashes = np.array([mix(0, 4, number) for number in range(20000)])
+    hashes = np.array([hash_integers(0, 4, number) for number in range(20000)])
     assert len(set(hashes.tolist())) == 20000
     assert hashes.min() >= 0
     shares = np.sort(hashes / 2**63)
     # Kolmogorov-Smirnov: a uniform sample of n stays within 1.95 / sqrt(n) with probability 0.999
     assert np.abs(shares - np.arange(20000) / 20000).max() < 1.95 / np.sqrt(20000)
-    assert len({mix(1, 2), mix(2, 1), mix(1, 2, 0), mix(1), mix(-1)}) == 5
+    assert len({hash_integers(1, 2), hash_integers(2, 1), hash_integers(1, 2, 0), hash_integers(1), hash_integers(-1)}) == 5
 
 
 def test_the_order_is_the_one_that_earlier_runs_resume_on() -> None:
-    assert [mix(), mix(0), mix(1, 2, 3)] == GOLDEN_HASHES
+    assert [hash_integers(), hash_integers(0), hash_integers(1, 2, 3)] == GOLDEN_HASHES
     assert [SampleOrder([10], 0).permutation(number).tolist() for number in (0, 1)] == GOLDEN_ORDERS
 
 

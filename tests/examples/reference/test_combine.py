@@ -25,7 +25,7 @@ def runs(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("towers")
     write_corpus(folder / "score", clips=24, seed=3, keep="score")
     for name, source in (("sound", shards), ("score", folder / "score")):
-        fit(tiny(source, folder / name, "trainer.steps=3", "data.positives=doppelgaenger"), resume=False)
+        fit(tiny(source, folder / name, "trainer.steps=3", "data.positives=pairs"), resume=False)
     return [folder / "sound", folder / "score"]
 
 
@@ -102,7 +102,7 @@ def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_pat
     assert f"| {towers} |" in (tree / "MODEL_CARD.md").read_text()
     training = json.loads((tree / "hear_both" / "manifest.json").read_text())["training"]
     assert training["tower_levels"] == [1.0, 1.0, 2.0]
-    assert training["other_towers"][0]["config"]["data"]["positives"] == "doppelgaenger"
+    assert training["other_towers"][0]["config"]["data"]["positives"] == "pairs"
     assert str(tmp_path.parent) not in json.dumps(training)
 
 
