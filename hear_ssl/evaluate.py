@@ -14,14 +14,14 @@ from hear_ssl.errors import run_main
 def main() -> int:
     """Evaluate as the command line says; 1 when a task could not be scored."""
     arguments = parse_arguments()
-    from hear_ssl.evaluation.run import evaluate, subjects_to_compare, table
+    from hear_ssl.evaluation.run import evaluate, models_to_compare, table
     from hear_ssl.evaluation.scores_file import asked_for  # torch loads only once the command line is right
     from hear_ssl.evaluation.tasks.task_format import find_tasks
 
     folders = find_tasks(Path(arguments.tasks), arguments.only)
-    subjects = subjects_to_compare(arguments.module, arguments.weights, arguments.compare)
-    record = evaluate(subjects, folders, Path(arguments.out), arguments.grid, arguments.seeds)
-    names = [subject.name for subject in subjects]
+    models = models_to_compare(arguments.module, arguments.weights, arguments.compare)
+    record = evaluate(models, folders, Path(arguments.out), arguments.grid, arguments.seeds)
+    names = [model.name for model in models]
     record = asked_for(record, [folder.name for folder in folders], names)
     print(table(record, names))
     print(f"scores       {Path(arguments.out) / 'scores.json'}")

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hear_ssl.evaluation.model_under_test import Subject, from_checkpoint
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, from_checkpoint
 from hear_ssl.evaluation.protocol.embed import embed_split
-from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, reuse_memory
+from hear_ssl.evaluation.protocol.predictor import Predictor, PredictorSettings, RowBatch, reuse_memory
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 
 TASKS = ("dev_hydrogen_drums", "dev_ktuberling_language", "dev_timgm_pitch")
@@ -46,18 +46,18 @@ def accuracy(rows: Array, targets: Array, fold: Array, labels: int) -> float:
         train, test = fold != held_out, fold == held_out
         mean, deviation = rows[train].mean(0), rows[train].std(0) + 1e-4
         inputs, wanted = torch.from_numpy((rows[train] - mean) / deviation), torch.from_numpy(targets[train])
-        network = Predictor(rows.shape[1], labels, Settings(hidden_dim=512, lr=5e-4), False, 1)
+        network = Predictor(rows.shape[1], labels, PredictorSettings(hidden_dim=512, lr=5e-4), False, 1)
         order = torch.Generator().manual_seed(0)
         for _ in range(EPOCHS):
             places = torch.randperm(len(inputs), generator=order)
-            for batch in Batch.split(inputs[places], torch.nn.functional.one_hot(wanted[places], labels).float(), BATCH):
+            for batch in RowBatch.split(inputs[places], torch.nn.functional.one_hot(wanted[places], labels).float(), BATCH):
                 network.step(batch)
         found = network.predict(torch.from_numpy((rows[test] - mean) / deviation)).argmax(1).numpy()
         right += int((found == targets[test]).sum())
     return right / len(targets)
 
 
-def score(subject: Subject, task: Task) -> float:
+def score(subject: ModelUnderTest, task: Task) -> float:
     """Return the accuracy of a model on a task."""
     rows, targets = [], []
     with tempfile.TemporaryDirectory() as cache:

@@ -22,15 +22,15 @@ from torch import Tensor
 
 from hear_ssl.evaluation.model_under_test import UNTRAINED
 from hear_ssl.evaluation.protocol.embed import task_rows
-from hear_ssl.evaluation.protocol.predictor import Settings, reuse_memory
-from hear_ssl.evaluation.protocol.score_task import Fold, Rows, fit, mean_over_folds, test_scores
-from hear_ssl.evaluation.run import progress_of, subjects_to_compare
+from hear_ssl.evaluation.protocol.predictor import PredictorSettings, reuse_memory
+from hear_ssl.evaluation.protocol.score_task import Fold, LabelledRows, mean_over_folds, test_scores, train_predictor
+from hear_ssl.evaluation.run import models_to_compare, progress_of
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 
 LEARNING_RATES, LARGEST_BATCH = (1e-3, 3.2e-4, 1e-4), 256
 
 
-def standardised(splits: dict[str, Rows], train: list[str]) -> dict[str, Rows]:
+def standardised(splits: dict[str, LabelledRows], train: list[str]) -> dict[str, LabelledRows]:
     """Return the rows with mean 0 and deviation 1 over the splits to train on."""
     known = torch.cat([splits[split].embeddings for split in train])
     mean, deviation = known.mean(0), known.std(0) + 1e-4
@@ -41,19 +41,19 @@ def standardised(splits: dict[str, Rows], train: list[str]) -> dict[str, Rows]:
     return {split: replace(rows, embeddings=of(rows.embeddings)) for split, rows in splits.items()}
 
 
-def points(rows: int) -> list[Settings]:
+def points(rows: int) -> list[PredictorSettings]:
     """Return the points to choose from for so many rows to train on, which batches of one size hold but for a few."""
     size = -(-rows // -(-rows // LARGEST_BATCH))
-    return [Settings(hidden_dim=512, lr=lr, batch_size=size, max_epochs=60, patience=5) for lr in LEARNING_RATES]
+    return [PredictorSettings(hidden_dim=512, lr=lr, batch_size=size, max_epochs=60, patience=5) for lr in LEARNING_RATES]
 
 
-def score(task: Task, splits: dict[str, Rows], seed: int) -> float:
+def score(task: Task, splits: dict[str, LabelledRows], seed: int) -> float:
     """Return the task's first score, its mean over folds."""
     found = []
     for names in task.folds():
         choices = points(sum(len(splits[split].embeddings) for split in names["train"]))
         fold = Fold.of(standardised(splits, names["train"]), names, choices)
-        fitted = max((fit(task, point, fold, seed) for point in choices), key=lambda one: one.value)
+        fitted = max((train_predictor(task, point, fold, seed) for point in choices), key=lambda one: one.value)
         found.append(test_scores(task, fitted, fold.test))
     mean = mean_over_folds(task, found, task.scores[0])
     if mean is None:
@@ -74,7 +74,7 @@ def main() -> None:
     reuse_memory()
     tasks = [read_task(folder) for folder in sorted(path for path in given.tasks.iterdir() if path.is_dir())]
     print("| model | " + " | ".join(task.name for task in tasks) + " | mean |\n" + "|---" * (len(tasks) + 2) + "|", flush=True)
-    for subject in subjects_to_compare(given.module, "", []):
+    for subject in models_to_compare(given.module, "", []):
         if subject.name == UNTRAINED and not given.untrained:
             continue
         cells, means = [], []

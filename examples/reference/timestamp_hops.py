@@ -24,8 +24,8 @@ import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.evaluation.protocol.grid import FAST_EVENTS
-from hear_ssl.evaluation.protocol.predictor import Settings
-from hear_ssl.evaluation.protocol.score_task import Fold, Rows, fit, test_scores
+from hear_ssl.evaluation.protocol.predictor import PredictorSettings
+from hear_ssl.evaluation.protocol.score_task import Fold, LabelledRows, test_scores, train_predictor
 from hear_ssl.evaluation.tasks.task_format import Task
 from hear_ssl.model.embedder import Embedder
 
@@ -79,7 +79,7 @@ def mixtures(build: ModuleType, rotation: int) -> dict[str, list[tuple[torch.Ten
 
 
 @torch.inference_mode()
-def rows(clips: list[tuple[torch.Tensor, list[tuple[str, float, float]]]], embedder: Embedder) -> Rows:
+def rows(clips: list[tuple[torch.Tensor, list[tuple[str, float, float]]]], embedder: Embedder) -> LabelledRows:
     """Return the frames of clips as the predictor takes them."""
     embeddings, targets, places, times, start = [], [], [], [], 0
     for number, (waveform, events) in enumerate(clips):
@@ -93,7 +93,7 @@ def rows(clips: list[tuple[torch.Tensor, list[tuple[str, float, float]]]], embed
         times.append(ms)
         start += len(ms)
     truth = {str(number): list(events) for number, (_, events) in enumerate(clips)}
-    return Rows(torch.cat(embeddings), torch.cat(targets), places, np.concatenate(times), truth)
+    return LabelledRows(torch.cat(embeddings), torch.cat(targets), places, np.concatenate(times), truth)
 
 
 def main() -> int:
@@ -106,7 +106,7 @@ def main() -> int:
     parser.add_argument("--choices", nargs="+", default=["concat,1", "concat,2", "last,2"])
     given = parser.parse_args()
     build, (trained, _) = load_build(given.build, given.audio), embedder_from_checkpoint(given.run)
-    settings = Settings(**{name: values[0] for name, values in FAST_EVENTS.items()})
+    settings = PredictorSettings(**{name: values[0] for name, values in FAST_EVENTS.items()})
     grid = {"median_filter_ms": [100], "min_duration": [50]}
     kind = ("drum_events", "event", "multilabel", "trainvaltest")
     task = Task(Path(), *kind, tuple(COUNTS), (SCORE,), LABELS, {}, parameters={"event_postprocessing_grid": grid})
@@ -121,7 +121,7 @@ def main() -> int:
             began = time.process_time()
             splits = {split: rows(clips, embedder) for split, clips in mixtures(build, rotation).items()}
             fold = Fold.of(splits, {split: [split] for split in splits}, [settings])
-            scores.append(test_scores(task, fit(task, settings, fold, 1), splits["test"])[SCORE] or 0.0)
+            scores.append(test_scores(task, train_predictor(task, settings, fold, 1), splits["test"])[SCORE] or 0.0)
             print(f"{choice} rotation {rotation}: {scores[-1]:.3f}, {time.process_time() - began:.0f} s", flush=True)
         print(f"{choice}: mean {statistics.fmean(scores):.3f}", flush=True)
     return 0

@@ -28,7 +28,7 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what alway
 
 
 @dataclass
-class Subject:
+class ModelUnderTest:
     """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
 
     weights holds the place, a file or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
@@ -88,7 +88,7 @@ def on_cpu(returned: Any) -> Tensor:
     return returned.detach().cpu()
 
 
-def load_subject(name: str, weights: str = "") -> Subject:
+def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     """Load a run folder, a checkpoint file, or a HEAR module by its name.
 
     Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load or are given
@@ -123,7 +123,7 @@ def load_subject(name: str, weights: str = "") -> Subject:
     manifest = manifest_of(module)
     place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
     key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
-    return Subject(subject_name(name, weights), key, module, model, {**place, "state": state})
+    return ModelUnderTest(model_name(name, weights), key, module, model, {**place, "state": state})
 
 
 def is_ours(name: str) -> bool:
@@ -134,7 +134,7 @@ def is_ours(name: str) -> bool:
         return False
 
 
-def subject_name(name: str, weights: str = "") -> str:
+def model_name(name: str, weights: str = "") -> str:
     """Return how a model is called in tables: a path without a slash at its end, a module with the weights file given."""
     return str(Path(name)) if is_ours(name) else name + (f" ({Path(weights).name})" if weights else "")
 
@@ -149,7 +149,7 @@ def state_hash(model: Any) -> str:
     return digest.hexdigest()[:12]
 
 
-def from_checkpoint(path: Path, trained: bool = True) -> Subject:
+def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
     """Load the embedder of a checkpoint or run folder; trained=False gives its architecture with random weights.
 
     Raises ValueError when it is damaged or none of ours.
@@ -159,11 +159,11 @@ def from_checkpoint(path: Path, trained: bool = True) -> Subject:
     if trained:
         file = find_checkpoint(path)
         weights = {"place": str(file), "sha256": sha256_of(file)}
-        return Subject(subject_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
-    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
+        return ModelUnderTest(model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
+    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 
 
-def untrained(name: str) -> Subject | None:
+def untrained(name: str) -> ModelUnderTest | None:
     """Return the same architecture with random weights, for runs and for modules exported by this framework; else None."""
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
@@ -172,7 +172,7 @@ def untrained(name: str) -> Subject | None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
     config = without_projections(manifest.embedder)
-    return Subject(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
+    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
 
 
 def manifest_of(module: ModuleType) -> Manifest | None:

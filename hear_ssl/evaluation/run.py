@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, Subject, load_subject, module_hash, untrained
+from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, ModelUnderTest, load_model_under_test, module_hash, untrained
 from hear_ssl.evaluation.protocol.embed import task_hash, task_rows
 from hear_ssl.evaluation.protocol.grid import SEED, points_hash
-from hear_ssl.evaluation.protocol.predictor_cache import Networks
+from hear_ssl.evaluation.protocol.predictor_cache import PredictorCache
 from hear_ssl.evaluation.protocol.score_task import score_task
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.scores_file import kept_record
@@ -25,22 +25,22 @@ CLEAR = "\r\033[K"  # the line of progress on a terminal
 LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
 
 
-def subjects_to_compare(module: str, weights: str, compare: list[str]) -> list[Subject]:
+def models_to_compare(module: str, weights: str, compare: list[str]) -> list[ModelUnderTest]:
     """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel.
 
     Raises ValueError when one cannot be loaded or two have one name.
     """
-    subjects = [load_subject(module, weights), *(load_subject(name) for name in compare)]
+    models = [load_model_under_test(module, weights), *(load_model_under_test(name) for name in compare)]
     plain = untrained(module)
-    log_mel = Subject(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
-    names = [subject.name for subject in subjects]
+    log_mel = ModelUnderTest(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
+    names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:
         raise ValueError(f"{twice} is given twice or is a baseline, which is always in the table; give every --compare once")
-    return [*subjects, *([plain] if plain else []), log_mel]
+    return [*models, *([plain] if plain else []), log_mel]
 
 
-def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
+def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
     A task is read and hashed once for all models. Every result is written as soon as it is there; one of the same model, the
@@ -56,25 +56,25 @@ def evaluate(subjects: list[Subject], folders: list[Path], out: Path, grid: str,
             task = read_task(folder)
         except ValueError as error:
             reason = _complain(folder.name, error)
-            for subject in subjects:
-                known.pop(subject.name, None)
-                faults[subject.name] = reason
+            for model in models:
+                known.pop(model.name, None)
+                faults[model.name] = reason
             atomic_write(path, json.dumps(record, indent=1))
             continue
         hashed = task_hash(task)
-        for subject in subjects:
-            earlier = known.pop(subject.name, {})
-            faults.pop(subject.name, None)
-            keys = {"key": subject.key, "task_hash": hashed}
+        for model in models:
+            earlier = known.pop(model.name, {})
+            faults.pop(model.name, None)
+            keys = {"key": model.key, "task_hash": hashed}
             same = all(earlier.get(name) == value for name, value in keys.items())
-            networks = Networks(out / "networks" / f"{folder.name}-{hashed}-{subject.key}-{points_hash(grid)}.json")
+            networks = PredictorCache(out / "networks" / f"{folder.name}-{hashed}-{model.key}-{points_hash(grid)}.json")
             try:
-                result = earlier if same else score(subject, task, out, grid, seeds, show, networks)
-                known[subject.name] = {**result, **keys, "weights": subject.weights}
+                result = earlier if same else score(model, task, out, grid, seeds, show, networks)
+                known[model.name] = {**result, **keys, "weights": model.weights}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
-                faults[subject.name] = _complain(f"{folder.name}: {subject.name}", error)
+                faults[model.name] = _complain(f"{folder.name}: {model.name}", error)
             atomic_write(path, json.dumps(record, indent=1))
-            if subject.name in known:
+            if model.name in known:
                 networks.forget()
     return record
 
@@ -86,11 +86,11 @@ def _complain(what: str, error: Exception) -> str:
     return reason
 
 
-def score(subject: Subject, task: Task, out: Path, grid: str, seeds: int, show: bool, networks: Networks) -> dict[str, Any]:
+def score(model: ModelUnderTest, task: Task, out: Path, grid: str, seeds: int, show: bool, networks: PredictorCache) -> dict[str, Any]:
     """Return one model's result on one task, over `seeds` seeds of the predictor."""
-    progress = progress_of(f"{task.folder.name} {subject.name}") if show else lambda line: None
+    progress = progress_of(f"{task.folder.name} {model.name}") if show else lambda line: None
     start = time.monotonic()
-    rows = task_rows(task, subject, out / "embeddings", progress)
+    rows = task_rows(task, model, out / "embeddings", progress)
     embedded = time.monotonic()
     results = [score_task(task, rows, grid, SEED + seed, progress, networks) for seed in range(seeds)]
     values = [result["scores"][result["primary"]] for result in results]

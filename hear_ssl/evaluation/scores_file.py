@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.evaluation.model_under_test import BASELINES, Subject, subject_name
+from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, model_name
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import sha256_of
 
@@ -53,8 +53,8 @@ def read_scores(scores: Path) -> dict[str, Any]:
 def scored_weights(record: dict[str, Any], module: str) -> str:
     """Return the weights file that a module was scored with, nothing for its own. Raises ValueError when it was with several."""
     kept = {name: result.get("weights", {}).get("place", "") for results in record["tasks"].values() for name, result in results.items()}
-    files = [place for name, place in kept.items() if place and name == subject_name(module, place)]
-    if subject_name(module) in kept or not files:
+    files = [place for name, place in kept.items() if place and name == model_name(module, place)]
+    if model_name(module) in kept or not files:
         return ""
     if len(files) > 1:
         raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; say which with --weights FILE")
@@ -74,7 +74,7 @@ def check_scored(record: dict[str, Any], name: str, weights: str) -> None:
             raise ValueError(f"the scores of {name} are of other weights than {file} has now; evaluate again" + WEIGHTS * bool(weights))
 
 
-def check_key(record: dict[str, Any], subject: Subject) -> None:
+def check_key(record: dict[str, Any], subject: ModelUnderTest) -> None:
     """Raise ValueError when the scores are of other weights than those loaded."""
     if any(found[subject.name]["key"] != subject.key for found in record["tasks"].values() if subject.name in found):
         raise ValueError(f"the scores of {subject.name} are of other weights than it has now, or of an earlier version; evaluate again")
@@ -83,7 +83,7 @@ def check_key(record: dict[str, Any], subject: Subject) -> None:
 def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
     """Return the command line that makes these scores; other weights of the module are none of them."""
     names = [name for results in record["tasks"].values() for name in results]
-    others = dict.fromkeys(name for name in names if name not in (subject_name(module, weights), *BASELINES) and not name.endswith(")"))
+    others = dict.fromkeys(name for name in names if name not in (model_name(module, weights), *BASELINES) and not name.endswith(")"))
     words = ["python -m hear_ssl.evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
     words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])

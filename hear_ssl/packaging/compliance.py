@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.packaging.rules.rows import Row, read_rows
+from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.templates import cell, sources_of
 
 RULES = Path(__file__).resolve().parent / "rules"
@@ -22,7 +22,7 @@ VERDICTS = {True: "holds", False: "BROKEN, accepted on request", None: "not meas
 RULES_URL = "https://hearbenchmark.com/hear-api.html"
 
 
-def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[str, ...] = ()) -> list[Row]:
+def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[str, ...] = ()) -> list[RuleResult]:
     """Return one row a rule for the package whose files are given by path, run in a process of its own.
 
     Raises ValueError when a rule is broken whose name is not among the accepted: what does not comply is not written.
@@ -40,14 +40,14 @@ def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "checks"), str(folder)])}
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
-        rows = read_rows(out, f"the measurement ended with {last[:200]}")
+        rows = read_results(out, f"the measurement ended with {last[:200]}")
     broken = [f"{row.name} ({row.measured})" for row in rows if row.passed is False and row.name not in accepted]
     if broken:
         raise ValueError(f"the model breaks a rule of the HEAR API, so it was not packaged: {'; '.join(broken)[:400]}")
     return [row for row in rows if row.name != "import and load"]  # its seconds differ from run to run
 
 
-def report(rows: list[Row], manifest: dict[str, Any], published: bool) -> str:
+def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) -> str:
     """Return the report as Markdown."""
     record = manifest["training"]
     sources = sources_of(record)

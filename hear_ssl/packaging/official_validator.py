@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_closure
-from hear_ssl.packaging.rules.rows import Row
+from hear_ssl.packaging.rules.rows import RuleResult
 
 VERSION = "2021.0.6"
 CACHE = "weights-cache"  # a fresh one in the scratch folder: weights of earlier days would hide that their URL is dead
@@ -48,12 +48,12 @@ def validator_folder() -> Path:
     return folder
 
 
-def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> Row:
+def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> RuleResult:
     """Run the validator with `python` on a module, installed or on one of `paths`, and return its row."""
     try:
         folder = validator_folder()
     except ValueError as error:
-        return Row("official validator", RULE, f"not measured: {error}", None)
+        return RuleResult("official validator", RULE, f"not measured: {error}", None)
     extras = scratch / "validator-layer"
     link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
     command = [str(python), "-W", "ignore", "-c", "import sys; from hearvalidator.validate import main; sys.exit(main())", module]
@@ -63,4 +63,4 @@ def validator_row(python: Path, module: str, weights: Path | None, scratch: Path
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     passed = done.returncode == 0 and any("Looks good" in line for line in lines)
-    return Row("official validator", RULE, lines[-1][:160] if lines else "no output", passed)
+    return RuleResult("official validator", RULE, lines[-1][:160] if lines else "no output", passed)

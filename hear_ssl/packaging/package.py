@@ -22,7 +22,7 @@ from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.golden_tensors import golden_tensors
-from hear_ssl.packaging.package_cli import Request, read_request
+from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
 from hear_ssl.packaging.writer import check_place, write_export
@@ -44,7 +44,7 @@ def main() -> int:
     return 0
 
 
-def package(request: Request, out: Path) -> Path:
+def package(request: PackageRequest, out: Path) -> Path:
     """Write wheel, source tree and weights into `out` and return the wheel's path.
 
     Raises ValueError when the checkpoint or its training data may not be shipped, when a rule of the HEAR API is broken or
@@ -79,7 +79,7 @@ def package(request: Request, out: Path) -> Path:
     return write_export(out / request.name, request.version, tree)
 
 
-def compose(request: Request, checkpoint: dict[str, Any]) -> Embedder:
+def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
     """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
     torch.manual_seed(0)
     model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
@@ -123,7 +123,7 @@ def check_licenses(licenses: dict[str, bytes]) -> None:
             raise ValueError(f"{name} is not compatible ({row.measured}); HEAR rule: {row.rule}")
 
 
-def build_manifest(request: Request, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:
+def build_manifest(request: PackageRequest, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:
     """Return the manifest: all that is needed to rebuild the model, and where it comes from."""
     config = checkpoint["config"]
     return {
@@ -206,7 +206,7 @@ def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
     return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
 
 
-def package_files(request: Request, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
+def package_files(request: PackageRequest, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
     """Return the files of the importable package by their path in the wheel: hear_ssl.model verbatim, and its data."""
     name = request.name
     files = {f"{name}/{path.relative_to(MODEL).as_posix()}": path.read_bytes() for path in sorted(MODEL.rglob("*.py"))}
@@ -217,7 +217,7 @@ def package_files(request: Request, manifest: dict[str, Any], golden: bytes, wei
     return files
 
 
-def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
+def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
     """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
     return {
         **files,
@@ -230,6 +230,6 @@ def source_tree_files(request: Request, files: dict[str, bytes], manifest: dict[
     }
 
 
-def weights_file(request: Request) -> str:
+def weights_file(request: PackageRequest) -> str:
     """Return the name of the weights file beside the wheel."""
     return f"{request.name}-{request.version}.safetensors"

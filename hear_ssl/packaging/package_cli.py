@@ -14,7 +14,7 @@ from hear_ssl.packaging.naming import check_name, check_version
 
 
 @dataclass(frozen=True)
-class Request:
+class PackageRequest:
     """What the command line asks for; composition maps 'scene.pooling' and the like to new values."""
 
     checkpoint: Path
@@ -29,13 +29,13 @@ class Request:
     half: bool = False
 
 
-def read_request() -> tuple[Request, Path]:
+def read_request() -> tuple[PackageRequest, Path]:
     """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
     arguments = parse_arguments()
     check_name(arguments.name)
     check_version(arguments.version)
     check_url(arguments.weights_url)
-    request = Request(
+    request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,
         arguments.version,

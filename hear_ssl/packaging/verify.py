@@ -20,7 +20,7 @@ from pathlib import Path
 
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.official_validator import CACHE, validator_row
-from hear_ssl.packaging.rules.rows import Row, read_rows
+from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
 
 RULES = Path(__file__).resolve().parent / "rules"
@@ -41,7 +41,7 @@ def main() -> int:
     return 1 if any(row.passed is False for row in rows) else 0
 
 
-def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[Row]:
+def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[RuleResult]:
     """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
 
     Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
@@ -65,7 +65,7 @@ def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, 
         return [settled(row, fetched=any((scratch / CACHE).glob("*.safetensors"))) for row in rows]
 
 
-def settled(row: Row, fetched: bool) -> Row:
+def settled(row: RuleResult, fetched: bool) -> RuleResult:
     """Return a row that waited for load_model() to fetch the weights with what it did; others as they are."""
     if row.passed is not None or not row.measured.endswith(AWAITED):
         return row
@@ -73,14 +73,18 @@ def settled(row: Row, fetched: bool) -> Row:
     return replace(row, measured=row.measured.replace(AWAITED, what), passed=fetched)
 
 
-def install_row(python: Path, wheel: Path, alone: bool) -> Row:
+def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
     """Install a wheel into a clean environment that has torch; alone: without looking for anything else."""
     rule = "pip installs it in a clean environment that has torch."
     try:
         pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses")
     except ValueError as error:
-        return Row("installs with pip", rule, str(error), False, "Several submissions pin versions that no current Python can install.")
-    return Row("installs with pip", rule, "installed" + (" with nothing else" if alone else ", what it requires from the index"), True)
+        return RuleResult(
+            "installs with pip", rule, str(error), False, "Several submissions pin versions that no current Python can install."
+        )
+    return RuleResult(
+        "installs with pip", rule, "installed" + (" with nothing else" if alone else ", what it requires from the index"), True
+    )
 
 
 def say(progress: bool, line: str) -> None:
@@ -126,7 +130,9 @@ def module_name(wheel: Path) -> str:
     return min(tops)
 
 
-def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: str = "all") -> list[Row]:
+def measured_rows(
+    python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: str = "all"
+) -> list[RuleResult]:
     """Run the checks with the clean environment's Python and return their rows; memory: which clips of minutes, all or none."""
     home = scratch / "checks"
     home.mkdir()
@@ -138,13 +144,13 @@ def measured_rows(python: Path, module: str, weights: Path | None, scratch: Path
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
-        return read_rows(out, f"not finished after {TIMEOUT_SECONDS} s")
+        return read_results(out, f"not finished after {TIMEOUT_SECONDS} s")
     killed = ", out of memory?" if done.returncode == -signal.SIGKILL else ""
     last = (done.stderr.strip().splitlines() or ["no output"])[-1]
-    return read_rows(out, f"the process ended there with status {done.returncode}{killed}: {last[:160]}")
+    return read_results(out, f"the process ended there with status {done.returncode}{killed}: {last[:160]}")
 
 
-def print_rows(rows: list[Row]) -> None:
+def print_rows(rows: list[RuleResult]) -> None:
     """Print the table, the reason of each rule that is broken, and the verdict."""
     for row in rows:
         mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]

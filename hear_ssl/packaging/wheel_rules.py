@@ -15,7 +15,7 @@ from typing import Any
 
 from hear_ssl.model.download import check_url
 from hear_ssl.model.manifest import Manifest, parse_manifest
-from hear_ssl.packaging.rules.rows import Row
+from hear_ssl.packaging.rules.rows import RuleResult
 from hear_ssl.test_data_rule import marks_test
 
 OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters of "MIT" stand in "permit" too
@@ -33,7 +33,7 @@ MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
 AWAITED = "load_model() has yet to fetch them"
 
 
-def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
+def wheel_rows(path: Path, weights: Path | None) -> list[RuleResult]:
     """Return the rows of a wheel: whole, torch alone, licences, weights' URL and hash, training data, CUDA versions.
 
     Raises ValueError when the file is no wheel.
@@ -57,7 +57,7 @@ def wheel_rows(path: Path, weights: Path | None) -> list[Row]:
         license_row(files, info, "LICENSE-weights", "weights"),
     ]
     text = str(meta.get_payload())
-    rows.append(Row("CUDA and cuDNN versions", "The README names the CUDA and cuDNN versions.", *_mentions(text, ("CUDA", "cuDNN"))))
+    rows.append(RuleResult("CUDA and cuDNN versions", "The README names the CUDA and cuDNN versions.", *_mentions(text, ("CUDA", "cuDNN"))))
     return rows + manifest_rows(files, weights)
 
 
@@ -66,14 +66,14 @@ def _mentions(text: str, words: tuple[str, ...]) -> tuple[str, bool]:
     return (f"does not mention {', '.join(missing)}", False) if missing else (f"mentions {', '.join(words)}", True)
 
 
-def record_row(files: dict[str, bytes], info: str) -> Row:
+def record_row(files: dict[str, bytes], info: str) -> RuleResult:
     """Check every file against the hashes of RECORD."""
     rule = "The wheel carries all its files: each is listed in RECORD with its hash."
     listed = {row[0]: row[1] for row in csv.reader(io.StringIO(files.get(f"{info}/RECORD", b"").decode())) if len(row) >= 2}
     wrong = [name for name in files if name != f"{info}/RECORD" and listed.get(name) != record_hash(files[name])]
     missing = [name for name in listed if name not in files]
     bad = sorted(wrong + missing)
-    return Row("wheel is whole", rule, f"wrong or missing: {', '.join(bad[:3])}" if bad else f"{len(files)} files match", not bad)
+    return RuleResult("wheel is whole", rule, f"wrong or missing: {', '.join(bad[:3])}" if bad else f"{len(files)} files match", not bad)
 
 
 def record_hash(content: bytes) -> str:
@@ -81,18 +81,18 @@ def record_hash(content: bytes) -> str:
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
-def top_level_row(files: dict[str, bytes], info: str) -> Row:
+def top_level_row(files: dict[str, bytes], info: str) -> RuleResult:
     """Check that there is one importable package and nothing beside it."""
     tops = sorted({name.partition("/")[0] for name in files} - {info})
     passed = len(tops) == 1 and f"{tops[0]}/__init__.py" in files
-    return Row("one package", "The wheel installs one package under its own name and nothing else.", ", ".join(tops), passed)
+    return RuleResult("one package", "The wheel installs one package under its own name and nothing else.", ", ".join(tops), passed)
 
 
-def requirements_row(requirements: list[str]) -> Row:
+def requirements_row(requirements: list[str]) -> RuleResult:
     """Check that torch is the only requirement beside those of extras, and is not pinned."""
     requirements = [text for text in requirements if "extra ==" not in text or " or " in text]  # PEP 508: `or` can hold without it
     passed = [r.replace(" ", "").replace("(", "").replace(")", "") for r in requirements] == ["torch>=2.0"]
-    return Row(
+    return RuleResult(
         "depends on torch alone",
         "It installs beside any torch >= 2.0 and needs nothing else.",
         ", ".join(requirements) or "nothing",
@@ -100,7 +100,7 @@ def requirements_row(requirements: list[str]) -> Row:
     )
 
 
-def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> Row:
+def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> RuleResult:
     """Check that a licence file is there, in the wheel's metadata, and is of the kind that the rules ask for."""
     rule, accepted = {
         "code": ("The code is under Apache-2.0 or a compatible licence.", OPEN_LICENSES),
@@ -109,7 +109,7 @@ def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> Row
     places = [f"{info}/{folder}{name}{suffix}".lstrip("/") for folder in ("licenses/", "") for suffix in ("", ".txt", ".md")]
     text = next((files[place] for place in places if place in files), b"").decode(errors="replace")
     first = next((line.strip() for line in text.splitlines() if line.strip()), f"no file {name}")
-    return Row(f"licence of the {what}", rule, first[:80], is_open(text, accepted))
+    return RuleResult(f"licence of the {what}", rule, first[:80], is_open(text, accepted))
 
 
 def is_open(text: str, accepted: tuple[str, ...]) -> bool:
@@ -118,7 +118,7 @@ def is_open(text: str, accepted: tuple[str, ...]) -> bool:
     return any(phrase in words for phrase in accepted) and not any(word in words for word in RESTRICTED)
 
 
-def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
+def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[RuleResult]:
     """Check what the manifest says: weights' URL and hash, training data. No rows for a package without one of ours."""
     path = next((name for name in sorted(files) if name.count("/") == 1 and name.endswith("/manifest.json")), None)
     if path is None:
@@ -126,40 +126,40 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[Row]:
     try:
         manifest = parse_manifest(json.loads(files[path]), path)
     except (ValueError, RecursionError) as error:
-        return [Row("manifest", "The manifest is readable.", str(error), False)]
+        return [RuleResult("manifest", "The manifest is readable.", str(error), False)]
     bundled = files.get(path.replace("manifest.json", manifest.weights.file))
     content = weights.read_bytes() if weights else bundled
     return [url_row(manifest, content is not None), hash_row(manifest, content), data_row(manifest.training.get("data"))]
 
 
-def url_row(manifest: Manifest, at_hand: bool) -> Row:
+def url_row(manifest: Manifest, at_hand: bool) -> RuleResult:
     """Check that the weights have a public address; open until load_model() has fetched them from there."""
     rule = "The weights have a publicly accessible URL."
     try:
         check_url(manifest.weights.url)
     except ValueError as error:
-        return Row("weights URL", rule, str(error), False)
+        return RuleResult("weights URL", rule, str(error), False)
     how = "not fetched, weights are at hand; export/publish.py loads them from there" if at_hand else AWAITED
-    return Row("weights URL", rule, f"{manifest.weights.url}: {how}", None)
+    return RuleResult("weights URL", rule, f"{manifest.weights.url}: {how}", None)
 
 
-def hash_row(manifest: Manifest, content: bytes | None) -> Row:
+def hash_row(manifest: Manifest, content: bytes | None) -> RuleResult:
     """Check the weights at hand, bundled or given, against the manifest's hash; open where there are none."""
     rule = "The weights are those of the manifest, by SHA-256."
     if content is None:
-        return Row("weights hash", rule, AWAITED, None)
+        return RuleResult("weights hash", rule, AWAITED, None)
     found = hashlib.sha256(content).hexdigest()
-    return Row("weights hash", rule, f"{found[:16]}..., {len(content) / 1e6:.1f} MB", found == manifest.weights.sha256)
+    return RuleResult("weights hash", rule, f"{found[:16]}..., {len(content) / 1e6:.1f} MB", found == manifest.weights.sha256)
 
 
-def data_row(data: Any) -> Row:
+def data_row(data: Any) -> RuleResult:
     """Check that no training data was marked as test and every source has a licence."""
     rule = "No existing data marked as test was used for training; every source has a licence."
     try:
         check_training_data(data)
     except ValueError as error:
-        return Row("training data", rule, str(error), False)
-    return Row("training data", rule, f"split {data['split']}, {len(data['sources'])} sources, {data['hours']:.2f} hours", True)
+        return RuleResult("training data", rule, str(error), False)
+    return RuleResult("training data", rule, f"split {data['split']}, {len(data['sources'])} sources, {data['hours']:.2f} hours", True)
 
 
 def check_training_data(card: Any) -> None:

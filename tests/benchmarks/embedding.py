@@ -28,7 +28,7 @@ from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.hear import get_scene_embeddings
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.training.config import load_config
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import embedder_checkpoint
@@ -48,7 +48,7 @@ LOAD += "t = time.process_time(); load_model(); print(time.process_time() - t)"
 
 def load_seconds(checkpoint: Path, folder: Path) -> float:
     """Return the median CPU seconds of load_model of the packaged checkpoint in fresh processes."""
-    package(Request(checkpoint, "hear_speed", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), folder)
+    package(PackageRequest(checkpoint, "hear_speed", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), folder)
     command = [sys.executable, "-c", LOAD, str(folder / "hear_speed")]
     return statistics.median(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3))
 

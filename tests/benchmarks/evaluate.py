@@ -84,12 +84,12 @@ class Ours:
     """Ours, in this process."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        from hear_ssl.evaluation.model_under_test import load_subject
+        from hear_ssl.evaluation.model_under_test import load_model_under_test
         from hear_ssl.evaluation.protocol import grid
 
         grid.GRID_POINTS = arguments.points
         self.out = Path(arguments.out).resolve() / "embeddings"
-        self.subject = load_subject(arguments.module)
+        self.subject = load_model_under_test(arguments.module)
 
     def embed(self, folder: Path) -> dict[str, float]:
         """Embed a task, or take what is kept; return the CPU seconds."""

@@ -50,7 +50,8 @@ def injected(self, dim, labels, prediction_type, conf):
     plain(self, dim, labels, prediction_type, conf)
     number = len(fits)
     seed = 42 * 1009 + number if number < points else (42 + number - points + 1) * 1009
-    settings = ours.Settings(conf["hidden_layers"], conf["hidden_dim"], conf["dropout"], conf["lr"], conf["initialization"].__name__)
+    initialization = conf["initialization"].__name__
+    settings = ours.PredictorSettings(conf["hidden_layers"], conf["hidden_dim"], conf["dropout"], conf["lr"], initialization)
     torch.set_default_dtype(torch.float64)
     self.network = ours.Predictor(dim, labels, settings, prediction_type == "multilabel", seed)
     torch.set_default_dtype(torch.float32)
@@ -98,7 +99,7 @@ def kits(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     kept = out / f"{folder.name}-{arguments.points}.json"
     if not kept.is_file():
         fits = out / "fits.json"
-        predictor = str(ROOT / "hear_ssl" / "evaluate" / "predictor.py")
+        predictor = str(ROOT / "hear_ssl" / "evaluation" / "protocol" / "predictor.py")
         line = [arguments.python, "-c", INJECTED, predictor, str(arguments.points), str(fits)]
         line += [
             str(Path(arguments.kit).resolve() / "heareval_compat.py"),
@@ -202,13 +203,13 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.path = os.path.realpath(arguments.path)
     sys.path[:0] = [arguments.path, str(ROOT)]
-    from hear_ssl.evaluation.model_under_test import load_subject
+    from hear_ssl.evaluation.model_under_test import load_model_under_test
     from hear_ssl.evaluation.protocol import grid
     from hear_ssl.evaluation.protocol.embed import task_rows
     from hear_ssl.evaluation.tasks.task_format import find_tasks, read_task
 
     grid.GRID_POINTS, out = arguments.points, Path(arguments.out).resolve()
-    subject = load_subject(arguments.module)
+    subject = load_model_under_test(arguments.module)
     print("| task | embeddings, targets, timestamps | networks, checks | checks' values | same choices | kit | ours | scores |")
     print("|" + "---|" * 8)
     for path in find_tasks(Path(arguments.tasks).resolve(), arguments.only):

@@ -16,15 +16,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 from hear_ssl.evaluation.protocol import predictor
-from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, reuse_memory
+from hear_ssl.evaluation.protocol.predictor import Predictor, PredictorSettings, RowBatch, reuse_memory
 
 SIZES = ((292, 192, 1), (292, 192, 2), (1024, 192, 2), (1024, 320, 1), (1024, 320, 2), (1024, 2432, 1))
 ROUNDS, STEPS, LABELS = 6, 5, 9
 
 
-def step_ms(batch: Batch, layers: int) -> float:
+def step_ms(batch: RowBatch, layers: int) -> float:
     """Return the CPU milliseconds of a training step."""
-    network = Predictor(batch.rows.shape[1], LABELS, Settings(hidden_layers=layers), False, 0)
+    network = Predictor(batch.rows.shape[1], LABELS, PredictorSettings(hidden_layers=layers), False, 0)
     network.step(batch)
     begin = time.process_time()
     for _ in range(STEPS):
@@ -41,7 +41,7 @@ def main() -> None:
     print("| rows, embedding, hidden layers | oneDNN, ms | torch.mm, ms | ratio |\n" + "|---" * 4 + "|")
     for rows, dim, layers in SIZES:
         targets = torch.nn.functional.one_hot(torch.arange(rows) % LABELS, LABELS).float()
-        batch = Batch.split(torch.randn(rows, dim), targets, rows)[0]
+        batch = RowBatch.split(torch.randn(rows, dim), targets, rows)[0]
         measured: list[tuple[float, float]] = []
         for _ in range(ROUNDS):
             pair = []

@@ -17,9 +17,9 @@ import soundfile
 import torch
 
 from hear_ssl.evaluation import run
-from hear_ssl.evaluation.model_under_test import load_subject, subject_name
+from hear_ssl.evaluation.model_under_test import load_model_under_test, model_name
 from hear_ssl.evaluation.protocol.embed import task_hash
-from hear_ssl.evaluation.run import evaluate, subjects_to_compare
+from hear_ssl.evaluation.run import evaluate, models_to_compare
 from hear_ssl.evaluation.tasks import task_format as task
 from hear_ssl.evaluation.tasks.task_format import audio_folder, find_tasks, read_task
 from tests.data.sounds import tone, write
@@ -128,25 +128,25 @@ def weighted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_key_follows_the_weights_wherever_they_come_from(weighted: Path) -> None:
-    first = load_subject("hear_weighted")
-    assert load_subject("hear_weighted").key == first.key
+    first = load_model_under_test("hear_weighted")
+    assert load_model_under_test("hear_weighted").key == first.key
     torch.save(torch.tensor(2.0), weighted / "default.pt")
-    assert load_subject("hear_weighted").key != first.key
+    assert load_model_under_test("hear_weighted").key != first.key
 
 
 def test_other_weights_of_one_module_have_a_name_of_their_own(weighted: Path) -> None:
     torch.save(torch.tensor(2.0), weighted / "good.pt")
-    names = [subject.name for subject in subjects_to_compare("hear_weighted", str(weighted / "good.pt"), ["hear_weighted"])]
+    names = [subject.name for subject in models_to_compare("hear_weighted", str(weighted / "good.pt"), ["hear_weighted"])]
     assert names == ["hear_weighted (good.pt)", "hear_weighted", "log-mel"]
     with pytest.raises(ValueError, match="hear_weighted is given twice"):
-        subjects_to_compare("hear_weighted", "", ["hear_weighted"])
+        models_to_compare("hear_weighted", "", ["hear_weighted"])
 
 
 def test_weights_beside_a_checkpoint_are_refused(tmp_path: Path) -> None:
     (tmp_path / "last.ckpt").write_bytes(b"")
     with pytest.raises(ValueError, match="holds its own weights: leave --weights out"):
-        load_subject(str(tmp_path / "last.ckpt"), "/nonexistent")
-    assert subject_name(f"{tmp_path}/") == str(tmp_path)
+        load_model_under_test(str(tmp_path / "last.ckpt"), "/nonexistent")
+    assert model_name(f"{tmp_path}/") == str(tmp_path)
 
 
 def test_a_module_beside_a_folder_of_its_name_is_imported(weighted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,4 +158,4 @@ def test_a_module_beside_a_folder_of_its_name_is_imported(weighted: Path, monkey
     torch.save(torch.tensor(1.0), package / "default.pt")
     monkeypatch.syspath_prepend(package.parent)
     monkeypatch.chdir(package.parent)
-    assert [subject.name for subject in subjects_to_compare("hear_packed", "", [])] == ["hear_packed", "log-mel"]
+    assert [subject.name for subject in models_to_compare("hear_packed", "", [])] == ["hear_packed", "log-mel"]

@@ -19,16 +19,16 @@ import torch
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import Subject, foreign, load_subject
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, foreign, load_model_under_test
 from hear_ssl.evaluation.protocol import embed, grid
 from hear_ssl.evaluation.protocol import score_task as protocol
 from hear_ssl.evaluation.protocol.embed import embed_batch, task_rows
 from hear_ssl.evaluation.protocol.grid import grid_points
-from hear_ssl.evaluation.protocol.predictor import Settings
+from hear_ssl.evaluation.protocol.predictor import PredictorSettings
 from hear_ssl.evaluation.protocol.score_task import Fold, score_task
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.run import CLEAR, evaluate, progress_of, table
-from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_audio, read_task
+from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, tiny
 from tests.data.sounds import tone, write
@@ -106,8 +106,8 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def log_mel() -> Subject:
-    return Subject("log-mel", "log-mel", baselines, baselines.load_model())
+def log_mel() -> ModelUnderTest:
+    return ModelUnderTest("log-mel", "log-mel", baselines, baselines.load_model())
 
 
 def test_tones_are_told_apart_in_every_kind_of_task(tasks: Path, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_embeddings_and_results_are_kept_and_the_same_again(tasks: Path, tmp_pat
             Counting.calls += 1
             return baselines.get_scene_embeddings(audio, model)
 
-    subject = Subject("counting", "counting", Counting(), baselines.load_model())
+    subject = ModelUnderTest("counting", "counting", Counting(), baselines.load_model())
     first = evaluate([subject], [tasks / "scene"], tmp_path, "fast", 1, show=False)
     count = Counting.calls
     assert evaluate([subject], [tasks / "scene"], tmp_path, "fast", 1, show=False) == first
@@ -178,7 +178,7 @@ def test_clips_of_many_lengths_do_not_pile_up_in_memory(tmp_path: Path, monkeypa
     for number in range(24):
         write(folder / "16000" / "test" / f"test{number}.wav", tone(0.1 + 0.01 * (number // 2), 900.0), subtype="PCM_16")
     read = []
-    monkeypatch.setattr(embed, "read_audio", lambda path, rate: read.append(path.name) or read_audio(path, rate))
+    monkeypatch.setattr(embed, "read_clip", lambda path, rate: read.append(path.name) or read_clip(path, rate))
     monkeypatch.setattr(embed, "WAITING_SECONDS", 0.8)
     given, most = [], 0
     for files, audio in embed.batches(read_task(folder), "test", folder / "16000" / "test", 16000):
@@ -262,7 +262,7 @@ def test_timestamps_that_are_no_numbers_or_none_are_named(tasks: Path, times: to
         return torch.zeros(1, times.shape[1], 320), times
 
     module = type("Wrong", (), {"get_timestamp_embeddings": staticmethod(wrong)})
-    subject = Subject("wrong", "wrong", module, baselines.load_model())
+    subject = ModelUnderTest("wrong", "wrong", module, baselines.load_model())
     with pytest.raises(ValueError, match="timestamps are not ascending ms"):
         embed_batch(read_task(tasks / "event"), subject, ["a.wav"], torch.zeros(1, 16000))
 
@@ -277,7 +277,7 @@ def test_timestamps_that_are_no_numbers_or_none_are_named(tasks: Path, times: to
 def test_wrong_embeddings_are_named_with_the_clip(tasks: Path, tmp_path: Path, embed: Any, line: str) -> None:
     module = type("Wrong", (), {"get_scene_embeddings": staticmethod(lambda audio, model: embed(audio))})
     with pytest.raises(ValueError, match=line):
-        task_rows(read_task(tasks / "scene"), Subject("wrong", "wrong", module, baselines.load_model()), tmp_path)
+        task_rows(read_task(tasks / "scene"), ModelUnderTest("wrong", "wrong", module, baselines.load_model()), tmp_path)
 
 
 @pytest.mark.parametrize("scale", [0.001, 1.0 / 3.0])
@@ -286,7 +286,7 @@ def test_timestamps_in_other_units_or_past_the_end_are_named(tasks: Path, tmp_pa
         embeddings, timestamps_ms = baselines.get_timestamp_embeddings(audio, model)
         return embeddings, timestamps_ms / scale
 
-    subject = Subject(
+    subject = ModelUnderTest(
         "wrong", f"wrong{scale}", type("Wrong", (), {"get_timestamp_embeddings": staticmethod(wrong)}), baselines.load_model()
     )
     with pytest.raises(ValueError, match="timestamps are not ascending ms"):
@@ -317,8 +317,8 @@ def test_scene_scores_are_sklearns() -> None:
 def test_another_seed_changes_the_predictor_and_the_same_does_not(tasks: Path, tmp_path: Path) -> None:
     task: Task = read_task(tasks / "scene")
     rows = task_rows(task, log_mel(), tmp_path)
-    fold = Fold.of(rows, task.folds()[0], [Settings()])
-    first, again, other = (protocol.fit(task, Settings(1, 16, max_epochs=3), fold, seed) for seed in (1, 1, 2))
+    fold = Fold.of(rows, task.folds()[0], [PredictorSettings()])
+    first, again, other = (protocol.train_predictor(task, PredictorSettings(1, 16, max_epochs=3), fold, seed) for seed in (1, 1, 2))
     assert torch.equal(first.state[0], again.state[0])
     assert not torch.equal(first.state[0], other.state[0])
     assert score_task(task, rows, "fast", 1)["scores"] == score_task(task, rows, "fast", 1)["scores"]
@@ -362,13 +362,13 @@ def test_what_cannot_be_surpassed_ends_training(tasks: Path, tmp_path: Path) -> 
 
 def test_what_is_no_module_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="neither a run folder nor a module"):
-        load_subject("hear_no_such_module")
+        load_model_under_test("hear_no_such_module")
     with pytest.raises(ValueError, match=r"--weights none.pt is not a file"):
-        load_subject(baselines.__name__, "none.pt")
+        load_model_under_test(baselines.__name__, "none.pt")
     with pytest.raises(ValueError, match=r"get_scene_embeddings failed: SystemExit: 3"), foreign("get_scene_embeddings"):
         sys.exit(3)
     with pytest.raises(ValueError, match=r"module json has no load_model; it does not follow the HEAR API"):
-        load_subject("json")
+        load_model_under_test("json")
     with pytest.raises(ValueError, match="holds no task"):
         find_tasks(tmp_path)
 

@@ -13,7 +13,7 @@ import torch
 
 from hear_ssl import evaluate as command
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import Subject, load_subject
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
 from hear_ssl.evaluation.protocol.embed import task_rows
 from hear_ssl.evaluation.run import evaluate
 from hear_ssl.evaluation.tasks.task_format import read_task
@@ -46,7 +46,7 @@ WRONG = {
 @pytest.mark.parametrize("line", WRONG)
 def test_whatever_a_module_raises_is_a_fault_of_its_task(scene: Path, tmp_path: Path, line: str) -> None:
     module = SimpleNamespace(get_scene_embeddings=WRONG[line])
-    subject = Subject("wrong", "wrong", module, baselines.load_model())
+    subject = ModelUnderTest("wrong", "wrong", module, baselines.load_model())
     with pytest.raises(ValueError, match="get_scene_embeddings failed") as caught:
         task_rows(read_task(scene), subject, tmp_path)
     assert line in str(caught.value)
@@ -65,12 +65,12 @@ def test_a_module_that_does_not_import_is_one_line(tmp_path: Path, monkeypatch: 
     (tmp_path / "hear_broken.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ValueError, match="module hear_broken does not import: ") as caught:
-        load_subject("hear_broken")
+        load_model_under_test("hear_broken")
     assert line in str(caught.value)
     assert "hear_broken" not in sys.modules
     for path in (".foo", "./runs/none", ""):
         with pytest.raises(ValueError, match="is neither a run folder or checkpoint that is there nor the name of a module"):
-            load_subject(path)
+            load_model_under_test(path)
 
 
 def test_damaged_kept_embeddings_are_made_anew(scene: Path, tmp_path: Path) -> None:

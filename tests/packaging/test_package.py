@@ -19,14 +19,14 @@ from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.model import hear
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.naming import check_name, check_version
-from hear_ssl.packaging.package import Request, check_training_data, package
+from hear_ssl.packaging.package import PackageRequest, check_training_data, package
 from hear_ssl.packaging.wheel_rules import OPEN_WEIGHTS, is_open
 from tests.conftest import ROOT
 
 URL = "https://example.com/weights.safetensors"
 
 
-def request(run: Path, **changes: Any) -> Request:
+def request(run: Path, **changes: Any) -> PackageRequest:
     values = {
         "checkpoint": run / "checkpoints" / "last.ckpt",
         "name": "hear_test",
@@ -37,7 +37,7 @@ def request(run: Path, **changes: Any) -> Request:
         "composition": {},
         "allow_unpublished": True,
     }
-    return Request(**{**values, **changes})
+    return PackageRequest(**{**values, **changes})
 
 
 def script(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.packaging.publish import check_weights, upload, with_url
 from tests.conftest import ROOT
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("publish")
     checkpoint = run / "checkpoints" / "last.ckpt"
-    package(Request(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True), folder)
+    package(PackageRequest(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True), folder)
     return folder
 
 
@@ -140,7 +140,7 @@ def test_published_after_packaging_equals_packaged_after_publishing(
     dist: Path, run: Path, served: tuple[str, Path], tmp_path: Path
 ) -> None:
     weights, url = dist / "hear_public-0.1.0.safetensors", f"{served[0]}/w.safetensors"
-    request = Request(run / "checkpoints" / "last.ckpt", "hear_public", "0.1.0", url, False, False, {})
+    request = PackageRequest(run / "checkpoints" / "last.ckpt", "hear_public", "0.1.0", url, False, False, {})
     for content, line in ((None, "404"), (weights.read_bytes()[:-1], "serves other weights")):
         if content:
             (served[1] / "w.safetensors").write_bytes(content)

@@ -17,7 +17,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from tests.conftest import ROOT
 
 NAME = "hear_public-0.1.0.safetensors"
@@ -58,7 +58,7 @@ def bucket() -> Iterator[Bucket]:
 def exported(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("s3")
     checkpoint = run / "checkpoints" / "last.ckpt"
-    package(Request(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True), folder)
+    package(PackageRequest(checkpoint, "hear_public", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True), folder)
     return folder
 
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from hear_ssl.packaging.rules import independence, memory, outputs, timing
-from hear_ssl.packaging.rules.rows import Check, Row, Subject, read_rows, run_checks
+from hear_ssl.packaging.rules.rows import Check, RuleResult, Submission, read_results, run_checks
 from tests.conftest import ROOT
 from tests.packaging.naive import Naive, Right
 from tests.packaging.wrong_modules import SEVERAL, WRONG, frames_by, fresh
@@ -23,11 +23,11 @@ CHECKS = outputs.CHECKS + independence.CHECKS + timing.CHECKS
 
 
 @functools.cache
-def rows(name: str) -> dict[str, Row]:
+def rows(name: str) -> dict[str, RuleResult]:
     """Return the rows of a module by name; '' is the right one."""
     torch.manual_seed(0)
     module = fresh(WRONG[name][0]) if name else Right()
-    return {row.name: row for row in run_checks(Subject(module, module.load_model(), None), CHECKS)}
+    return {row.name: row for row in run_checks(Submission(module, module.load_model(), None), CHECKS)}
 
 
 def broken(name: str) -> set[str]:
@@ -63,7 +63,7 @@ def hoards(right: Right, audio: torch.Tensor, model: Naive) -> torch.Tensor:
 def test_memory_that_grows_with_the_clip_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "LIMIT_GB", 3.0)
     for module, passes in ((Right(), True), (frames_by(hoards), False)):
-        [row] = run_checks(Subject(module, module.load_model(), None), [Check(memory.ten_minutes)])
+        [row] = run_checks(Submission(module, module.load_model(), None), [Check(memory.ten_minutes)])
         assert row.passed is passes, row.measured
     assert "of it weights and embeddings" in row.measured
 
@@ -83,12 +83,12 @@ MODULES = {
 }
 
 
-def measured(name: str, folder: Path) -> list[Row]:
+def measured(name: str, folder: Path) -> list[RuleResult]:
     (folder / f"{name}.py").write_text(MODULES[name])
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(folder)])}
     command = [sys.executable, "-m", "hear_ssl.packaging.rules", name, str(folder / "rows"), "--memory", "none"]
     done = subprocess.run(command, env=environment, cwd=folder, check=False)
-    return read_rows(folder / "rows", f"status {done.returncode}")
+    return read_results(folder / "rows", f"status {done.returncode}")
 
 
 def test_weights_that_are_written_where_one_happens_to_be_are_found(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.official_validator import validator_row
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.packaging.verify import install_row, measured_rows, settled
 from hear_ssl.packaging.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def wheel(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     checkpoint = run / "checkpoints" / "last.ckpt"
-    request = Request(checkpoint, "hear_verify", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True)
+    request = PackageRequest(checkpoint, "hear_verify", "0.1.0", "https://example.com/w.safetensors", False, False, {}, True)
     return package(request, tmp_path_factory.mktemp("dist"))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import HEADS, ROOT, tiny
@@ -47,7 +47,7 @@ def test_a_trained_recipe_exports_a_model_that_embeds(shards: Path, tmp_path: Pa
     fit(config, resume=False)
     checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
     name = f"hear_test_{recipe}"
-    package(Request(checkpoint, name, "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
+    package(PackageRequest(checkpoint, name, "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
     monkeypatch.syspath_prepend(str(tmp_path / "dist" / name))
     module = __import__(name)
     model = module.load_model()

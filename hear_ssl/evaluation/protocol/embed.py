@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hear_ssl.evaluation.model_under_test import Subject
+from hear_ssl.evaluation.model_under_test import ModelUnderTest
 from hear_ssl.evaluation.protocol.events import EventLists
-from hear_ssl.evaluation.protocol.score_task import Rows
-from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_audio
+from hear_ssl.evaluation.protocol.score_task import LabelledRows
+from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_clip
 from hear_ssl.files import atomic_path, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
@@ -25,7 +25,9 @@ WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
 TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
 
 
-def task_rows(task: Task, subject: Subject, cache: Path, progress: Callable[[str], None] = lambda line: None) -> dict[str, Rows]:
+def task_rows(
+    task: Task, subject: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
+) -> dict[str, LabelledRows]:
     """Return the rows of every split of a task.
 
     Raises ValueError that names split and clip when an embedding is not finite or has another shape than it should.
@@ -45,7 +47,7 @@ def task_rows(task: Task, subject: Subject, cache: Path, progress: Callable[[str
 Embedded = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
 
-def embed_split(task: Task, split: str, subject: Subject, cache: Path, progress: Callable[[str], None]) -> Embedded:
+def embed_split(task: Task, split: str, subject: ModelUnderTest, cache: Path, progress: Callable[[str], None]) -> Embedded:
     """Return each clip's embeddings, (1, dim) or (frames, dim), and timestamps in ms."""
     path = cache / f"{task.folder.name}-{task.clip_hashes[split]}-{split}.npz"
     kept = _kept(path)
@@ -103,7 +105,7 @@ def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Any:
     waiting: dict[int, list[tuple[str, NDArray[Any]]]] = {}
     samples = 0
     for file in task.indexes[split]:
-        waveform = read_audio(folder / file, sample_rate)
+        waveform = read_clip(folder / file, sample_rate)
         group = waiting.setdefault(len(waveform), [])
         group.append((file, waveform))
         samples += len(waveform)
@@ -120,7 +122,7 @@ def _stacked(group: list[tuple[str, NDArray[Any]]]) -> tuple[list[str], Tensor]:
     return [file for file, _ in group], torch.from_numpy(np.stack([waveform for _, waveform in group]))
 
 
-def embed_batch(task: Task, subject: Subject, files: list[str], audio: Tensor) -> Embedded:
+def embed_batch(task: Task, subject: ModelUnderTest, files: list[str], audio: Tensor) -> Embedded:
     """Return the embeddings of a batch. Raises ValueError when they break the HEAR API."""
     if task.embedding_type == "scene":
         embeddings = subject.scene(audio)
@@ -153,7 +155,7 @@ def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
         raise ValueError(f"{broken[0]}: its embedding is not finite; python export/verify.py says more")
 
 
-def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> Rows:
+def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:
     """Return one row a clip."""
     place = {label: number for number, label in enumerate(task.labels)}
     targets = torch.zeros(len(files), len(task.labels))
@@ -161,10 +163,10 @@ def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> 
         for label in task.indexes[split][file]:
             targets[row, place[str(label)]] = 1.0
     embeddings = torch.from_numpy(np.concatenate([embedded[file][0] for file in files])).float()
-    return Rows(embeddings, targets, [(file, slice(row, row + 1)) for row, file in enumerate(files)], np.zeros(len(files)), {})
+    return LabelledRows(embeddings, targets, [(file, slice(row, row + 1)) for row, file in enumerate(files)], np.zeros(len(files)), {})
 
 
-def event_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> Rows:
+def event_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:
     """Return one row a frame; a frame has the labels of the events with start <= time < end + 0.0001 ms."""
     place = {label: number for number, label in enumerate(task.labels)}
     times = [embedded[file][1] for file in files]
@@ -178,4 +180,4 @@ def event_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> 
             targets[bounds[number] + first : bounds[number] + last, place[label]] = 1.0
     embeddings = torch.from_numpy(np.concatenate([embedded[file][0] for file in files])).float()
     clips = [(file, slice(bounds[number], bounds[number + 1])) for number, file in enumerate(files)]
-    return Rows(embeddings, targets, clips, np.concatenate(times), events)
+    return LabelledRows(embeddings, targets, clips, np.concatenate(times), events)

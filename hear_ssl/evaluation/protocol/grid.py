@@ -9,7 +9,7 @@ from typing import Any
 
 from sklearn.model_selection import ParameterGrid
 
-from hear_ssl.evaluation.protocol.predictor import Settings
+from hear_ssl.evaluation.protocol.predictor import PredictorSettings
 from hear_ssl.evaluation.tasks.task_format import Task
 
 SEED = 42
@@ -34,7 +34,7 @@ POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
 
 
-def grid_points(task: Task, grid: str) -> list[Settings]:
+def grid_points(task: Task, grid: str) -> list[PredictorSettings]:
     """Return the grid points to search, in the kit's order: the first eight of the shuffled grid.
 
     Raises ValueError when one ends before its first check.
@@ -42,7 +42,7 @@ def grid_points(task: Task, grid: str) -> list[Settings]:
     quick = FAST if task.embedding_type == "scene" else FAST_EVENTS
     chosen = (quick if grid == "fast" else OFFICIAL) | (SLOW_TO_SCORE.get(task.name, {}))
     chosen = chosen | {key: value for key, value in task.parameters.get("task_specific_param_grid", {}).items() if key in OFFICIAL}
-    points = [Settings(**point) for point in ParameterGrid(chosen)]
+    points = [PredictorSettings(**point) for point in ParameterGrid(chosen)]
     if any(point.max_epochs < point.check_val_every_n_epoch for point in points):
         raise ValueError(
             f"max_epochs {chosen['max_epochs']} end before the first check after {chosen['check_val_every_n_epoch']}; raise them"

@@ -19,7 +19,7 @@ def check_ended() -> None:
         raise RuntimeError("another job has ended them all")
 
 
-def together(jobs: list[Callable[[], Done]]) -> list[Done]:
+def run_parallel(jobs: list[Callable[[], Done]]) -> list[Done]:
     """Return the results of jobs in order, run as many at once as torch has threads.
 
     One thread a network uses several cores better than several threads a product, and results do not depend on how many. A

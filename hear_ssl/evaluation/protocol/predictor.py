@@ -26,7 +26,7 @@ ONEDNN: bool = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_c
 
 
 @dataclass(frozen=True)
-class Settings:
+class PredictorSettings:
     """One point of the grid."""
 
     hidden_layers: int = 1
@@ -51,7 +51,7 @@ class Settings:
 
 
 @dataclass
-class Batch:
+class RowBatch:
     """Rows to train on: embeddings (batch, dim), the same as (dim, batch), targets (batch, labels)."""
 
     rows: Tensor
@@ -59,11 +59,11 @@ class Batch:
     targets: Tensor
 
     @staticmethod
-    def split(embeddings: Tensor, targets: Tensor, size: int) -> list[Batch]:
+    def split(embeddings: Tensor, targets: Tensor, size: int) -> list[RowBatch]:
         """Return batches of `size` rows in order; a single row at the end, which BatchNorm cannot normalise, is left out."""
         pairs = zip(torch.split(embeddings, size), torch.split(targets, size), strict=True)
         large = embeddings.numel() > COPIED
-        return [Batch(rows, rows.t() if large else rows.t().contiguous(), wanted) for rows, wanted in pairs if len(rows) > 1]
+        return [RowBatch(rows, rows.t() if large else rows.t().contiguous(), wanted) for rows, wanted in pairs if len(rows) > 1]
 
 
 def span(rows: Tensor, seed: int) -> Tensor:
@@ -151,7 +151,7 @@ class Hidden:
 class Predictor:
     """One network at one grid point."""
 
-    def __init__(self, dim: int, labels: int, settings: Settings, multilabel: bool, seed: int) -> None:
+    def __init__(self, dim: int, labels: int, settings: PredictorSettings, multilabel: bool, seed: int) -> None:
         self.settings, self.multilabel = settings, multilabel
         generator, self.noise = torch.Generator().manual_seed(seed), np.random.SFC64(seed)
         widths = [dim, *[settings.hidden_dim] * settings.hidden_layers, labels]
@@ -174,7 +174,7 @@ class Predictor:
         stays = (bits >= round(self.settings.dropout * 65536)).astype(np.float32)
         return torch.from_numpy(stays).view(rows, self.settings.hidden_dim)
 
-    def gradients(self, batch: Batch) -> list[Tensor]:
+    def gradients(self, batch: RowBatch) -> list[Tensor]:
         """Return the gradients of the mean loss of a batch, in the order of `learned`."""
         active, inputs = batch.rows, [batch.columns]
         for layer in self.hidden:
@@ -189,7 +189,7 @@ class Predictor:
         return gradients
 
     @torch.no_grad()
-    def step(self, batch: Batch, progress: float = 0.0) -> None:
+    def step(self, batch: RowBatch, progress: float = 0.0) -> None:
         """Make one Adam step (Kingma and Ba, 2015, algorithm 1) at the learning rate of this share of the training."""
         gradients = self.gradients(batch)
         self.steps += 1

@@ -19,7 +19,7 @@ class Trained(TypedDict):
     scores: dict[str, float | None]
 
 
-class Networks:
+class PredictorCache:
     """Results of one model on one task, by what each network was trained with.
 
     A file that is damaged counts as empty; without a path nothing is kept.

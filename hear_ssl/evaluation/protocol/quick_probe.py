@@ -24,9 +24,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hear_ssl.evaluation.model_under_test import Subject, from_checkpoint
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, from_checkpoint
 from hear_ssl.evaluation.protocol.embed import Embedded, batches, embed_batch, event_rows, scene_rows
-from hear_ssl.evaluation.protocol.score_task import Rows
+from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.protocol.scores import SCORES, mean_average_precision
 from hear_ssl.evaluation.tasks.task_format import RATES, Task, audio_folder, find_tasks, read_task
 
@@ -87,14 +87,14 @@ def clip_seconds(task: Task, split: str, file: str) -> float:
         raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
 
 
-def probe(task: Task, subject: Subject) -> dict[str, float]:
+def probe(task: Task, subject: ModelUnderTest) -> dict[str, float]:
     """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each within 0 and 1.
 
     Scene tasks have their own first score (d' as area under ROC), event tasks the average precision of frames. Raises
     ValueError when an embedding is not finite or has another shape than it should.
     """
     *train_splits, valid_split = task.splits
-    train = Rows.joined([split_rows(task, split, subject) for split in train_splits])
+    train = LabelledRows.joined([split_rows(task, split, subject) for split in train_splits])
     valid = split_rows(task, valid_split, subject)
     mean, spread = train.embeddings.mean(0), train.embeddings.std(0, unbiased=False) + 1e-6
     known, asked = (train.embeddings - mean) / spread, (valid.embeddings - mean) / spread
@@ -107,7 +107,7 @@ def probe(task: Task, subject: Subject) -> dict[str, float]:
     }
 
 
-def split_rows(task: Task, split: str, subject: Subject) -> Rows:
+def split_rows(task: Task, split: str, subject: ModelUnderTest) -> LabelledRows:
     """Return the rows of a split, embedded now: weights change from probe to probe, so nothing is kept."""
     embedded: Embedded = {}
     for files, audio in batches(task, split, audio_folder(task, split, subject.sample_rate), subject.sample_rate):
@@ -160,7 +160,7 @@ def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
     return float(compute(predictions[:, mixed].numpy(), targets[:, mixed].numpy()))
 
 
-def probe_all(tasks: list[Task], subject: Subject) -> dict[str, float]:
+def probe_all(tasks: list[Task], subject: ModelUnderTest) -> dict[str, float]:
     """Return probe_TASK_knn and probe_TASK_linear of every task, and `probe`, the mean over tasks of the mean of both."""
     results = {task.folder.name: probe(task, subject) for task in tasks}
     means = [sum(scores.values()) / len(scores) for scores in results.values()]

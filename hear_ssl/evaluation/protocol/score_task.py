@@ -21,15 +21,15 @@ from torch import Tensor
 
 from hear_ssl.evaluation.protocol.events import EventLists, find_events
 from hear_ssl.evaluation.protocol.grid import SEED, Postprocessing, grid_points, postprocessing_choices
-from hear_ssl.evaluation.protocol.parallel import check_ended, together
-from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, loss, reuse_memory, span
-from hear_ssl.evaluation.protocol.predictor_cache import Networks, Trained
+from hear_ssl.evaluation.protocol.parallel import check_ended, run_parallel
+from hear_ssl.evaluation.protocol.predictor import Predictor, PredictorSettings, RowBatch, loss, reuse_memory, span
+from hear_ssl.evaluation.protocol.predictor_cache import PredictorCache, Trained
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.tasks.task_format import Task
 
 
 @dataclass
-class Rows:
+class LabelledRows:
     """Embeddings (rows, dim) and multi-hot targets (rows, labels) of some splits, in the kit's order.
 
     For event tasks rows are frames: clips holds each clip's file and its slice of rows, timestamps_ms (rows,) their times,
@@ -43,7 +43,7 @@ class Rows:
     events: EventLists
 
     @staticmethod
-    def joined(parts: list[Rows]) -> Rows:
+    def joined(parts: list[LabelledRows]) -> LabelledRows:
         """Return the rows of several splits, one after the other."""
         if len(parts) == 1:
             return parts[0]
@@ -51,7 +51,7 @@ class Rows:
         for part in parts:
             clips += [(file, slice(place.start + start, place.stop + start)) for file, place in part.clips]
             start += len(part.embeddings)
-        return Rows(
+        return LabelledRows(
             torch.cat([part.embeddings for part in parts]),
             torch.cat([part.targets for part in parts]),
             clips,
@@ -64,16 +64,16 @@ class Rows:
 class Fold:
     """What one fold trains on, in batches of every size asked for, what it validates and tests with."""
 
-    batches: dict[int, list[Batch]]
-    valid: Rows
-    test: Rows
+    batches: dict[int, list[RowBatch]]
+    valid: LabelledRows
+    test: LabelledRows
 
     @staticmethod
-    def of(splits: dict[str, Rows], names: dict[str, list[str]], points: list[Settings]) -> Fold:
+    def of(splits: dict[str, LabelledRows], names: dict[str, list[str]], points: list[PredictorSettings]) -> Fold:
         """Return the fold of these splits by role."""
-        train, valid, test = (Rows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
+        train, valid, test = (LabelledRows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
         sizes = {point.batch_size for point in points}
-        return Fold({size: Batch.split(train.embeddings, train.targets, size) for size in sizes}, valid, test)
+        return Fold({size: RowBatch.split(train.embeddings, train.targets, size) for size in sizes}, valid, test)
 
     def in_span(self, size: int, seed: int) -> Fold:
         """Return the fold in batches of `size`, in a basis of what its rows to train on span where that has fewer numbers."""
@@ -83,14 +83,14 @@ class Fold:
         rows, targets = torch.cat([batch.rows for batch in batches]), torch.cat([batch.targets for batch in batches])
         basis = span(rows, seed)
         valid, test = (replace(part, embeddings=part.embeddings @ basis) for part in (self.valid, self.test))
-        return Fold({size: Batch.split(rows @ basis, targets, size)}, valid, test)
+        return Fold({size: RowBatch.split(rows @ basis, targets, size)}, valid, test)
 
 
 @dataclass
 class Fitted:
     """A trained network: its grid point, the best check's value, epoch, state and postprocessing."""
 
-    settings: Settings
+    settings: PredictorSettings
     value: float
     epoch: int = -1
     state: list[Tensor] = field(default_factory=list)
@@ -99,19 +99,19 @@ class Fitted:
 
 def score_task(
     task: Task,
-    splits: dict[str, Rows],
+    splits: dict[str, LabelledRows],
     grid: str,
     seed: int = SEED,
     progress: Callable[[str], None] = lambda line: None,
-    networks: Networks | None = None,
+    networks: PredictorCache | None = None,
 ) -> dict[str, Any]:
     """Return the scores of a task: mean over folds of every score (None if undefined), each fold's own, and what was chosen.
 
-    Networks that are among `networks` are not trained again. Raises ValueError when the task's first score is undefined in
+    Networks whose result `networks` contains are not trained again. Raises ValueError when the task's first score is undefined in
     every fold.
     """
     reuse_memory()
-    names, points, networks = task.folds(), grid_points(task, grid), networks or Networks()
+    names, points, networks = task.folds(), grid_points(task, grid), networks or PredictorCache()
     undefined = [task.lacking(task.scores[0], fold["test"]) for fold in names]
     if all(undefined):
         raise ValueError(f"{task.scores[0]} is undefined: {undefined[0]} in the split {names[0]['test'][0]}; mend the task's splits")
@@ -166,13 +166,13 @@ def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[st
         done.append(1)
         return result
 
-    return together([partial(run, job) for job in jobs])
+    return run_parallel([partial(run, job) for job in jobs])
 
 
-def train_and_test(task: Task, settings: Settings, fold: Fold, seed: int) -> Trained:
+def train_and_test(task: Task, settings: PredictorSettings, fold: Fold, seed: int) -> Trained:
     """Train a network and return what it came to."""
     fold = fold.in_span(settings.batch_size, seed) if settings.in_span else fold
-    fitted = fit(task, settings, fold, seed)
+    fitted = train_predictor(task, settings, fold, seed)
     return {"validation": fitted.value, "epoch": fitted.epoch, "scores": test_scores(task, fitted, fold.test)}
 
 
@@ -192,12 +192,12 @@ def mean_over_folds(task: Task, results: list[dict[str, Any]], name: str) -> flo
     return statistics.fmean(found) if found else None
 
 
-def new_predictor(task: Task, dim: int, point: Settings, seed: int) -> Predictor:
+def new_predictor(task: Task, dim: int, point: PredictorSettings, seed: int) -> Predictor:
     """Return an untrained network for embeddings (rows, dim) of a task."""
     return Predictor(dim, len(task.labels), point, task.prediction_type == "multilabel", seed)
 
 
-def fit(task: Task, settings: Settings, fold: Fold, seed: int) -> Fitted:
+def train_predictor(task: Task, settings: PredictorSettings, fold: Fold, seed: int) -> Fitted:
     """Train a network with early stopping and return it at its best check; one whose learning rate falls is checked at its end.
 
     A check whose value is not finite ends it, as it does in the kit (an event predictor that finds nothing), and so does
@@ -233,7 +233,7 @@ def highest(task: Task) -> float:
     return score.best if score.maximize else -score.best
 
 
-def validation_value(task: Task, network: Predictor, valid: Rows) -> tuple[float, Postprocessing | None]:
+def validation_value(task: Task, network: Predictor, valid: LabelledRows) -> tuple[float, Postprocessing | None]:
     """Return what a check maximises, -inf when undefined, and the postprocessing it was reached with."""
     choices, logits = postprocessing_choices(task), network.predict(valid.embeddings)
     if not task.stop_by_score:
@@ -255,13 +255,13 @@ def probabilities(task: Task, logits: Tensor) -> NDArray[Any]:
     return np.asarray(result.numpy())
 
 
-def events_of(task: Task, logits: Tensor, rows: Rows, postprocessing: Postprocessing) -> EventLists:
+def events_of(task: Task, logits: Tensor, rows: LabelledRows, postprocessing: Postprocessing) -> EventLists:
     """Return the predicted events of every clip."""
     frames = probabilities(task, logits)
     return {file: find_events(frames[place], rows.timestamps_ms[place], task.labels, **postprocessing) for file, place in rows.clips}
 
 
-def test_scores(task: Task, fitted: Fitted, test: Rows) -> dict[str, float | None]:
+def test_scores(task: Task, fitted: Fitted, test: LabelledRows) -> dict[str, float | None]:
     """Return every score of the task on the test rows, None where it is undefined."""
     network = new_predictor(task, test.embeddings.shape[1], fitted.settings, 0)
     network.copy_from(fitted.state)

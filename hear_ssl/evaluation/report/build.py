@@ -20,14 +20,14 @@ import torch
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import Subject, is_ours, load_subject, subject_name
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
 from hear_ssl.evaluation.protocol.embed import task_rows
-from hear_ssl.evaluation.protocol.score_task import Rows
+from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
 from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
-from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_audio, read_task
+from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
 from hear_ssl.files import atomic_write, check_writable
 
 CLIPS_ON_MAP = 60
@@ -55,13 +55,13 @@ def figure(content: str, caption: str) -> str:
 
 def sound(path: Path, sample_rate: int) -> str:
     """Return the first two seconds of a clip as a data URI."""
-    waveform = read_audio(path, sample_rate)[: round(SOUND_SECONDS * sample_rate)]
+    waveform = read_clip(path, sample_rate)[: round(SOUND_SECONDS * sample_rate)]
     file = io.BytesIO()
     soundfile.write(file, waveform, sample_rate, format="WAV", subtype="PCM_16")
     return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
+def embedding_map(task: Task, rows: LabelledRows, split: str, sample_rate: int) -> str:
     """Return an SVG of clips by their embeddings in two dimensions, coloured by label; a tap near one or an arrow key plays it."""
     plane = figures.project(rows.embeddings.numpy())
     labels = rows.targets.argmax(1).tolist()
@@ -87,20 +87,22 @@ def embedding_map(task: Task, rows: Rows, split: str, sample_rate: int) -> str:
     return f"{head}{''.join(marks)}</svg>{heard}<p class=key>{key}</p>"
 
 
-def clip_rows(rows: Rows) -> Rows:
+def clip_rows(rows: LabelledRows) -> LabelledRows:
     """Return one row a clip: of an event task the mean of its frames, and how many of them have each label."""
     places = [place for _, place in rows.clips]
     embeddings = torch.stack([rows.embeddings[place].mean(0) for place in places])
     targets = torch.stack([rows.targets[place].sum(0) for place in places])
-    return Rows(embeddings, targets, [(file, slice(row, row + 1)) for row, (file, _) in enumerate(rows.clips)], rows.timestamps_ms, {})
+    return LabelledRows(
+        embeddings, targets, [(file, slice(row, row + 1)) for row, (file, _) in enumerate(rows.clips)], rows.timestamps_ms, {}
+    )
 
 
-def one_label(rows: Rows) -> tuple[Any, Any]:
+def one_label(rows: LabelledRows) -> tuple[Any, Any]:
     """Return embeddings (clips, dim) and label numbers (clips,)."""
     return rows.embeddings.numpy(), rows.targets.argmax(1).numpy()
 
 
-def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path], cache: Path) -> list[str]:
+def task_sections(record: dict[str, Any], subject: ModelUnderTest, folders: list[Path], cache: Path) -> list[str]:
     """Return map, similarity and confusion of the multiclass task with the lowest score; of another task, no confusion."""
     places = {folder.name: folder for folder in folders}
     scored = {name: found[subject.name]["score"] for name, found in record["tasks"].items() if name in places and subject.name in found}
@@ -113,7 +115,7 @@ def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path],
     split = task.folds()[0]["test"][0]
     shown = clip_rows(rows[split])
     path = audio_folder(task, split, subject.sample_rate) / shown.clips[0][0]
-    waveform = read_audio(path, subject.sample_rate)[: round(SIMILARITY_SECONDS * subject.sample_rate)]
+    waveform = read_clip(path, subject.sample_rate)[: round(SIMILARITY_SECONDS * subject.sample_rate)]
     frames, times_ms = subject.timestamps(torch.from_numpy(waveform).unsqueeze(0))
     log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
     hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
@@ -134,9 +136,9 @@ def task_sections(record: dict[str, Any], subject: Subject, folders: list[Path],
     ]
 
 
-def confusion_section(task: Task, rows: dict[str, Rows]) -> list[str]:
+def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
     """Return the confusion of a multiclass task."""
-    train, test = (Rows.joined([rows[split] for split in task.folds()[0][role]]) for role in ("train", "test"))
+    train, test = (LabelledRows.joined([rows[split] for split in task.folds()[0][role]]) for role in ("train", "test"))
     picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
     return [
         section(
@@ -214,7 +216,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     """
     record = read_scores(scores)
     weights = weights or scored_weights(record, module)
-    name = subject_name(module, weights)
+    name = model_name(module, weights)
     check_scored(record, name, weights)
     check_writable(out)
     parts = [
@@ -228,7 +230,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     if is_ours(module):
         parts += run_sections(Path(module))
     if tasks is not None:
-        subject = load_subject(module, weights)
+        subject = load_model_under_test(module, weights)
         check_key(record, subject)
         parts += task_sections(record, subject, find_tasks(tasks), scores / "embeddings")
     title = html.escape(Path(module).resolve().name if is_ours(module) else name)

@@ -250,12 +250,12 @@ def audio_folder(task: Task, split: str, sample_rate: int) -> Path:
 
 
 def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
-    resampled = soxr.resample(read_audio(origin, source), source, sample_rate, quality="HQ")
+    resampled = soxr.resample(read_clip(origin, source), source, sample_rate, quality="HQ")
     with atomic_path(path) as temporary:
         soundfile.write(temporary, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
 
 
-def read_audio(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+def read_clip(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return a mono clip (time,) in [-1, 1]. Raises ValueError when it cannot be read, has another rate or several channels."""
     try:
         waveform, rate = soundfile.read(path, dtype="float32")

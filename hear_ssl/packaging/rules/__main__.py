@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Optional
 
 from . import golden_check, independence, memory, outputs, timing
-from .rows import END, Row, Subject, run_checks, write_row
+from .rows import END, RuleResult, Submission, run_checks, write_result
 
 MEMORY = {"all": memory.CHECKS, "reported": memory.REPORTED, "none": []}
 
@@ -25,32 +25,34 @@ def main() -> None:
     subject = load(arguments.module, arguments.weights, out)
     if subject:
         checks = outputs.CHECKS + independence.CHECKS + timing.CHECKS + golden_check.CHECKS + MEMORY[arguments.memory]
-        run_checks(subject, checks, lambda row: write_row(out, row))
-    write_row(out, END)
+        run_checks(subject, checks, lambda row: write_result(out, row))
+    write_result(out, END)
 
 
-def load(name: str, weights: Optional[str], out: Path) -> Optional[Subject]:
+def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
     """Import a module, load its model from an empty working directory, write both rows; None when that raises."""
     rule = "The module imports, and load_model(path) and load_model() return the model."
-    write_row(out, Row("import and load", rule, "", None))
+    write_result(out, RuleResult("import and load", rule, "", None))
     with tempfile.TemporaryDirectory() as empty:
         os.chdir(empty)
         try:
             module = importlib.import_module(name)
             start = time.perf_counter()
-            subject = Subject(module, module.load_model(weights) if weights else module.load_model(), weights)
+            subject = Submission(module, module.load_model(weights) if weights else module.load_model(), weights)
             measured = f"loaded in {time.perf_counter() - start:.2f} s"
         except Exception as error:  # whatever the module raises on import or load is the finding
             message = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
-            write_row(out, Row("import and load", rule, message, False))
+            write_result(out, RuleResult("import and load", rule, message, False))
             return None
         finally:
             left = sorted(os.listdir(empty))
             os.chdir(out.parent)
-    write_row(out, Row("import and load", rule, measured, True))
+    write_result(out, RuleResult("import and load", rule, measured, True))
     reason = "Some submissions download their weights to wherever they run: other users find them gone, or read-only."
     rule = "Loading writes nothing into the working directory."
-    write_row(out, Row("working directory left alone", rule, f"wrote {', '.join(left)[:120]}" if left else "nothing", not left, reason))
+    write_result(
+        out, RuleResult("working directory left alone", rule, f"wrote {', '.join(left)[:120]}" if left else "nothing", not left, reason)
+    )
     return subject
 
 

@@ -6,7 +6,7 @@ from typing import Tuple
 
 import torch
 
-from .rows import Row, Subject, found
+from .rows import RuleResult, Submission, found
 
 BURSTS = 16
 FLOOR = 1e-4  # amplitude of the noise between bursts: digital silence has a check of its own
@@ -14,7 +14,7 @@ SEEN = 0.1  # a burst counts when it changes embeddings by this share of the str
 DRIFT_LIMIT_MS = 2.0  # in 175 s: 14 ms in 20 minutes, a quarter of the tolerance of transcription tasks
 
 
-def burst_offsets(subject: Subject, first_hops: float, seconds: float) -> Tuple[float, int, float]:
+def burst_offsets(subject: Submission, first_hops: float, seconds: float) -> Tuple[float, int, float]:
     """Return by how many ms 16 bursts of 5 ms, about a second apart, appear late on average, how many are seen, and the hop in ms.
 
     The bursts lie at every phase of the hop equally often, so that its own grid cancels out. The first comes after
@@ -41,7 +41,7 @@ def burst_offsets(subject: Subject, first_hops: float, seconds: float) -> Tuple[
     return sum(offsets) / max(len(offsets), 1), len(offsets), hop
 
 
-def bursts_lie_at_their_timestamps(subject: Subject) -> Row:
+def bursts_lie_at_their_timestamps(subject: Submission) -> RuleResult:
     """A 5 ms burst changes the embeddings around its own time: within half a hop or 25 ms, whichever is less.
 
     Content 50 ms off brings the onset score of a perfect detector from 1 to 0.82, 80 ms off to 0.12. With a hop of more
@@ -53,7 +53,7 @@ def bursts_lie_at_their_timestamps(subject: Subject) -> Row:
     return found(text, abs(mean) <= limit and seen >= (12 if hop <= 50.0 else 1))
 
 
-def late_bursts_lie_at_their_timestamps(subject: Subject) -> Row:
+def late_bursts_lie_at_their_timestamps(subject: Submission) -> RuleResult:
     """After three minutes bursts lie where they did in the first seconds, to 2 ms: a rounded hop moves them on and on."""
     hop = _hop(subject)
     early, _, _ = burst_offsets(subject, first_hops=round(1500.0 / hop), seconds=18.5)
@@ -61,6 +61,6 @@ def late_bursts_lie_at_their_timestamps(subject: Subject) -> Row:
     return found(f"{late - early:+.2f} ms from 175 s on, over {seen} bursts", abs(late - early) <= DRIFT_LIMIT_MS and seen > 0)
 
 
-def _hop(subject: Subject) -> float:
+def _hop(subject: Submission) -> float:
     times_ms = subject.timestamps(subject.noise(4.0))[1].reshape(-1).double()
     return float((times_ms[-1] - times_ms[0]) / (len(times_ms) - 1))

@@ -6,12 +6,12 @@ import importlib
 from pathlib import Path
 
 from .independence import difference
-from .rows import Check, Row, Subject, found
+from .rows import Check, RuleResult, Submission, found
 
 TOLERANCE = 1e-3  # other torch versions and processors sum in another order
 
 
-def golden_tensors(subject: Subject) -> Row:
+def golden_tensors(subject: Submission) -> RuleResult:
     """Embeddings equal those computed at export."""
     folder = Path(subject.module.__file__).parent
     if not (folder / "golden.safetensors").is_file():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from .outputs import finite_on_sound
-from .rows import Check, Row, Subject, found
+from .rows import Check, RuleResult, Submission, found
 
 EXACT = 1e-5  # float32 sums of the same numbers in the same order; threads may cut them elsewhere
 TOLERANCE = 1e-4  # another batch size takes other kernels, which sum in another order: 1e-6 to 2e-5 in practice
@@ -22,7 +22,7 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))
 
 
-def both(subject: Subject, audio: Tensor) -> Tuple[Tensor, Tensor]:
+def both(subject: Submission, audio: Tensor) -> Tuple[Tensor, Tensor]:
     """Return scene and timestamp embeddings."""
     return subject.scene(audio), subject.timestamps(audio)[0]
 
@@ -32,7 +32,7 @@ def apart(one: Tuple[Tensor, Tensor], other: Tuple[Tensor, Tensor]) -> float:
     return max(difference(one[0], other[0]), difference(one[1], other[1]))
 
 
-def evaluation_mode(subject: Subject) -> Row:
+def evaluation_mode(subject: Submission) -> RuleResult:
     """Embeddings are those of evaluation mode as the model is loaded.
 
     The evaluation kit never calls eval(): dropout and batch statistics would stay on. Chance is the same on both sides.
@@ -46,7 +46,7 @@ def evaluation_mode(subject: Subject) -> Row:
     return found(f"{distance:.2g} from eval() (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def same_input_same_output(subject: Subject) -> Row:
+def same_input_same_output(subject: Submission) -> RuleResult:
     """Two models freshly loaded give the same embeddings of the same sound: no dropout, no noise, no weights left at random.
 
     Chance differs between the two; nothing has been called before.
@@ -59,7 +59,7 @@ def same_input_same_output(subject: Subject) -> Row:
     return found(f"{distance:.2g} apart (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def no_state_between_calls(subject: Subject) -> Row:
+def no_state_between_calls(subject: Submission) -> RuleResult:
     """The same sound gives the same embeddings whatever was embedded before.
 
     A running mean or a buffer of past frames makes scores depend on the order of the clips.
@@ -74,7 +74,7 @@ def no_state_between_calls(subject: Subject) -> Row:
     return found(f"{distance:.2g} apart (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def depends_on_input(subject: Subject) -> Row:
+def depends_on_input(subject: Submission) -> RuleResult:
     """Different sounds have different embeddings: a tone and noise are more than 0.1 % of the largest value apart."""
     noise = subject.noise(1.1)
     tone = torch.sin(torch.arange(noise.shape[1]).double() * 6.2831853 * 440.0 / subject.model.sample_rate).float()[None] * 0.5
@@ -83,7 +83,7 @@ def depends_on_input(subject: Subject) -> Row:
     return found(f"tone against noise: scene {scene:.3g}, timestamps {frames:.3g} apart (relative)", min(scene, frames) > 1e-3)
 
 
-def alone_as_in_a_batch(subject: Subject) -> Row:
+def alone_as_in_a_batch(subject: Submission) -> RuleResult:
     """A sound has the same embeddings alone and beside others, louder and quieter ones.
 
     Statistics over the batch (BatchNorm in training, AmplitudeToDB(top_db)) tie them to their neighbours.
@@ -94,7 +94,7 @@ def alone_as_in_a_batch(subject: Subject) -> Row:
     return found(f"{distance:.2g} apart (relative), tolerance {TOLERANCE:g}", distance <= TOLERANCE)
 
 
-def input_is_not_changed(subject: Subject) -> Row:
+def input_is_not_changed(subject: Submission) -> RuleResult:
     """The audio given is never written to: the caller may use it again."""
     audio = subject.noise(1.1, 2)
     before = audio.clone()
@@ -103,7 +103,7 @@ def input_is_not_changed(subject: Subject) -> Row:
     return found("unchanged" if torch.equal(audio, before) else "changed in place", torch.equal(audio, before))
 
 
-def no_gradient(subject: Subject) -> Row:
+def no_gradient(subject: Submission) -> RuleResult:
     """Embeddings carry no gradient where the caller has gradients enabled: 20 minutes would keep every activation."""
     audio = subject.noise(1.1)
     with torch.enable_grad():

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .independence import difference
 from .outputs import above_five_seconds, finite_on_sound
-from .rows import Check, Row, Subject, found
+from .rows import Check, RuleResult, Submission, found
 from .timing import several_timestamps, timestamps_in_milliseconds
 
 LIMIT_GB = 16.0
@@ -61,14 +61,14 @@ def size_gb(tensor: Tensor) -> float:
     return tensor.numel() * tensor.element_size() / 1e9
 
 
-def embed(subject: Subject, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def embed(subject: Submission, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """Return timestamp embeddings, timestamps and scene embeddings, of the audio itself: a copy would count."""
     embeddings, timestamps_ms = subject.module.get_timestamp_embeddings(audio, subject.model)
     return embeddings, timestamps_ms, subject.module.get_scene_embeddings(audio, subject.model)
 
 
 @dataclass
-class Clip:
+class LongAudio:
     """What embedding minutes of audio took: peak memory and the part of it that weights and outputs hold (GB), time (s)."""
 
     peak: float
@@ -78,7 +78,7 @@ class Clip:
     finite: bool
     whole: bool
 
-    def row(self, memory: str) -> Row:
+    def row(self, memory: str) -> RuleResult:
         """Return the row: finite, timestamps to the end, and not more memory than the rule allows, where that is known."""
         whole = ("" if self.finite else "; not finite") + ("" if self.whole else "; timestamps do not reach the end")
         if whole or not math.isnan(self.peak):
@@ -91,7 +91,7 @@ class Clip:
         return f"{text}; {self.seconds:.1f} s ({self.speed:.0f} times real time)"
 
 
-def minutes(subject: Subject, count: int, batch: int = 1, gpu: bool = False) -> Clip:
+def minutes(subject: Submission, count: int, batch: int = 1, gpu: bool = False) -> LongAudio:
     """Embed `count` minutes of noise, `batch` times; the speed counts scene and timestamp embeddings as two passes."""
     rate = int(subject.model.sample_rate)
     audio = subject.noise(10.0)[:, : 10 * rate].repeat(batch, 6 * count)
@@ -106,16 +106,16 @@ def minutes(subject: Subject, count: int, batch: int = 1, gpu: bool = False) -> 
     finite = all(bool(torch.isfinite(row).all()) for output in outputs for row in output)
     whole = abs(float(outputs[1].max()) / 1000.0 - count * 60) < 1.0
     own = sum(size_gb(tensor) for tensor in [*outputs, *subject.model.parameters(), *subject.model.buffers()])
-    return Clip(peak, own, seconds, 2 * batch * count * 60 / seconds, finite, whole)
+    return LongAudio(peak, own, seconds, 2 * batch * count * 60 / seconds, finite, whole)
 
 
-def measured(subject: Subject, count: int, batch: int = 1, gpu: bool = False) -> Row:
+def measured(subject: Submission, count: int, batch: int = 1, gpu: bool = False) -> RuleResult:
     """Return the row of a clip."""
     clip = minutes(subject, count, batch, gpu)
     return clip.row(clip.text())
 
 
-def twenty_minutes(subject: Subject) -> Row:
+def twenty_minutes(subject: Submission) -> RuleResult:
     """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
 
     This is a rule of HEAR; 18 of 29 models ran out of memory on clips of ten minutes.
@@ -123,7 +123,7 @@ def twenty_minutes(subject: Subject) -> Row:
     return measured(subject, 20)
 
 
-def twenty_minutes_in_powers_of_two(subject: Subject) -> Row:
+def twenty_minutes_in_powers_of_two(subject: Submission) -> RuleResult:
     """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
 
     The report carried in the package has the same bytes each time it is made: no seconds in it, and no exact peak.
@@ -133,17 +133,17 @@ def twenty_minutes_in_powers_of_two(subject: Subject) -> Row:
     return clip.row(f"peak of resident memory on the CPU {f'below {bound} GB' if bound else f'{clip.peak:.0f} GB'}")
 
 
-def ten_minutes(subject: Subject) -> Row:
+def ten_minutes(subject: Submission) -> RuleResult:
     """10 minutes of audio, the length of the Beehive task, stay under 16 GB with weights and embeddings."""
     return measured(subject, 10)
 
 
-def four_times_five_minutes(subject: Subject) -> Row:
+def four_times_five_minutes(subject: Submission) -> RuleResult:
     """A batch of 4 x 5 minutes stays under 16 GB with weights and embeddings."""
     return measured(subject, 5, batch=4)
 
 
-def minutes_on_a_gpu(subject: Subject) -> Row:
+def minutes_on_a_gpu(subject: Submission) -> RuleResult:
     """On a GPU 20 minutes, 10 minutes and 4 x 5 minutes stay under 16 GB, and 20 s equal the CPU's embeddings to 1 %."""
     if not torch.cuda.is_available():
         return found("not measured: no GPU here", None)

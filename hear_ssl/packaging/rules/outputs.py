@@ -9,12 +9,12 @@ from typing import Dict, Sequence
 import torch
 from torch import Tensor, nn
 
-from .rows import Check, Row, Subject, found
+from .rows import Check, RuleResult, Submission, found
 
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 
 
-def torch_module(subject: Subject) -> Row:
+def torch_module(subject: Submission) -> RuleResult:
     """load_model returns a torch.nn.Module.
 
     The evaluation kit calls .to(device) on it.
@@ -22,7 +22,7 @@ def torch_module(subject: Subject) -> Row:
     return found(type(subject.model).__name__, isinstance(subject.model, nn.Module))
 
 
-def sample_rate_allowed(subject: Subject) -> Row:
+def sample_rate_allowed(subject: Submission) -> RuleResult:
     """model.sample_rate is 16000, 22050, 32000, 44100 or 48000.
 
     Tasks come resampled to these; 32000 is not on the page of rules but in the official validator.
@@ -31,7 +31,7 @@ def sample_rate_allowed(subject: Subject) -> Row:
     return found(f"{rate} Hz", rate in SAMPLE_RATES)
 
 
-def sizes_are_ints(subject: Subject) -> Row:
+def sizes_are_ints(subject: Submission) -> RuleResult:
     """model.scene_embedding_size and model.timestamp_embedding_size are positive ints.
 
     The evaluation kit builds its predictor with them.
@@ -40,7 +40,7 @@ def sizes_are_ints(subject: Subject) -> Row:
     return found(f"{sizes[0]} and {sizes[1]}", all(type(size) is int and size > 0 for size in sizes))
 
 
-def weights_path_is_used(subject: Subject) -> Row:
+def weights_path_is_used(subject: Submission) -> RuleResult:
     """load_model(path) reads that file: one that does not exist must raise, and so must one that holds no weights.
 
     Who ignores it is evaluated with other weights than those handed in.
@@ -59,13 +59,13 @@ def weights_path_is_used(subject: Subject) -> Row:
     return found(", ".join(raised), True)
 
 
-def scene_shape(subject: Subject) -> Row:
+def scene_shape(subject: Submission) -> RuleResult:
     """Scene embeddings have shape (n_sounds, scene_embedding_size)."""
     shape = tuple(subject.scene(subject.noise(2.74, 4)).shape)
     return found(f"{shape} for 4 x 2.74 s", shape == (4, subject.model.scene_embedding_size))
 
 
-def timestamp_shape(subject: Subject) -> Row:
+def timestamp_shape(subject: Submission) -> RuleResult:
     """Timestamp embeddings have shape (n_sounds, n_timestamps, timestamp_embedding_size), timestamps (n_sounds, n_timestamps)."""
     shapes, passed = [], True
     for seconds in (1.07, 1.98, 4.0):
@@ -76,7 +76,7 @@ def timestamp_shape(subject: Subject) -> Row:
     return found(", ".join(shapes) + " for 2 x 1.07, 1.98, 4.0 s", passed)
 
 
-def batch_of_one(subject: Subject) -> Row:
+def batch_of_one(subject: Submission) -> RuleResult:
     """A single sound keeps its dimension: (1, size) and (1, n_timestamps, size).
 
     squeeze() takes it away; the last batch of a task is often of one.
@@ -87,19 +87,19 @@ def batch_of_one(subject: Subject) -> Row:
     return found(f"{dimensions[0]}, {dimensions[1]} and {dimensions[2]} dimensions", dimensions == (2, 3, 2))
 
 
-def embeddings_are_float32(subject: Subject) -> Row:
+def embeddings_are_float32(subject: Submission) -> RuleResult:
     """Embeddings are float32."""
     types = (subject.scene(subject.noise(1.5, 2)).dtype, subject.timestamps(subject.noise(1.5, 2))[0].dtype)
     return found(f"{types[0]} and {types[1]}", types == (torch.float32, torch.float32))
 
 
-def timestamps_are_float32(subject: Subject) -> Row:
+def timestamps_are_float32(subject: Submission) -> RuleResult:
     """Timestamps are float32: integers round a hop to a millisecond."""
     kind = subject.timestamps(subject.noise(1.5, 2))[1].dtype
     return found(str(kind), kind == torch.float32)
 
 
-def lengths(subject: Subject, seconds: Sequence[float], samples: Sequence[int] = ()) -> Row:
+def lengths(subject: Submission, seconds: Sequence[float], samples: Sequence[int] = ()) -> RuleResult:
     """Take sounds of these lengths, alone in their batch; the row names those that fail."""
     rate, bad = subject.model.sample_rate, []
     for length in [*samples, *(round(time * rate) for time in seconds)]:
@@ -115,7 +115,7 @@ def lengths(subject: Subject, seconds: Sequence[float], samples: Sequence[int] =
     return found("; ".join(bad) or ", ".join([*map(str, samples), *(f"{time:g} s" for time in seconds)]), not bad)
 
 
-def below_one_second(subject: Subject) -> Row:
+def below_one_second(subject: Submission) -> RuleResult:
     """Sounds shorter than a second are taken, down to one sample.
 
     FSD50K and the percussion tasks have clips of 0.1 to 0.8 s; the official validator tries none below 1.07 s.
@@ -123,7 +123,7 @@ def below_one_second(subject: Subject) -> Row:
     return lengths(subject, (0.01, 0.05, 0.1, 0.5, 0.9), samples=(1, 2))
 
 
-def above_five_seconds(subject: Subject) -> Row:
+def above_five_seconds(subject: Submission) -> RuleResult:
     """Sounds longer than five seconds are taken.
 
     Clips of 10 to 120 s are common, 10 minutes occur; the official validator tries none above 4 s.
@@ -131,7 +131,7 @@ def above_five_seconds(subject: Subject) -> Row:
     return lengths(subject, (5.5, 12.0, 31.0))
 
 
-def multiples_of_the_hop(subject: Subject) -> Row:
+def multiples_of_the_hop(subject: Submission) -> RuleResult:
     """Sounds whose length is a multiple of the hop are taken whole: they have as many timestamps as those a sample longer, or one less.
 
     audio[:, :-remainder] is empty when the remainder is 0.
@@ -150,7 +150,7 @@ def multiples_of_the_hop(subject: Subject) -> Row:
     return found("; ".join(bad) or f"{count} and {2 * count + 1} hops of {hop} samples", not bad)
 
 
-def kinds_of_sound(subject: Subject) -> Dict[str, Tensor]:
+def kinds_of_sound(subject: Submission) -> Dict[str, Tensor]:
     """Return sounds (1, time) of one second that are hard to keep finite."""
     noise = subject.noise(1.1)
     click = torch.zeros_like(noise)
@@ -164,7 +164,7 @@ def kinds_of_sound(subject: Subject) -> Dict[str, Tensor]:
     }
 
 
-def finite_on_sound(subject: Subject) -> Row:
+def finite_on_sound(subject: Submission) -> RuleResult:
     """No NaN or infinity on noise, full scale, a constant, very quiet noise or a click."""
     sounds = kinds_of_sound(subject)
     bad = [
@@ -175,7 +175,7 @@ def finite_on_sound(subject: Subject) -> Row:
     return found(f"not finite: {', '.join(bad)}" if bad else f"finite on {', '.join(sounds)}", not bad)
 
 
-def finite_on_silence(subject: Subject) -> Row:
+def finite_on_silence(subject: Submission) -> RuleResult:
     """Silence is taken, and gives neither NaN nor infinity.
 
     Padded clips hold digital silence; who divides by the level, or takes its logarithm, fails there.

@@ -16,7 +16,7 @@ from torch import Tensor
 
 
 @dataclass
-class Row:
+class RuleResult:
     """A rule, what was measured, whether it holds (None: not measured), and why the rule and its tolerance are as they are."""
 
     name: str
@@ -27,7 +27,7 @@ class Row:
 
 
 @dataclass
-class Subject:
+class Submission:
     """The module under test, its model, and the weights file given (None: the module finds its own)."""
 
     module: Any
@@ -44,9 +44,9 @@ class Subject:
         embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio.clone(), self.model)
         return embeddings.detach(), timestamps_ms.detach()
 
-    def fresh(self) -> "Subject":
+    def fresh(self) -> "Submission":
         """Return the same module with a model loaded anew."""
-        return Subject(self.module, self.module.load_model(self.weights) if self.weights else self.module.load_model(), self.weights)
+        return Submission(self.module, self.module.load_model(self.weights) if self.weights else self.module.load_model(), self.weights)
 
     def noise(self, seconds: float, batch: int = 1, seed: int = 0) -> Tensor:
         """Return white noise (batch, seconds * sample_rate) within [-1, 1], an odd number of samples: a multiple of no usual hop."""
@@ -54,8 +54,8 @@ class Subject:
         return torch.rand(batch, samples, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
 
 
-Measure = Callable[[Subject], Row]
-END = Row("end", "", "reached", True)  # the last line of the rows' file
+Measure = Callable[[Submission], RuleResult]
+END = RuleResult("end", "", "reached", True)  # the last line of the rows' file
 
 
 @dataclass(frozen=True)
@@ -71,22 +71,22 @@ def name_of(measure: Measure) -> str:
     return measure.__name__.replace("_", " ")
 
 
-def run_checks(subject: Subject, checks: Sequence[Check], tell: Callable[[Row], None] = lambda row: None) -> List[Row]:
+def run_checks(subject: Submission, checks: Sequence[Check], tell: Callable[[RuleResult], None] = lambda row: None) -> List[RuleResult]:
     """Run the checks in order and return their rows; one that raises is a failed row that says what it raised.
 
     tell is given each row twice: with an empty measurement before it is measured, and whole.
     """
-    rows: List[Row] = []
+    rows: List[RuleResult] = []
     for check in checks:
         name, (rule, _, rest) = name_of(check.measure), (check.measure.__doc__ or "").strip().partition("\n")
         reason = " ".join(rest.split())
-        tell(Row(name, rule, "", None, reason))
-        rows.append(Row(name, rule, *_measured(subject, check, rows), reason))
+        tell(RuleResult(name, rule, "", None, reason))
+        rows.append(RuleResult(name, rule, *_measured(subject, check, rows), reason))
         tell(rows[-1])
     return rows
 
 
-def _measured(subject: Subject, check: Check, rows: Sequence[Row]) -> Tuple[str, Optional[bool]]:
+def _measured(subject: Submission, check: Check, rows: Sequence[RuleResult]) -> Tuple[str, Optional[bool]]:
     wanted = [name_of(need) for need in check.needs]
     missing = next((row.name for row in rows if row.name in wanted and not row.passed), None)
     if missing:
@@ -98,27 +98,27 @@ def _measured(subject: Subject, check: Check, rows: Sequence[Row]) -> Tuple[str,
         return f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
 
 
-def found(measured: str, passed: Optional[bool]) -> Row:
+def found(measured: str, passed: Optional[bool]) -> RuleResult:
     """Return a row whose name, rule and reason the runner fills in from the check."""
-    return Row("", "", measured, None if passed is None else bool(passed))
+    return RuleResult("", "", measured, None if passed is None else bool(passed))
 
 
-def write_row(path: Path, row: Row) -> None:
+def write_result(path: Path, row: RuleResult) -> None:
     """Append a row to a file, at once: a process that is killed leaves the rows it had."""
     with open(str(path), "a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
-def read_rows(path: Path, ended: str) -> List[Row]:
+def read_results(path: Path, ended: str) -> List[RuleResult]:
     """Return the rows of a file; without its last line the check that was running is broken, and says how the process ended."""
-    rows: List[Row] = []
+    rows: List[RuleResult] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        row = Row(**json.loads(line))
+        row = RuleResult(**json.loads(line))
         if rows and rows[-1].name == row.name:
             rows.pop()
         rows.append(row)
     if rows and rows[-1] == END:
         return rows[:-1]
     if rows and not rows[-1].measured:
-        return [*rows[:-1], Row(rows[-1].name, rows[-1].rule, ended, False, rows[-1].reason)]
-    return [*rows, Row("measurement", "Every rule can be measured.", ended, False)]
+        return [*rows[:-1], RuleResult(rows[-1].name, rows[-1].rule, ended, False, rows[-1].reason)]
+    return [*rows, RuleResult("measurement", "Every rule can be measured.", ended, False)]

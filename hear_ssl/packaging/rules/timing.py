@@ -8,14 +8,14 @@ from torch import Tensor
 from . import bursts
 from .independence import depends_on_input, no_state_between_calls, same_input_same_output
 from .outputs import above_five_seconds, below_one_second, finite_on_sound
-from .rows import Check, Row, Subject, found
+from .rows import Check, RuleResult, Submission, found
 
 SPACING_TOLERANCE_MS = 0.1  # the float32 step at 20 minutes is 0.125 ms; a jitter of 0.9 ms passes the official validator
 HOP_LIMIT_MS = 50.0
 GRID_TOLERANCE_MS = 1.0  # float32 steps stay below 0.02 ms within 3 minutes; a hop rounded to 0.1 ms is off by 100 ms
 
 
-def ticks(subject: Subject, seconds: float) -> Tensor:
+def ticks(subject: Submission, seconds: float) -> Tensor:
     """Return the timestamps (n_timestamps,) of noise, float64 ms."""
     return subject.timestamps(subject.noise(seconds))[1].reshape(-1).double().cpu()
 
@@ -25,24 +25,24 @@ def hop_of(times_ms: Tensor) -> float:
     return float((times_ms[-1] - times_ms[0]) / max(len(times_ms) - 1, 1))
 
 
-def duration_ms(subject: Subject, seconds: float) -> float:
+def duration_ms(subject: Submission, seconds: float) -> float:
     """Return the length in ms of the noise that stands for that many seconds."""
     return subject.noise(seconds).shape[1] * 1000.0 / float(subject.model.sample_rate)
 
 
-def several_timestamps(subject: Subject) -> Row:
+def several_timestamps(subject: Submission) -> RuleResult:
     """A clip of four seconds has at least three timestamps: one alone, or two, make no grid."""
     count = len(ticks(subject, 4.0))
     return found(f"{count} in 4 s", count >= 3)
 
 
-def timestamps_ascend(subject: Subject) -> Row:
+def timestamps_ascend(subject: Submission) -> RuleResult:
     """Each timestamp is later than the one before: events are made of runs of frames."""
     steps = ticks(subject, 4.0).diff()
     return found(f"steps of {float(steps.min()):.4g} to {float(steps.max()):.4g} ms", bool((steps > 0).all()))
 
 
-def timestamps_in_milliseconds(subject: Subject) -> Row:
+def timestamps_in_milliseconds(subject: Submission) -> RuleResult:
     """They count milliseconds: four seconds span about 4000.
 
     Seconds and samples are the commonest mistakes and score 0 on event tasks; half to twice the length tells them apart.
@@ -52,40 +52,40 @@ def timestamps_in_milliseconds(subject: Subject) -> Row:
     return found(f"{float(times_ms[0]):.4g} to {float(times_ms[-1]):.5g} in 4 s", 1000.0 < abs(span) < 8000.0)
 
 
-def timestamps_evenly_spaced(subject: Subject) -> Row:
+def timestamps_evenly_spaced(subject: Submission) -> RuleResult:
     """All steps are equal, to 0.1 ms."""
     times_ms = ticks(subject, 4.0)
     worst = float((times_ms.diff() - hop_of(times_ms)).abs().max())
     return found(f"{hop_of(times_ms):.4g} ms, worst step {worst:.3g} ms off", worst <= SPACING_TOLERANCE_MS)
 
 
-def same_timestamps_in_a_batch(subject: Subject) -> Row:
+def same_timestamps_in_a_batch(subject: Submission) -> RuleResult:
     """Every sound of a batch has the same timestamps: all have one length."""
     batch = subject.timestamps(subject.noise(4.0, 3))[1].double().cpu()
     apart = float((batch - batch[:1]).abs().max())
     return found(f"{apart:.3g} ms apart", apart == 0.0)
 
 
-def no_timestamp_before_zero(subject: Subject) -> Row:
+def no_timestamp_before_zero(subject: Submission) -> RuleResult:
     """No timestamp lies before the clip."""
     first = min(float(ticks(subject, seconds).min()) for seconds in (1.07, 1.98, 4.0))
     return found(f"first at {first:.4g} ms", first >= 0.0)
 
 
-def no_timestamp_past_the_end(subject: Subject) -> Row:
+def no_timestamp_past_the_end(subject: Submission) -> RuleResult:
     """No timestamp lies past the end of the clip, to 0.1 ms."""
     past = max(float(ticks(subject, seconds).max()) - duration_ms(subject, seconds) for seconds in (0.13, 0.51, 1.07, 1.98, 4.0))
     return found(f"last {-past:.4g} ms before the end", past <= SPACING_TOLERANCE_MS)
 
 
-def starts_at_the_start(subject: Subject) -> Row:
+def starts_at_the_start(subject: Submission) -> RuleResult:
     """The first timestamp is at most 50 ms, or a hop where that is longer, from the start: no event there is missed."""
     times = [ticks(subject, seconds) for seconds in (1.07, 1.98, 4.0)]
     first, margin = max(float(times_ms[0]) for times_ms in times), max(HOP_LIMIT_MS, hop_of(times[-1])) + SPACING_TOLERANCE_MS
     return found(f"{first:.4g} ms", first <= margin)
 
 
-def reaches_the_end(subject: Subject) -> Row:
+def reaches_the_end(subject: Submission) -> RuleResult:
     """The last timestamp is at most 50 ms, or a hop where that is longer, from the end: no event there is missed."""
     times = {seconds: ticks(subject, seconds) for seconds in (1.07, 1.98, 4.0)}
     missing = max(duration_ms(subject, seconds) - float(times_ms[-1]) for seconds, times_ms in times.items())
@@ -93,13 +93,13 @@ def reaches_the_end(subject: Subject) -> Row:
     return found(f"{missing:.4g} ms before it at most", missing <= margin)
 
 
-def hop_at_most_50_ms(subject: Subject) -> Row:
+def hop_at_most_50_ms(subject: Submission) -> RuleResult:
     """The interval is at most 50 ms, as suggested for transcription tasks, whose tolerance that is."""
     hop = hop_of(ticks(subject, 4.0))
     return found(f"{hop:.4g} ms", 0.0 < hop <= HOP_LIMIT_MS + 1e-3)
 
 
-def timestamps_do_not_drift(subject: Subject) -> Row:
+def timestamps_do_not_drift(subject: Submission) -> RuleResult:
     """Over 3 minutes timestamps keep to the interval of the first seconds, to 1 ms: nothing rounded adds up."""
     short, long = ticks(subject, 4.0), ticks(subject, 180.0)
     ideal = long[0] + torch.arange(len(long), dtype=torch.float64) * hop_of(short)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from hear_ssl.evaluation.protocol.parallel import check_ended, together
+from hear_ssl.evaluation.protocol.parallel import check_ended, run_parallel
 
 
 @pytest.fixture
@@ -30,6 +30,6 @@ def test_ctrl_c_ends_the_jobs_that_run(two_threads: None) -> None:
 
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        together([interrupted, long, long])
+        run_parallel([interrupted, long, long])
     assert time.monotonic() - start < 10
-    assert together([check_ended, check_ended]) == [None, None]
+    assert run_parallel([check_ended, check_ended]) == [None, None]

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hear_ssl.evaluation.protocol import predictor
-from hear_ssl.evaluation.protocol.predictor import Batch, Predictor, Settings, initial_weight
+from hear_ssl.evaluation.protocol.predictor import Predictor, PredictorSettings, RowBatch, initial_weight
 
 
 def torchs_network(mine: Predictor) -> torch.nn.Sequential:
@@ -31,12 +31,12 @@ def test_the_predictor_is_torchs_own_network(multilabel: bool, depth: int, onedn
     """The same gradients as autograd's, and after five steps the predictions of torch's layers, losses and Adam."""
     monkeypatch.setattr(predictor, "ONEDNN", onednn and predictor.ONEDNN)
     generator = torch.Generator().manual_seed(0)
-    mine = Predictor(10, 3, Settings(depth, 16, 0.0, 1e-2), multilabel, 0)
+    mine = Predictor(10, 3, PredictorSettings(depth, 16, 0.0, 1e-2), multilabel, 0)
     network = torchs_network(mine)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     rows, targets = torch.randn(64, 10, generator=generator), torch.eye(3)[torch.arange(64) % 3]
     compute = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()
-    [batch] = Batch.split(rows, targets, 64)
+    [batch] = RowBatch.split(rows, targets, 64)
     for step in range(5):
         optimizer.zero_grad()
         compute(network(rows), targets if multilabel else targets.argmax(1)).backward()
@@ -57,12 +57,12 @@ def test_the_predictor_is_torchs_own_network(multilabel: bool, depth: int, onedn
 
 
 def test_a_learning_rate_that_falls_is_torchs_cosine() -> None:
-    mine = Predictor(10, 3, Settings(1, 16, 0.0, 1e-2, annealed_steps=5), False, 0)
+    mine = Predictor(10, 3, PredictorSettings(1, 16, 0.0, 1e-2, annealed_steps=5), False, 0)
     network = torchs_network(mine)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-2)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 5)
     rows, targets = torch.randn(64, 10, generator=torch.Generator().manual_seed(0)), torch.eye(3)[torch.arange(64) % 3]
-    [batch] = Batch.split(rows, targets, 64)
+    [batch] = RowBatch.split(rows, targets, 64)
     for step in range(5):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(rows), targets.argmax(1)).backward()
@@ -74,10 +74,10 @@ def test_a_learning_rate_that_falls_is_torchs_cosine() -> None:
 
 
 def test_a_falling_learning_rate_lasts_as_many_steps_as_asked() -> None:
-    settings = Settings(max_epochs=20, annealed_steps=600)
+    settings = PredictorSettings(max_epochs=20, annealed_steps=600)
     assert [settings.epochs(batches) for batches in (0, 1, 7, 30, 100)] == [600, 600, 86, 20, 20]  # none: a single row
     assert settings.lr_at(1.0) == 0.0
-    assert [Settings(max_epochs=20).epochs(1), Settings(lr=0.1).lr_at(1.0)] == [20, 0.1]
+    assert [PredictorSettings(max_epochs=20).epochs(1), PredictorSettings(lr=0.1).lr_at(1.0)] == [20, 0.1]
 
 
 def test_a_basis_of_the_span_keeps_inner_products_and_has_no_preferred_number() -> None:
@@ -93,7 +93,7 @@ def test_a_basis_of_the_span_keeps_inner_products_and_has_no_preferred_number() 
 
 
 def test_dropout_leaves_nine_tenths_and_their_mean(exact: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    mine = Predictor(10, 3, Settings(1, 1000, 0.1), False, 0)
+    mine = Predictor(10, 3, PredictorSettings(1, 1000, 0.1), False, 0)
     first, second = mine.kept(1000), mine.kept(1000)
     assert set(first.unique().tolist()) == {0.0, 1.0}
     assert float(first.mean()) == pytest.approx(0.9, abs=2e-3)
@@ -101,7 +101,7 @@ def test_dropout_leaves_nine_tenths_and_their_mean(exact: None, monkeypatch: pyt
     layer, rows = mine.hidden[0], torch.randn(1000, 10, generator=torch.Generator().manual_seed(0))
     plain = layer.forward(rows, torch.ones(1000, 1000), 0.0)
     assert float((layer.forward(rows, first, 0.1) * 0.9 - plain * first).abs().max()) < 1e-5
-    [batch] = Batch.split(rows, torch.eye(3)[torch.arange(1000) % 3], 1000)
+    [batch] = RowBatch.split(rows, torch.eye(3)[torch.arange(1000) % 3], 1000)
     monkeypatch.setattr(mine, "kept", lambda count: first)
     mine.weight.requires_grad_()
     layer.weight.requires_grad_()
@@ -115,7 +115,7 @@ def test_dropout_leaves_nine_tenths_and_their_mean(exact: None, monkeypatch: pyt
 
 
 def test_a_single_row_at_the_end_is_left_out() -> None:
-    batches = Batch.split(torch.randn(9, 4), torch.zeros(9, 2), 4)
+    batches = RowBatch.split(torch.randn(9, 4), torch.zeros(9, 2), 4)
     assert [len(batch.rows) for batch in batches] == [4, 4]
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from hear_ssl.evaluation.protocol import grid
 from hear_ssl.evaluation.protocol import score_task as protocol
-from hear_ssl.evaluation.protocol.predictor_cache import Networks, Trained
+from hear_ssl.evaluation.protocol.predictor_cache import PredictorCache, Trained
 from hear_ssl.evaluation.run import evaluate
 from tests.evaluation.test_evaluate import log_mel, make_scene
 
@@ -22,9 +22,9 @@ def test_an_interrupted_evaluation_goes_on_behind_its_last_network(tmp_path: Pat
     monkeypatch.setattr(grid, "GRID_POINTS", 3)
     trained: list[int] = []
     stop_before = [0]
-    whole = protocol.fit
+    whole = protocol.train_predictor
 
-    def fit(task: Any, settings: Any, fold: Any, seed: int) -> Any:
+    def train_predictor(task: Any, settings: Any, fold: Any, seed: int) -> Any:
         if len(trained) + 1 == stop_before[0]:
             raise KeyboardInterrupt
         trained.append(seed)
@@ -34,7 +34,7 @@ def test_an_interrupted_evaluation_goes_on_behind_its_last_network(tmp_path: Pat
         return evaluate([log_mel()], [task], tmp_path / out, "official", 2, show=False)["tasks"]["folds"]["log-mel"]["scores"]
 
     expected = scores("whole")
-    monkeypatch.setattr(protocol, "fit", fit)
+    monkeypatch.setattr(protocol, "train_predictor", train_predictor)
     monkeypatch.setattr("hear_ssl.evaluation.protocol.parallel.torch.get_num_threads", lambda: 1)
     for stop in (3, 5, 8):  # in the search, in the folds, in the second seed
         stop_before[0] = stop
@@ -52,15 +52,15 @@ def test_a_fault_after_some_networks_loses_none_of_them(tmp_path: Path, monkeypa
     monkeypatch.setattr(grid, "GRID_POINTS", 3)
     monkeypatch.setattr("hear_ssl.evaluation.protocol.parallel.torch.get_num_threads", lambda: 1)
     trained: list[int] = []
-    whole = protocol.fit
+    whole = protocol.train_predictor
 
-    def fit(task: Any, settings: Any, fold: Any, seed: int) -> Any:
+    def train_predictor(task: Any, settings: Any, fold: Any, seed: int) -> Any:
         trained.append(seed)
         if len(trained) == 3:
             raise MemoryError
         return whole(task, settings, fold, seed)
 
-    monkeypatch.setattr(protocol, "fit", fit)
+    monkeypatch.setattr(protocol, "train_predictor", train_predictor)
     first = evaluate([log_mel()], [task], tmp_path / "out", "official", 1, show=False)
     assert first["faults"]["folds"]["log-mel"] == "out of memory; close other programs"
     second = evaluate([log_mel()], [task], tmp_path / "out", "official", 1, show=False)
@@ -71,14 +71,14 @@ def test_a_fault_after_some_networks_loses_none_of_them(tmp_path: Path, monkeypa
 
 def test_results_are_the_same_when_read_again(tmp_path: Path) -> None:
     path = tmp_path / "networks.json"
-    assert Networks(path).result({"lr": 1e-3}, 0, 42, lambda: RESULT) == RESULT
-    assert Networks(path).result({"lr": 1e-3}, 0, 42, lambda: pytest.fail("trained again")) == RESULT
+    assert PredictorCache(path).result({"lr": 1e-3}, 0, 42, lambda: RESULT) == RESULT
+    assert PredictorCache(path).result({"lr": 1e-3}, 0, 42, lambda: pytest.fail("trained again")) == RESULT
     other: Trained = {**RESULT, "epoch": 5}
-    assert [Networks(path).result({"lr": 1e-3}, fold, seed, lambda: other) for fold, seed in ((1, 42), (0, 43))] == [other, other]
+    assert [PredictorCache(path).result({"lr": 1e-3}, fold, seed, lambda: other) for fold, seed in ((1, 42), (0, 43))] == [other, other]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", '{"a": 1}', '{"a": {"epoch": 1}}', json.dumps({"a": RESULT})[:-2], "\xff"])
 def test_a_damaged_file_counts_as_empty(tmp_path: Path, content: str) -> None:
     path = tmp_path / "networks.json"
     path.write_bytes(content.encode("latin-1"))
-    assert Networks(path).results == {}
+    assert PredictorCache(path).results == {}

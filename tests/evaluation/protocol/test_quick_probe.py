@@ -14,13 +14,13 @@ from sklearn.linear_model import Ridge
 from sklearn.neighbors import KNeighborsClassifier
 
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import Subject
+from hear_ssl.evaluation.model_under_test import ModelUnderTest
 from hear_ssl.evaluation.protocol.quick_probe import DECAYS, nearest_neighbours, probe, probe_all, probe_tasks, ridge
 from tests.evaluation.test_evaluate import make_event, make_scene
 
 
-def log_mel() -> Subject:
-    return Subject("log-mel", "log-mel", baselines, baselines.load_model())
+def log_mel() -> ModelUnderTest:
+    return ModelUnderTest("log-mel", "log-mel", baselines, baselines.load_model())
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_tones_are_told_apart_and_noise_is_not(tasks: Path) -> None:
         *((scores[f"probe_{task}_knn"] + scores[f"probe_{task}_linear"]) / 2 for task in ("folds", "scene")),
     ]
     assert scores["probe"] == pytest.approx(sum(means) / 3)
-    blind = probe(chosen["scene"], Subject("blind", "blind", Blind, baselines.load_model()))
+    blind = probe(chosen["scene"], ModelUnderTest("blind", "blind", Blind, baselines.load_model()))
     assert max(blind.values()) < 0.7
 
 

@@ -21,8 +21,8 @@ from sklearn.model_selection import ParameterGrid
 from hear_ssl.evaluation.protocol.embed import task_rows
 from hear_ssl.evaluation.protocol.events import EventLists
 from hear_ssl.evaluation.protocol.grid import SEED, grid_points
-from hear_ssl.evaluation.protocol.predictor import Predictor, Settings
-from hear_ssl.evaluation.protocol.score_task import Rows, score_task
+from hear_ssl.evaluation.protocol.predictor import Predictor, PredictorSettings
+from hear_ssl.evaluation.protocol.score_task import LabelledRows, score_task
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 from tests.evaluation.protocol.test_events import reference
 from tests.evaluation.test_evaluate import log_mel, make_event, make_scene
@@ -63,7 +63,7 @@ def network_of(drawn: Predictor) -> torch.nn.Sequential:
     return torch.nn.Sequential(*modules[:-3])
 
 
-def events_in(task: Task, frames: np.ndarray[Any, Any], rows: Rows, median_filter_ms: float, min_duration: float) -> EventLists:
+def events_in(task: Task, frames: np.ndarray[Any, Any], rows: LabelledRows, median_filter_ms: float, min_duration: float) -> EventLists:
     """Return runs of frames above 0.5 after scipy's median filter, frame by frame."""
     found: EventLists = {}
     for file, place in rows.clips:
@@ -83,12 +83,12 @@ def events_in(task: Task, frames: np.ndarray[Any, Any], rows: Rows, median_filte
     return found
 
 
-def onset_score(task: Task, found: EventLists, rows: Rows) -> float:
+def onset_score(task: Task, found: EventLists, rows: LabelledRows) -> float:
     metric = sed_eval.sound_event.EventBasedMetrics(list(task.labels), t_collar=0.2, evaluate_offset=False)
     return float(reference(metric, found, rows.events)["f_measure"]["f_measure"])
 
 
-def scored(task: Task, logits: torch.Tensor, rows: Rows, chosen: dict[str, float] | None) -> tuple[float, dict[str, float] | None]:
+def scored(task: Task, logits: torch.Tensor, rows: LabelledRows, chosen: dict[str, float] | None) -> tuple[float, dict[str, float] | None]:
     """Return the primary score and the postprocessing it was reached with: the one given, else the best."""
     if task.embedding_type == "event":
         choices = [chosen] if chosen else list(ParameterGrid({"median_filter_ms": [250], "min_duration": [125, 250]}))
@@ -101,9 +101,11 @@ def scored(task: Task, logits: torch.Tensor, rows: Rows, chosen: dict[str, float
     return sum(int(row.argmax()) == int(target.argmax()) for row, target in pairs) / len(logits), None
 
 
-def fitted(task: Task, settings: Settings, splits: dict[str, Rows], names: dict[str, list[str]], seed: int) -> dict[str, Any]:
+def fitted(
+    task: Task, settings: PredictorSettings, splits: dict[str, LabelledRows], names: dict[str, list[str]], seed: int
+) -> dict[str, Any]:
     """Return the best value of a check, its epoch, and the test score of the network there."""
-    train, valid, test = (Rows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
+    train, valid, test = (LabelledRows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
     multilabel = task.prediction_type == "multilabel"
     network = network_of(Predictor(train.embeddings.shape[1], len(task.labels), settings, multilabel, seed))
     compute = torch.nn.BCEWithLogitsLoss() if multilabel else torch.nn.CrossEntropyLoss()

@@ -9,7 +9,7 @@ import pytest
 from sklearn.model_selection import ParameterGrid
 
 from hear_ssl.evaluation.protocol.embed import task_rows
-from hear_ssl.evaluation.protocol.predictor import Settings
+from hear_ssl.evaluation.protocol.predictor import PredictorSettings
 from hear_ssl.evaluation.protocol.score_task import new_predictor, score_task, validation_value
 from hear_ssl.evaluation.report.score_table import score_table
 from hear_ssl.evaluation.run import evaluate, table
@@ -55,7 +55,7 @@ def test_of_postprocessings_that_score_alike_the_kits_is_chosen_in_whatever_orde
     change(folder, evaluation_params={"event_postprocessing_grid": grid})
     task = read_task(folder)
     valid = task_rows(task, log_mel(), tmp_path)["valid"]
-    network = new_predictor(task, valid.embeddings.shape[1], Settings(1, 8), seed=0)
+    network = new_predictor(task, valid.embeddings.shape[1], PredictorSettings(1, 8), seed=0)
     ties = [(0.0, tuple(choice.items())) for choice in ParameterGrid(grid)]  # no event lasts that long
     ties.sort(reverse=True)  # as heareval 2021.1.3 does, EventPredictionModel._score_epoch_end
     assert validation_value(task, network, valid)[1] == dict(ties[0][1]) == {"median_filter_ms": 250, "min_duration": 200000}

@@ -19,11 +19,11 @@ import soundfile
 import torch
 
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import Subject, load_subject
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
 from hear_ssl.evaluation.report.build import build
 from hear_ssl.evaluation.report.leaderboard import column_of, standings
 from hear_ssl.evaluation.report.score_table import confidence, score_table
-from hear_ssl.evaluation.run import evaluate, subjects_to_compare
+from hear_ssl.evaluation.run import evaluate, models_to_compare
 from hear_ssl.evaluation.scores_file import command_of
 from hear_ssl.evaluation.tasks.task_format import find_tasks
 from hear_ssl.training.callbacks import read_metrics
@@ -42,7 +42,7 @@ def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fit(
         tiny(shards, folder / "run", "profile=true", "probe.every=2", f"probe.tasks={folder / 'tasks' / 'esc50-v2.0.0-full'}"), resume=False
     )
-    subjects = subjects_to_compare(str(folder / "run"), "", [])
+    subjects = models_to_compare(str(folder / "run"), "", [])
     evaluate(subjects, find_tasks(folder / "tasks"), folder / "scores", "fast", 1, show=False)
     build(folder / "scores", str(folder / "run"), folder / "tasks", folder / "report.html")
     return folder / "report.html"
@@ -96,7 +96,7 @@ def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None
     with pytest.raises(ValueError, match=rf"no scores of {module} \(a.pt\); there are .*untrained, log-mel"):
         build(page.parent / "scores", module, None, tmp_path / "report.html", "w/a.pt")
     make_scene(tmp_path / "scene")
-    record = evaluate([load_subject(module)], [tmp_path / "scene"], scores, "fast", 1, show=False)
+    record = evaluate([load_model_under_test(module)], [tmp_path / "scene"], scores, "fast", 1, show=False)
     record["tasks"]["scene"][module]["key"] = "another"
     (scores / "scores.json").write_text(json.dumps(record))
     with pytest.raises(ValueError, match="are of other weights than it has now, or of an earlier version"):
@@ -108,7 +108,7 @@ def test_the_weights_of_the_scores_are_found_and_asked_for_when_they_are_gone(we
     make_scene(tmp_path / "scene")
 
     def scored(*files: Path) -> None:
-        evaluate([load_subject(module, str(file)) for file in files], [tmp_path / "scene"], out, "fast", 1, show=False)
+        evaluate([load_model_under_test(module, str(file)) for file in files], [tmp_path / "scene"], out, "fast", 1, show=False)
 
     good, better = tmp_path / "good.pt", tmp_path / "better.pt"
     torch.save(torch.tensor(2.0), good)
@@ -246,7 +246,7 @@ def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) ->
         make_scene(tmp_path / "tasks" / name)
     (tmp_path / "tasks" / "broken" / "labelvocabulary.csv").unlink()
     module, scores = baselines.__name__, tmp_path / "scores"
-    evaluate([load_subject(module)], find_tasks(tmp_path / "tasks"), scores, "fast", 1, show=False)
+    evaluate([load_model_under_test(module)], find_tasks(tmp_path / "tasks"), scores, "fast", 1, show=False)
     build(scores, module, tmp_path / "tasks", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert "labelvocabulary.csv is missing" in text
@@ -263,7 +263,7 @@ def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) ->
 def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     make(tmp_path / "task")
     module, scores = baselines.__name__, tmp_path / "scores"
-    evaluate([load_subject(module)], [tmp_path / "task"], scores, "fast", 1, show=False)
+    evaluate([load_model_under_test(module)], [tmp_path / "task"], scores, "fast", 1, show=False)
     build(scores, module, tmp_path / "task", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert text.count("<figure>") == 2
@@ -280,7 +280,7 @@ def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
 def test_what_cannot_be_written_is_one_line_before_anything_is_computed(page: Path, tmp_path: Path, out: str, reason: str) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "folder" / "scores.json").mkdir(parents=True)
-    subject = Subject("never asked", "never", None, None)
+    subject = ModelUnderTest("never asked", "never", None, None)
     with pytest.raises(ValueError, match=f"scores.json cannot be written: {reason}; give another --out"):
         evaluate([subject], find_tasks(page.parent / "tasks"), tmp_path / out, "fast", 1, show=False)
     with pytest.raises(ValueError, match=f"scores.json cannot be written: {reason}; give another --out"):

@@ -11,7 +11,7 @@ import torch
 
 from examples.reference import combine
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
@@ -94,7 +94,9 @@ def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_pat
     out = tmp_path / "both" / "checkpoints" / "last.ckpt"
     monkeypatch.setattr(sys, "argv", ["combine.py", *map(str, runs), "--random", "--level", "1", "1", "2", "--out", str(out)])
     assert combine.main() == 0
-    wheel = package(Request(out, "hear_both", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist")
+    wheel = package(
+        PackageRequest(out, "hear_both", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), tmp_path / "dist"
+    )
     with pytest.raises(FileExistsError, match="give another name"):
         combine.main()
     tree = wheel.parent / "hear_both"

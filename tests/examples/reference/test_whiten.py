@@ -19,7 +19,7 @@ from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import EmbedderConfig
 from hear_ssl.packaging.compliance import licences
-from hear_ssl.packaging.package import Request, package
+from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
@@ -139,7 +139,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
         command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
-    request = Request(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
+    request = PackageRequest(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
     card = (tree / "MODEL_CARD.md").read_text()
     assert "; in timestamps 1 of them at 0.5; embeddings on principal components of 60 clips |" in card
@@ -209,10 +209,10 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     plain = embedder_from_checkpoint(trained)[0].scene_embedding_size
     values = (out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True)
     for untrained, composition in ((False, {"scene.projection": []}), (True, {})):
-        tree = package(Request(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
+        tree = package(PackageRequest(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
         assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
     with pytest.raises(ValueError, match=r"examples/reference/whiten.py fitted .*: leave it, or set scene.projection=\[\]"):
-        package(Request(*values, False, {"scene.projection": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
+        package(PackageRequest(*values, False, {"scene.projection": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
