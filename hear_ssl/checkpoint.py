@@ -73,11 +73,11 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
     """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
 
     The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights,
-    and without projections, which a random one would be worth less than none.
+    and without reductions, which a random one would be worth less than none.
     Raises ValueError when a tensor is missing, unknown or of another shape.
     """
     config = from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder")
-    embedder = Embedder(config if trained else without_projections(config))
+    embedder = Embedder(config if trained else without_reductions(config))
     if trained:
         state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
         wanted = embedder.state_dict()
@@ -90,6 +90,6 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
     return embedder.eval()
 
 
-def without_projections(config: EmbedderConfig) -> EmbedderConfig:
-    """Return the config whose embeddings are all that the projections of `config` map onto fewer numbers."""
-    return replace(config, scene=replace(config.scene, projection=()), timestamp=replace(config.timestamp, projection=()))
+def without_reductions(config: EmbedderConfig) -> EmbedderConfig:
+    """Return the config whose embeddings are all that the reductions of `config` map onto fewer numbers."""
+    return replace(config, scene=replace(config.scene, reduction=()), timestamp=replace(config.timestamp, reduction=()))

@@ -1,4 +1,4 @@
-"""Fit a projection that says an embedding in fewer numbers, none of them correlated with another, and write it into a checkpoint.
+"""Fit a reduction that says an embedding in fewer numbers, none of them correlated with another, and write it into a checkpoint.
 
 python examples/reference/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
 
@@ -24,21 +24,21 @@ import torch
 from examples.reference.combine import check_new, save_checkpoint
 from examples.reference.levels import check_levels
 from examples.reference.moments import CLIPS_AT_ONCE, Moments, Pass
-from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_projections
+from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_reductions
 from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import check_ranges, to_mapping
-from hear_ssl.model.reduction import Projection
+from hear_ssl.model.reduction import Reduction
 from hear_ssl.training.datamodule import ShardDataModule
 
 ROUNDING = 1e-7  # a component of less than this share of the variance is none
 SPARE = 1.2  # times as many numbers as in the end are kept of the parts together
 
 
-def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: float, times: Sequence[float] = ()) -> Projection:
-    """Return the projection of parts of so many `widths` onto the `numbers` largest principal components.
+def fit_reduction(moments: Moments, widths: list[int], numbers: int, flatten: float, times: Sequence[float] = ()) -> Reduction:
+    """Return the reduction of parts of so many `widths` onto the `numbers` largest principal components.
 
     Each part keeps its own of the largest components of all parts, SPARE times `numbers` together, and at least one, and counts so many
     `times` as much as it deviates, where given. A component's variance v becomes v ** (1 - flatten), up to one factor that leaves the
@@ -62,13 +62,13 @@ def fit_projection(moments: Moments, widths: list[int], numbers: int, flatten: f
     gains = values ** (-flatten / 2.0)
     gains *= torch.sqrt(covariance.trace() / (values * gains.square()).sum())
     joint = (vectors * gains).T
-    projection = Projection(widths, ranks, numbers)
+    reduction = Reduction(widths, ranks, numbers)
     scaled = [part * time for part, time in zip(parts, times, strict=True)]
     with torch.no_grad():
-        for layer, weight in zip([*projection.parts, projection.joint], [*scaled, joint], strict=True):
+        for layer, weight in zip([*reduction.parts, reduction.joint], [*scaled, joint], strict=True):
             layer.weight.copy_(weight)
-        projection.joint.bias.copy_(-joint @ both @ (scale * moments.mean()))
-    return projection
+        reduction.joint.bias.copy_(-joint @ both @ (scale * moments.mean()))
+    return reduction
 
 
 def timestamp_times(checkpoint: dict[str, Any], embedder: Embedder, levels: list[float]) -> list[float]:
@@ -97,17 +97,17 @@ def whiten(
     flatten: float,
     times: dict[str, list[float]],
 ) -> dict[str, Any]:
-    """Return a checkpoint with projections of scenes and timestamps onto so many `numbers`; its embedder has none yet.
+    """Return a checkpoint with reductions of scenes and timestamps onto so many `numbers`; its embedder has none yet.
 
-    Where `times` are given, each part of them counts so many times as much, see `fit_projection`.
+    Where `times` are given, each part of them counts so many times as much, see `fit_reduction`.
     """
     parts = {"scene": embedder.scene_parts(), "timestamp": embedder.timestamp_parts()}
     config, state = embedder.config, dict(checkpoint["state_dict"])
     for name, found in moments.items():
-        projection = fit_projection(found, parts[name], numbers[name], flatten, times.get(name, ()))
-        ranks = tuple(part.out_features for part in projection.parts)
-        config = replace(config, **{name: replace(getattr(config, name), projection=(*ranks, numbers[name]))})
-        state |= {f"{PREFIX}{name}_projection.{key}": tensor for key, tensor in projection.state_dict().items()}
+        reduction = fit_reduction(found, parts[name], numbers[name], flatten, times.get(name, ()))
+        ranks = tuple(part.out_features for part in reduction.parts)
+        config = replace(config, **{name: replace(getattr(config, name), reduction=(*ranks, numbers[name]))})
+        state |= {f"{PREFIX}{name}_reduction.{key}": tensor for key, tensor in reduction.state_dict().items()}
     return {**checkpoint, "state_dict": state, "config": {**checkpoint["config"], "embedder": to_mapping(config)}}
 
 
@@ -142,8 +142,8 @@ def main() -> int:
     if given.timestamp_towers is not None:
         checkpoint["config"]["embedder"].setdefault("timestamp", {})["towers"] = given.timestamp_towers
     embedder = embedder_of(checkpoint, given.checkpoint)
-    if embedder.config != without_projections(embedder.config):
-        raise ValueError(f"{given.checkpoint} has a projection already; give the checkpoint it was fitted for")
+    if embedder.config != without_reductions(embedder.config):
+        raise ValueError(f"{given.checkpoint} has a reduction already; give the checkpoint it was fitted for")
     times = {"timestamp": timestamp_times(checkpoint, embedder, given.timestamp_level)} if given.timestamp_level else {}
     options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
     check_ranges(options, "data.")
@@ -151,9 +151,9 @@ def main() -> int:
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}
     gathered = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
     white = whiten(checkpoint, embedder, gathered.run(given.clips), numbers, given.flatten, times)
-    white["projection"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
+    white["reduction"] = {"clips": given.clips, "flatten": given.flatten, "data": data.data_card()}
     if given.timestamp_level:
-        white["projection"]["timestamp_level"] = given.timestamp_level
+        white["reduction"]["timestamp_level"] = given.timestamp_level
     embedder_of(white, given.checkpoint)  # it loads as it was written
     save_checkpoint(white, given.out, given.checkpoint)
     gathered.file.unlink(missing_ok=True)

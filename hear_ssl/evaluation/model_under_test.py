@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, without_projections
+from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, without_reductions
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
 from hear_ssl.model.embedder import Embedder
@@ -171,7 +171,7 @@ def untrained(name: str) -> ModelUnderTest | None:
     if manifest is None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    config = without_projections(manifest.embedder)
+    config = without_reductions(manifest.embedder)
     return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
 
 

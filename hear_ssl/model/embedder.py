@@ -16,7 +16,7 @@ from .encoders import build_encoder
 from .frontend import LogMel
 from .options import CompositionConfig, EmbedderConfig
 from .pooling import TimePool, parse_pooling, pool_tokens
-from .reduction import Projection
+from .reduction import Reduction
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
 BANDS_AT_ONCE = 64  # of exact sums over the timestamps of a long clip
@@ -44,10 +44,10 @@ class Embedder(nn.Module):
                 f"timestamp.per_token is {config.timestamp.per_token}; it must divide the {self.encoder.time_stride} frames of a token"
             )
         self.raw_begin = self._width(config.timestamp) * (1 + len(config.timestamp.contexts_ms))
-        self.scene_projection = _projection(config.scene, self.scene_parts())
-        self.timestamp_projection = _projection(config.timestamp, self.timestamp_parts())
-        self.scene_embedding_size = [sum(self.scene_parts()), *config.scene.projection][-1]
-        self.timestamp_embedding_size = [sum(self.timestamp_parts()), *config.timestamp.projection][-1]
+        self.scene_reduction = _reduction(config.scene, self.scene_parts())
+        self.timestamp_reduction = _reduction(config.timestamp, self.timestamp_parts())
+        self.scene_embedding_size = [sum(self.scene_parts()), *config.scene.reduction][-1]
+        self.timestamp_embedding_size = [sum(self.timestamp_parts()), *config.timestamp.reduction][-1]
 
     def scene_parts(self) -> List[int]:
         """Return the widths of what a scene embedding is made of: for each group of the pooling every layer, the last by tower; bands."""
@@ -150,7 +150,7 @@ class Embedder(nn.Module):
             if scene.raw_mel:
                 mel_pool.add([features.transpose(1, 2)])
         embeddings = torch.cat([pool.result(), mel_pool.result()], -1) if scene.raw_mel else pool.result()
-        return embeddings if self.scene_projection is None else self.scene_projection(embeddings)
+        return embeddings if self.scene_reduction is None else self.scene_reduction(embeddings)
 
     def timestamps(self, waveform: Tensor) -> Tuple[Tensor, Tensor]:
         """Return embeddings (batch, timestamps, timestamp_embedding_size) and their centres in ms (batch, timestamps).
@@ -163,13 +163,13 @@ class Embedder(nn.Module):
         row = 0
         for rows in self._row_slices(waveform):
             given = embeddings[row : row + rows.shape[0]]
-            own = given if self.timestamp_projection is None else given.new_empty((*given.shape[:2], sum(self.timestamp_parts())))
+            own = given if self.timestamp_reduction is None else given.new_empty((*given.shape[:2], sum(self.timestamp_parts())))
             for place in range(min(per_token, count)):
                 self._fill_timestamps(rows, own[:, place::per_token], place * self.encoder.time_stride // per_token)
             self._fill_contexts(own)
             self._fill_around(own)
-            if self.timestamp_projection is not None:
-                given.copy_(self.timestamp_projection(own))
+            if self.timestamp_reduction is not None:
+                given.copy_(self.timestamp_reduction(own))
             row += rows.shape[0]
         ticks = torch.arange(count, dtype=torch.float64) * self.hop_samples * 1000.0 / self.sample_rate
         return embeddings, ticks.float().to(waveform.device).expand(waveform.shape[0], -1).contiguous()
@@ -223,6 +223,6 @@ def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:
     return [torch.stack(layers).mean(0) if mode == "mean" else layers[-1]]
 
 
-def _projection(composition: CompositionConfig, parts: List[int]) -> Optional[Projection]:
-    *ranks, numbers = composition.projection or (0,)
-    return Projection(parts, ranks, numbers) if numbers else None
+def _reduction(composition: CompositionConfig, parts: List[int]) -> Optional[Reduction]:
+    *ranks, numbers = composition.reduction or (0,)
+    return Reduction(parts, ranks, numbers) if numbers else None

@@ -85,7 +85,7 @@ class CompositionConfig:
     around_ms: Tuple[float, ...] = option(
         (), "timestamps: with raw_mel, concatenate band means of the time before and after, cut at these distances", "ms", 1.0, 60000.0
     )
-    projection: Tuple[int, ...] = option(
+    reduction: Tuple[int, ...] = option(
         (),
         "numbers kept of each part of the embedding, and at last of all; what examples/reference/whiten.py fits; empty: all",
         "numbers",

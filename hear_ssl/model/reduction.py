@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Projection(nn.Module):
+class Reduction(nn.Module):
     """Parts of an embedding, each mapped onto some numbers, and these together onto `numbers`.
 
     Two maps in place of one hold a fraction of its weights.
@@ -25,8 +25,8 @@ class Projection(nn.Module):
         super().__init__()
         if len(ranks) != len(widths) or any(map(gt, ranks, widths)) or numbers > sum(ranks):
             raise ValueError(
-                f"a projection of {list(ranks)} numbers onto {numbers} does not fit this embedding, whose parts have {list(widths)}; "
-                "fit it with examples/reference/whiten.py when all else is chosen, or leave it out with an empty projection"
+                f"a reduction of {list(ranks)} numbers onto {numbers} does not fit this embedding, whose parts have {list(widths)}; "
+                "fit it with examples/reference/whiten.py when all else is chosen, or leave it out with an empty reduction"
             )
         self.widths: List[int] = list(widths)
         self.parts = nn.ModuleList(map(partial(nn.Linear, bias=False), widths, ranks))

@@ -58,8 +58,8 @@ def package(request: PackageRequest, out: Path) -> Path:
     model = compose(request, checkpoint)
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
-        if "data" in checkpoint.get("projection", {}):
-            check_training_data(checkpoint["projection"]["data"])
+        if "data" in checkpoint.get("reduction", {}):
+            check_training_data(checkpoint["reduction"]["data"])
         manifest = build_manifest(request, checkpoint, model, weights)
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -89,11 +89,11 @@ def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
         mapping.setdefault(part, {})[leaf] = value
     composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
     for part in ("scene", "timestamp"):
-        fitted, asked = getattr(model.config, part).projection, getattr(composed.config, part).projection
+        fitted, asked = getattr(model.config, part).reduction, getattr(composed.config, part).reduction
         if asked not in ((), fitted):
             raise ValueError(
-                f"{part}.projection is {list(asked)}; examples/reference/whiten.py fitted {list(fitted)}:"
-                f" leave it, or set {part}.projection=[]"
+                f"{part}.reduction is {list(asked)}; examples/reference/whiten.py fitted {list(fitted)}:"
+                f" leave it, or set {part}.reduction=[]"
             )
     wanted = composed.state_dict()
     composed.load_state_dict({name: value for name, value in model.state_dict().items() if name in wanted})
@@ -152,7 +152,7 @@ def build_manifest(request: PackageRequest, checkpoint: dict[str, Any], model: E
             "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
             "stored_in": "float16" if request.half else "float32",
             "tower_levels": numbers(checkpoint.get("tower_levels", [])),
-            "projection": projection_record(checkpoint.get("projection", {})),
+            "reduction": reduction_record(checkpoint.get("reduction", {})),
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
@@ -164,8 +164,8 @@ def build_manifest(request: PackageRequest, checkpoint: dict[str, Any], model: E
     }
 
 
-def projection_record(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Return what a projection was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
+def reduction_record(fitted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a reduction was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
     return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
 
 

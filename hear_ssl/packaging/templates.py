@@ -171,7 +171,7 @@ def sources_section(title: str, card: dict[str, Any]) -> str:
 
 def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return by title the data cards of what a model was trained on, and of what its principal components, if any, were fitted on."""
-    fitted = training.get("projection", {}).get("data")
+    fitted = training.get("reduction", {}).get("data")
     return {"Training data": training["data"], **({"Data of the principal components": fitted} if fitted else {})}
 
 
@@ -191,17 +191,17 @@ def levels_of(training: dict[str, Any], levels: list[float]) -> str:
 
 
 def trained_for(training: dict[str, Any]) -> str:
-    """Return the steps and batches of every tower, the levels of their last layers if set, and what a projection was fitted on."""
+    """Return the steps and batches of every tower, the levels of their last layers if set, and what a reduction was fitted on."""
     towers = [(training["steps"], training["batch_size"])]
     towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
     parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
     if training.get("random_tower"):
         parts.append("a tower of random weights")
-    projection = training.get("projection") or {}
-    scenes, timestamps = training.get("tower_levels", []), projection.get("timestamp_level", [])
+    reduction = training.get("reduction") or {}
+    scenes, timestamps = training.get("tower_levels", []), reduction.get("timestamp_level", [])
     level = f"; their last layers at levels of {levels_of(training, scenes)}" if scenes else ""
     level += f"; in timestamps {len(timestamps)} of them at {levels_of(training, timestamps)}" if timestamps else ""
-    return ", beside ".join(parts) + level + (f"; embeddings on principal components of {projection['clips']} clips" if projection else "")
+    return ", beside ".join(parts) + level + (f"; embeddings on principal components of {reduction['clips']} clips" if reduction else "")
 
 
 def front_matter(manifest: dict[str, Any]) -> str:

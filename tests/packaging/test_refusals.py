@@ -34,7 +34,7 @@ def test_a_checkpoint_that_executes_something_is_not_loaded(tmp_path: Path) -> N
         ("config.data", {}, "does not record how it was trained"),
         ("other_towers", 3, "does not record how it was trained"),
         ("tower_levels", ["loud"], "does not record how it was trained"),
-        ("projection", {"clips": 1, "timestamp_level": ["loud"]}, "does not record how it was trained"),
+        ("reduction", {"clips": 1, "timestamp_level": ["loud"]}, "does not record how it was trained"),
         ("data_card.sources", [{"name": 3, "license": "CC0"}], "source's name is 3; train from shards"),
         ("data_card.sources", [{"name": "a", "license": "CC0", "hours": "x"}], "source's hours is 'x'; train from shards"),
         ("state_dict.embedder.encoder.convolutions.0.0.weight", 3, "is not the tensor of shape"),

@@ -204,7 +204,7 @@ def run_sections(run: Path) -> list[str]:
     found += profile_section(run)
     checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
     found.append(section("What it learned from", origin, data_card(checkpoint.get("data_card") or {})))
-    fitted = checkpoint.get("projection", {}).get("data")
+    fitted = checkpoint.get("reduction", {}).get("data")
     return [*found, *([section("What its principal components were fitted on", origin, data_card(fitted))] if fitted else [])]
 
 

@@ -1,4 +1,4 @@
-"""A fitted projection: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
+"""A fitted reduction: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_components_are_the_largest_with_variances_evened_out(flatten: float, mo
     monkeypatch.setattr(whiten, "SPARE", 3.0)  # parts keep all
     rows, found = correlated_rows(2000), moments.Moments(10)
     found.add(rows)
-    projected = whiten.fit_projection(found, [6, 4], 4, flatten)(rows).detach().double().numpy()
+    projected = whiten.fit_reduction(found, [6, 4], 4, flatten)(rows).detach().double().numpy()
     variances = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[-4:]
     wanted = variances ** (1.0 - flatten)
     wanted *= np.trace(np.cov(rows.double().numpy().T, bias=True)) / wanted.sum()
@@ -72,8 +72,8 @@ def test_a_part_at_another_level_has_the_components_it_would_have_there() -> Non
     found, there = moments.Moments(10), moments.Moments(10)
     found.add(rows)
     there.add(rows * level)
-    projected = whiten.fit_projection(found, [6, 4], 4, 0.25, [1.0, 0.25])(rows).detach()
-    wanted = whiten.fit_projection(there, [6, 4], 4, 0.25)(rows * level).detach()
+    projected = whiten.fit_reduction(found, [6, 4], 4, 0.25, [1.0, 0.25])(rows).detach()
+    wanted = whiten.fit_reduction(there, [6, 4], 4, 0.25)(rows * level).detach()
     torch.testing.assert_close(projected.abs(), wanted.abs(), rtol=1e-3, atol=2e-3 * float(wanted.std()))  # a component's sign is free
 
 
@@ -109,7 +109,7 @@ def test_more_numbers_than_components_are_refused() -> None:
     found = moments.Moments(10)
     found.add(correlated_rows(2000))
     with pytest.raises(ValueError, match="6 numbers are asked for and 5 components were found"):
-        whiten.fit_projection(found, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
+        whiten.fit_reduction(found, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
 
 
 @pytest.mark.slow
@@ -126,16 +126,16 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     clips = [moments.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
     with torch.inference_mode():
         scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
-        assert model.scene_projection is not None
-        torch.testing.assert_close(model.scene(clips[0]), model.scene_projection(plain.scene(clips[0])))
+        assert model.scene_reduction is not None
+        torch.testing.assert_close(model.scene(clips[0]), model.scene_reduction(plain.scene(clips[0])))
     covariance = np.cov(scenes.T, bias=True)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3 * np.diag(covariance).max()
     untrained, _ = embedder_from_checkpoint(out, trained=False)
-    assert untrained.scene_projection is None
+    assert untrained.scene_reduction is None
     assert untrained.scene_embedding_size == plain.scene_embedding_size
-    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["projection"]["data"]
+    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["reduction"]["data"]
     assert "What its principal components were fitted on" in "".join(run_sections(tmp_path / "white"))
-    with pytest.raises(ValueError, match="has a projection already"):
+    with pytest.raises(ValueError, match="has a reduction already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
         command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
@@ -150,7 +150,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     sources = manifest["training"]["data"]["sources"]
     assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
-    assert manifest["training"]["projection"] == {
+    assert manifest["training"]["reduction"] == {
         "clips": 60,
         "flatten": 0.25,
         "data": manifest["training"]["data"],
@@ -198,7 +198,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     assert capsys.readouterr().out.startswith("going on behind the 16 clips")
     assert not part.exists()
     wanted, found = load_checkpoint(whole), load_checkpoint(out)
-    assert found["projection"] == wanted["projection"]
+    assert found["reduction"] == wanted["reduction"]
     assert all(torch.equal(tensor, found["state_dict"][name]) for name, tensor in wanted["state_dict"].items())
 
 
@@ -208,11 +208,11 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     command(monkeypatch, trained, "--shards", shards, "--clips", 64, "--seconds", 1, "--scene", 12, "--out", out)
     plain = embedder_from_checkpoint(trained)[0].scene_embedding_size
     values = (out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True)
-    for untrained, composition in ((False, {"scene.projection": []}), (True, {})):
+    for untrained, composition in ((False, {"scene.reduction": []}), (True, {})):
         tree = package(PackageRequest(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
         assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
-    with pytest.raises(ValueError, match=r"examples/reference/whiten.py fitted .*: leave it, or set scene.projection=\[\]"):
-        package(PackageRequest(*values, False, {"scene.projection": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
+    with pytest.raises(ValueError, match=r"examples/reference/whiten.py fitted .*: leave it, or set scene.reduction=\[\]"):
+        package(PackageRequest(*values, False, {"scene.reduction": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
