@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from hear_ssl.model.encoders.audio_ntt import ConvolutionBlock, highest_of_four
-from hear_ssl.model.encoders.convnext import Block
+from hear_ssl.model.encoders.convnext import ConvNeXtBlock
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 8, 10), (1, 2, 7, 9), (2, 1, 2, 2)])
@@ -34,6 +34,6 @@ def test_a_convolution_block_in_evaluation_equals_its_layers_in_a_row() -> None:
 
 def test_a_convnext_block_equals_its_1_x_1_convolutions() -> None:
     torch.manual_seed(0)
-    block, maps = Block(6), torch.randn(2, 6, 8, 11)
+    block, maps = ConvNeXtBlock(6), torch.randn(2, 6, 8, 11)
     expected = maps + block.scale * block.mlp(block.norm(block.depthwise(maps)))
     torch.testing.assert_close(block(maps), expected)

@@ -1,0 +1,85 @@
+"""Compare tensors by name, bit for bit, and say what differs first."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from hear_ssl.model.weights import read_tensors
+
+Tensors = dict[str, Tensor]
+
+RENAMED: list[tuple[str, str]] = [  # prefixes of tensors in a checkpoint: in OLD, in NEW
+    *((f"{prefix}{part}_projection.", f"{prefix}{part}_reduction.") for prefix in ("embedder.", "") for part in ("scene", "timestamp")),
+]
+TIMES = ("_share", "_per_second", "seconds")  # how columns of metrics.csv end that hold times
+
+
+def metrics_of(path: Path) -> Tensors:
+    """Return the columns of a metrics.csv as float64, but for times."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name in rows[0] if not name.endswith(TIMES)]
+    return {f"metrics.csv {name}": torch.tensor([float(row[name] or "nan") for row in rows], dtype=torch.float64) for name in names}
+
+
+def tensors_of(path: Path) -> Tensors:
+    """Return the tensors of a safetensors file."""
+    found: Tensors = read_tensors(path)
+    return found
+
+
+def by_item(name: str, tensors: Tensors) -> dict[str, Tensors]:
+    """Return tensors by item: the part of their names before a colon and `name`, or `name` alone where there is none."""
+    items: dict[str, Tensors] = {}
+    for key, tensor in tensors.items():
+        item, colon, rest = key.partition(":")
+        items.setdefault(f"{name}: {item}" if colon else name, {})[rest if colon else key] = tensor
+    return items
+
+
+def renamed(old: Tensors, new: Tensors) -> tuple[Tensors, list[str]]:
+    """Return OLD's tensors under NEW's names, as far as the table has them, and the renamings that were used."""
+    found, used = {}, []
+    for name, tensor in old.items():
+        for before, after in RENAMED:
+            moved = after + name[len(before) :]
+            if name.startswith(before) and name not in new and moved in new:
+                name = moved
+                used.append(f"{before}* is {after}*")
+        found[name] = tensor
+    return found, sorted(set(used))
+
+
+def same(one: Tensor, other: Tensor) -> bool:
+    """Return whether type, shape and every bit agree."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    return torch.equal(*(tensor.contiguous().reshape(-1).view(torch.uint8) for tensor in (one, other)))
+
+
+def difference(name: str, one: Tensor, other: Tensor) -> str:
+    """Say where two tensors differ first, and by how much at most."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return f"{name} is {one.dtype} {list(one.shape)} and {other.dtype} {list(other.shape)}"
+    first, second = one.reshape(-1), other.reshape(-1)
+    bits = [tensor.contiguous().view(torch.uint8).reshape(len(tensor), -1) for tensor in (first, second)]
+    place = int((bits[0] != bits[1]).any(1).nonzero()[0])
+    largest = float((first.double() - second.double()).abs().max())
+    values = f"{first[place].item()!r} and {second[place].item()!r}"
+    return f"{name}[{place} of {len(first)}] is {values}, largest difference {largest:.3g}"
+
+
+def line_of(old: Tensors, new: Tensors) -> str:
+    """Return `same`, or `differs: ` and the first difference, with the renamings used."""
+    old, used = renamed(old, new)
+    note = f" (renamed: {', '.join(used)})" if used else ""
+    for name in {**old, **new}:
+        if name not in old or name not in new:
+            return f"differs: first difference {name} is only in {'OLD' if name in old else 'NEW'}{note}"
+        if not same(old[name], new[name]):
+            return f"differs: first difference {difference(name, old[name], new[name])}{note}"
+    return f"same{note}" if old else "differs: nothing was computed"
