@@ -1,7 +1,8 @@
-"""Training checkpoints, read without executing anything in them."""
+"""Training checkpoints, read without executing anything in them, and manifests of exported packages."""
 
 from __future__ import annotations
 
+import json
 import pickle
 import zipfile
 from dataclasses import replace
@@ -11,8 +12,10 @@ from typing import Any
 import torch
 
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.manifest import Manifest, parse_manifest
 from hear_ssl.model.options import EmbedderConfig, from_mapping
 from hear_ssl.model.weights import check_names
+from hear_ssl.old_versions import current_checkpoint, current_manifest
 
 PREFIX = "embedder."
 
@@ -32,7 +35,7 @@ def find_checkpoint(path: str | Path) -> Path:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint of plain data and tensors onto the CPU.
+    """Load a checkpoint of plain data and tensors onto the CPU; one of version 0.1.0 is translated to the names of this version.
 
     Raises ValueError when the file is damaged, holds anything but plain data, or is not one of ours.
     """
@@ -49,7 +52,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one") from None
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in ("state_dict", "config")):
         raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
-    return checkpoint
+    return current_checkpoint(checkpoint)
 
 
 def check_archive(file: Path) -> None:
@@ -93,3 +96,15 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
 def without_reductions(config: EmbedderConfig) -> EmbedderConfig:
     """Return the config whose embeddings are all that the reductions of `config` map onto fewer numbers."""
     return replace(config, scene=replace(config.scene, reduction=()), timestamp=replace(config.timestamp, reduction=()))
+
+
+def exported_manifest(content: bytes | str, where: str) -> Manifest:
+    """Return the manifest of an exported package, of this version or of 0.1.0.
+
+    Raises ValueError with one line when it is not JSON, has a wrong type or an unknown key.
+    """
+    try:
+        mapping = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where} is not JSON ({str(error)[:80]}); install the package again") from None
+    return parse_manifest(current_manifest(mapping), where)

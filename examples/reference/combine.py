@@ -22,12 +22,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the scri
 import torch
 
 from examples.reference.levels import bring_to_level
+from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
 from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
+from hear_ssl.old_versions import VERSION_KEY
 
 TOWERS = f"{PREFIX}encoder.towers."
 
@@ -65,6 +67,7 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     mapping["embedder"]["encoder"]["towers"] = alike
     mapping["embedder"]["beside"] = kinds[alike:]
     combined = {
+        VERSION_KEY: __version__,
         "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},
         "config": mapping,
         "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),

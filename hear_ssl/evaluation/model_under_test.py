@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint, without_reductions
+from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint, without_reductions
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.manifest import Manifest, read_manifest
+from hear_ssl.model.manifest import Manifest
 from hear_ssl.model.options import to_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
@@ -178,7 +178,8 @@ def untrained(name: str) -> ModelUnderTest | None:
 def manifest_of(module: ModuleType) -> Manifest | None:
     """Return the manifest of a module that this framework exported, None of any other."""
     try:
-        return read_manifest(Path(module.__file__ or "").parent / "manifest.json")
+        path = Path(module.__file__ or "").parent / "manifest.json"
+        return exported_manifest(path.read_bytes(), path.name)
     except (OSError, ValueError):  # none, or another's
         return None
 

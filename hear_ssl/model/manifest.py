@@ -9,7 +9,7 @@ from typing import Any, Dict
 
 from .options import EmbedderConfig, from_mapping
 
-FORMAT = "hear_ssl.manifest/1"
+FORMAT = "hear_ssl.manifest/2"
 
 
 @dataclass(frozen=True)

@@ -28,8 +28,9 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.model.download import check_url
-from hear_ssl.model.manifest import read_manifest
+from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip
@@ -49,7 +50,7 @@ def main() -> int:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
     print(f"upload       {upload(weights, arguments.to, unquote(urlsplit(arguments.public_url).path).rpartition('/')[2])}", flush=True)
-    record = read_manifest(tree / tree.name / "manifest.json").weights
+    record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
     check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)
     print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
@@ -64,7 +65,7 @@ def check_weights(tree: Path, weights: Path) -> None:
         raise ValueError(f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that package.py wrote")
     if not weights.is_file():
         raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
-    manifest = read_manifest(manifest_path)
+    manifest = exported_manifest(manifest_path.read_bytes(), manifest_path.name)
     if hashlib.sha256(weights.read_bytes()).hexdigest() != manifest.weights.sha256:
         raise ValueError(f"{weights} are not the weights of {tree}: another SHA-256; package again and publish what it wrote")
 
@@ -116,8 +117,9 @@ def with_url(tree: Path, url: str) -> Path:
             raise ValueError(f"{tree} is no whole source tree: {tree / report} is missing; package again")
         files[report] = compliance.as_published((tree / report).read_text(encoding="utf-8"), manifest["weights"]).encode()
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
-    files["README.md"] = texts.readme(manifest, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
-    files["MODEL_CARD.md"] = texts.model_card(manifest).encode()
+    current = current_manifest(manifest)
+    files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
+    files["MODEL_CARD.md"] = texts.model_card(current).encode()
     return write_export(tree, manifest["version"], files)
 
 

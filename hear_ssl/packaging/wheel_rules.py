@@ -7,14 +7,14 @@ import csv
 import email
 import hashlib
 import io
-import json
 import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.model.download import check_url
-from hear_ssl.model.manifest import Manifest, parse_manifest
+from hear_ssl.model.manifest import Manifest
 from hear_ssl.packaging.rules.rows import RuleResult
 from hear_ssl.test_data_rule import marks_test
 
@@ -124,8 +124,8 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[RuleRes
     if path is None:
         return []
     try:
-        manifest = parse_manifest(json.loads(files[path]), path)
-    except (ValueError, RecursionError) as error:
+        manifest = exported_manifest(files[path], path)
+    except ValueError as error:
         return [RuleResult("manifest", "The manifest is readable.", str(error), False)]
     bundled = files.get(path.replace("manifest.json", manifest.weights.file))
     content = weights.read_bytes() if weights else bundled

@@ -15,11 +15,14 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from yaml import YAMLError
 
+from hear_ssl import __version__
 from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import EmbedderConfig, check_ranges, option
 from hear_ssl.objectives.options import ObjectiveConfig
 from hear_ssl.views.options import ViewsConfig
+
+VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
 
 
 @dataclass(frozen=True)
@@ -105,6 +108,28 @@ class Config:
     profile: bool = option(False, "write where the time of a step goes to profile.csv, and a trace of three steps")
     wandb: str = option(
         "offline", "Weights & Biases: offline keeps the record in the run folder", choices=("offline", "online", "disabled")
+    )
+
+
+def resumed_config(run: Path, overrides: list[str]) -> Config:
+    """Return the config that a run folder keeps, with `key=value` overrides on top.
+
+    Raises ValueError when it is not a run folder, or one of version 0.1.0, and for what `load_config` raises.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
+    with open(path, "rb") as file:
+        if not file.readline().startswith(VERSION_LINE.encode()):
+            raise ValueError(of_old_version(run))
+    return load_config(path, overrides)
+
+
+def of_old_version(run: Path) -> str:
+    """Return the error for a run of version 0.1.0 that is asked to resume."""
+    return (
+        f"{run} was trained by hear_ssl 0.1.0, this is {__version__}: it can be evaluated and packaged, but only version 0.1.0 resumes it;"
+        " start a new run instead"
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 
 from hear_ssl.data.stream.forkserver import start_early
-from hear_ssl.training.config import config_keys, load_config
+from hear_ssl.training.config import config_keys, load_config, resumed_config
 from hear_ssl.training.speed import Machine, choose, keep_memory
 
 
@@ -28,9 +28,7 @@ def main() -> int:
         raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
     if arguments.resume:
         run = Path(arguments.resume)
-        if not (run / "config.yaml").is_file():
-            raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
-        config = load_config(run / "config.yaml", arguments.overrides)
+        config = resumed_config(run, arguments.overrides)
     else:
         config = load_config(arguments.config, arguments.overrides)
         run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")

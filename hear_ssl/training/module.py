@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
+from hear_ssl import __version__
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
@@ -21,6 +22,7 @@ from hear_ssl.model.options import to_mapping
 from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.weighted_sum import build_objective
+from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.training.config import Config
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
@@ -177,7 +179,8 @@ class PretrainingModule(pl.LightningModule):
         self.step_metrics["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters(), limit)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the config as a plain dict and the data card: all that export needs."""
+        """Add the config as a plain dict, the data card and the version: all that export needs."""
+        checkpoint[VERSION_KEY] = __version__
         checkpoint["config"] = to_mapping(self.config)
         checkpoint["data_card"] = self.data_card
 

@@ -8,10 +8,12 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
+from hear_ssl import __version__
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import from_mapping, to_mapping
-from hear_ssl.training.config import Config
+from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.training.config import VERSION_LINE, Config, of_old_version
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 
@@ -27,16 +29,19 @@ class KeepConfig(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Write the resolved config to config.yaml."""
         if trainer.is_global_zero:
-            atomic_write(self.run / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(to_mapping(self.config))))
+            text = OmegaConf.to_yaml(OmegaConf.create(to_mapping(self.config)))
+            atomic_write(self.run / "config.yaml", f"{VERSION_LINE}{__version__}\n{text}")
 
 
 def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
     """Return the run's last checkpoint, its path and what it holds.
 
-    Raises ValueError when it belongs to another architecture or objective, or holds no state of a training.
+    Raises ValueError when it belongs to another architecture or objective, was written by version 0.1.0, or contains no training state.
     """
     path = find_checkpoint(run)
     saved = load_checkpoint(path)
+    if VERSION_KEY not in saved:
+        raise ValueError(of_old_version(run))
     for part, now in (("embedder", config.embedder), ("objective", config.objective)):
         before = from_mapping(type(now), saved["config"].get(part), f"config.{part} of {path}")  # defaults for keys newer than the run
         if to_mapping(before) != to_mapping(now):

@@ -76,7 +76,7 @@ def checkpoint_of(name: str) -> dict[str, Any]:
     embedder = PLAIN if name == "plain" else projected(COMBINED)
     data = {"hours": 0.25, "split": "train", "sources": [{"name": "noise", "license": "CC0-1.0", "hours": 0.25, "clips": 24}]}
     config = to_mapping(Config(embedder=embedder, run="/machine/run", data=DataConfig(shards=["/machine/shards"], batch_size=8)))
-    plain = {"state_dict": state_of(embedder), "config": config, "data_card": data, "global_step": 3}
+    plain = {"hear_ssl_version": "0.2.0", "state_dict": state_of(embedder), "config": config, "data_card": data, "global_step": 3}
     if name == "plain":
         return plain
     other = {"steps": 2, "config": config}
