@@ -29,7 +29,7 @@ quickstart: $(QUICKSTART)/report.html
 
 $(QUICKSTART)/shards/index.json: | $(VENV)/installed
 	rm -rf $(QUICKSTART)/shards
-	$(BIN)/python -m hear_ssl.synthesis.instruments --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
+	$(BIN)/python -m hear_ssl.synthesis instruments --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
 
 # Go on with a run, or begin it: $(call fit,RUN,ARGUMENTS).
 fit = if [ -f $(1)/checkpoints/last.ckpt ]; then $(BIN)/python train/fit.py --resume $(1); \

@@ -61,18 +61,18 @@ $(WAY)/paired/others/index.json: $(WAY)/shards/index.json
 	$(BIN)/python -m hear_ssl.data.pair_recordings $(WAY)/shards --out $(WAY)/paired --except 'asterisk*' '*music*'
 
 $(WAY)/said: $(WAY)/corpus.jsonl
-	$(BIN)/python -m hear_ssl.synthesis.festival_words --out $@ --words $(call some,600) --seed 23 --recordings $< --workers $(WORKERS)
+	$(BIN)/python -m hear_ssl.synthesis voices --out $@ --words $(call some,600) --seed 23 --recordings $< --workers $(WORKERS)
 
 define rendered  # folder, command with its options, what it needs
 $(WAY)/$(1)/index.json: $(3) | $(VENV)/installed
 	rm -rf $(WAY)/$(1)
 	$(BIN)/python $(2) --out $(WAY)/$(1) --workers $(WORKERS)
 endef
-SPOKEN := -m hear_ssl.synthesis.spoken_pairs --rooms 0.4 --voices $(WAY)/said
-$(eval $(call rendered,synthetic,-m hear_ssl.synthesis.instruments --clips $(call some,16000) --seed 11))
-$(eval $(call rendered,melodies,-m hear_ssl.synthesis.instruments --clips $(call some,16000) --seed 12 --keep score))
-$(eval $(call rendered,strokes,-m hear_ssl.synthesis.stroke_pairs --clips $(call some,20000) --seed 15))
-$(eval $(call rendered,recorded,-m hear_ssl.synthesis.stroke_pairs --clips $(call some,40000) --seed 16 --recordings $(WAY)/corpus.jsonl,$(WAY)/corpus.jsonl))
+SPOKEN := -m hear_ssl.synthesis words --rooms 0.4 --voices $(WAY)/said
+$(eval $(call rendered,synthetic,-m hear_ssl.synthesis instruments --clips $(call some,16000) --seed 11))
+$(eval $(call rendered,melodies,-m hear_ssl.synthesis instruments --clips $(call some,16000) --seed 12 --keep score))
+$(eval $(call rendered,strokes,-m hear_ssl.synthesis strokes --clips $(call some,20000) --seed 15))
+$(eval $(call rendered,recorded,-m hear_ssl.synthesis strokes --clips $(call some,40000) --seed 16 --recordings $(WAY)/corpus.jsonl,$(WAY)/corpus.jsonl))
 $(eval $(call rendered,voices,$(SPOKEN) --clips $(call some,32000) --seed 25 --keep voice,$(WAY)/said))
 $(eval $(call rendered,spoken,$(SPOKEN) --clips $(call some,60000) --seed 24,$(WAY)/said))
 $(eval $(call rendered,fewer,$(SPOKEN) --clips $(call some,8000) --seed 24,$(WAY)/said))

@@ -1,8 +1,8 @@
-"""The engines of the synthetic corpus: harmonic tones, shaped noise, damped modes, envelopes, resonances.
+"""Generate the building blocks of rendered sounds: harmonic tones, shaped noise, damped modes, envelopes, resonances.
 
 Everything is vectorised over samples and works frame by frame (one frame every 16 ms) where a spectrum changes in time:
 - a harmonic tone reads one-period wavetables, the inverse FFT of its harmonics, so that it is band-limited by construction;
-- filtered noise is drawn in the frequency domain, frame by frame, and added up with sine windows, whose squares sum to one;
+- filtered noise is drawn in the frequency domain, frame by frame, and overlap-added with sine windows, whose squares sum to one;
 - damped modes are one matrix product: exp(z (a B + b)) = exp(z a B) exp(z b) for the complex frequency z of each mode.
 """
 
@@ -14,13 +14,14 @@ import numpy as np
 
 from hear_ssl.synthesis.parameter_space import Array
 
+SAMPLE_RATE = 16000  # of strokes, words and tasks; instruments have an option for it
 HOP_SECONDS = 0.016
 LN_60_DB = float(np.log(1000.0))
 MODE_BLOCK = 256
 
 
 def frame_hop(sample_rate: int) -> int:
-    """Return the samples between two frames."""
+    """Return the number of samples between two frames."""
     return round(HOP_SECONDS * sample_rate)
 
 
@@ -31,14 +32,24 @@ def frame_times(samples: int, sample_rate: int) -> Array:
 
 
 def fast_length(samples: int) -> int:
-    """Return the smallest length >= samples of the form {1, 3, 5, 9, 15, 27} 2^k, which the FFT handles fast."""
+    """Return the smallest length >= samples of the form {1, 3, 5, 9, 15, 27} 2^k, for which the FFT is fast."""
     return min(odd << max(0, int(np.ceil(np.log2(samples / odd)))) for odd in (1, 3, 5, 9, 15, 27))
+
+
+def normalise_peak(waveform: Array) -> Array:
+    """Return a waveform scaled to a peak of 1; silence stays silent (time,)."""
+    return np.asarray(waveform / max(float(np.abs(waveform).max()), 1e-6))
+
+
+def interpolate_log(span: tuple[float, float], position: float) -> float:
+    """Return the value at `position`, 0 to 1, of a span (low, high) on a logarithmic scale."""
+    return float(span[0] * (span[1] / span[0]) ** position)
 
 
 def envelope(time: Array, attack: float, decay: float, sustain: float, hold: float, release: float) -> Array:
     """Return an ADSR envelope over `time` in seconds (time,).
 
-    Linear rise over `attack` seconds, exponential fall towards `sustain` (60 dB of the way in `decay` seconds), and
+    Linear rise over `attack` seconds, exponential fall towards `sustain` (the distance to it shrinks by 60 dB in `decay` seconds), and
     after `hold` seconds a fall of 60 dB every `release` seconds.
     """
     rise = np.minimum(time / max(attack, 1e-4), 1.0)
@@ -64,7 +75,7 @@ def harmonic_tone(
     """Return a tone whose m-th harmonic has amplitudes[frame, m - 1] (time,).
 
     `frequency` (time,) is the fundamental in Hz; `amplitudes` is (frames, harmonics) at `frame_times`; `detune` lists
-    frequency ratios of copies that are added; `phases` (harmonics,) in radians. Harmonics above 0.47 of the sample rate are left out.
+    frequency ratios of copies that are summed; `phases` (harmonics,) in radians. Harmonics above 0.47 of the sample rate are left out.
     """
     hop = frame_hop(sample_rate)
     frames, harmonics = amplitudes.shape
@@ -73,8 +84,8 @@ def harmonic_tone(
     harmonics = max(1, int(np.count_nonzero(audible.any(axis=0))))
     size = max(64, 2 ** int(np.ceil(np.log2(6 * harmonics))))
     spectra = np.zeros((frames, size // 2 + 1), dtype=np.complex64)
-    turned = np.broadcast_to(np.exp(1j * np.asarray(phases)), amplitudes.shape[1:])[:harmonics]
-    spectra[:, 1 : harmonics + 1] = (amplitudes * audible)[:, :harmonics] * turned * (-0.5j * size)
+    phasors = np.broadcast_to(np.exp(1j * np.asarray(phases)), amplitudes.shape[1:])[:harmonics]
+    spectra[:, 1 : harmonics + 1] = (amplitudes * audible)[:, :harmonics] * phasors * (-0.5j * size)
     tables = np.fft.irfft(spectra, n=size, axis=1).astype(np.float32)
     tables = np.concatenate([tables, tables[:, :1]], axis=1)  # (frames, size + 1): the last sample wraps around
     cycles = np.cumsum(frequency, dtype=np.float64) / sample_rate
@@ -122,13 +133,13 @@ def shaped_noise(response: Array, samples: int, sample_rate: int, rng: np.random
 
 def damped_modes(frequencies: Array, decay_seconds: Array, amplitudes: Array, phases: Array, samples: int, sample_rate: int) -> Array:
     """Return the sum of sinusoids that fall by 60 dB in `decay_seconds` each (samples,); all arguments are (modes,)."""
-    heard = (frequencies < 0.48 * sample_rate) & (frequencies > 0)
-    z = (-LN_60_DB / decay_seconds[heard] + 2j * np.pi * frequencies[heard]) / sample_rate  # (modes,)
-    start = (amplitudes * np.exp(1j * (phases - np.pi / 2)))[heard]
+    audible = (frequencies < 0.48 * sample_rate) & (frequencies > 0)
+    z = (-LN_60_DB / decay_seconds[audible] + 2j * np.pi * frequencies[audible]) / sample_rate  # (modes,)
+    start = (amplitudes * np.exp(1j * (phases - np.pi / 2)))[audible]
     blocks = -(-samples // (2 * MODE_BLOCK)) * 2
     coarse = start * np.exp(np.arange(blocks)[:, None] * MODE_BLOCK * z)  # (blocks, modes)
     fine = np.exp(z[:, None] * np.arange(MODE_BLOCK))  # (modes, MODE_BLOCK)
     left = np.concatenate([coarse.real, -coarse.imag], axis=1).astype(np.float32)
     right = np.concatenate([fine.real, fine.imag], axis=0).astype(np.float32)
-    # Two rows at a time: so small a product is never split among BLAS threads, whose number would change the last bit.
+    # Two rows at a time: BLAS does not split so small a product among threads, whose number would change the last bit.
     return np.asarray((left.reshape(blocks // 2, 2, -1) @ right).reshape(-1)[:samples])

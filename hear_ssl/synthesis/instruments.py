@@ -1,48 +1,37 @@
-"""Render the embedded corpus: WebDataset shards of synthetic doppelgänger pairs, and three HEAR-format tasks with known truth.
+"""Render the corpus of instruments: pairs of synthetic sounds as WebDataset shards, and three HEAR-format tasks with known labels.
 
-    python -m hear_ssl.synthesis.instruments --out shards --clips 2000 --seed 0 --tasks tasks
-
-A pair is one parameter vector and the same vector perturbed by --delta, after Cherep and Singh, ICLR 2025,
-https://arxiv.org/abs/2406.05923 (see `synth_space`); each member has its own noise. With --keep a pair shares one side of a
-sound and not the other: the same notes by another instrument in another room, or the same instrument with other notes. The same
-seed gives the same shards, byte for byte. No recording enters: the sounds are under CC0-1.0.
+A pair is one parameter vector and the same vector perturbed, after Cherep and Singh, "Contrastive Learning from Synthetic Audio
+Doppelgängers", ICLR 2025, https://arxiv.org/abs/2406.05923 (see `parameter_space`); each sound has its own noise. With `keep` a
+pair shares the score or the instrument alone. The same seed gives the same bytes. No recording is used: the sounds are CC0-1.0.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import soundfile
-from tqdm import tqdm
 
-from hear_ssl.data.ordered_pool import in_order
-from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_rendered
-from hear_ssl.data.shards.shard_index import INDEX_NAME, check_split, read_index
-from hear_ssl.errors import run_main
+from hear_ssl.data.packing.shard_writer import EncodedClip, check_free
+from hear_ssl.data.shards.shard_index import check_split, read_index
+from hear_ssl.synthesis.command import Command, add_output_options
+from hear_ssl.synthesis.pair_shards import Format, Origin, check_clips, check_run, describe, encode_pair, render_in_order, write_pairs
 from hear_ssl.synthesis.parameter_space import Array, Layout, perturb, training_region
 from hear_ssl.synthesis.scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of, render
 from hear_ssl.synthesis.tasks import write_tasks
 
-__all__ = ["KINDS", "Corpus", "Pair", "layout_of", "render", "write_corpus", "write_tasks"]
-
 SOURCE = "hear_ssl.synthetic"
 LICENSE = "CC0-1.0"
 CODECS = ("flac", "wav")
-MOST_CLIPS = 10_000_000
 LAYERED_SHARE = 0.3
 KEEPS = ("all", "score", "sound")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two doppelgängers: their kinds of sound, their parameter vectors and their noise seeds."""
+    """The kinds of sound, parameter vectors (d,) and noise seeds of the two sounds of a pair."""
 
     kinds: tuple[str, str]
     parameters: tuple[Array, Array]
@@ -50,16 +39,18 @@ class Pair:
 
     @property
     def seconds(self) -> float:
-        """The length of both clips together."""
+        """The seconds of both clips together."""
         return sum(clip_seconds(parameters) for parameters in self.parameters)
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """An endless corpus of pairs, the n-th of which is a function of `seed` and n alone.
+    """An unlimited sequence of pairs; pair n is a function of the fields and n alone.
 
-    keep: what the two of a pair share up to `delta`: all of the sound; the score alone, exactly, played by two pitched kinds; or
-    the sound alone, with another score.
+    delta: the standard deviation of the perturbation, of coordinates in [0, 1].
+    keep: what a pair shares: "all" of the parameters up to `delta`, which is the doppelgänger of Cherep and Singh; the "score",
+    exactly, with kinds of sound and all other parameters drawn anew; or the "sound", up to `delta`, with a score drawn anew.
+    Raises ValueError on a field out of range.
     """
 
     seed: int = 0
@@ -68,17 +59,16 @@ class Corpus:
     keep: str = "all"
 
     def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed {self.seed} is negative; give 0 or more")
+        check_run(self.seed, workers=1)
         if not 0.0 <= self.delta <= 1.0:
-            raise ValueError(f"delta {self.delta} is outside 0 to 1; 0 gives pairs that differ in noise only, 0.25 is the usual strength")
+            raise ValueError(f"delta {self.delta} is outside 0 to 1; with 0 pairs differ in their noise alone, 0.25 is the default")
         if not 8000 <= self.sample_rate <= 48000:
             raise ValueError(f"sample rate {self.sample_rate} is outside 8000 to 48000 Hz")
         if self.keep not in KEEPS:
             raise ValueError(f"keep is {self.keep!r}; give one of {', '.join(KEEPS)}")
 
     def pair(self, number: int) -> Pair:
-        """Draw the parameters of the n-th pair."""
+        """Return the parameters of pair `number`."""
         rng = np.random.default_rng([self.seed, number])
         if self.keep == "score":
             return self._same_score(rng)
@@ -88,20 +78,20 @@ class Corpus:
         theta = rng.random(len(layout_of(kind)))
         twin = perturb(theta, self.delta, rng)
         if self.keep == "sound":
-            score = score_places(layout_of(kind))
+            score = score_indices(layout_of(kind))
             twin[score] = rng.random(len(score))
         return _pair((kind, kind), (theta, twin), rng)
 
     def _same_score(self, rng: np.random.Generator) -> Pair:
-        """Draw a pair of two pitched sounds with nothing but the score in common."""
+        """Draw two pitched sounds that share the score and nothing else."""
         kinds = str(rng.choice(PITCHED)), str(rng.choice(PITCHED))
         first, second = (rng.random(len(layout_of(kind))) for kind in kinds)
-        score = score_places(PHRASE)
+        score = score_indices(PHRASE)
         second[score] = first[score]
         return _pair(kinds, (first, second), rng)
 
     def render(self, number: int) -> tuple[Array, Array]:
-        """Render the n-th pair; returns two waveforms (time,), which differ in length."""
+        """Render pair `number`; returns two waveforms (time,), which may differ in length."""
         pair = self.pair(number)
         first, second = (
             render(kind, parameters, seed, self.sample_rate)
@@ -110,7 +100,7 @@ class Corpus:
         return first, second
 
     def pairs_for(self, hours: float) -> int:
-        """Return how many pairs together last at least `hours`."""
+        """Return the number of pairs that last at least `hours` together."""
         seconds, number = 0.0, 0
         while seconds < hours * 3600.0:
             seconds += self.pair(number).seconds
@@ -118,9 +108,9 @@ class Corpus:
         return number
 
 
-def score_places(layout: Layout) -> list[int]:
-    """Return which coordinates of a layout say what is played and when."""
-    return [place for place, coordinate in enumerate(layout) if coordinate.name in SCORE]
+def score_indices(layout: Layout) -> list[int]:
+    """Return the indices of the coordinates of a layout that define what is played and when."""
+    return [index for index, coordinate in enumerate(layout) if coordinate.name in SCORE]
 
 
 def _pair(kinds: tuple[str, str], thetas: tuple[Array, Array], rng: np.random.Generator) -> Pair:
@@ -130,7 +120,7 @@ def _pair(kinds: tuple[str, str], thetas: tuple[Array, Array], rng: np.random.Ge
 
 @dataclass(frozen=True)
 class Job:
-    """What a process needs to render and encode one pair."""
+    """One pair to render and encode in a process."""
 
     corpus: Corpus
     codec: str
@@ -138,51 +128,25 @@ class Job:
     number: int
 
 
-def encode_pair(job: Job) -> list[EncodedClip]:
-    """Render and encode a pair as two clips of a shard, each with the key of the other."""
+def render_clips(job: Job) -> list[EncodedClip]:
+    """Return the two encoded clips of a pair."""
     corpus = job.corpus
-    kind = "s" if corpus.keep == "all" else corpus.keep
-    name = f"{kind}{corpus.seed}-{job.number:06d}"
-    return encode_twins(
-        name, corpus.render(job.number), corpus.sample_rate, job.codec, {"source": SOURCE, "license": LICENSE, "split": job.split}
-    )
-
-
-def encode_twins(name: str, waveforms: tuple[Array, Array], sample_rate: int, codec: str, origin: dict[str, str]) -> list[EncodedClip]:
-    """Encode two waveforms (time,) as two clips, NAMEa and NAMEb, each with the key of the other and with source, license and split."""
-    keys, clips = [f"{name}{member}" for member in "ab"], []
-    for key, twin, waveform in zip(keys, reversed(keys), waveforms, strict=True):
-        buffer = io.BytesIO()
-        soundfile.write(buffer, waveform, sample_rate, format=codec.upper(), subtype="PCM_16")
-        record = {
-            **origin,
-            "original_sample_rate": sample_rate,
-            "original_channels": 1,
-            "offset_seconds": 0.0,
-            "seconds": len(waveform) / sample_rate,
-            "pair": twin,
-        }
-        clips.append(EncodedClip(key, codec, buffer.getvalue(), record))
-    return clips
-
-
-def _encoded_clips(jobs: Iterable[Job], workers: int) -> Iterator[EncodedClip]:
-    """Yield the encoded clips in order, rendered by `workers` processes; one is this process."""
-    yield from chain.from_iterable(map(encode_pair, jobs) if workers == 1 else in_order(encode_pair, jobs, workers))
+    prefix = "s" if corpus.keep == "all" else corpus.keep
+    name = f"{prefix}{corpus.seed}-{job.number:06d}"
+    return encode_pair(name, corpus.render(job.number), Format(corpus.sample_rate, job.codec), Origin(SOURCE, LICENSE, job.split))
 
 
 def check_request(folder: Path, clips: int | None, hours: float | None, codec: str, workers: int) -> None:
-    """Raise ValueError on arguments out of range, FileExistsError where the folder holds shards."""
+    """Raise ValueError on an argument out of range, FileExistsError when the folder holds shards."""
     if codec not in CODECS:
         raise ValueError(f"codec {codec!r} is unknown; give one of {', '.join(CODECS)}")
     if (clips is None) == (hours is None):
         raise ValueError("give either a number of clips or a number of hours")
-    if clips is not None and (not 2 <= clips <= MOST_CLIPS or clips % 2):
-        raise ValueError(f"{clips} clips cannot be rendered: clips come in pairs, so give an even number from 2 to {MOST_CLIPS}")
+    if clips is not None:
+        check_clips(clips)
     if hours is not None and not 0.0 < hours <= 10000.0:
         raise ValueError(f"{hours} hours are out of range; give more than 0 and at most 10000")
-    if not 1 <= workers <= 1024:
-        raise ValueError(f"{workers} workers cannot render; give 1 to 1024")
+    check_run(0, workers)
     check_free(folder)
 
 
@@ -201,78 +165,78 @@ def write_corpus(
 ) -> Path:
     """Render a corpus of `clips` clips, or of at least `hours` hours, as shards with an index; returns the path of the index.
 
-    Both members of a pair stand side by side in one shard. A shard appears under its name only when whole, the index last.
+    The two clips of a pair are neighbours in one shard. A shard has its final name only when it is complete, the index last.
     Raises what `Corpus` and `check_request` raise, and OSError when the disk is full.
     """
     check_split(split, "split")
     corpus = Corpus(seed, delta, sample_rate, keep)
-    folder, index = Path(out), Path(out) / INDEX_NAME
-    check_request(folder, clips, hours, codec, workers)
+    check_request(Path(out), clips, hours, codec, workers)
     pairs = clips // 2 if clips is not None else corpus.pairs_for(hours or 0.0)
     jobs = (Job(corpus, codec, split, number) for number in range(pairs))
-    with tqdm(_encoded_clips(jobs, workers), total=2 * pairs, unit="clip", desc="rendering", disable=not progress) as bar:
-        write_rendered(folder, bar, 2 * pairs, sample_rate, codec, split, SOURCE, LICENSE)
-    return index
+    rendered = render_in_order(render_clips, jobs, workers)
+    return write_pairs(Path(out), rendered, 2 * pairs, Format(sample_rate, codec), Origin(SOURCE, LICENSE, split), progress)
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.synthesis.instruments",
-        description="Render a corpus of synthetic sounds to train on, with no recordings and no download: notes, plucked strings, bells, "
-        "vowels, bird-like calls, drums, wind, rain and motors, of 2 to 8 seconds each, alone or two at once, in rooms. "
-        "Clips come in pairs ('doppelgängers'): the same sound with its parameters perturbed.",
-        epilog="Example: python -m hear_ssl.synthesis.instruments --out shards --clips 2000 --seed 0 --tasks tasks",
-    )
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder for the shards (.tar) and their index.json")
+DESCRIPTION = """\
+Render synthetic sounds: subtractive, FM, plucked and struck instruments, vowels, bird-like calls, drums,
+wind, rain and motors, alone or two at once, with reverberation and background noise. Clips last 2 to 8 s.
+No recording and no download is needed.
+
+What the two clips of a pair share (--keep):
+  all    all parameters, perturbed by normal noise of standard deviation --delta
+         (the doppelgängers of Cherep and Singh, ICLR 2025)
+  score  the notes and their times, exactly; two pitched instruments, in two rooms, play them
+  sound  the instrument and the room, perturbed by --delta, with two scores
+The noise of each clip is its own. 1000 clips, about 1.4 hours, take about 20 s on one core.
+"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of this kind to the command line."""
+    add_output_options(parser, seed=0)
     amount = parser.add_mutually_exclusive_group(required=True)
-    amount.add_argument("--clips", type=int, metavar="N", help="how many clips in all, an even number; 1000 clips are about 1.4 hours")
-    amount.add_argument("--hours", type=float, metavar="H", help="or how many hours of sound")
+    amount.add_argument("--clips", type=int, metavar="N", help="clips in all, an even number: two for each pair")
+    amount.add_argument("--hours", type=float, metavar="H", help="or hours in all, at least; more than 0, at most 10000")
+    parser.add_argument("--keep", choices=KEEPS, default="all", help="what a pair shares, see above (default: %(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="which corpus: the same seed gives the same bytes (default: %(default)s)"
+        "--delta",
+        type=float,
+        default=0.25,
+        metavar="D",
+        help="distance between the two sounds, 0 to 1; not for score (default: %(default)s)",
     )
+    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="8000 to 48000 Hz (default: %(default)s)")
+    parser.add_argument("--codec", choices=CODECS, default="flac", help="how clips are stored, with 16 bits (default: %(default)s)")
     parser.add_argument(
-        "--delta", type=float, default=0.25, metavar="D", help="how far the two sounds of a pair lie apart, 0 to 1 (default: %(default)s)"
+        "--tasks", metavar="DIR", help="also write three small HEAR-format tasks (pitch, kind of sound, onsets) on held-out sounds there"
     )
-    parser.add_argument(
-        "--keep",
-        choices=KEEPS,
-        default="all",
-        help="what the two share: all of the sound, perturbed by --delta; the score, exactly, played by other instruments in other rooms; "
-        "or the sound, perturbed by --delta, with another score (default: %(default)s)",
-    )
-    parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="8000 to 48000 (default: %(default)s)")
-    parser.add_argument("--codec", choices=CODECS, default="flac", help="how the audio is stored (default: %(default)s)")
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core, %(default)s)"
-    )
-    parser.add_argument("--tasks", metavar="DIR", help="also write three small HEAR-format tasks there, on sounds the corpus never has")
-    return parser.parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line."""
-    given = parse_arguments(arguments)
-    corpus = Corpus(given.seed, given.delta, given.sample_rate, given.keep)
-    check_request(Path(given.out), given.clips, given.hours, given.codec, given.workers)
+def run(given: argparse.Namespace) -> None:
+    """Render as the command line says."""
+    Corpus(given.seed, given.delta, given.sample_rate, given.keep)
+    check_request(given.out, given.clips, given.hours, given.codec, given.workers)
     for task in write_tasks(given.tasks, given.seed) if given.tasks else []:
         print(f"task {task}")
     index = write_corpus(
         given.out,
         given.clips,
         given.hours,
-        corpus.seed,
-        corpus.delta,
-        corpus.sample_rate,
+        given.seed,
+        given.delta,
+        given.sample_rate,
         given.codec,
         given.workers,
         progress=True,
-        keep=corpus.keep,
+        keep=given.keep,
     )
-    written = read_index(index)
-    print(f"{written.clips} clips, {written.hours:.2f} hours, {len(written.shards)} shards in {given.out}")
-    return 0
+    print(describe(read_index(index), given.out))
 
 
-if __name__ == "__main__":
-    run_main(main)
+COMMAND = Command(
+    "synthetic sounds and melodies: one sound and its perturbed twin, one score by two instruments, or one instrument with two scores",
+    DESCRIPTION,
+    "python -m hear_ssl.synthesis instruments --out shards --clips 2000 --seed 0 --tasks tasks",
+    add_options,
+    run,
+)

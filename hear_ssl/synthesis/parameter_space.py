@@ -1,10 +1,10 @@
-"""The parameter space of the synthetic corpus: named coordinates in [0, 1], doppelgängers, and the part held out for the tasks.
+"""Define the parameter space of the instruments: named coordinates in [0, 1], the perturbed doppelgänger, the part held out for the tasks.
 
 A sound is a vector in the unit cube; a layout gives every coordinate its name and its physical range. Doppelgängers follow
 Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR 2025, https://arxiv.org/abs/2406.05923:
 theta is uniform in [0, 1]^d and is perturbed by delta times standard normal noise. Two things differ here: only the second
 member is perturbed, so that delta is the distance between the two, and values that leave the cube are reflected where the
-paper clips them, so that both members follow the same distribution.
+paper clips them, so that both sounds follow the same distribution.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 Array: TypeAlias = npt.NDArray[Any]
 
-TEETH = 16
-TRAINING_SHARE = 0.74  # of every cell; a gap of 0.01 follows, the rest of the cell is held out
+CELLS = 16
+TRAINING_SHARE = 0.74  # of every cell; after a gap of 0.01 the rest of the cell is held out
 HELD_OUT_FROM = 0.75
 
 
@@ -50,7 +50,7 @@ def decode(layout: Layout, parameters: Sequence[float] | Array) -> dict[str, flo
     vector = np.asarray(parameters, dtype=np.float64)
     if vector.shape != (len(layout),):
         raise ValueError(
-            f"parameters have shape {vector.shape}; this kind of sound takes {len(layout)} numbers: {[c.name for c in layout]}"
+            f"parameters have shape {vector.shape}; this kind of sound has {len(layout)} parameters: {[c.name for c in layout]}"
         )
     if not (np.isfinite(vector).all() and vector.min() >= 0.0 and vector.max() <= 1.0):
         raise ValueError("parameters must lie in [0, 1]")
@@ -64,21 +64,16 @@ def perturb(theta: Array, delta: float, rng: np.random.Generator) -> Array:
 
 
 def training_region(theta: Array) -> Array:
-    """Squeeze [0, 1] into the first 74 % of each of 16 equal cells: where every coordinate of every training sound lies."""
-    return _squeeze(theta, 0.0, TRAINING_SHARE)
+    """Map [0, 1] into the first 74 % of each of 16 equal cells, the only values that training sounds have (d,)."""
+    return _map_cells(theta, 0.0, TRAINING_SHARE)
 
 
 def held_out_region(theta: Array) -> Array:
-    """Squeeze [0, 1] into the last quarter of each of 16 equal cells: where the tasks' coordinates lie, and no training sound's."""
-    return _squeeze(theta, HELD_OUT_FROM, 1.0 - 1e-6)
+    """Map [0, 1] into the last quarter of each of 16 equal cells, which only the sounds of the tasks have (d,)."""
+    return _map_cells(theta, HELD_OUT_FROM, 1.0 - 1e-6)
 
 
-def is_held_out(parameters: Array) -> Array:
-    """Say for each coordinate whether it lies in the held-out part."""
-    return np.asarray(np.mod(np.asarray(parameters) * TEETH, 1.0) >= HELD_OUT_FROM - 1e-9)
-
-
-def _squeeze(theta: Array, low: float, high: float) -> Array:
-    scaled = np.clip(theta, 0.0, 1.0) * TEETH
-    cell = np.minimum(np.floor(scaled), TEETH - 1)
-    return np.asarray((cell + low + (high - low) * (scaled - cell)) / TEETH)
+def _map_cells(theta: Array, low: float, high: float) -> Array:
+    scaled = np.clip(theta, 0.0, 1.0) * CELLS
+    cell = np.minimum(np.floor(scaled), CELLS - 1)
+    return np.asarray((cell + low + (high - low) * (scaled - cell)) / CELLS)

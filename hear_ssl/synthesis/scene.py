@@ -1,7 +1,7 @@
-"""From notes to a clip of the synthetic corpus: phrase, chord, room, background, level.
+"""Render a clip from a parameter vector: phrase, chord, room, background, level.
 
 Every kind of sound shares the coordinates of PHRASE; the pattern of notes is a function of the parameter vector alone, so
-that doppelgängers differ in it only as far as their vectors do. Noise (bursts, hiss, phases, the room's tail) comes from the seed.
+that the patterns of a pair differ only as far as its vectors do. Noise (bursts, hiss, phases, the room's tail) comes from the seed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PHRASE: Layout = (
     Coordinate("lead", 0.0, 0.15),
     Coordinate("midi", 38.0, 84.0),
     Coordinate("rate_hz", 0.5, 8.0, log=True),
-    Coordinate("held", 0.2, 1.4, log=True),  # of the time to the next note
+    Coordinate("held", 0.2, 1.4, log=True),  # share of the time to the next note
     Coordinate("filled", 0.25, 1.0),  # share of steps that sound
     Coordinate("swing", 0.0, 0.35),
     Coordinate("melody_semitones", 0.0, 12.0),
@@ -50,8 +50,8 @@ KINDS: dict[str, tuple[Layout, Renderer]] = {
     "rain": (sounds.RAIN, sounds.render_rain),
     "motor": (sounds.MOTOR, sounds.render_motor),
 }
-LOWEST_HZ = 15.0  # a microphone hears no constant pressure: -6 dB here, -12 dB per octave below
-SCORE = tuple(coordinate.name for coordinate in PHRASE[:12])  # what is played and when; the rest of PHRASE is how and where
+LOWEST_HZ = 15.0  # a microphone does not record constant pressure: -6 dB here, -12 dB per octave below
+SCORE = tuple(coordinate.name for coordinate in PHRASE[:12])  # what is played and when; the rest of PHRASE is articulation, room and level
 PITCHED = ("voice", "fm", "string", "struck", "vowel")
 CONTINUOUS = ("wind", "rain", "motor")  # mostly one long sound instead of a phrase
 BALANCE: Layout = (Coordinate("balance_db", -14.0, 14.0),)
@@ -67,7 +67,7 @@ def layout_of(kind: str) -> Layout:
 
 
 def clip_seconds(parameters: Array) -> float:
-    """Return how long the clip of a parameter vector is, without rendering it."""
+    """Return the seconds of the clip of a parameter vector without rendering it."""
     return PHRASE[0].value(float(parameters[0]))
 
 
@@ -121,27 +121,27 @@ def pattern(values: Values, continuous: bool) -> list[tuple[float, float, float,
 
 
 def _render_layer(kind: str, vector: Array, rng: np.random.Generator, sample_rate: int) -> Array:
-    """Render one phrase in its room (time,)."""
+    """Render one phrase with its room and background (time,)."""
     phrase = decode(PHRASE, vector[: len(PHRASE)])
     values = decode(KINDS[kind][0], vector[len(PHRASE) :])
     samples = round(phrase["seconds"] * sample_rate)
     dry = np.zeros(samples, dtype=np.float32)
-    voices = 1 if kind in ("drum", *CONTINUOUS) else max(1, round(phrase["chord"]))
-    rendered: dict[float, Array] = {}  # a pitch is rendered once per phrase, as a sampler would
+    chord_notes = 1 if kind in ("drum", *CONTINUOUS) else max(1, round(phrase["chord"]))
+    rendered: dict[float, Array] = {}  # a pitch is rendered once per phrase, as in a sampler
     for onset, semitones, gain, hold in pattern(phrase, kind in CONTINUOUS):
         start = round(onset * sample_rate)
-        for voice in range(voices):
-            midi = phrase["midi"] + semitones + voice * int(phrase["chord_semitones"])
+        for number in range(chord_notes):
+            midi = phrase["midi"] + semitones + number * int(phrase["chord_semitones"])
             if midi not in rendered:
                 rendered[midi] = render_note(kind, values, Note(midi, hold, samples - start, sample_rate, rng))
             sound = rendered[midi][: samples - start]
             dry[start : start + len(sound)] += np.float32(gain) * sound
     drive = 10.0 ** (phrase["drive_db"] / 20.0) / max(float(np.abs(dry).max()), 1e-9)
-    return _in_room(np.tanh(np.float32(drive) * dry), phrase, rng, sample_rate)
+    return _add_room(np.tanh(np.float32(drive) * dry), phrase, rng, sample_rate)
 
 
-def _in_room(dry: Array, phrase: Values, rng: np.random.Generator, sample_rate: int) -> Array:
-    """Add room decay, spectral tilt and background noise, and set the level: one pass through the frequency domain (time,)."""
+def _add_room(dry: Array, phrase: Values, rng: np.random.Generator, sample_rate: int) -> Array:
+    """Add reverberation, spectral tilt and background noise, and scale to the peak, in one pass through the frequency domain (time,)."""
     tail = room_response(phrase["room_seconds"], sample_rate, rng)
     length = fast_length(len(dry) + len(tail))
     frequencies = np.fft.rfftfreq(length, 1.0 / sample_rate)

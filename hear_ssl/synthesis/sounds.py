@@ -1,7 +1,7 @@
-"""Spoken, animal, percussive and textural kinds of the synthetic corpus: vowel, chirp, drum, wind, rain, motor.
+"""Render sounds other than tonal instruments: vowel, chirp, drum, wind, rain, motor.
 
 Vowels follow the source-filter model with formants in the range of Peterson and Barney, "Control Methods Used in a Study of the
-Vowels", JASA 24(2), 1952. What they leave out: words, and any recording.
+Vowels", JASA 24(2), 1952. Leaves out words and recordings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hear_ssl.synthesis.engines import (
     shaped_noise,
 )
 from hear_ssl.synthesis.parameter_space import Array, Coordinate, Layout
-from hear_ssl.synthesis.tones import Note, Values, seconds_of, vibrato
+from hear_ssl.synthesis.tones import Note, Values, sample_times, vibrato
 
 VOWEL: Layout = (
     Coordinate("open_from", 0.0, 1.0),  # closed (low first formant) to open
@@ -27,7 +27,7 @@ VOWEL: Layout = (
     Coordinate("open_to", 0.0, 1.0),
     Coordinate("front_to", 0.0, 1.0),
     Coordinate("tract", 0.85, 1.35, log=True),
-    Coordinate("effort", 0.6, 1.8),  # exponent of the source's fall: small is pressed, large is soft
+    Coordinate("effort", 0.6, 1.8),  # exponent of the source's spectral fall: small is a pressed voice, large a soft one
     Coordinate("breath", -45.0, -8.0),
     Coordinate("consonant", -30.0, 6.0),
     Coordinate("consonant_hz", 900.0, 6500.0, log=True),
@@ -49,12 +49,12 @@ def formant_response(frequencies: Array, openness: Array, frontness: Array, trac
 def render_vowel(values: Values, note: Note) -> Array:
     """Render a syllable: a noise burst, then a glottal source and breath through formants that move between two vowels (samples,)."""
     samples = note.lasting(note.hold_seconds + values["release"])
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     frames = frame_times(samples, note.sample_rate)[:, None]
-    way = np.clip(frames / max(note.hold_seconds, 0.05), 0.0, 1.0)
-    way = way * way * (3.0 - 2.0 * way)
-    openness = values["open_from"] + way * (values["open_to"] - values["open_from"])
-    frontness = values["front_from"] + way * (values["front_to"] - values["front_from"])
+    progress = np.clip(frames / max(note.hold_seconds, 0.05), 0.0, 1.0)
+    progress = progress * progress * (3.0 - 2.0 * progress)
+    openness = values["open_from"] + progress * (values["open_to"] - values["open_from"])
+    frontness = values["front_from"] + progress * (values["front_to"] - values["front_from"])
     flutter = np.interp(time, frames[:, 0], 1.0 + 0.006 * note.rng.standard_normal(len(frames)))
     melody = 2.0 ** (values["intonation"] / 12.0 * (time / max(note.hold_seconds, 0.05) - 0.5))
     frequency = vibrato(note, time, 5.2, values["vibrato_cents"]) * flutter * melody
@@ -86,18 +86,18 @@ CHIRP: Layout = (
 def render_chirp(values: Values, note: Note) -> Array:
     """Render a bird-like call: short sweeps with a trill (samples,)."""
     samples = note.lasting(max(note.hold_seconds, 0.05))
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     count = min(int(values["syllables"]), max(1, int(note.hold_seconds / 0.03)))
-    way = np.mod(time * (count / (samples / note.sample_rate)), 1.0)  # 0 to 1 in every syllable
-    octaves = values["octaves_up"] + values["sweep_octaves"] * (way ** values["curve"] - 0.5)
+    progress = np.mod(time * (count / (samples / note.sample_rate)), 1.0)  # 0 to 1 in every syllable
+    octaves = values["octaves_up"] + values["sweep_octaves"] * (progress ** values["curve"] - 0.5)
     octaves = octaves + values["trill_octaves"] * np.sin(2.0 * np.pi * (values["trill_hz"] * time + note.rng.random()))
     highest = np.log2(0.44 * note.sample_rate / note.frequency)
-    octaves -= max(0.0, float(octaves.max()) - highest)  # a call that would pass Nyquist is moved down as a whole
+    octaves -= max(0.0, float(octaves.max()) - highest)  # a call that would exceed the Nyquist frequency is transposed down
     frequency = np.maximum(note.frequency * 2.0**octaves, 50.0)
     overtone = 10.0 ** (values["overtones"] / 20.0)
     frames = len(frame_times(samples, note.sample_rate))
     tone = harmonic_tone(frequency, np.tile([1.0, overtone, overtone * 0.5], (frames, 1)), note.sample_rate)
-    inside = np.clip(way / values["syllable_duty"], 0.0, 1.0)
+    inside = np.clip(progress / values["syllable_duty"], 0.0, 1.0)
     rough = 1.0 - values["roughness"] * (0.5 + 0.5 * np.sin(2.0 * np.pi * 70.0 * time))
     rise = np.minimum(inside * samples / count * values["syllable_duty"] / (0.004 * note.sample_rate), 1.0)
     return np.asarray(tone * rise * np.cos(0.5 * np.pi * np.minimum(inside, 0.999)) ** 0.7 * rough)
@@ -119,7 +119,7 @@ DRUM: Layout = (
 def render_drum(values: Values, note: Note) -> Array:
     """Render a drum, clap or hi-hat: a falling sine and a burst of band noise, struck once or in quick succession (samples,)."""
     samples = note.lasting(1.1 * max(values["decay"], values["noise_decay"]) + 0.06)
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     octaves = values["sweep_octaves"] * np.exp(time * (-3.0 / values["sweep_seconds"]))
     frequency = np.minimum(note.frequency * 0.5 * 2.0**octaves, 0.4 * note.sample_rate)
     tone = np.sin(np.cumsum(frequency) * (2.0 * np.pi / note.sample_rate)) * envelope(time, 0.001, values["decay"], 0.0, 9.0, 1.0)
@@ -148,7 +148,7 @@ WIND: Layout = (
 
 
 def render_wind(values: Values, note: Note) -> Array:
-    """Render noise through two resonances that wander: wind, breath, surf, hiss (samples,)."""
+    """Render noise through two resonances whose frequencies drift: wind, breath, surf, hiss (samples,)."""
     samples = note.lasting(note.hold_seconds + values["release"])
     frames = frame_times(samples, note.sample_rate)
     phase, tilt = note.rng.random(2)
@@ -161,7 +161,7 @@ def render_wind(values: Values, note: Note) -> Array:
     response = response + 10.0 ** (values["second"] / 20.0) * bandpass(bins, center * values["second_ratio"], values["quality"])
     response = response + 10.0 ** (values["rumble"] / 20.0) * lowpass(bins, 150.0, 0.7)
     response = response * 10.0 ** (values["gust_db"] / 40.0 * (gust[:, None] - 1.0))
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     return shaped_noise(response, samples, note.sample_rate, note.rng) * envelope(
         time, values["attack"], 1.0, 1.0, note.hold_seconds, values["release"]
     )
@@ -185,9 +185,9 @@ GRAIN_SHAPES = 4
 
 
 def _grains(values: Values, note: Note) -> Array:
-    """Return short damped sweeps and bursts of band noise about the same frequencies (GRAIN_SHAPES, grain samples)."""
+    """Return short damped sweeps blended with bursts of noise (GRAIN_SHAPES, grain samples)."""
     length = max(16, round(1.3 * values["grain_seconds"] * note.sample_rate))
-    time = seconds_of(length, note.sample_rate)
+    time = sample_times(length, note.sample_rate)
     octaves = values["octaves_up"] + np.linspace(-0.5, 0.5, GRAIN_SHAPES)[:, None] * values["spread_octaves"]
     sweep = values["grain_sweep"] * np.minimum(time / values["grain_seconds"], 1.0)
     frequency = np.clip(note.frequency * 2.0 ** (octaves + sweep), 40.0, 0.45 * note.sample_rate)
@@ -199,22 +199,24 @@ def _grains(values: Values, note: Note) -> Array:
 
 
 def render_rain(values: Values, note: Note) -> Array:
-    """Render many small grains at random times over a bed of noise: rain, crackle, gravel, applause, bubbles (samples,)."""
+    """Render many small grains at random times over background noise: rain, crackle, gravel, applause, bubbles (samples,)."""
     samples = note.lasting(note.hold_seconds)
     seconds = samples / note.sample_rate
     count = max(1, int(note.rng.poisson(values["density_hz"] * seconds)))
-    at = note.rng.random(count)
+    onsets = note.rng.random(count)
     turns = max(1.0, round(values["clump_hz"] * seconds))
-    at = at + values["clumps"] * np.sin(2.0 * np.pi * turns * at) / (2.0 * np.pi * turns)  # monotone: grains gather where it is flat
-    place = np.minimum((np.clip(at, 0.0, 1.0) * samples).astype(np.int64), samples - 1)
+    onsets = onsets + values["clumps"] * np.sin(2.0 * np.pi * turns * onsets) / (
+        2.0 * np.pi * turns
+    )  # monotone: grains are dense where the curve is flat
+    position = np.minimum((np.clip(onsets, 0.0, 1.0) * samples).astype(np.int64), samples - 1)
     loudness = np.exp(values["dynamics"] * note.rng.standard_normal(count))
     shape = note.rng.integers(0, GRAIN_SHAPES, count)
     grains = _grains(values, note)
     length = fast_length(samples + grains.shape[1])
-    hits = np.bincount(shape * length + place, loudness, GRAIN_SHAPES * length).reshape(GRAIN_SHAPES, length).astype(np.float32)
+    hits = np.bincount(shape * length + position, loudness, GRAIN_SHAPES * length).reshape(GRAIN_SHAPES, length).astype(np.float32)
     spectrum = (np.fft.rfft(hits, axis=1) * np.fft.rfft(grains.astype(np.float32), n=length, axis=1)).sum(axis=0)
     sound = np.fft.irfft(spectrum, n=length)[:samples].astype(np.float32)
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     bed = 10.0 ** (values["bed"] / 20.0) * float(np.abs(sound).max()) * note.rng.standard_normal(samples, dtype=np.float32)
     return np.asarray((sound + bed) * envelope(time, 0.002, 1.0, 1.0, max(note.hold_seconds - values["release"], 0.0), values["release"]))
 
@@ -237,9 +239,9 @@ MOTOR: Layout = (
 
 
 def render_motor(values: Values, note: Note) -> Array:
-    """Render a low buzz through the resonances of a housing, with noise that beats at the firing rate (samples,)."""
+    """Render a low buzz through the resonances of a housing, with noise modulated at the firing rate (samples,)."""
     samples = note.lasting(note.hold_seconds + values["release"])
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     rev = values["rev_semitones"] * (time / max(note.hold_seconds, 0.1) - 0.5)
     wobble = values["wobble_semitones"] * np.sin(2.0 * np.pi * (values["wobble_hz"] * time + note.rng.random()))
     frequency = note.frequency * 2.0 ** ((rev + wobble) / 12.0 - values["octaves_down"])

@@ -1,6 +1,6 @@
-"""Kinds of strokes and how one sounds, for `stroke_pairs.py`: damped modes that may glide, beside bursts of noise in a band.
+"""Render single strokes of percussion for `stroke_pairs`: damped modes, whose pitch may glide, and bursts of band-passed noise.
 
-Ratios of modes after Fletcher and Rossing, The Physics of Musical Instruments, 2nd ed., 1998.
+Frequency ratios of modes after Fletcher and Rossing, The Physics of Musical Instruments, 2nd ed., 1998.
 """
 
 from __future__ import annotations
@@ -9,10 +9,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hear_ssl.synthesis.engines import LN_60_DB, bandpass, damped_modes, frame_times, noise_frequencies, shaped_noise
+from hear_ssl.synthesis.engines import (
+    LN_60_DB,
+    SAMPLE_RATE,
+    bandpass,
+    damped_modes,
+    frame_times,
+    interpolate_log,
+    noise_frequencies,
+    normalise_peak,
+    shaped_noise,
+)
 from hear_ssl.synthesis.parameter_space import Array
 
-RATE = 16000
 Span = tuple[float, float]
 MODES = {
     "membrane": (1.0, 1.59, 2.14, 2.3, 2.65, 2.92, 3.5),
@@ -28,19 +37,19 @@ MODES = {
 
 @dataclass(frozen=True)
 class Kind:
-    """What is struck: spans (low, high) of frequencies in Hz, of times in seconds, decays by 60 dB, and of levels in dB."""
+    """A kind of stroke: the spans (low, high) that its parameters are drawn from."""
 
-    modes: str
-    hertz: Span
-    decay: Span
-    tone: Span = (0.0, 0.0)
-    noise: Span = (-30.0, -12.0)
-    band: Span = (1500.0, 5000.0)
-    noise_decay: Span = (0.01, 0.05)
-    glide: Span = (0.0, 0.05)
-    rise: Span = (0.0003, 0.002)
-    bursts: tuple[int, int] = (1, 1)
-    quality: Span = (0.4, 1.5)
+    modes: str  # a key of MODES, or "cluster" for inharmonic modes at random
+    hertz: Span  # of the lowest mode
+    decay: Span  # seconds in which the lowest mode falls by 60 dB
+    tone: Span = (0.0, 0.0)  # level of the modes, dB
+    noise: Span = (-30.0, -12.0)  # level of the noise, dB
+    band: Span = (1500.0, 5000.0)  # centre of the noise, Hz
+    noise_decay: Span = (0.01, 0.05)  # seconds in which the noise falls by 60 dB
+    glide: Span = (0.0, 0.05)  # octaves by which the modes fall
+    rise: Span = (0.0003, 0.002)  # attack, seconds
+    bursts: tuple[int, int] = (1, 1)  # of noise
+    quality: Span = (0.4, 1.5)  # quality factor of the noise band
 
 
 SILENT = (-90.0, -80.0)
@@ -80,35 +89,25 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Stroke:
-    """What the two of a pair share: the kind, and where in half of its spans size, damping and hardness lie, from 0 to 1."""
+    """What the two clips of a pair share of a stroke; half of size, damping and hardness is drawn for each clip."""
 
-    kind: str
-    places: Array
-    loudness: float
+    kind: str  # of KINDS, or the name of a numbered recording
+    positions: Array  # of size, damping and hardness in their spans, 0 to 1 (3,)
+    loudness: float  # peak
 
 
 @dataclass(frozen=True)
 class Kit:
-    """What one of a pair has for itself; each kind of a kit has its own draws, from `seed`."""
+    """The instruments of one clip; further parameters of a kind are drawn from `seed` and its name."""
 
     seed: int
-    tuning: float
-    ringing: float
-    electronic: float
+    tuning: float  # factor of frequencies
+    ringing: float  # factor of decay times
+    electronic: float  # probability that a kind has the exact ratios and few modes of a drum machine
 
 
-def between(span: Span, place: float) -> float:
-    """Return the number at `place`, 0 to 1, of a span of frequencies or times, on a logarithmic scale."""
-    return float(span[0] * (span[1] / span[0]) ** place)
-
-
-def at_peak(sound: Array) -> Array:
-    """Return a sound scaled to 1 in magnitude; silence stays silent (samples,)."""
-    return np.asarray(sound / max(float(np.abs(sound).max()), 1e-6))
-
-
-def mode_table(kind: Kind, hertz: float, kit: Kit, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Return the frequencies in Hz and amplitudes of a stroke's modes (modes,)."""
+def draw_modes(kind: Kind, hertz: float, kit: Kit, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Return frequencies in Hz and amplitudes of the modes of a stroke, (modes,) each."""
     if kind.modes == "cluster":
         count = 6 if rng.random() < kit.electronic else int(rng.integers(10, 40))
         hertz = min(hertz, 6500.0)
@@ -121,52 +120,54 @@ def mode_table(kind: Kind, hertz: float, kit: Kit, rng: np.random.Generator) -> 
     return hertz * ratios, ratios**-fall * rng.lognormal(0.0, 0.4, len(ratios))
 
 
-def glided(frequencies: Array, decays: Array, amplitudes: Array, octaves: float, seconds: float, time: Array) -> Array:
-    """Return the few lowest modes as sines that fall by `octaves` within about `seconds` (time,)."""
+def gliding_modes(frequencies: Array, decays: Array, amplitudes: Array, octaves: float, seconds: float, time: Array) -> Array:
+    """Return the sum of the lowest four modes with a glide: they begin `octaves` higher and fall with time constant `seconds` (time,)."""
     fall = 2.0 ** (octaves * np.exp(-time / seconds))
     sound = np.zeros_like(time)
     for hertz, decay, amplitude in zip(frequencies[:4], decays[:4], amplitudes[:4], strict=True):
-        phase = 2.0 * np.pi * np.cumsum(np.minimum(hertz * fall, 7000.0)) / RATE
+        phase = 2.0 * np.pi * np.cumsum(np.minimum(hertz * fall, 7000.0)) / SAMPLE_RATE
         sound += amplitude * np.sin(phase) * np.exp(-LN_60_DB / decay * time)
     return sound
 
 
-def tone_of(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
-    """Return the damped modes of a stroke, at most 1 in magnitude (samples,)."""
-    own = 0.5 * (stroke.places + rng.random(3))
-    hertz = between(kind.hertz, own[0]) * kit.tuning
-    frequencies, amplitudes = mode_table(kind, hertz, kit, rng)
-    decay = between(kind.decay, own[1]) * kit.ringing
+def render_tone(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
+    """Return the damped modes of a stroke at a peak of 1 (samples,)."""
+    position = 0.5 * (stroke.positions + rng.random(3))
+    hertz = interpolate_log(kind.hertz, position[0]) * kit.tuning
+    frequencies, amplitudes = draw_modes(kind, hertz, kit, rng)
+    decay = interpolate_log(kind.decay, position[1]) * kit.ringing
     decays = decay * (frequencies / frequencies.min()) ** -rng.uniform(0.1, 0.9)
-    amplitudes = amplitudes * (frequencies / frequencies.min()) ** (1.2 * (own[2] - 0.7))
+    amplitudes = amplitudes * (frequencies / frequencies.min()) ** (1.2 * (position[2] - 0.7))
     octaves = kind.glide[0] + (kind.glide[1] - kind.glide[0]) * rng.random()
-    time = np.arange(samples) / RATE
+    time = np.arange(samples) / SAMPLE_RATE
     if octaves > 0.05:
-        sound = glided(frequencies, decays, amplitudes, octaves, between((0.008, 0.09), rng.random()), time)
+        sound = gliding_modes(frequencies, decays, amplitudes, octaves, interpolate_log((0.008, 0.09), rng.random()), time)
     else:
-        sound = damped_modes(frequencies, decays, amplitudes, rng.uniform(0.0, 2.0 * np.pi, len(frequencies)), samples, RATE)
-    return at_peak(sound * np.minimum(time / between(kind.rise, rng.random()), 1.0))
+        sound = damped_modes(frequencies, decays, amplitudes, rng.uniform(0.0, 2.0 * np.pi, len(frequencies)), samples, SAMPLE_RATE)
+    return normalise_peak(sound * np.minimum(time / interpolate_log(kind.rise, rng.random()), 1.0))
 
 
-def noise_of(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
-    """Return the bursts of noise of a stroke, at most 1 in magnitude (samples,)."""
-    own = 0.5 * (stroke.places + rng.random(3))
-    band = bandpass(noise_frequencies(RATE), min(between(kind.band, own[2]), 7900.0), between(kind.quality, rng.random()))
-    noise = shaped_noise(np.tile(band, (len(frame_times(samples, RATE)), 1)), samples, RATE, rng)
-    decay, rise = between(kind.noise_decay, own[1]) * kit.ringing, between(kind.rise, rng.random())
-    time, envelope = np.arange(samples) / RATE, np.zeros(samples)
+def render_noise(kind: Kind, stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
+    """Return the bursts of noise of a stroke at a peak of 1 (samples,)."""
+    position = 0.5 * (stroke.positions + rng.random(3))
+    band = bandpass(
+        noise_frequencies(SAMPLE_RATE), min(interpolate_log(kind.band, position[2]), 7900.0), interpolate_log(kind.quality, rng.random())
+    )
+    noise = shaped_noise(np.tile(band, (len(frame_times(samples, SAMPLE_RATE)), 1)), samples, SAMPLE_RATE, rng)
+    decay, rise = interpolate_log(kind.noise_decay, position[1]) * kit.ringing, interpolate_log(kind.rise, rng.random())
+    time, envelope = np.arange(samples) / SAMPLE_RATE, np.zeros(samples)
     gap, bursts = rng.uniform(0.007, 0.02), int(rng.integers(kind.bursts[0], kind.bursts[1] + 1))
     for burst in range(bursts):
-        late = time - burst * gap
-        shorter = decay if burst == bursts - 1 else min(decay, 3.0 * gap)
-        shape = np.minimum(late / rise, 1.0) * np.exp(-LN_60_DB / shorter * np.maximum(late - rise, 0.0))
-        envelope = np.maximum(envelope, np.where(late >= 0.0, shape, 0.0))
-    return at_peak(noise * envelope)
+        delayed = time - burst * gap
+        decay_seconds = decay if burst == bursts - 1 else min(decay, 3.0 * gap)
+        shape = np.minimum(delayed / rise, 1.0) * np.exp(-LN_60_DB / decay_seconds * np.maximum(delayed - rise, 0.0))
+        envelope = np.maximum(envelope, np.where(delayed >= 0.0, shape, 0.0))
+    return normalise_peak(noise * envelope)
 
 
 def render(stroke: Stroke, kit: Kit, rng: np.random.Generator, samples: int) -> Array:
-    """Return one stroke on a kit, its tone and its noise at levels drawn for it (samples,)."""
+    """Return one stroke on a kit: its modes and its noise at levels drawn here (samples,)."""
     kind = KINDS[stroke.kind]
     levels = (rng.uniform(*kind.tone), rng.uniform(*kind.noise))
-    parts = (tone_of(kind, stroke, kit, rng, samples), noise_of(kind, stroke, kit, rng, samples))
+    parts = (render_tone(kind, stroke, kit, rng, samples), render_noise(kind, stroke, kit, rng, samples))
     return np.asarray(sum(10.0 ** (level / 20.0) * part for level, part in zip(levels, parts, strict=True)))

@@ -1,8 +1,8 @@
 """Write three small HEAR-format tasks with known truth: pitch, kind of sound, onsets.
 
-Their sounds come from the synthesizer of the corpus, yet from parameters that no training sound has: every coordinate, the pitch
-aside, lies in the quarter of each cell that `synth_space.training_region` never reaches. The layout is the one of the
-HEAR 2021 evaluation kit, https://github.com/hearbenchmark/hear-eval-kit; the scores say whether a run is healthy, not how good it is.
+The sounds are those of `scene.render`, with parameters that no training sound has: every coordinate except the pitch lies in
+the quarter of each cell that `parameter_space.training_region` excludes. The files have the layout of the HEAR 2021 evaluation
+kit, https://github.com/hearbenchmark/hear-eval-kit. The scores show whether a training run works; they do not rank models.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hear_ssl.synthesis.engines import SAMPLE_RATE
 from hear_ssl.synthesis.parameter_space import Array, decode, held_out_region
 from hear_ssl.synthesis.scene import KINDS, PHRASE, layout_of, render, render_note
 from hear_ssl.synthesis.tones import Note
 
-SAMPLE_RATE = 16000
 SCENE_SECONDS = 2.0
 ONSET_SECONDS = 6.0
 PITCHES = range(48, 84)
@@ -33,7 +33,7 @@ PITCH_KINDS = ("voice", "string", "vowel")
 ONSET_KINDS = ("string", "struck", "drum", "chirp", "fm")
 SPLITS = ("train", "valid", "test")
 Bounds = Mapping[str, tuple[float, float]]
-# One sustained or repeated note, hardly any room or noise: the pitch is what differs.
+# One sustained or repeated note with little reverberation or noise, so that clips differ in their pitch.
 PITCH_BOUNDS: Bounds = {
     "seconds": (2.0, 2.3),
     "rate_hz": (0.5, 1.5),
@@ -68,7 +68,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Task:
-    """A task before it is written: what task_metadata.json says, and how the examples of every split are rendered."""
+    """A task: the content of task_metadata.json and the function that renders the examples of every split."""
 
     name: str
     embedding_type: str  # scene or event
@@ -104,13 +104,13 @@ class Task:
 
 
 def draw(kind: str, rng: np.random.Generator, bounds: Bounds) -> Array:
-    """Draw a parameter vector of a kind in the held-out region (d,), each coordinate in the cells that its physical bounds touch."""
+    """Draw a parameter vector of a kind in the held-out region (d,), each coordinate in the cells that overlap its physical bounds."""
     layout = layout_of(kind)
     theta = rng.random(len(layout))
-    for place, coordinate in enumerate(layout):
+    for index, coordinate in enumerate(layout):
         if coordinate.name in bounds:
             low, high = (min(max(coordinate.inverse(value), 0.0), 1.0) for value in bounds[coordinate.name])
-            theta[place] = low + (high - low) * theta[place]
+            theta[index] = low + (high - low) * theta[index]
     return held_out_region(theta)
 
 
@@ -122,11 +122,11 @@ def scene_clip(kind: str, parameters: Array, seed: int) -> Array:
 
 
 def pitch_parameters(rng: np.random.Generator, midi: int) -> tuple[str, Array]:
-    """Draw a kind and the vector of a note whose pitch is `midi`: the one coordinate that is not held out."""
+    """Draw a kind and the vector of a note whose pitch is `midi`: the one coordinate that may equal a training sound's."""
     kind = str(rng.choice(PITCH_KINDS))
     parameters = draw(kind, rng, PITCH_BOUNDS)
-    place = next(place for place, coordinate in enumerate(PHRASE) if coordinate.name == "midi")
-    parameters[place] = PHRASE[place].inverse(midi)
+    pitch = next(index for index, coordinate in enumerate(PHRASE) if coordinate.name == "midi")
+    parameters[pitch] = PHRASE[pitch].inverse(midi)
     return kind, parameters
 
 
@@ -162,7 +162,7 @@ def onset_clip(rng: np.random.Generator) -> Example:
     ends = dict.fromkeys(ONSET_KINDS, -1.0)
     onset = 0.2 + 0.4 * rng.random()
     while onset < ONSET_SECONDS - 0.4:
-        silent = [kind for kind, end in ends.items() if end < onset - 0.15]  # two events of one label must not run into one
+        silent = [kind for kind, end in ends.items() if end < onset - 0.15]  # two events of one label must not merge
         if not silent:
             onset += 0.1
             continue
@@ -211,8 +211,8 @@ TASKS = (
 def write_tasks(out: str | os.PathLike[str], seed: int = 0) -> list[Path]:
     """Write synth_pitch, synth_kind and synth_onsets into the folder `out`; returns their folders.
 
-    The same seed gives the same bytes; a task of the same seed that is there already is kept. Raises FileExistsError where
-    something else stands under its name.
+    The same seed gives the same bytes; a task that an earlier call wrote with the same seed is kept. Raises FileExistsError
+    when the folder of a task holds anything else.
     """
     root = Path(out)
     root.mkdir(parents=True, exist_ok=True)
@@ -238,15 +238,15 @@ def _check_same(metadata: dict[str, Any], folder: Path) -> None:
     file = folder / "task_metadata.json"
     if not file.is_file() or json.loads(file.read_text()) != metadata:
         raise FileExistsError(
-            f"{folder} holds something else than this task with seed {metadata['synthetic_seed']}: give another folder, or remove it first"
+            f"{folder} holds something other than this task with seed {metadata['synthetic_seed']}: give another folder, or remove it first"
         )
 
 
 def _write_task(task: Task, seed: int, folder: Path) -> None:
     (folder / "task_metadata.json").write_text(json.dumps(task.metadata(seed), indent=2))
-    table = io.StringIO()
-    csv.writer(table, lineterminator="\n").writerows([("idx", "label"), *enumerate(task.labels)])
-    (folder / "labelvocabulary.csv").write_text(table.getvalue())
+    vocabulary = io.StringIO()
+    csv.writer(vocabulary, lineterminator="\n").writerows([("idx", "label"), *enumerate(task.labels)])
+    (folder / "labelvocabulary.csv").write_text(vocabulary.getvalue())
     for split, examples in task.render(seed).items():
         audio = folder / str(SAMPLE_RATE) / split
         audio.mkdir(parents=True)

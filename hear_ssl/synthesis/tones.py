@@ -1,6 +1,6 @@
-"""Tonal kinds of the synthetic corpus: analogue voice, FM, plucked string, struck body.
+"""Render notes of tonal instruments: subtractive synthesis ("voice"), FM, plucked string, struck body.
 
-Each kind is a layout of named coordinates and a function that renders one note. The string is the closed form of
+Each instrument is a layout of named coordinates and a function that renders one note. The string is the closed form of
 Karplus and Strong, "Digital Synthesis of Plucked-String and Drum Timbres", Computer Music Journal 7(2), 1983: the loop's
 poles, harmonic by harmonic, instead of the loop.
 """
@@ -31,7 +31,7 @@ Values: TypeAlias = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Note:
-    """What the phrase asks of a kind: a pitch as MIDI number, how long it is held, and how many samples at most."""
+    """One note of a phrase: its pitch as a MIDI number, the seconds it is held, and the samples left in the clip."""
 
     midi: float
     hold_seconds: float
@@ -45,20 +45,20 @@ class Note:
         return float(440.0 * 2.0 ** ((self.midi - 69.0) / 12.0))
 
     def lasting(self, seconds: float) -> int:
-        """Return the samples of a note that lasts `seconds`, cut to the room left in the clip."""
+        """Return the number of samples of a note that lasts `seconds`, at most those left in the clip."""
         return max(16, min(self.samples, round(seconds * self.sample_rate)))
 
 
 Renderer: TypeAlias = Callable[[Values, Note], Array]
 
 
-def seconds_of(samples: int, sample_rate: int) -> Array:
+def sample_times(samples: int, sample_rate: int) -> Array:
     """Return the time in seconds of every sample (samples,)."""
     return np.asarray(np.arange(samples, dtype=np.float32) / np.float32(sample_rate))
 
 
 VOICE: Layout = (
-    Coordinate("wave", 0.0, 4.0),  # sine, triangle, saw, square, narrow pulse, and between
+    Coordinate("wave", 0.0, 4.0),  # sine, triangle, saw, square, narrow pulse, and interpolations
     Coordinate("detune_cents", 1.0, 30.0),
     Coordinate("second", 0.0, 1.0),
     Coordinate("noise", -60.0, -12.0),
@@ -78,7 +78,7 @@ VOICE: Layout = (
 
 
 def waveform_harmonics(wave: float, harmonics: int) -> Array:
-    """Return the amplitudes of the harmonics of a wave between sine 0, triangle 1, saw 2, square 3 and narrow pulse 4 (harmonics,)."""
+    """Return the amplitudes of the harmonics of a wave: 0 sine, 1 triangle, 2 saw, 3 square, 4 narrow pulse (harmonics,)."""
     m = np.arange(1, harmonics + 1)
     odd = m % 2
     shapes = np.stack([m == 1, odd / m**2, 1.0 / m, odd / m, np.abs(np.sin(np.pi * m * 0.12)) / m])  # (5, harmonics)
@@ -87,15 +87,15 @@ def waveform_harmonics(wave: float, harmonics: int) -> Array:
 
 
 def vibrato(note: Note, time: Array, rate: float, cents: float, glide_semitones: float = 0.0) -> Array:
-    """Return the fundamental in Hz with vibrato that sets in within 0.3 s and a glide that ends within 0.15 s (time,)."""
+    """Return the fundamental in Hz with vibrato that fades in over 0.3 s and a glide that ends within 0.15 s (time,)."""
     swing = cents / 100.0 * np.sin(2.0 * np.pi * (rate * time + note.rng.random())) * np.minimum(time / 0.3, 1.0)
     return np.asarray(note.frequency * 2.0 ** ((swing + glide_semitones * np.exp(time * (-6.0 / 0.15))) / 12.0))
 
 
 def render_voice(values: Values, note: Note) -> Array:
-    """Render two oscillators and noise through a resonant low-pass with its own envelope (samples,)."""
+    """Render two oscillators and noise through a resonant low-pass filter with an envelope (samples,)."""
     samples = note.lasting(note.hold_seconds + values["release"])
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     frames = frame_times(samples, note.sample_rate)[:, None]
     frequency = vibrato(note, time, values["vibrato_hz"], values["vibrato_cents"], values["glide_semitones"])
     opening = values["filter_octaves"] * np.exp(frames * (-3.0 / values["filter_decay"]))
@@ -128,9 +128,9 @@ FM_RATIOS = (0.5, 1.0, 1.41, 2.0, 2.76, 3.0, 3.5, 4.0, 5.4, 7.0, 9.0, 11.3)
 
 
 def render_fm(values: Values, note: Note) -> Array:
-    """Render two modulated carriers whose brightness decays on its own (samples,)."""
+    """Render two modulated carriers whose modulation index has an envelope of its own (samples,)."""
     samples = note.lasting(note.hold_seconds + values["release"])
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     cycles = np.cumsum(vibrato(note, time, 5.5, values["vibrato_cents"])) / note.sample_rate
     ratio, second = (FM_RATIOS[min(int(values[name] * len(FM_RATIOS)), len(FM_RATIOS) - 1)] for name in ("ratio", "second_ratio"))
     ceiling = max(0.1, 0.4 * note.sample_rate / (ratio * note.frequency) - 1.0)  # the bandwidth stays under Nyquist (Carson)
@@ -162,15 +162,15 @@ STRING: Layout = (
 def string_modes(values: Values, frequency: float, sample_rate: int) -> tuple[Array, Array]:
     """Return the frequencies in Hz and 60 dB decay times in seconds of a Karplus-Strong loop's harmonics, (modes,) each.
 
-    Once around the loop a harmonic at f is scaled by rho |1 - damping + damping (1 + exp(-j 2 pi f / rate)) / 2|: the loss of
+    One pass through the loop scales a harmonic at f by rho |1 - damping + damping (1 + exp(-j 2 pi f / rate)) / 2|: the loss of
     the string times the averaging filter (equations 10 to 12 of the paper, with the averaging blended in by `damping`).
     """
     count = max(1, min(128, int(0.47 * sample_rate / frequency)))
     m = np.arange(1, count + 1)
     partials = m * frequency * np.sqrt(1.0 + values["stiffness"] * m**2)
-    turn = np.exp(-2j * np.pi * partials / sample_rate)
-    around = np.abs(1.0 - values["damping"] * 0.5 * (1.0 - turn)) * np.exp(-LN_60_DB / (values["loss_seconds"] * frequency))
-    return partials, LN_60_DB / np.maximum(-np.log(np.maximum(around, 1e-9)) * frequency, 0.1)
+    delay = np.exp(-2j * np.pi * partials / sample_rate)
+    loop_gain = np.abs(1.0 - values["damping"] * 0.5 * (1.0 - delay)) * np.exp(-LN_60_DB / (values["loss_seconds"] * frequency))
+    return partials, LN_60_DB / np.maximum(-np.log(np.maximum(loop_gain, 1e-9)) * frequency, 0.1)
 
 
 def render_string(values: Values, note: Note) -> Array:
@@ -183,12 +183,12 @@ def render_string(values: Values, note: Note) -> Array:
     body = 1.0 + 4.0 * values["body"] * bandpass(partials, values["body_hz"], 3.0)
     phases = note.rng.random(len(m)) * (2.0 * np.pi)
     tone = damped_modes(partials, decays, burst * pick * body, phases, samples, note.sample_rate)
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     return np.asarray(tone * envelope(time, 0.0015, 1.0, 1.0, note.hold_seconds, values["release"]))
 
 
 STRUCK: Layout = (
-    Coordinate("material", 0.0, 4.0),  # free bar, tuned bar, bell, plate, membrane, and between
+    Coordinate("material", 0.0, 4.0),  # free bar, tuned bar, bell, plate, membrane, and interpolations
     Coordinate("decay", 0.08, 4.0, log=True),
     Coordinate("decay_slope", 0.1, 1.3),
     Coordinate("hardness", 2.0, 30.0, log=True),
@@ -210,7 +210,7 @@ _MODE_RATIOS = np.stack(
 
 
 def render_struck(values: Values, note: Note) -> Array:
-    """Render a struck solid body: doubled modes, the higher the shorter, and the click of the mallet (samples,)."""
+    """Render a struck solid body: doubled modes, of which the higher decay faster, and the click of the mallet (samples,)."""
     low = min(int(values["material"]), 3)
     blend = values["material"] - low
     ratios = (_MODE_RATIOS[low] ** (1.0 - blend) * _MODE_RATIOS[low + 1] ** blend) ** values["stretch"]
@@ -221,6 +221,6 @@ def render_struck(values: Values, note: Note) -> Array:
     samples = note.lasting(1.1 * float(decays.max()))
     phases = note.rng.random(32) * (2.0 * np.pi)
     tone = damped_modes(frequencies, np.tile(decays, 2), np.concatenate([amplitudes, 0.5 * amplitudes]), phases, samples, note.sample_rate)
-    time = seconds_of(samples, note.sample_rate)
+    time = sample_times(samples, note.sample_rate)
     click = note.rng.standard_normal(samples, dtype=np.float32) * np.exp(time * np.float32(-400.0))
     return np.asarray((tone + 10.0 ** (values["click"] / 20.0) * click) * np.minimum(time / np.float32(0.0007), 1.0))

@@ -1,4 +1,4 @@
-"""How fast the embedded corpus renders on one core, with and without encoding.
+"""Measure how fast the corpus of instruments renders on one core, with and without encoding.
 
 OMP_NUM_THREADS=1 python tests/benchmarks/synthetic.py [PAIRS]
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 import sys
 import time
 
-from hear_ssl.synthesis.instruments import Corpus, Job, encode_pair
+from hear_ssl.synthesis.instruments import Corpus, Job, render_clips
 from hear_ssl.synthesis.scene import KINDS
 
 
 def main() -> None:
-    """Print seconds of audio per second of CPU time, for all and for each kind that sounds alone."""
+    """Print seconds of audio per second of CPU time, for all clips and for each kind of sound that is rendered alone."""
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 300
     corpus = Corpus(seed=0)
     rendered: dict[str, list[float]] = {kind: [0.0, 0.0] for kind in (*KINDS, "two at once", "all")}
@@ -28,7 +28,7 @@ def main() -> None:
     for row, (seconds, spent) in rendered.items():
         print(f"{row:12} {seconds / max(spent, 1e-9):6.0f} x real time ({seconds:.0f} s of sound)")
     start = time.process_time()
-    encoded = [sample for number in range(pairs) for sample in encode_pair(Job(corpus, "flac", "train", number))]
+    encoded = [sample for number in range(pairs) for sample in render_clips(Job(corpus, "flac", "train", number))]
     spent = time.process_time() - start
     seconds = sum(sample.record["seconds"] for sample in encoded)
     size = sum(len(sample.audio) for sample in encoded)

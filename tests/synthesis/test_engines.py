@@ -12,41 +12,13 @@ from hear_ssl.synthesis.engines import (
     fast_length,
     frame_times,
     harmonic_tone,
+    interpolate_log,
     lowpass,
     noise_frequencies,
+    normalise_peak,
     shaped_noise,
 )
-from hear_ssl.synthesis.parameter_space import Array
-from hear_ssl.synthesis.scene import KINDS, render_note, room_response
-from hear_ssl.synthesis.tones import Note, string_modes
-
-RATE = 16000
-
-
-def spectrum(waveform: Array, rate: int = RATE) -> tuple[Array, Array]:
-    """Return frequencies and magnitudes under a Hann window."""
-    return np.fft.rfftfreq(len(waveform), 1 / rate), np.abs(np.fft.rfft(waveform * np.hanning(len(waveform))))
-
-
-def peak_frequency(waveform: Array, rate: int = RATE) -> float:
-    """Return the frequency of the strongest bin, refined by a parabola through the log magnitudes of its neighbours."""
-    frequencies, magnitude = spectrum(waveform, rate)
-    k = int(magnitude[1:-1].argmax()) + 1
-    a, b, c = np.log(magnitude[k - 1 : k + 2] + 1e-12)
-    return float((k + 0.5 * (a - c) / (a - 2 * b + c)) * frequencies[1])
-
-
-def decay_rate(waveform: Array, rate: int = RATE) -> float:
-    """Return by how many dB per second the level falls, by a line through the levels of 20 ms blocks."""
-    block = rate // 50
-    level = 10 * np.log10(np.square(waveform[: len(waveform) // block * block]).reshape(-1, block).mean(axis=1) + 1e-20)
-    heard = level > level.max() - 50
-    return float(-np.polyfit(np.arange(len(level))[heard] * 0.02, level[heard], 1)[0])
-
-
-def mid_values(kind: str, **changed: float) -> dict[str, float]:
-    """Return the values in the middle of a kind's space, with some of them changed."""
-    return {**{coordinate.name: coordinate.value(0.5) for coordinate in KINDS[kind][0]}, **changed}
+from tests.synthesis.measure import RATE, decay_rate, peak_frequency, spectrum
 
 
 @pytest.mark.parametrize("rate", [16000, 44100])
@@ -126,57 +98,17 @@ def test_bandpass_is_3_db_down_at_the_edges_of_its_band() -> None:
     np.testing.assert_allclose(bandpass(edges, 1000.0, 4.0), [1.0, np.sqrt(0.5), np.sqrt(0.5)], rtol=1e-6)
 
 
-def karplus_strong(burst: Array, samples: int) -> Array:
-    """The loop of the paper, sample by sample: y[n] = (y[n - N] + y[n - N - 1]) / 2 after the burst of N samples."""
-    y = np.zeros(samples)
-    y[: len(burst)] = burst
-    for n in range(len(burst), samples):
-        y[n] = 0.5 * (y[n - len(burst)] + (y[n - len(burst) - 1] if n > len(burst) else 0.0))
-    return y
-
-
-def test_string_decays_as_the_karplus_strong_loop_does() -> None:
-    period = 60
-    loop = karplus_strong(np.random.default_rng(2).standard_normal(period), RATE)
-    fundamental = RATE / (period + 0.5)  # the averaging filter delays by half a sample
-    assert peak_frequency(loop[4000:]) == pytest.approx(fundamental, rel=2e-3)
-    values = {"loss_seconds": 1e9, "damping": 1.0, "stiffness": 0.0}
-    frequencies, decays = string_modes(values, fundamental, RATE)
-    for harmonic in (2, 5, 8):
-        band = np.fft.rfft(loop)
-        band[np.abs(np.fft.rfftfreq(RATE, 1 / RATE) - frequencies[harmonic - 1]) > 0.4 * fundamental] = 0.0
-        measured = decay_rate(np.fft.irfft(band)[800 : 800 + round(min(0.5, decays[harmonic - 1] / 2) * RATE)])
-        assert measured == pytest.approx(60.0 / decays[harmonic - 1], rel=0.1)
-
-
-@pytest.mark.parametrize(
-    ("kind", "changed"),
-    [
-        ("voice", {"wave": 2.0, "vibrato_cents": 1.0, "glide_semitones": 0.0, "second": 0.0, "noise": -60.0}),
-        ("string", {"stiffness": 1e-6, "softness": 1.0, "body": 0.0}),
-        ("struck", {"material": 1.0, "stretch": 1.0, "hardness": 2.0, "split_cents": 0.5, "position": 0.1}),
-        ("fm", {"ratio": 0.1, "index": 0.3, "vibrato_cents": 1.0, "second_level": 0.0}),
-    ],
-)
-def test_a4_sounds_at_440_hz(kind: str, changed: dict[str, float]) -> None:
-    note = Note(69.0, 0.9, RATE, RATE, np.random.default_rng(3))
-    sound = render_note(kind, mid_values(kind, **changed), note)
-    frequencies, magnitude = spectrum(np.pad(sound, (0, RATE - len(sound))))
-    near = (frequencies > 400) & (frequencies < 480)
-    assert frequencies[near][magnitude[near].argmax()] == pytest.approx(440.0, abs=3.0)
-    below = frequencies < 400
-    assert magnitude[below].max() < 0.3 * magnitude[near].max()
-
-
-def test_room_tail_falls_by_60_db_in_its_reverberation_time() -> None:
-    tail = room_response(0.8, RATE, np.random.default_rng(4))
-    low = np.fft.rfft(tail)
-    low[np.fft.rfftfreq(len(tail), 1 / RATE) > 300.0] = 0.0
-    assert decay_rate(np.fft.irfft(low)[: round(0.6 * RATE)]) == pytest.approx(75.0, rel=0.15)
-    assert decay_rate(tail[: round(0.3 * RATE)]) > 75.0
-    assert np.sum(tail**2) == pytest.approx(1.0, rel=1e-3)
-
-
 @pytest.mark.parametrize("samples", [17, 1000, 12345, 131072, 131073])
 def test_fast_length_is_enough_and_not_much_more(samples: int) -> None:
     assert samples <= fast_length(samples) <= 1.21 * samples
+
+
+def test_peaks_are_normalised_and_silence_stays_silent() -> None:
+    assert np.abs(normalise_peak(np.array([0.1, -0.4, 0.2]))).max() == 1.0
+    assert np.array_equal(normalise_peak(np.zeros(3)), np.zeros(3))
+
+
+def test_logarithmic_interpolation_has_equal_ratios() -> None:
+    np.testing.assert_allclose(
+        [interpolate_log((50.0, 800.0), position) for position in (0.0, 0.25, 0.5, 1.0)], [50.0, 100.0, 200.0, 800.0]
+    )
