@@ -103,12 +103,12 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
 
 def train(out: Path, address: str, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
-    from hear_ssl.data.shards import fetch
+    from hear_ssl import download
     from hear_ssl.training.config import load_config
     from hear_ssl.training.datamodule import ShardDataModule
     from hear_ssl.training.trainer import fit
 
-    fetch.TIMEOUT_SECONDS = STALL_SECONDS
+    download.TIMEOUT_SECONDS = STALL_SECONDS
     count = ShardDataModule.count
     log = open(out / "log.jsonl", "a", buffering=1)  # noqa: SIM115 - open until the process is killed
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
@@ -17,8 +18,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hear_ssl.download import transfer
 from hear_ssl.errors import nearest
-from hear_ssl.evaluation.tasks.download import Remote, as_published, download, request
+from hear_ssl.evaluation.tasks.download import Remote, as_published, download_archive
 from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
 
@@ -54,9 +56,10 @@ def read_record(base: str) -> Record:
     if not base.startswith(("http://", "https://")):
         raise ValueError(f"--from {base!r} is no http or https address")
     url = RECORD.replace("/records/", "/api/records/") if base == RECORD else f"{base}/record.json"
+    content = io.BytesIO()
     try:
-        with request(url) as response:
-            entries = json.loads(response.read(RECORD_LIMIT))["files"]
+        transfer(url, content, limit=RECORD_LIMIT)
+        entries = json.loads(content.getvalue())["files"]
         files = {str(entry["key"]): _remote(f"{base}{'/files' if base == RECORD else ''}/{entry['key']}", entry) for entry in entries}
     except FileNotFoundError:
         if base == RECORD:
@@ -88,7 +91,7 @@ def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
     archive = out / remote.url.rpartition("/")[2]
     if not archive.is_file():
         check_space(out, (remote.bytes or 0) + (task.audio_bytes or 0) // len(task.folders))
-        download(remote, archive)
+        download_archive(remote, archive)
     elif not as_published(remote, archive):
         raise ValueError(f"{archive} is not the archive published at {remote.url}: size or MD5 differ; move it away to fetch it again")
     fresh = out / f".{folder}.unpacking"
