@@ -1,4 +1,4 @@
-"""An official task's archive to a task folder: fetched, checked, unpacked beside its place, read once, then moved there.
+"""Fetch official tasks: each archive is downloaded, checked and unpacked next to its task folder, read once, then moved there.
 
 Archives are hear2021-{folder}-48000.tar.gz and hold tasks/{folder}/. A member that is a link, leads out of that folder
 or makes the task larger than its clips can be is refused, and nothing of such an archive stays.
@@ -12,6 +12,7 @@ import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from hear_ssl.download import transfer
 from hear_ssl.errors import nearest
 from hear_ssl.evaluation.tasks.download import Remote, as_published, download_archive
-from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official
+from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official, chosen_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
@@ -75,6 +76,24 @@ def read_record(base: str) -> Record:
 def _remote(url: str, entry: dict[str, object]) -> Remote:
     kind, _, digest = str(entry.get("checksum", "")).partition(":")
     return Remote(url, int(str(entry["size"])), digest if kind == "md5" else "")
+
+
+def fetch_tasks(names: list[str], out: Path, base: str) -> int:
+    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others go on.
+
+    Raises ValueError for an unknown name or address, before anything is fetched.
+    """
+    tasks = chosen_tasks(names)
+    record = read_record(base or RECORD)
+    failed = False
+    for task in tasks:
+        for folder in task.folders:
+            try:
+                print(f"{task.name}: {fetch_folder(task, folder, out, record)}", flush=True)
+            except (ValueError, OSError) as error:
+                failed = True
+                print(f"{task.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return int(failed)
 
 
 def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:

@@ -22,8 +22,9 @@ import pytest
 from hear_ssl import download
 from hear_ssl.evaluation.report.leaderboard import COLUMNS, column_of
 from hear_ssl.evaluation.tasks import archive as archives
+from hear_ssl.evaluation.tasks.archive import fetch_tasks
 from hear_ssl.evaluation.tasks.download import Remote, download_archive
-from hear_ssl.evaluation.tasks.official_tasks import fetch_tasks, listing, official_tasks
+from hear_ssl.evaluation.tasks.official_tasks import listing, official_tasks
 from hear_ssl.evaluation.tasks.task_format import read_task
 from tests.conftest import ROOT
 from tests.data.sounds import tone, write
