@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import sys
 from pathlib import Path
 
@@ -18,7 +19,7 @@ FILES = sorted(
 )
 
 SHIPPED = ("hear_ssl/model/", "hear_ssl/packaging/rules/")  # they run where nothing else of hear_ssl is installed
-HELPERS = {"hear_ssl.errors", "hear_ssl.files", "hear_ssl.old_versions", "hear_ssl.sample_random", "hear_ssl.test_data_rule"}
+HELPERS = {f"hear_ssl.{name}" for name in ("download", "errors", "files", "old_versions", "sample_random", "test_data_rule")}
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
@@ -96,3 +97,39 @@ def test_only_the_trainer_names_wandb() -> None:
     for path in FILES:
         if not path.relative_to(ROOT).as_posix().startswith(("hear_ssl/training/",)):
             assert "wandb" not in imported_modules(path)
+
+
+def module_name(path: Path) -> str:
+    """Return the name that a file is imported by; that of a package for its __init__.py."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def own_imports(path: Path, modules: set[str]) -> set[str]:
+    """Return those of `modules` that a file imports anywhere, also in functions, by absolute or relative names."""
+    package = path.relative_to(ROOT).parent.parts
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            source = ".".join([*base, *([node.module] if node.module else [])])
+            found |= {name if (name := f"{source}.{alias.name}") in modules else source for alias in node.names}
+    return found & modules
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {module_name(path): path for path in FILES if path.relative_to(ROOT).parts[0] == "hear_ssl"}
+    graph = {name: own_imports(path, set(paths)) for name, path in paths.items()}
+    assert graph["hear_ssl.model.hear"] >= {"hear_ssl.model.download", "hear_ssl.model.embedder"}  # relative imports are seen
+    assert "hear_ssl.evaluation.tasks.archive" in graph["hear_ssl.evaluation.tasks.__main__"]  # and those in functions
+    try:
+        graphlib.TopologicalSorter(graph).prepare()
+    except graphlib.CycleError as error:
+        pytest.fail(" imports ".join(reversed(error.args[1])))
+
+
+def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
+    names = {part: path for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts}
+    assert {name: str(path) for name, path in names.items() if name in sys.stdlib_module_names} == {}

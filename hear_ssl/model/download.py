@@ -75,7 +75,7 @@ def cache_folder(package: str) -> Path:
         raise OSError(f"no folder for the weights ({error}); {ELSEWHERE}") from None
 
 
-def fetch(url: str, sha256: str, size: int, package: str) -> Path:
+def fetch_weights(url: str, sha256: str, size: int, package: str) -> Path:
     """Return the local path of the file of `size` bytes at `url` whose SHA-256 is given, downloading it unless the cache holds it.
 
     Raises ValueError when the URL is not allowed or serves other bytes, OSError when it cannot be reached or the cache
@@ -88,7 +88,7 @@ def fetch(url: str, sha256: str, size: int, package: str) -> Path:
     try:
         if not (target.is_file() and weights_sha256(target) == sha256):
             target.parent.mkdir(parents=True, exist_ok=True)
-            download(url, sha256, size, target)
+            download_weights(url, sha256, size, target)
     except Unreachable as error:
         raise OSError(f"{error}; give load_model a local file instead") from None
     except OSError as error:
@@ -96,7 +96,7 @@ def fetch(url: str, sha256: str, size: int, package: str) -> Path:
     return target
 
 
-def download(url: str, sha256: str, size: int, target: Path) -> None:
+def download_weights(url: str, sha256: str, size: int, target: Path) -> None:
     """Download a file to `target`, whole and with that SHA-256 or not at all; what may pass is tried three times.
 
     Nothing is read beyond `size` bytes, so that an answer without end does not fill the disk.

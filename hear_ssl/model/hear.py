@@ -13,7 +13,7 @@ from typing import Iterator, Tuple
 import torch
 from torch import Tensor
 
-from .download import fetch
+from .download import fetch_weights
 from .embedder import Embedder
 from .manifest import read_manifest
 from .weights import load_weights, weights_sha256
@@ -37,7 +37,7 @@ def load_model(model_file_path: str = "") -> Embedder:
     elif (HERE / manifest.weights.file).is_file():
         path = HERE / manifest.weights.file
     else:
-        path = fetch(manifest.weights.url, manifest.weights.sha256, manifest.weights.bytes, manifest.name)
+        path = fetch_weights(manifest.weights.url, manifest.weights.sha256, manifest.weights.bytes, manifest.name)
     found = weights_sha256(path)
     if found != manifest.weights.sha256:
         raise ValueError(

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import soundfile
+from numpy.typing import NDArray
 
 from hear_ssl.data.packing.clips import FORMATS
 from hear_ssl.data.shards.reader import ShardSet
@@ -35,9 +36,13 @@ def main() -> None:
     arguments = parser.parse_args()
     shards = ShardSet([arguments.shards])
     rate = next(iter(shards.sample_rates))
-    sounds: list[np.ndarray] = []
+    sounds: list[NDArray[np.int16]] = []
     numbers = random.Random(0).sample(range(len(shards)), len(shards))
     while len(sounds) < arguments.clips:
+        if not numbers:
+            parser.error(
+                f"{arguments.shards} has {len(sounds)} clips of at least {CROPS[-1]:g} s, {arguments.clips} are needed; lower --clips"
+            )
         samples, _ = soundfile.read(io.BytesIO(shards.audio(shards.clip(numbers.pop()))), dtype="int16")
         if len(samples) >= CROPS[-1] * rate:
             sounds.append(samples)

@@ -19,12 +19,12 @@ def measure(count: int, chunk: int) -> None:
     """Print value, seconds and extra megabytes of one forward and backward pass."""
     torch.manual_seed(0)
     z_a, z_b = (torch.randn(count, 128, requires_grad=True) for _ in range(2))
-    nt_xent(z_a[:64], z_b[:64], 0.1, min(chunk, 32)).backward()  # what libraries take on first use
+    nt_xent(z_a[:64], z_b[:64], 0.1, min(chunk, 32)).backward()  # type: ignore[no-untyped-call]  # what libraries take on first use
     z_a.grad = z_b.grad = None
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.perf_counter()
     loss = nt_xent(z_a, z_b, 0.1, chunk)
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     seconds = time.perf_counter() - start
     extra = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert z_a.grad is not None

@@ -27,8 +27,10 @@ import torch.nn.functional as F
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.encoders import AudioNTT
+from hear_ssl.model.encoders.audio_ntt import ConvolutionBlock
 from hear_ssl.model.hear import get_scene_embeddings
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.package_cli import PackageRequest
 from hear_ssl.training.config import load_config
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import embedder_checkpoint
@@ -58,7 +60,9 @@ def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:
     features, encoder = model.frontend(clip), model.encoder
     if isinstance(encoder, AudioNTT):
         maps = features.unsqueeze(1)
-        for convolution, norm, _, _ in encoder.convolutions:
+        for block in encoder.convolutions:
+            assert isinstance(block, ConvolutionBlock)
+            convolution, norm, _, _ = block
             maps = F.max_pool2d(F.relu(norm(convolution(maps))), 2)
         local = maps.permute(0, 3, 1, 2).flatten(2)
         hidden = encoder.hidden(local)
@@ -70,7 +74,8 @@ def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:
 
 def rates(model: Embedder, audio: torch.Tensor, rounds: int, clock: Callable[[], float]) -> list[tuple[float, float]]:
     """Return clips/s by `clock` of the straightforward way and of ours in every round."""
-    loaded = copy.deepcopy(model).to(memory_format=torch.channels_last)  # as load_model returns it
+    loaded = copy.deepcopy(model)
+    loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model returns it
     measured = []
     for _ in range(rounds):
         begin = clock()

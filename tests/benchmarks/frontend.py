@@ -34,7 +34,9 @@ def plain(config: FrontendConfig, ours: LogMel) -> Callable[[Tensor], Tensor]:
     """Return the function from a padded waveform (batch, time) to band power that all frames and bins in one piece make."""
     if config.layout == "mel":
         options = {"n_mels": config.n_mels, "f_min": config.f_min, "f_max": config.f_max, "power": 2.0, "center": False}
-        return torchaudio.transforms.MelSpectrogram(config.sample_rate, config.n_fft, config.win_length, config.hop_length, **options)
+        lengths = (config.sample_rate, config.n_fft, config.win_length, config.hop_length)
+        spectrogram: Callable[[Tensor], Tensor] = torchaudio.transforms.MelSpectrogram(*lengths, **options)
+        return spectrogram
     groups = []
     for length, first_bin in ours.groups:
         filters = getattr(ours, f"filters{length}")

@@ -21,7 +21,7 @@ import torch
 import hear_ssl.model
 from hear_ssl.model.options import EmbedderConfig, EncoderConfig
 from hear_ssl.packaging.rules.memory import minutes, size_gb
-from hear_ssl.packaging.rules.rows import ModelUnderTest
+from hear_ssl.packaging.rules.rows import Submission
 
 ENCODERS = {
     "audio_ntt 32/512": EncoderConfig(channels=32, dim=512),
@@ -41,12 +41,12 @@ def measure(name: str) -> str:
     weights = sum(size_gb(parameter) for parameter in model.parameters())
     cells = []
     for count, batch in CLIPS:
-        clip = minutes(ModelUnderTest(hear_ssl.model, model, None), count, batch)
+        clip = minutes(Submission(hear_ssl.model, model, None), count, batch)
         cells.append(f"{clip.peak:.2f} / {clip.peak - clip.own:.2f}")
         assert clip.finite
         assert clip.whole
     if gpu:
-        clip = minutes(ModelUnderTest(hear_ssl.model, model.cuda(), None), 20, gpu=True)
+        clip = minutes(Submission(hear_ssl.model, model.cuda(), None), 20, gpu=True)
         cells.append(f"GPU {clip.peak:.2f} / {clip.peak - clip.own:.2f}")
         model.cpu()
     speeds = " / ".join(

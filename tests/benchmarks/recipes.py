@@ -35,13 +35,13 @@ def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:
 
 def score(arguments: argparse.Namespace, run: Path, seed: int) -> dict[str, dict[str, float]]:
     """Return {task: {model: score}} of a run and its baselines, which are scored once a seed of the predictor."""
-    from hear_ssl.evaluation.run import evaluate, subjects_to_compare
+    from hear_ssl.evaluation.run import evaluate, models_to_compare
     from hear_ssl.evaluation.tasks.task_format import find_tasks
 
-    subjects = subjects_to_compare(str(run), "", [])
-    record = evaluate(subjects, find_tasks(Path(arguments.tasks)), Path(arguments.out) / f"scores-{seed}", arguments.grid, 1)
+    models = models_to_compare(str(run), "", [])
+    record = evaluate(models, find_tasks(Path(arguments.tasks)), Path(arguments.out) / f"scores-{seed}", arguments.grid, 1)
     (run / "scored").touch()
-    names = [subject.name for subject in subjects]
+    names = [model.name for model in models]
     return {task: {name: results[name]["score"] for name in names} for task, results in record["tasks"].items()}
 
 

@@ -103,20 +103,21 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
 
 def train(out: Path, address: str, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
-    from hear_ssl.data.shards import fetch
+    from hear_ssl import download
+    from hear_ssl.data.stream.batch import Batch
     from hear_ssl.training.config import load_config
     from hear_ssl.training.datamodule import ShardDataModule
     from hear_ssl.training.trainer import fit
 
-    fetch.TIMEOUT_SECONDS = STALL_SECONDS
+    download.TIMEOUT_SECONDS = STALL_SECONDS
     count = ShardDataModule.count
     log = open(out / "log.jsonl", "a", buffering=1)  # noqa: SIM115 - open until the process is killed
 
-    def logged(data: ShardDataModule, batch: Any) -> None:
-        assert data.trainer is not None
+    def logged(self: ShardDataModule, batch: Batch) -> None:
+        assert self.trainer is not None
         lost = [f"{Path(loss.shard).name}/{loss.key}" for loss in batch.lost]
-        log.write(json.dumps([data.trainer.global_step, batch.keys, lost]) + "\n")
-        count(data, batch)
+        log.write(json.dumps([self.trainer.global_step, batch.keys, lost]) + "\n")
+        count(self, batch)
 
     ShardDataModule.count = logged  # type: ignore[method-assign]
     options = [f"data.shards={address}", f"run={out / 'run'}", f"data.cache={out / 'cache'}", f"data.window_shards={WINDOW}"]

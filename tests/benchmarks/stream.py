@@ -24,7 +24,7 @@ import torch
 import webdataset
 
 from hear_ssl.data.options import DataConfig
-from hear_ssl.data.stream.sample_order import mix
+from hear_ssl.data.stream.sample_order import hash_integers
 from hear_ssl.training.datamodule import ShardDataModule
 
 BATCH = 64
@@ -38,7 +38,7 @@ def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
         for _ in range(BATCH):
             with soundfile.SoundFile(io.BytesIO(clips[number % len(clips)])) as file:
                 spare = max(0, file.frames - time_samples)
-                file.seek(int(mix(number) / 2**63 * (spare + 1)))
+                file.seek(int(hash_integers(number) / 2**63 * (spare + 1)))
                 file.read(time_samples, dtype="float32")
             number += 1
         yield BATCH

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.model.download import ATTEMPTS, check_url, download, fetch
+from hear_ssl.model.download import ATTEMPTS, check_url, download_weights, fetch_weights
 
 CONTENT = b"weights" * 1000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -75,12 +75,12 @@ def serve(certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]
 
 
 def test_https_leads_to_https_on_another_host(serve: Serve, tmp_path: Path) -> None:
-    download(serve(serve()), SHA256, len(CONTENT), tmp_path / "w")
+    download_weights(serve(serve()), SHA256, len(CONTENT), tmp_path / "w")
     assert (tmp_path / "w").read_bytes() == CONTENT
 
 
 def test_http_may_lead_to_https(serve: Serve, tmp_path: Path) -> None:
-    download(serve(serve(), secure=False), SHA256, len(CONTENT), tmp_path / "w")
+    download_weights(serve(serve(), secure=False), SHA256, len(CONTENT), tmp_path / "w")
     assert (tmp_path / "w").read_bytes() == CONTENT
 
 
@@ -89,20 +89,20 @@ def test_http_may_lead_to_https(serve: Serve, tmp_path: Path) -> None:
 def test_no_redirect_leaves_https_or_the_host(serve: Serve, tmp_path: Path, place: str, secure: bool) -> None:
     url = serve(serve(secure=False) if place == "http" else place, secure=secure)
     with pytest.raises(ValueError, match=r"redirects to .*refused") as caught:
-        download(url, SHA256, len(CONTENT), tmp_path / "w")
+        download_weights(url, SHA256, len(CONTENT), tmp_path / "w")
     assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
 
 
 def test_an_answer_without_end_is_left_after_the_size_that_is_due(serve: Serve, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="more than 7000 bytes"):
-        download(serve(endless=True), SHA256, len(CONTENT), tmp_path / "w")
+        download_weights(serve(endless=True), SHA256, len(CONTENT), tmp_path / "w")
     assert not list(tmp_path.iterdir())
 
 
 def test_what_the_cache_keeps_is_readable_by_whom_the_umask_allows(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEAR_WEIGHTS_CACHE", str(tmp_path / "cache"))
-    kept = fetch(serve(), SHA256, len(CONTENT), "hear_name")
+    kept = fetch_weights(serve(), SHA256, len(CONTENT), "hear_name")
     (tmp_path / "other").touch()
     assert kept.stat().st_mode == (tmp_path / "other").stat().st_mode
 
@@ -111,10 +111,10 @@ def test_a_cache_that_cannot_be_used_is_one_line_and_asks_no_server(serve: Serve
     (tmp_path / "file").touch()
     monkeypatch.setenv("HEAR_WEIGHTS_CACHE", str(tmp_path / "file" / "cache"))
     with pytest.raises(OSError, match=r"^the weights cannot be kept in .*cache \(Not a directory\); set HEAR_WEIGHTS_CACHE"):
-        fetch("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
+        fetch_weights("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
     monkeypatch.setenv("HEAR_WEIGHTS_CACHE", "~nobody_of_this_name/cache")
     with pytest.raises(OSError, match=r"^no folder for the weights .*home.*set HEAR_WEIGHTS_CACHE"):
-        fetch("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
+        fetch_weights("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
 
 
 def test_a_server_that_is_not_there_is_tried_again_and_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,7 +122,7 @@ def test_a_server_that_is_not_there_is_tried_again_and_named(tmp_path: Path, mon
     monkeypatch.setattr("time.sleep", waits.append)
     monkeypatch.setenv("HEAR_WEIGHTS_CACHE", str(tmp_path))
     with pytest.raises(OSError, match=r"cannot download the weights from https://localhost:1/w .*give load_model a local file instead"):
-        fetch("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
+        fetch_weights("https://localhost:1/w", SHA256, len(CONTENT), "hear_name")
     assert len(waits) == ATTEMPTS - 1
     assert not list(tmp_path.iterdir())
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_clip_offsets, write_clip_offsets
-from hear_ssl.data.shards.fetch import fetch
+from hear_ssl.data.shards.fetch import fetch_shard_file
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, read_index
 from hear_ssl.files import sha256_of
 
@@ -57,7 +57,7 @@ class ShardCache:
         path = self.folder / INDEX_NAME
         with locked(self.folder / ".lock"):
             try:
-                fetch(f"{self.address}/{INDEX_NAME}", path, None)
+                fetch_shard_file(f"{self.address}/{INDEX_NAME}", path, None)
             except ConnectionError as error:
                 if not path.is_file():
                     raise ValueError(str(error)) from None
@@ -72,7 +72,7 @@ class ShardCache:
                 if not present(path, record) and not whole(path, record):
                     try:
                         with self.room(record):
-                            fetch(f"{self.address}/{record.name}", path, record)
+                            fetch_shard_file(f"{self.address}/{record.name}", path, record)
                     except ConnectionError as error:
                         raise ValueError(str(error)) from None
                 if not present(path, record):

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from hear_ssl.errors import run_main
-from hear_ssl.evaluation.tasks.official_tasks import RECORD, fetch_tasks, listing
+from hear_ssl.evaluation.tasks.official_tasks import RECORD, listing
 
 
 def main() -> int:
@@ -31,6 +31,8 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     if arguments.command == "fetch":
+        from hear_ssl.evaluation.tasks.archive import fetch_tasks  # numpy and torch load only when something is fetched
+
         return fetch_tasks(arguments.names, Path(arguments.out), arguments.base)
     print(listing())
     return 0

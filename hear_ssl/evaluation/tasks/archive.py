@@ -1,4 +1,4 @@
-"""An official task's archive to a task folder: fetched, checked, unpacked beside its place, read once, then moved there.
+"""Fetch official tasks: each archive is downloaded, checked and unpacked next to its task folder, read once, then moved there.
 
 Archives are hear2021-{folder}-48000.tar.gz and hold tasks/{folder}/. A member that is a link, leads out of that folder
 or makes the task larger than its clips can be is refused, and nothing of such an archive stays.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import errno
 import gzip
+import io
 import json
 import os
 import shutil
+import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from hear_ssl.download import transfer
 from hear_ssl.errors import nearest
-from hear_ssl.evaluation.tasks.download import Remote, as_published, download, request
-from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official
+from hear_ssl.evaluation.tasks.download import Remote, as_published, download_archive
+from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official, chosen_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
@@ -54,9 +57,10 @@ def read_record(base: str) -> Record:
     if not base.startswith(("http://", "https://")):
         raise ValueError(f"--from {base!r} is no http or https address")
     url = RECORD.replace("/records/", "/api/records/") if base == RECORD else f"{base}/record.json"
+    content = io.BytesIO()
     try:
-        with request(url) as response:
-            entries = json.loads(response.read(RECORD_LIMIT))["files"]
+        transfer(url, content, limit=RECORD_LIMIT)
+        entries = json.loads(content.getvalue())["files"]
         files = {str(entry["key"]): _remote(f"{base}{'/files' if base == RECORD else ''}/{entry['key']}", entry) for entry in entries}
     except FileNotFoundError:
         if base == RECORD:
@@ -74,6 +78,24 @@ def _remote(url: str, entry: dict[str, object]) -> Remote:
     return Remote(url, int(str(entry["size"])), digest if kind == "md5" else "")
 
 
+def fetch_tasks(names: list[str], out: Path, base: str) -> int:
+    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others go on.
+
+    Raises ValueError for an unknown name or address, before anything is fetched.
+    """
+    tasks = chosen_tasks(names)
+    record = read_record(base or RECORD)
+    failed = False
+    for task in tasks:
+        for folder in task.folders:
+            try:
+                print(f"{task.name}: {fetch_folder(task, folder, out, record)}", flush=True)
+            except (ValueError, OSError) as error:
+                failed = True
+                print(f"{task.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    return int(failed)
+
+
 def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
     """Put a task folder into `out` and say where; one that is there already is left alone.
 
@@ -88,7 +110,7 @@ def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
     archive = out / remote.url.rpartition("/")[2]
     if not archive.is_file():
         check_space(out, (remote.bytes or 0) + (task.audio_bytes or 0) // len(task.folders))
-        download(remote, archive)
+        download_archive(remote, archive)
     elif not as_published(remote, archive):
         raise ValueError(f"{archive} is not the archive published at {remote.url}: size or MD5 differ; move it away to fetch it again")
     fresh = out / f".{folder}.unpacking"

@@ -1,7 +1,4 @@
-"""The 19 official HEAR 2021 tasks: what they are, and fetching them in the format that the evaluation reads.
-
-python -m hear_ssl.evaluation.tasks
-python -m hear_ssl.evaluation.tasks fetch esc50 maestro_5h --out tasks
+"""The 19 official HEAR 2021 tasks: names, sizes, licences and sources, as python -m hear_ssl.evaluation.tasks lists them.
 
 Clips, durations and sources are those of https://hearbenchmark.com/hear-tasks.html; licences are those that the sources
 state, "see source" where none was found. Archive names, sizes and checksums are those of Zenodo record 6332517 (48 kHz).
@@ -10,7 +7,6 @@ state, "see source" where none was found. Archive names, sizes and checksums are
 from __future__ import annotations
 
 import csv
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -86,23 +82,3 @@ def chosen_tasks(names: list[str]) -> list[Official]:
         if name not in tasks:
             raise ValueError(f"there is no task {name!r}{nearest(name, list(tasks))}; python -m hear_ssl.evaluation.tasks lists the 19")
     return [tasks[name] for name in dict.fromkeys(names)]
-
-
-def fetch_tasks(names: list[str], out: Path, base: str) -> int:
-    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others go on.
-
-    Raises ValueError for an unknown name or address, before anything is fetched.
-    """
-    from hear_ssl.evaluation.tasks.archive import fetch_folder, read_record  # numpy and torch load only when something is fetched
-
-    tasks = chosen_tasks(names)
-    record = read_record(base or RECORD)
-    failed = False
-    for task in tasks:
-        for folder in task.folders:
-            try:
-                print(f"{task.name}: {fetch_folder(task, folder, out, record)}", flush=True)
-            except (ValueError, OSError) as error:
-                failed = True
-                print(f"{task.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
-    return int(failed)

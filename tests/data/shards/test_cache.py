@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 import torch
 
+from hear_ssl import download
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards import cache as remote
-from hear_ssl.data.shards import fetch
 from hear_ssl.data.shards.cache import ShardCache, locked
 from hear_ssl.data.shards.reader import RETRY_SECONDS, ShardSet
 from hear_ssl.data.shards.shard_index import ShardRecord, read_index, write_index
@@ -38,6 +38,7 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
     served: list[str]
     gone: set[str]
     index_faults: list[str]
+    ranges = False
 
     def do_GET(self) -> None:
         self.served.append(self.path)
@@ -48,7 +49,12 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
         if fault.isdigit():
             self.send_error(int(fault))
             return
-        self.send_response(200)
+        start = int(self.headers.get("Range", "bytes=0-")[6:-1]) if self.ranges else 0
+        self.send_response(206 if start else 200)
+        if start:
+            self.served[-1] += f" from {start}"
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+            content = content[start:]
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if fault == "truncated":
@@ -82,8 +88,8 @@ class Flaky(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def server(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky]]]:
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.001)
-    monkeypatch.setattr(fetch, "TIMEOUT_SECONDS", 0.3)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "TIMEOUT_SECONDS", 0.3)
     handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(shards), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -122,6 +128,28 @@ def test_a_fault_is_tried_again_until_the_bytes_are_right(
     for path in shards.glob("*.tar"):
         assert (folder / path.name).read_bytes() == path.read_bytes()
     assert handler.faults == []
+
+
+def test_a_shard_that_broke_off_is_resumed_and_one_with_wrong_bytes_starts_again(
+    server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path
+) -> None:
+    address, handler = server
+    handler.ranges = True
+    handler.faults += ["truncated", "wrong bytes"]
+    folder = fetched(address, tmp_path)
+    first = read_index(shards).shards[0]
+    assert handler.served[1:4] == [f"/{first.name}", f"/{first.name} from {first.bytes // 2}", f"/{first.name}"]
+    assert (folder / first.name).read_bytes() == (shards / first.name).read_bytes()
+
+
+def test_a_refusal_is_final_and_the_index_fetched_earlier_is_used(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
+    address, handler = server
+    handler.faults += ["403"]
+    with pytest.raises(ValueError, match=r"train-000000.tar cannot be fetched \(HTTP Error 403: Forbidden\); the same command goes on"):
+        fetched(address, tmp_path)
+    handler.index_faults = ["403"]
+    assert ShardCache(address, tmp_path).index() == read_index(shards)
+    assert len(handler.served) == 3
 
 
 @pytest.mark.parametrize("fault", ["500", "truncated", "empty", "reset", "stall"])
@@ -189,7 +217,7 @@ def test_processes_share_the_cache_without_fetching_twice(server: tuple[str, typ
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, type[Flaky], Path]]:
     """Serve eight shards of 25 clips."""
     folder = shard_folder(tmp_path / "served", (25,) * 8)
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
     handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": []})
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(folder), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
@@ -386,13 +414,13 @@ def test_a_disk_that_cannot_be_written_to_is_said_at_once(
 ) -> None:
     attempts = []
 
-    def full(*arguments: Any) -> None:
-        attempts.append(arguments)
+    def full(url: str, *arguments: Any, **options: Any) -> None:
+        attempts.append(url)
         raise OSError(number, os.strerror(number))
 
     cache = ShardCache(server[0], tmp_path)
     index = cache.index()
-    monkeypatch.setattr(fetch, "copy", full)
+    monkeypatch.setattr("hear_ssl.data.shards.fetch.transfer", full)
     with pytest.raises(ValueError, match=rf"cannot be written to .*: {os.strerror(number)}; see data.cache"):
         cache.fetch_all(index)
     assert len(attempts) == 1

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import torch
 
+from hear_ssl import download
 from hear_ssl.data.options import DataConfig
-from hear_ssl.data.shards import fetch
 from hear_ssl.data.shards.cache import ShardCache
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
@@ -50,7 +50,7 @@ def store(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyStore]
 
     for name, value in (("AWS_ACCESS_KEY_ID", "key"), ("AWS_SECRET_ACCESS_KEY", "secret"), ("AWS_DEFAULT_REGION", "us-east-1")):
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(fetch, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
     application = FlakyStore(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -92,7 +92,7 @@ def test_a_flaky_store_is_tried_again_until_the_bytes_are_right(store: FlakyStor
 def test_a_store_that_does_not_let_us_in_or_answer_is_one_line(store: FlakyStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import s3fs
 
-    monkeypatch.setattr(fetch, "ATTEMPTS", 2)
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
 
     def refusal() -> str:
         s3fs.S3FileSystem.clear_instance_cache()

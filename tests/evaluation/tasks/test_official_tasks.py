@@ -19,11 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from hear_ssl import download
 from hear_ssl.evaluation.report.leaderboard import COLUMNS, column_of
 from hear_ssl.evaluation.tasks import archive as archives
-from hear_ssl.evaluation.tasks import download as downloads
-from hear_ssl.evaluation.tasks.download import Remote, download
-from hear_ssl.evaluation.tasks.official_tasks import fetch_tasks, listing, official_tasks
+from hear_ssl.evaluation.tasks.archive import fetch_tasks
+from hear_ssl.evaluation.tasks.download import Remote, download_archive
+from hear_ssl.evaluation.tasks.official_tasks import listing, official_tasks
 from hear_ssl.evaluation.tasks.task_format import read_task
 from tests.conftest import ROOT
 from tests.data.sounds import tone, write
@@ -72,7 +73,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, packed: bytes) -> Iterator[tuple[str, type[Server]]]:
-    monkeypatch.setattr(downloads, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
     handler = type("Handler", (Server,), {"files": {ARCHIVE: packed}, "faults": [], "asked": []})
     publish(handler)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
@@ -193,7 +194,7 @@ def test_a_whole_or_longer_part_without_a_record_is_settled_by_the_server(
 ) -> None:
     address, _ = server
     (tmp_path / f".{ARCHIVE}.part").write_bytes(packed + b"x" * length)
-    download(Remote(f"{address}/{ARCHIVE}"), tmp_path / ARCHIVE)
+    download_archive(Remote(f"{address}/{ARCHIVE}"), tmp_path / ARCHIVE)
     assert (tmp_path / ARCHIVE).read_bytes() == packed
 
 
@@ -293,7 +294,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
     assert "unpacks to more than" in failure(server, tmp_path, capsys)
     server[1].files[ARCHIVE] = gzip.compress(gzip.decompress(pack(task)) + bytes(32 << 20))
     monkeypatch.undo()
-    monkeypatch.setattr(downloads, "FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(download, "FIRST_PAUSE_SECONDS", 0.001)
     publish(server[1])
     assert "more than padding follows" in failure(server, tmp_path, capsys)
     assert left(tmp_path) == []
@@ -327,7 +328,7 @@ def test_two_commands_do_not_write_into_one_download(server: tuple[str, type[Ser
         assert other.stdout is not None
         other.stdout.readline()
         with pytest.raises(ValueError, match=r"is being fetched into .* by another process"):
-            download(Remote(f"{server[0]}/{ARCHIVE}"), tmp_path / ARCHIVE)
+            download_archive(Remote(f"{server[0]}/{ARCHIVE}"), tmp_path / ARCHIVE)
         other.kill()
 
 
