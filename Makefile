@@ -2,7 +2,7 @@
 # make test         set up and run all tests
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
-# make reference    by hand: the reference model from nothing but packages, see examples/reference/reference.mk (downloads)
+# make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
 

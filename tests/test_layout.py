@@ -42,7 +42,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),
-    ("examples/", {"numpy", "soundfile", "soxr", "tqdm", "heartask", "pretty_midi", "examples", "hear_ssl"}),
+    ("examples/", {"numpy", "soundfile", "soxr", "tqdm", "examples", "hear_ssl"}),
 ]
 
 

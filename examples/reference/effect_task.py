@@ -1,27 +1,30 @@
-"""Build dev_game_effects: thirteen kinds of sounds in games never heard before, where the development tasks have no sound effects.
+"""Build dev_game_effects: thirteen kinds of sounds of games that the predictor was not trained on; the other tasks have no sound effects.
 
-python examples/reference/effect_task.py REALAUDIO AUDIO TASKS_EFFECTS
+    python examples/reference/effect_task.py AUDIO TASKS_EFFECTS
 
-REALAUDIO holds heartask.py, AUDIO the packages that real_corpus.py lists for training. What is tested was heard in training, though
-not of which kind it is: the task compares encoders of one corpus, and no others. Kinds go by file names. Each fold is a game or some,
-whose makers took their sounds from elsewhere. Needs numpy, soundfile, soxr.
+AUDIO is the folder of `fetch_audio.py`. The clips are in the training corpus, without their kinds: the task compares encoders of one
+corpus and no others. File names give the kinds. Each fold contains one or more games, and no two folds share a source of sounds.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import numpy as np
 
-from examples.reference.real_corpus import AUDIO
+from examples.reference.build_tasks import package_folder
+from examples.reference.debian_packages import AUDIO_SUFFIXES
+from examples.reference.hear_task import SAMPLE_RATE, Array, Clip, Task, read_mono, scaled_to_peak
+from hear_ssl.errors import run_main
 
-RATE, SECONDS, MOST = 16000, 2.0, 40  # clips of a kind in a fold
+SECONDS = 2.0
+MOST = 40  # clips of a kind in a fold
 FOLDS = [
     ["megaglest-data"],
     ["wesnoth-1.16-data", "wesnoth-1.16-music", "marsshooter-data", "asterisk-core-sounds-es-wav"],
@@ -63,37 +66,52 @@ def kind_of(name: str) -> str | None:
     return next((kind for kind, patterns in KINDS.items() if re.search("|".join(patterns), name)), None)
 
 
-def excerpt(waveform: Any) -> Any:
-    """Return `SECONDS` of a sound (time,) from its first loud moment, of a long one from its middle; peak 0.5."""
-    length = round(SECONDS * RATE)
+def excerpt(waveform: Array) -> Array:
+    """Return `SECONDS` of a waveform (time,) from its first loud sample, of one 10 times as long from its middle; peak 0.5."""
+    length = round(SECONDS * SAMPLE_RATE)
     if len(waveform) > 10 * length:
         waveform = waveform[len(waveform) // 2 :]
     loud = np.abs(waveform) > 0.02 * np.abs(waveform).max()
-    waveform = waveform[int(loud.argmax()) :][:length]
-    return waveform / max(np.abs(waveform).max(), 1e-4) * 0.5
+    return scaled_to_peak(waveform[int(loud.argmax()) :][:length])
 
 
-def main() -> None:
-    realaudio, audio, tasks = map(Path, sys.argv[1:4])
-    sys.path.insert(0, str(realaudio))
-    from heartask import Task, read_mono
+def find_kinds(audio: Path, packages: list[str]) -> dict[str, list[Path]]:
+    """Return the audio files of packages by kind. Raises ValueError when a package is missing."""
+    found: dict[str, list[Path]] = {}
+    paths = (path for package in packages for path in package_folder(audio, package).rglob("*"))
+    for path in sorted(path for path in paths if path.suffix.lower() in AUDIO_SUFFIXES):
+        kind = kind_of(f"/{path.relative_to(audio)}")
+        if kind:
+            found.setdefault(kind, []).append(path)
+    return found
 
-    rng, folds = np.random.default_rng(0), {}
+
+def draw_clips(audio: Path) -> dict[str, list[Clip]]:
+    """Return the clips of each fold, at most `MOST` of a kind."""
+    rng = np.random.default_rng(0)
+    folds: dict[str, list[Clip]] = {}
     for number, packages in enumerate(FOLDS):
-        found: dict[str, list[Path]] = {}
-        for path in sorted(path for package in packages for path in (audio / package).rglob("*") if path.suffix.lower() in AUDIO):
-            kind = kind_of(f"/{path.relative_to(audio)}")
-            if kind:
-                found.setdefault(kind, []).append(path)
-        chosen = [(kind, paths[place]) for kind, paths in found.items() for place in sorted(rng.permutation(len(paths))[:MOST])]
-        clips = [
-            (f"{place:04d}_{path.stem.replace(' ', '_')}.wav", kind, excerpt(read_mono(path, RATE)), RATE)
-            for place, (kind, path) in enumerate(chosen)
+        found = find_kinds(audio, packages)
+        chosen = [(kind, paths[index]) for kind, paths in found.items() for index in sorted(rng.permutation(len(paths))[:MOST])]
+        folds[f"fold{number:02d}"] = [
+            Clip(f"{index:04d}_{path.stem.replace(' ', '_')}.wav", kind, excerpt(read_mono(path)))
+            for index, (kind, path) in enumerate(chosen)
         ]
-        folds[f"fold{number:02d}"] = clips
-        print(f"fold{number:02d}: {dict(Counter(kind for kind, _ in chosen))}")
-    Task("dev_game_effects", "scene", "multiclass", "new_split_kfold", SECONDS, ["top1_acc"], list(KINDS)).write(tasks, folds)
+        print(f"fold{number:02d}: {dict(Counter(kind for kind, _ in chosen))}", flush=True)
+    return folds
+
+
+def main() -> int:
+    """Build the task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", type=Path, metavar="AUDIO", help="folder of fetch_audio.py")
+    parser.add_argument("tasks", type=Path, metavar="TASKS_EFFECTS", help="folder to write to")
+    given = parser.parse_args()
+    task = Task("dev_game_effects", "scene", "multiclass", "new_split_kfold", SECONDS, ["top1_acc"], list(KINDS))
+    task.check_new(given.tasks)
+    task.write(given.tasks, draw_clips(given.audio))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

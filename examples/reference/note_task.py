@@ -1,76 +1,70 @@
-"""Build dev_timgm_notes: notes of two instruments at once, transcribed, where the four development tasks have only hits of drums.
+"""Build dev_timgm_notes: onsets and pitches of two instruments at once, where the four development tasks have onsets of drums only.
 
-python examples/reference/note_task.py REALAUDIO AUDIO TASKS
+    python examples/reference/note_task.py AUDIO TASKS_NOTES
 
-REALAUDIO holds heartask.py, AUDIO the sound font TimGM6mb's package, which is test data. Clips of 20 s, 25 pitches, no instrument in two
-splits; scored by note onsets within 50 ms. Needs numpy, soundfile, soxr, pretty_midi and the program fluidsynth.
+AUDIO is the folder of `fetch_audio.py`; the sound font TimGM6mb in it is test data. Clips of 20 s, 25 pitches, no instrument in two
+splits; scored by note onsets within 50 ms. Needs the program fluidsynth.
 """
 
 from __future__ import annotations
 
+import argparse
 import random
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from typing import Any
 
-RATE, SECONDS = 16000, 20.0
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
+
+from examples.reference.build_tasks import FONT, ONSET_PARAMETERS, ONSET_SCORES, package_folder
+from examples.reference.hear_task import Clip, Event, Task
+from examples.reference.midi_notes import Note, Voice, render
+from hear_ssl.errors import run_main
+
 PITCHES = range(48, 73)
+LABELS = [str(pitch) for pitch in PITCHES]
 CLIPS = {"train": 30, "valid": 8, "test": 14}
 PROGRAMS = {"train": (0, 1, 3, 4, 6), "valid": (5,), "test": (2, 7)}  # by remainder of 8
+TASK = Task("dev_timgm_notes", "event", "multilabel", "trainvaltest", 20.0, ONSET_SCORES, LABELS, ONSET_PARAMETERS)
 
 
-def voice(rng: random.Random, programs: list[int]) -> tuple[int, list[tuple[int, int, float, float]]]:
-    """Return an instrument and notes (velocity, pitch, start, end in seconds), one after the other with gaps."""
+def draw_voice(rng: random.Random, programs: list[int]) -> Voice:
+    """Return an instrument with notes that do not overlap, for 20 s."""
     notes, start = [], rng.uniform(0.2, 1.0)
     program = rng.choice(programs)
     while start < 18.5:
         pitch, length = rng.choice(PITCHES), rng.uniform(0.15, 0.8)
-        notes.append((rng.choice([60, 90, 115]), pitch, start, start + length))
+        notes.append(Note(rng.choice([60, 90, 115]), pitch, start, start + length))
         start += length + rng.uniform(0.02, 0.4)
-    return program, notes
+    return Voice(program, notes)
 
 
-def play(voices: list[tuple[int, list[tuple[int, int, float, float]]]], font: Path, folder: Path) -> Path:
-    """Write the voices as a WAV file and return its path."""
-    import pretty_midi
-
-    midi = pretty_midi.PrettyMIDI(initial_tempo=120)
-    for program, notes in voices:
-        instrument = pretty_midi.Instrument(program=program)
-        instrument.notes = [pretty_midi.Note(*note) for note in notes]
-        midi.instruments.append(instrument)
-    midi.write(str(folder / "a.mid"))
-    options = ["-ni", "-q", "-R", "0", "-C", "0", "-g", "0.6", "-r", str(RATE), "-T", "wav"]
-    subprocess.run(["fluidsynth", *options, "-F", str(folder / "a.wav"), str(font), str(folder / "a.mid")], check=True, capture_output=True)
-    return folder / "a.wav"
+def events_of(voices: list[Voice]) -> list[Event]:
+    """Return an event for each note of the voices."""
+    return [{"label": str(note.pitch), "start": note.start * 1000, "end": note.end * 1000} for voice in voices for note in voice.notes]
 
 
-def main() -> None:
-    realaudio, audio, tasks = map(Path, sys.argv[1:4])
-    sys.path.insert(0, str(realaudio))
-    from heartask import Task, read_mono
-
-    font = audio / "timgm6mb-soundfont/usr/share/sounds/sf2/TimGM6mb.sf2"
-    rng, splits = random.Random(0), {}
+def draw_clips(font: Path) -> dict[str, list[Clip]]:
+    """Return the clips of each split, two voices each."""
+    rng = random.Random(0)
+    splits: dict[str, list[Clip]] = {split: [] for split in CLIPS}
     for split, count in CLIPS.items():
         programs = [program for program in range(96) if program % 8 in PROGRAMS[split]]
-        clips: list[Any] = []
         for number in range(count):
-            voices = [voice(rng, programs) for _ in range(2)]
-            events = [
-                {"label": str(pitch), "start": start * 1000, "end": end * 1000} for _, notes in voices for _, pitch, start, end in notes
-            ]
-            with tempfile.TemporaryDirectory() as folder:
-                clips.append((f"{split}{number:03d}.wav", events, read_mono(play(voices, font, Path(folder)), RATE), RATE))
-        splits[split] = clips
-    grid = {"event_postprocessing_grid": {"median_filter_ms": [100], "min_duration": [50]}}
-    labels = [str(pitch) for pitch in PITCHES]
-    scores = ["event_onset_50ms_fms", "event_onset_200ms_fms", "segment_1s_er"]
-    task = Task("dev_timgm_notes", "event", "multilabel", "trainvaltest", SECONDS, scores, labels, evaluation_params=grid)
-    task.write(tasks, splits)
+            voices = [draw_voice(rng, programs) for _ in range(2)]
+            splits[split].append(Clip(f"{split}{number:03d}.wav", events_of(voices), render(voices, font)))
+    return splits
+
+
+def main() -> int:
+    """Build the task."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", type=Path, metavar="AUDIO", help="folder of fetch_audio.py")
+    parser.add_argument("tasks", type=Path, metavar="TASKS_NOTES", help="folder to write to")
+    given = parser.parse_args()
+    TASK.check_new(given.tasks)
+    TASK.write(given.tasks, draw_clips(package_folder(given.audio, "timgm6mb-soundfont") / FONT))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

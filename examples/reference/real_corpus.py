@@ -1,21 +1,23 @@
-"""List the real, free audio of Debian packages for packing, with each package's licence from its copyright file.
+"""List the audio of Debian packages for packing, with each package's licence from its copyright file.
 
     python examples/reference/real_corpus.py AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
 
-AUDIO holds one folder a package with its files and usr/share/doc/PACKAGE/copyright. Test data and packages kept for a
-final test are refused by name.
+AUDIO is the folder of `fetch_audio.py`: one folder per package. Test data and packages reserved for a final test are left out by name.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 from pathlib import Path
 
-AUDIO = {".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff"}
-TEST_DATA = {"hydrogen-drumkits", "hydrogen-data", "timgm6mb-soundfont", "ktuberling-data"}
-RESERVED = {"tuxpaint-stamps-default", "klettres-data", "gcin-voice", "hedgewars-data", "0ad-data", "fluid-soundfont-gm", "openttd-openmsx"}
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
+
+from examples.reference.debian_packages import AUDIO_SUFFIXES, RESERVED, TEST_DATA
+from hear_ssl.errors import run_main
+from hear_ssl.files import atomic_write
 
 
 def license_of(package: Path) -> str:
@@ -27,17 +29,35 @@ def license_of(package: Path) -> str:
     return "see the package's copyright file"
 
 
-def main() -> None:
-    audio, out = Path(sys.argv[1]), Path(sys.argv[2])
-    with open(out, "w") as file:
-        for package in sorted(path for path in audio.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            if package.name in TEST_DATA | RESERVED or package.name.endswith(".part"):
-                print(f"left out: {package.name}")
-                continue
-            license = license_of(package)
-            for path in sorted(path for path in package.rglob("*") if path.suffix.lower() in AUDIO):
-                file.write(json.dumps({"path": str(path.resolve()), "license": license, "source": package.name}) + "\n")
+def corpus_lines(audio: Path) -> list[str]:
+    """Return a JSON line with path, license and source for every audio file that may be trained on.
+
+    Raises ValueError when `audio` is not a folder, or has no such file.
+    """
+    if not audio.is_dir():
+        raise ValueError(f"{audio} is not a folder; fetch the audio first: python examples/reference/fetch_audio.py {audio}")
+    lines = []
+    for package in sorted(path for path in audio.iterdir() if path.is_dir() and not path.name.startswith(".")):
+        if package.name in (*TEST_DATA, *RESERVED):
+            print(f"left out: {package.name}")
+            continue
+        license = license_of(package)
+        for path in sorted(path for path in package.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
+            lines.append(json.dumps({"path": str(path.resolve()), "license": license, "source": package.name}) + "\n")
+    if not lines:
+        raise ValueError(f"{audio} has no audio to train on; fetch it: python examples/reference/fetch_audio.py {audio}")
+    return lines
+
+
+def main() -> int:
+    """Write the list of the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("audio", type=Path, metavar="AUDIO", help="folder of fetch_audio.py")
+    parser.add_argument("out", type=Path, metavar="FILE.jsonl", help="list to write")
+    given = parser.parse_args()
+    atomic_write(given.out, "".join(corpus_lines(given.audio)))
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -1,9 +1,9 @@
-# The reference model from nothing but packages, in one command that goes on where it was stopped (by hand; Debian, with apt-get update done):
+# The reference model from Debian packages, in one command that resumes where it was stopped; see examples/reference/README.md.
 #
-#   make reference REALAUDIO=FOLDER         as shipped: a GPU, or with FIT= days of a CPU
-#   make reference REALAUDIO=FOLDER TRY=1   the same way with little of everything, on two cores: that it works, not what it scores
+#   make reference         as shipped: on a GPU, or with FIT= on the CPU in days
+#   make reference TRY=1   the same steps with a hundredth of the data, on two cores: a test of the commands, not of the scores
 #
-# FOLDER has fetch.sh, which gets the audio, and build.py, which makes the tasks. Everything lies under WAY; `make -n` prints the commands.
+# All output is under WAY; `make -n reference` prints the commands.
 
 WAY ?= runs/reference
 VERSION ?= 0.14.0
@@ -23,29 +23,29 @@ VOICES := italp16k itapc16k ca-ona-hts czech-dita czech-krb czech-machac czech-p
 PACKAGES := fluidsynth espeak-ng festival $(VOICES:%=festvox-%)
 some = $(shell expr $(1) / $(PART))
 
-.PHONY: reference ready
+.PHONY: reference reference-packages reference-gpu
 
-reference: ready $(WAY)/scores/scores.json
+reference: reference-packages reference-gpu $(WAY)/audio/fetched $(WAY)/tasks/built $(WAY)/scores/scores.json
 	@echo "reference is done: the package under $(WAY)/dist, its scores in $(WAY)/scores"
 
-# What would stop it hours later.
+# Whatever would otherwise stop the command after hours.
 
-ready: $(VENV)/installed
-	@test -f "$(REALAUDIO)/fetch.sh" || { echo "REALAUDIO=$(REALAUDIO) has no fetch.sh; give the folder with fetch.sh and build.py"; exit 2; }
-	@dpkg -s $(PACKAGES) >/dev/null || { echo "packages are missing: apt-get install $(PACKAGES)"; exit 2; }
+reference-packages:
+	@missing=; for package in $(PACKAGES); do \
+	  dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q ' installed$$' || missing="$$missing $$package"; \
+	done; test -z "$$missing" || { echo "Debian packages are missing; install them: apt-get install$$missing" >&2; exit 2; }
+
+reference-gpu: $(VENV)/installed
 	@$(if $(findstring accelerator=gpu,$(FIT)),$(BIN)/python -c "import sys; import torch; sys.exit(None if torch.cuda.is_available() else 'torch finds no GPU; give FIT= to train on the CPU')")
 
-# Fetch.
+# Fetch, and build the tasks.
 
-$(WAY)/audio/fetched:
-	bash $(REALAUDIO)/fetch.sh $(WAY)/audio
+$(WAY)/audio/fetched: | reference-packages $(VENV)/installed
+	$(BIN)/python examples/reference/fetch_audio.py $(WAY)/audio
 	@touch $@
 
 $(WAY)/tasks/built: $(WAY)/audio/fetched
-	$(PYTHON) -m venv $(WAY)/taskenv
-	$(WAY)/taskenv/bin/python -m pip install --quiet --disable-pip-version-check numpy soundfile soxr pretty_midi 'setuptools<81'
-	rm -rf $(WAY)/tasks
-	$(WAY)/taskenv/bin/python $(REALAUDIO)/build.py $(WAY)/audio $(WAY)/tasks
+	$(BIN)/python examples/reference/build_tasks.py $(WAY)/audio $(WAY)/tasks
 	@touch $@
 
 # Pack and render.

@@ -1,49 +1,78 @@
-"""Build dev_timgm_programs and dev_timgm_families: who plays, where the development task on the same notes asks for the pitch.
+"""Build dev_timgm_programs and dev_timgm_families: which instrument plays, from the notes of which dev_timgm_pitch asks for the pitch.
 
-python examples/reference/timbre_task.py REALAUDIO TASKS TASKS_TIMBRE
+    python examples/reference/timbre_task.py TASKS TASKS_TIMBRE
 
-REALAUDIO holds heartask.py, TASKS dev_timgm_pitch, which build.py makes there of a sound font that is test data. Programs: 104 instruments,
-told by notes that the predictor has not heard of them, from eight or nine that it has. Families: thirteen, eight programs each, told by
-programs that it has not heard. Needs numpy, soundfile, soxr.
+TASKS has dev_timgm_pitch, which `build_tasks.py` makes of a sound font that is test data.
+Programs: 104 instruments, tested on notes that the predictor was not trained on; it was trained on eight or nine others of each.
+Families: thirteen of eight programs each, tested on programs that the predictor was not trained on.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import re
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Any
 
-RATE, SECONDS, SPLITS = 16000, 2.0, ("train", "valid", "test")
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
+
+from examples.reference.hear_task import SAMPLE_RATE, Clip, Task, read_mono
+from hear_ssl.errors import run_main
+
+SECONDS, SPLITS = 2.0, ("train", "valid", "test")
 FAMILIES = ["piano", "chromatic", "organ", "guitar", "bass", "strings", "ensemble", "brass", "reed", "pipe", "lead", "pad", "effects"]
-ROUND = ("train", "test", "train", "valid", "train")  # splits that the notes of a program go to, from low to high
-Clip = tuple[str, str, Any, int]
+NOTE_SPLITS = ("train", "test", "train", "valid", "train")  # of the notes of a program from low to high, in turn
+Splits = dict[str, list[Clip]]
 
 
-def main() -> None:
-    realaudio, tasks, out = map(Path, sys.argv[1:4])
-    sys.path.insert(0, str(realaudio))
-    from heartask import Task, read_mono
-
-    notes = tasks / "dev_timgm_pitch-v1-full"
-    families: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    programs: dict[str, list[Clip]] = {split: [] for split in SPLITS}
-    of_program: dict[int, list[tuple[int, str, Any]]] = defaultdict(list)
+def pitch_clips(notes: Path) -> Splits:
+    """Return the clips of dev_timgm_pitch by split. Raises ValueError when the task is missing."""
+    if not notes.is_dir():
+        raise ValueError(f"{notes} is missing; build it: python examples/reference/build_tasks.py AUDIO {notes.parent}")
+    splits: Splits = {}
     for split in SPLITS:
-        for name in json.loads((notes / f"{split}.json").read_text()):
-            program, note = map(int, re.findall(r"\d+", name)[:2])
-            audio = read_mono(notes / str(RATE) / split / name, RATE)
-            families[split].append((name, FAMILIES[program // 8], audio, RATE))
-            of_program[program].append((note, name, audio))
+        names = json.loads((notes / f"{split}.json").read_text())
+        splits[split] = [Clip(name, "", read_mono(notes / str(SAMPLE_RATE) / split / name)) for name in names]
+    return splits
+
+
+def program_and_note(clip: Clip) -> tuple[int, int]:
+    """Return the program and the pitch in a file name such as p003.n060.wav."""
+    program, note = map(int, re.findall(r"\d+", clip.file)[:2])
+    return program, note
+
+
+def by_family(clips: Splits) -> Splits:
+    """Return the same splits, labelled with the family of the instrument."""
+    return {split: [clip._replace(label=FAMILIES[program_and_note(clip)[0] // 8]) for clip in clips[split]] for split in SPLITS}
+
+
+def by_program(clips: Splits) -> Splits:
+    """Return splits that each contain notes of all instruments, labelled with the instrument."""
+    of_program: dict[int, list[Clip]] = defaultdict(list)
+    for clip in (clip for split in SPLITS for clip in clips[split]):
+        of_program[program_and_note(clip)[0]].append(clip)
+    splits: Splits = {split: [] for split in SPLITS}
     for program, played in sorted(of_program.items()):
-        for number, (_, name, audio) in enumerate(sorted(played, key=lambda one: one[0])):
-            programs[ROUND[number % len(ROUND)]].append((name, f"p{program:03d}", audio, RATE))
-    for kind, splits in (("programs", programs), ("families", families)):
-        labels = sorted({label for clips in splits.values() for _, label, _, _ in clips})
-        Task(f"dev_timgm_{kind}", "scene", "multiclass", "trainvaltest", SECONDS, ["top1_acc"], labels).write(out, splits)
+        for number, clip in enumerate(sorted(played, key=program_and_note)):
+            splits[NOTE_SPLITS[number % len(NOTE_SPLITS)]].append(clip._replace(label=f"p{program:03d}"))
+    return splits
+
+
+def main() -> int:
+    """Build both tasks."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", type=Path, metavar="TASKS", help="folder of build_tasks.py")
+    parser.add_argument("out", type=Path, metavar="TASKS_TIMBRE", help="folder to write to")
+    given = parser.parse_args()
+    clips = pitch_clips(given.tasks / "dev_timgm_pitch-v1-full")
+    for kind, splits in (("programs", by_program(clips)), ("families", by_family(clips))):
+        labels = sorted({str(clip.label) for split in splits.values() for clip in split})
+        Task(f"dev_timgm_{kind}", "scene", "multiclass", "trainvaltest", SECONDS, ["top1_acc"], labels).write(given.out, splits)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

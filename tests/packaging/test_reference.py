@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,7 +11,6 @@ from pathlib import Path
 
 from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
 from hear_ssl.old_versions import current_config
-from hear_ssl.synthesis.__main__ import parse_arguments
 from hear_ssl.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -50,60 +48,6 @@ def test_the_reference_was_trained_by_its_configs() -> None:
         for part in ("objective", "views", "optimizer"):
             assert trained[part] == to_mapping(getattr(config, part)), (name, part)
         assert (trained["trainer"]["steps"], trained["data"]["batch_size"]) == (config.trainer.steps, config.data.batch_size)
-
-
-def make_reference(folder: Path, *given: str) -> subprocess.CompletedProcess[str]:
-    """Run `make reference` with its way under a folder, which stands for an installed environment, too."""
-    (folder / "installed").touch()
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a make around the tests
-    command = ["make", "reference", f"WAY={folder / 'way'}", f"VENV={folder}", *given]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
-
-
-def commands(folder: Path) -> list[list[str]]:
-    """Return what `make reference` would run in Python, in order: a script or module with its arguments."""
-    done = make_reference(folder, "-n", "REALAUDIO=there", "BIN=ours", "WORKERS=2")
-    assert done.returncode == 0, done.stderr
-    lines = done.stdout.replace("\\\n", "").splitlines()
-    return [
-        shlex.split(line.rpartition("ours/python ")[2].partition("; fi")[0])
-        for line in lines
-        if "ours/python " in line and " -c " not in line
-    ]
-
-
-def test_one_command_goes_the_way_of_the_reference(tmp_path: Path) -> None:
-    manifest = json.loads((PACKAGE / "manifest.json").read_text())
-    training, sizes = manifest["training"], manifest["sizes"]
-    found: dict[str, list[list[str]]] = {}
-    for module, *given in commands(tmp_path):
-        if given[:1] == ["hear_ssl.synthesis"]:
-            parse_arguments(given[1:])  # raises ValueError on an unknown kind, option or value
-            continue
-        name = given.pop(0).replace(".", "/") + ".py" if module == "-m" else module
-        found.setdefault(name, []).append(given)
-        own = {"train/fit.py": "training/fit_cli.py", "export/package.py": "packaging/package_cli.py"}  # where a script's options stand
-        places = (ROOT / name, (ROOT / name).with_suffix("") / "__main__.py", ROOT / "hear_ssl" / own.get(name, "-"))
-        script = "".join(place.read_text() for place in places if place.exists())
-        unknown = [option for option in given if option.startswith("--") and f'"{option}"' not in script]
-        assert not unknown, (name, unknown)
-    for given in found["train/fit.py"]:
-        config, *overrides = given[1:]
-        load_config(ROOT / config, overrides)
-    levels = [f"{level:g}" for level in training["tower_levels"]]
-    assert found["examples/reference/combine.py"][0][4:-2] == ["--random", "--level", *levels]
-    fitted = found["examples/reference/whiten.py"][0]
-    timestamp = [f"{level:g}" for level in training["projection"]["timestamp_level"]]
-    assert fitted[fitted.index("--timestamp-level") + 1 :][: len(timestamp)] == timestamp
-    for option, part in (("--scene", "scene_embedding_size"), ("--timestamp", "timestamp_embedding_size")):
-        assert int(fitted[fitted.index(option) + 1]) == sizes[part]
-
-
-def test_one_command_says_at_once_what_it_lacks(tmp_path: Path) -> None:
-    done = make_reference(tmp_path, f"REALAUDIO={tmp_path}")
-    assert done.returncode == 2
-    assert f"REALAUDIO={tmp_path} has no fetch.sh; give the folder with fetch.sh and build.py" in done.stdout + done.stderr
-    assert not (tmp_path / "way").exists()
 
 
 def test_the_reference_is_small_and_says_what_it_learned_from() -> None:
