@@ -38,7 +38,7 @@ class Answer:
 
 
 Opener = Callable[[str, int], Answer]
-Progress = Callable[[int, int | None], None]
+ProgressCallback = Callable[[int, int | None], None]
 
 
 def open_http(url: str, start: int = 0) -> Answer:
@@ -78,7 +78,7 @@ def transfer(
     size: int | None = None,
     limit: int | None = None,
     opener: Opener = open_http,
-    progress: Progress = ignore,
+    progress: ProgressCallback = ignore,
 ) -> None:
     """Append to a file what it lacks of a URL; one that cannot be resumed is emptied and starts again.
 
@@ -105,7 +105,7 @@ def transfer(
         raise ConnectionError(one_line(error)) from None
 
 
-def _copy(stream: Any, file: BinaryIO, end: int | None, limit: int | None, progress: Progress) -> None:
+def _copy(stream: Any, file: BinaryIO, end: int | None, limit: int | None, progress: ProgressCallback) -> None:
     """Append a stream to a file block by block. Raises ConnectionError when it is too slow, too long or ends too early."""
     size = file.tell()
     since, before = time.monotonic(), size

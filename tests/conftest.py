@@ -79,4 +79,5 @@ def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
     """Return a config that trains a very small encoder on the corpus into `run`, with a recipe's file below the overrides."""
     torch.set_num_threads(1)
     file = ROOT / "configs" / f"{recipe}.yaml" if recipe else None
-    return replace(load_config(file, [f"data.shards={shards}", *TINY, *RECIPES.get(recipe, []), *overrides]), run=str(run))
+    objective = [] if recipe else ["objective.nt_xent.weight=1"]
+    return replace(load_config(file, [f"data.shards={shards}", *objective, *TINY, *RECIPES.get(recipe, []), *overrides]), run=str(run))

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from .encoders import build_encoder
 from .frontend import LogMel
 from .options import CompositionConfig, EmbedderConfig
-from .pooling import TimePool, parse_pooling, pool_tokens
+from .pooling import TimePool, parse_pooling
 from .reduction import Reduction
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
@@ -100,10 +100,6 @@ class Embedder(nn.Module):
             windows += [(-far, -near - 1), (near + 1, far)]
             near = far
         return windows
-
-    def pool(self, tokens: Tensor) -> Tensor:
-        """Return the clip embedding (batch, dim) that training uses: mean + max over time of tokens."""
-        return pool_tokens(tokens)
 
     def chunks(self, waveform: Tensor, begin: int = 0, towers: int = 0) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
         """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time), from frame `begin` on.

@@ -20,9 +20,11 @@ def parse_pooling(pooling: str) -> List[List[str]]:
     return groups
 
 
-def pool_tokens(tokens: Tensor) -> Tensor:
-    """Return mean + max over time (batch, dim) of tokens (batch, tokens, dim): what training pools by."""
-    return tokens.mean(1) + tokens.amax(1)
+def pool_tokens(tokens: Tensor, how: str = "mean+max") -> Tensor:
+    """Return the mean over time, the maximum over time, or their sum (batch, dim) of tokens (batch, tokens, dim)."""
+    if how == "mean+max":
+        return tokens.mean(1) + tokens.amax(1)
+    return tokens.mean(1) if how == "mean" else tokens.amax(1)
 
 
 class TimePool:

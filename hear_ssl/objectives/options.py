@@ -37,7 +37,7 @@ def chunk() -> int:
 class NTXentConfig:
     """SimCLR (Chen et al., 2020)."""
 
-    weight: float = weight(1.0)
+    weight: float = weight()
     temperature: float = temperature(0.1)
     projection_dim: int = width(256, "width of the projection")
     hidden_dim: int = width(1024, "width of the projection head's hidden layer")

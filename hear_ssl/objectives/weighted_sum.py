@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 
 from torch import Tensor, nn
 
@@ -60,8 +61,13 @@ def build_objective(config: ObjectiveConfig, dim: int, hop_ms: float) -> Weighte
         "frame": lambda: FrameContrast(dim, config.frame, hop_ms),
         "pitch": lambda: PitchEquivariance(dim, config.pitch),
     }
-    weights = {name: getattr(config, name).weight for name in builders}
-    terms: dict[str, Objective] = {name: build() for name, build in builders.items() if weights[name] > 0}
-    if not terms:
-        raise ValueError("objective: every weight is 0; give one term a weight, such as objective.nt_xent.weight=1")
-    return WeightedSum(terms, {name: weights[name] for name in terms})
+    weights = term_weights(config)
+    return WeightedSum({name: builders[name]() for name in weights}, weights)
+
+
+def term_weights(config: ObjectiveConfig) -> dict[str, float]:
+    """Return the weight of every term that is trained. Raises ValueError when there is none."""
+    weights = {term.name: float(getattr(config, term.name).weight) for term in fields(config)}
+    if not any(weights.values()):
+        raise ValueError(f"the config names no objective; give one a weight, such as objective.nt_xent.weight=1 (of {', '.join(weights)})")
+    return {name: weight for name, weight in weights.items() if weight > 0}

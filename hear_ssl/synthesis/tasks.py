@@ -67,7 +67,7 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Task:
+class RenderedTask:
     """A task: the content of task_metadata.json and the function that renders the examples of every split."""
 
     name: str
@@ -193,9 +193,11 @@ def onset_examples(seed: int) -> dict[str, list[Example]]:
 
 
 TASKS = (
-    Task("synth_pitch", "scene", "multiclass", SCENE_SECONDS, ["pitch_acc", "chroma_acc"], [str(midi) for midi in PITCHES], pitch_examples),
-    Task("synth_kind", "scene", "multiclass", SCENE_SECONDS, ["top1_acc"], list(KINDS), kind_examples),
-    Task(
+    RenderedTask(
+        "synth_pitch", "scene", "multiclass", SCENE_SECONDS, ["pitch_acc", "chroma_acc"], [str(midi) for midi in PITCHES], pitch_examples
+    ),
+    RenderedTask("synth_kind", "scene", "multiclass", SCENE_SECONDS, ["top1_acc"], list(KINDS), kind_examples),
+    RenderedTask(
         "synth_onsets",
         "event",
         "multilabel",
@@ -242,7 +244,7 @@ def _check_same(metadata: dict[str, Any], folder: Path) -> None:
         )
 
 
-def _write_task(task: Task, seed: int, folder: Path) -> None:
+def _write_task(task: RenderedTask, seed: int, folder: Path) -> None:
     (folder / "task_metadata.json").write_text(json.dumps(task.metadata(seed), indent=2))
     vocabulary = io.StringIO()
     csv.writer(vocabulary, lineterminator="\n").writerows([("idx", "label"), *enumerate(task.labels)])

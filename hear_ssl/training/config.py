@@ -95,6 +95,11 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     views: ViewsConfig = field(default_factory=ViewsConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
+    training_pool: str = option(
+        "mean+max",
+        "over time, tokens to the clip embedding that objectives compare; embedder.scene and embedder.timestamp are for probe and export",
+        choices=("mean+max", "mean", "max"),
+    )
     objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)

@@ -19,6 +19,7 @@ from hear_ssl.data.stream.batch import Batch
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
+from hear_ssl.model.pooling import pool_tokens
 from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.weighted_sum import build_objective
@@ -77,13 +78,13 @@ class PretrainingModule(pl.LightningModule):
         tokens = encode_in_chunks(
             self.embedder.encoder, features.flatten(0, 1), self.config.trainer.encode_rows
         )  # (views * batch, tokens, dim)
-        clip = self.embedder.pool(tokens)
+        clip = pool_tokens(tokens, self.config.training_pool)
         encoded = Encoded(clip=clip.reshape(*shape, -1), tokens=tokens.reshape(*shape, *tokens.shape[1:]))
         if self.teacher is not None:
             with torch.no_grad():
                 teacher_tokens = self.teacher(features[:2].flatten(0, 1))[-1]
             encoded.teacher_tokens = teacher_tokens.reshape(2, shape[1], *teacher_tokens.shape[1:])
-            encoded.teacher_clip = self.embedder.pool(teacher_tokens).reshape(2, shape[1], -1)
+            encoded.teacher_clip = pool_tokens(teacher_tokens, self.config.training_pool).reshape(2, shape[1], -1)
         return encoded
 
     def compile_parts(self, backend: str = "inductor") -> None:

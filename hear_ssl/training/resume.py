@@ -48,6 +48,9 @@ def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
             raise ValueError(
                 f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
             )
+    pool = saved["config"].get("training_pool", Config.training_pool)
+    if pool != config.training_pool:
+        raise ValueError(f"{path} was trained with training_pool={pool}, not {config.training_pool}; resume without it, or start a new run")
     if not set(saved) >= TRAINING_STATE:
         raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
     return path, saved

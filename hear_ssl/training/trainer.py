@@ -27,6 +27,7 @@ from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.files import atomic_write
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.model.options import to_mapping
+from hear_ssl.objectives.weighted_sum import term_weights
 from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.training.config import Config, TrainerConfig
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
@@ -44,6 +45,7 @@ def fit(config: Config, resume: bool) -> int:
     """
     run = Path(config.run)
     check_ranks(config.data.batch_size, math.prod(processes(config.trainer)))
+    term_weights(config.objective)  # refuses a config without an objective before anything is opened
     checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)

@@ -52,7 +52,10 @@ SIDES: dict[str, dict[str, list[str]]] = {
 
 def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> None:
     """Print the clips/s by a clock of `steps` steps after one of warm-up."""
-    config = load_config(None, ["data.shards=none", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", *overrides])
+    config = load_config(
+        None,
+        ["data.shards=none", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "objective.nt_xent.weight=1", *overrides],
+    )
     choices = choose(config, Machine("cpu", 1, cpu_bfloat16()))
     if choices.allocator:
         keep_memory()

@@ -100,7 +100,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     clock = time.perf_counter if arguments.wall else time.process_time
-    modules = {name: PretrainingModule(load_config(None, ENCODERS[name]), CARD) for name in arguments.encoders}
+    modules = {
+        name: PretrainingModule(load_config(None, ["objective.nt_xent.weight=1", *ENCODERS[name]]), CARD) for name in arguments.encoders
+    }
     if "rates" in arguments.parts:
         print("| encoder | clip, s | a call a clip, clips/s | ours, clips/s | ratio |\n" + "|---" * 5 + "|")
     for name, module in modules.items() if "rates" in arguments.parts else ():

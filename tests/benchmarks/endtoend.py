@@ -62,8 +62,8 @@ def train(shards: str, overrides: list[str], steps: int, workers: int, folder: P
     """Train by fit.py and return what it took."""
     options = [f"data.shards={shards}", f"data.workers={workers}", "trainer.threads=1", "trainer.accelerator=cpu", f"trainer.steps={steps}"]
     options += ["trainer.log_every=20", f"trainer.checkpoint_every={max(steps // 2, 1)}", f"run={folder}", *overrides]
-    (folder.parent / "empty.yaml").write_text("{}\n")
-    command = [sys.executable, "-u", "train/fit.py", "--config", str(folder.parent / "empty.yaml"), *options]
+    (folder.parent / "nt_xent.yaml").write_text("objective: {nt_xent: {weight: 1}}\n")
+    command = [sys.executable, "-u", "train/fit.py", "--config", str(folder.parent / "nt_xent.yaml"), *options]
     begin, marks = time.perf_counter(), []
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None

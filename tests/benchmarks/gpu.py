@@ -111,7 +111,13 @@ class Bench:
     def config(self, encoder: str, batch: int, *overrides: str) -> Config:
         """Return the config of a run."""
         accelerator = "gpu" if self.device.cuda else "cpu"
-        common = ["performance=auto", f"trainer.accelerator={accelerator}", "trainer.collapse_rank=0", "wandb=disabled"]
+        common = [
+            "objective.nt_xent.weight=1",
+            "performance=auto",
+            f"trainer.accelerator={accelerator}",
+            "trainer.collapse_rank=0",
+            "wandb=disabled",
+        ]
         return load_config(None, [*common, *ENCODERS[encoder], f"data.batch_size={batch}", *self.size.overrides, *overrides])
 
 

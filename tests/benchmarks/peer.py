@@ -24,7 +24,7 @@ from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
 BATCH, WARM_UP = 64, 1
-OPTIONS = ["data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "views.mixup=0"]
+OPTIONS = ["objective.nt_xent.weight=1", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "views.mixup=0"]
 
 
 def trainer(steps: int, precision: str, times: list[float]) -> Any:
@@ -88,8 +88,10 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
 
         def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
             features = batch[0].transpose(0, 1)  # (2, batch, n_mels, frames)
-            clip = ours.embedder.pool(self.encoder(features.flatten(0, 1))[-1]).reshape(2, len(batch[0]), -1)
+            from hear_ssl.model.pooling import pool_tokens
             from hear_ssl.objectives.encoded import Encoded
+
+            clip = pool_tokens(self.encoder(features.flatten(0, 1))[-1]).reshape(2, len(batch[0]), -1)
 
             loss: torch.Tensor = self.objective(Encoded(clip=clip, tokens=clip.unsqueeze(2)))
             return loss

@@ -14,6 +14,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import hear_ssl.model
 from hear_ssl.model.weights import load_weights, read_tensors, serialise_tensors
 
 TENSORS = {
@@ -105,3 +106,8 @@ def test_other_architecture_is_named(tmp_path: Path) -> None:
         load_weights(torch.nn.Linear(4, 2), path)
     with pytest.raises(ValueError, match="unknown tensor bias"):
         load_weights(torch.nn.Linear(3, 2, bias=False), path)
+
+
+def test_the_source_of_the_packages_says_that_it_is_no_model() -> None:
+    with pytest.raises(ValueError, match=r"is no exported model, it has no manifest.json; install a wheel"):
+        hear_ssl.model.load_model()

@@ -28,20 +28,19 @@ from hear_ssl.objectives.options import (
 from hear_ssl.objectives.weighted_sum import build_objective
 
 CLIPS, TOKENS, DIM, RANKS = 8, 5, 12, 2
-OFF = NTXentConfig(weight=0.0)
 OBJECTIVES = {
-    "nt_xent": ObjectiveConfig(nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16)),
-    "nt_xent_chunked": ObjectiveConfig(nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16, chunk=3)),
-    "cola": ObjectiveConfig(nt_xent=OFF, cola=COLAConfig(weight=1.0, projection_dim=8)),
-    "cola_symmetric": ObjectiveConfig(nt_xent=OFF, cola=COLAConfig(weight=1.0, projection_dim=8, symmetric=True, similarity="cosine")),
-    "moco_v3": ObjectiveConfig(nt_xent=OFF, moco_v3=MoCoConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
-    "byol": ObjectiveConfig(nt_xent=OFF, byol=BYOLConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
-    "barlow_twins": ObjectiveConfig(nt_xent=OFF, barlow_twins=BarlowTwinsConfig(weight=0.1, projection_dim=8, hidden_dim=16)),
-    "vicreg": ObjectiveConfig(nt_xent=OFF, vicreg=VICRegConfig(weight=0.1, projection_dim=8)),
-    "frame": ObjectiveConfig(nt_xent=OFF, frame=FrameConfig(weight=1.0, projection_dim=8, hidden_dim=16, guard_ms=40.0)),
-    "pitch": ObjectiveConfig(nt_xent=OFF, pitch=PitchConfig(weight=1.0, hidden_dim=16)),
+    "nt_xent": ObjectiveConfig(nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
+    "nt_xent_chunked": ObjectiveConfig(nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16, chunk=3)),
+    "cola": ObjectiveConfig(cola=COLAConfig(weight=1.0, projection_dim=8)),
+    "cola_symmetric": ObjectiveConfig(cola=COLAConfig(weight=1.0, projection_dim=8, symmetric=True, similarity="cosine")),
+    "moco_v3": ObjectiveConfig(moco_v3=MoCoConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
+    "byol": ObjectiveConfig(byol=BYOLConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
+    "barlow_twins": ObjectiveConfig(barlow_twins=BarlowTwinsConfig(weight=0.1, projection_dim=8, hidden_dim=16)),
+    "vicreg": ObjectiveConfig(vicreg=VICRegConfig(weight=0.1, projection_dim=8)),
+    "frame": ObjectiveConfig(frame=FrameConfig(weight=1.0, projection_dim=8, hidden_dim=16, guard_ms=40.0)),
+    "pitch": ObjectiveConfig(pitch=PitchConfig(weight=1.0, hidden_dim=16)),
     "sum": ObjectiveConfig(
-        nt_xent=NTXentConfig(projection_dim=8, hidden_dim=16),
+        nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16),
         frame=FrameConfig(weight=0.5, projection_dim=8, hidden_dim=16),
         pitch=PitchConfig(weight=0.1, hidden_dim=16),
     ),

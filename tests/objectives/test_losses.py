@@ -199,7 +199,7 @@ def test_the_sum_is_weighted_and_names_its_terms() -> None:
 
 
 def test_no_term_at_all_is_a_mistake() -> None:
-    with pytest.raises(ValueError, match="every weight is 0"):
+    with pytest.raises(ValueError, match="the config names no objective"):
         build_objective(ObjectiveConfig(nt_xent=NTXentConfig(weight=0.0)), DIM, 40.0)
 
 

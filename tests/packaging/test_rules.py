@@ -70,7 +70,7 @@ def test_memory_that_grows_with_the_clip_is_measured(monkeypatch: pytest.MonkeyP
 
 def test_memory_is_not_measured_where_the_system_does_not_tell() -> None:
     assert memory.peak_since_start_gb() > 0.1
-    clip = memory.Clip(float("nan"), 0.1, 1.0, 1.0, finite=True, whole=True)
+    clip = memory.LongAudio(float("nan"), 0.1, 1.0, 1.0, finite=True, whole=True)
     assert clip.row(clip.text()).passed is None
     assert replace(clip, whole=False).row(clip.text()).passed is False
 

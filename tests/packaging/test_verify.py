@@ -53,7 +53,7 @@ def test_a_right_wheel_passes_every_row(wheel: Path) -> None:
 
 
 def test_the_naive_baseline_passes_as_an_importable_module(tmp_path: Path) -> None:
-    shutil.copy(ROOT / "tests" / "export" / "naive.py", tmp_path / "hear_naive.py")
+    shutil.copy(ROOT / "tests" / "packaging" / "naive.py", tmp_path / "hear_naive.py")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     command = [sys.executable, str(ROOT / "export/verify.py"), "hear_naive", "--json"]
     result = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -296,6 +296,34 @@ def test_mistakes_about_the_data_get_one_line(tmp_path: Path) -> None:
     bad_input("missing does not exist; pack one with", "--config", base, f"data.shards={tmp_path / 'missing'}", run)
     bad_input("index.json", "--config", base, f"data.shards={tmp_path}", run)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_config_without_an_objective_is_refused_before_there_is_a_run_folder(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty.yaml").write_text("name: empty\n")
+    overrides = ["data.workers=0", "wandb=disabled", f"run={tmp_path / 'run'}", f"data.shards={shards}"]
+    line = "the config names no objective; give one a weight, such as objective.nt_xent.weight=1"
+    bad_input(line, "--config", str(tmp_path / "empty.yaml"), *overrides)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_config_trains_the_objectives_that_it_names_and_no_others(shards: Path, tmp_path: Path) -> None:
+    config = tiny(shards, tmp_path / "run", "objective.nt_xent.weight=0", "objective.byol.weight=1", "trainer.steps=1")
+    fit(config, resume=False)
+    assert [name for name in read_metrics(tmp_path / "run" / "metrics.csv")[0] if name.startswith("loss_")] == ["loss_byol"]
+    objective = Config().objective
+    assert all(getattr(objective, term.name).weight == 0 for term in fields(objective))
+
+
+def test_training_pools_by_a_key_of_its_own(shards: Path, tmp_path: Path) -> None:
+    """The compositions of the embedder are for probe and export."""
+    curves = {}
+    for name, override in {"plain": "trainer.steps=3", "scene": "embedder.scene.pooling=std", "pool": "training_pool=max"}.items():
+        fit(tiny(shards, tmp_path / name, "trainer.steps=3", override), resume=False)
+        curves[name] = losses(tmp_path / name)
+    assert curves["plain"] == curves["scene"] != curves["pool"]
+    line = "was trained with training_pool=mean+max, not mean; resume without it"
+    with pytest.raises(ValueError, match=re.escape(line)):
+        fit(tiny(shards, tmp_path / "plain", "trainer.steps=4", "training_pool=mean"), resume=True)
 
 
 def test_frames_need_one_crop(shards: Path, tmp_path: Path) -> None:

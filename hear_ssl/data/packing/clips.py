@@ -16,16 +16,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
 from hear_ssl.data.packing.archives import read_item
 from hear_ssl.data.packing.inputs import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
-from hear_ssl.data.stream.decode import check_length, decoder_reason
+from hear_ssl.data.stream.decode import Waveform, check_length, decoder_reason
 
 SILENT_PEAK = 1e-4
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
-Waveform = NDArray[np.float32]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ SPARE_BYTES = 256 << 20  # for labels, indexes and headers
 
 
 @dataclass(frozen=True)
-class Record:
+class ZenodoRecord:
     """The archives at an address; files is empty when no record lies there."""
 
     base: str
@@ -48,7 +48,7 @@ class Record:
         return self.files.get(name, Remote(f"{self.base}/{name}"))
 
 
-def read_record(base: str) -> Record:
+def read_record(base: str) -> ZenodoRecord:
     """Return the archives of a Zenodo record or a mirror, with size and MD5 where they are published.
 
     Raises ValueError when the address is none, does not answer, or its record is no record.
@@ -65,12 +65,12 @@ def read_record(base: str) -> Record:
     except FileNotFoundError:
         if base == RECORD:
             raise ValueError(f"{url} is not there any more; give a mirror with --from") from None
-        return Record(base, {})
+        return ZenodoRecord(base, {})
     except OSError as error:
         raise ValueError(f"{url} does not answer ({str(error)[:100]}); try again later, or give a mirror with --from") from None
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{url} is not the JSON of a Zenodo record; give another --from") from None
-    return Record(base, files)
+    return ZenodoRecord(base, files)
 
 
 def _remote(url: str, entry: dict[str, object]) -> Remote:
@@ -96,7 +96,7 @@ def fetch_tasks(names: list[str], out: Path, base: str) -> int:
     return int(failed)
 
 
-def fetch_folder(task: Official, folder: str, out: Path, record: Record) -> str:
+def fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -> str:
     """Put a task folder into `out` and say where; one that is there already is left alone.
 
     Raises ValueError when its archive cannot be had, is damaged, unsafe or no such task, OSError when the disk is full.
