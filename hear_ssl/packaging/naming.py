@@ -7,7 +7,7 @@ import re
 import sys
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
-OURS = {"hear_ssl", "export", "train", "tests"}
+OURS = {"hear_ssl", "examples", "export", "train", "tests"}
 BESIDE = {"torch", "torchaudio", "numpy", "soundfile", "soxr", "tqdm", "pip", "setuptools", "wheel", "heareval", "hearvalidator"}
 
 

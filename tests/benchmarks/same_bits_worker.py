@@ -53,11 +53,8 @@ def module_of(name: str) -> ModuleType:
     Raises ValueError when the checkout has none of the modules.
     """
     for candidate in MODULES[name]:
-        try:
-            spec = importlib.util.find_spec(candidate)
-        except ModuleNotFoundError:
-            continue
-        if spec is not None and inside(spec.origin):
+        path = Path(*candidate.split("."))
+        if path.with_suffix(".py").is_file() or (path / "__init__.py").is_file():
             return importlib.import_module(candidate)
     raise ValueError(f"the checkout has none of {', '.join(MODULES[name])}; add its name of {name} to MODULES")
 
