@@ -84,7 +84,7 @@ class ProfileSteps(pl.Callback):
 def stage_rows(seconds: dict[str, float], elapsed: float, steps: int) -> list[dict[str, str]]:
     """Return a row a stage of `steps` steps that took `elapsed` seconds: its milliseconds and share of a step.
 
-    StepTimer of workers run beside the step; what of them was not hidden is the wait. The training process's rows and `other` sum to
+    The stages of workers run in parallel with the step; the wait is the part of them that the step did not hide. The training process's rows and `other` sum to
     the whole.
     """
     spent = {name: seconds[name] for name in STAGES}
