@@ -11,7 +11,6 @@ from typing import Any
 MANIFEST_OF_0_1 = "hear_ssl.manifest/1"
 MANIFEST = "hear_ssl.manifest/2"
 VERSION_KEY = "hear_ssl_version"  # in a checkpoint; version 0.1.0 wrote none
-POSITIVES = {"doppelgaenger": "pairs"}
 TENSORS = {f"embedder.{part}_projection.": f"embedder.{part}_reduction." for part in ("scene", "timestamp")}
 
 
@@ -20,8 +19,8 @@ def current_config(config: Any) -> Any:
     if not isinstance(config, dict):
         return config
     data = config.get("data")
-    if isinstance(data, dict) and "positives" in data:
-        config = {**config, "data": {**data, "positives": POSITIVES.get(data["positives"], data["positives"])}}
+    if isinstance(data, dict) and data.get("positives") == "doppelgaenger":
+        config = {**config, "data": {**data, "positives": "pairs"}}
     return {**config, "embedder": current_embedder(config["embedder"])} if "embedder" in config else config
 
 
@@ -37,25 +36,31 @@ def current_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the names of this version: config, names of tensors, and records of how it was made."""
     if VERSION_KEY in checkpoint:
         return checkpoint
-    checkpoint = _renamed(checkpoint, "projection", "reduction")
-    others = checkpoint.get("other_towers", [])
-    return {
-        **checkpoint,
-        "config": current_config(checkpoint["config"]),
-        "state_dict": {_tensor(name): tensor for name, tensor in checkpoint["state_dict"].items()},
-        "other_towers": [{**other, "config": current_config(other.get("config"))} for other in others],
-    }
+    return {**_training(checkpoint), "state_dict": {_tensor(name): tensor for name, tensor in checkpoint["state_dict"].items()}}
 
 
 def current_manifest(manifest: Any) -> Any:
     """Return a package's manifest with the names of this version; the package itself keeps the one that it has."""
     if not isinstance(manifest, dict) or manifest.get("format") != MANIFEST_OF_0_1:
         return manifest
-    training = _renamed(manifest.get("training"), "projection", "reduction")
-    if isinstance(training, dict) and "config" in training:
-        training = {**training, "config": current_config(training["config"])}
-    translated = {**manifest, "format": MANIFEST, "embedder": current_embedder(manifest.get("embedder"))}
-    return {**translated, "training": training} if training is not None else translated
+    translated = {**manifest, "format": MANIFEST}
+    if "embedder" in manifest:
+        translated["embedder"] = current_embedder(manifest["embedder"])
+    if "training" in manifest:
+        translated["training"] = _training(manifest["training"])
+    return translated
+
+
+def _training(record: Any) -> Any:
+    """Translate what a checkpoint and the `training` of a manifest have in common: config, reduction, other encoders."""
+    record = _renamed(record, "projection", "reduction")
+    if not isinstance(record, dict):
+        return record
+    if "config" in record:
+        record = {**record, "config": current_config(record["config"])}
+    if isinstance(record.get("other_towers"), list):
+        record = {**record, "other_towers": [_training(other) for other in record["other_towers"]]}
+    return record
 
 
 def _renamed(mapping: Any, old: str, new: str) -> Any:
@@ -64,6 +69,6 @@ def _renamed(mapping: Any, old: str, new: str) -> Any:
     return {new if name == old else name: value for name, value in mapping.items()}
 
 
-def _tensor(name: str) -> str:
-    prefix = next((prefix for prefix in TENSORS if name.startswith(prefix)), "")
+def _tensor(name: Any) -> Any:
+    prefix = next((prefix for prefix in TENSORS if isinstance(name, str) and name.startswith(prefix)), "")
     return TENSORS[prefix] + name[len(prefix) :] if prefix else name

@@ -51,6 +51,16 @@ def test_what_this_version_wrote_is_left_as_it_is() -> None:
     assert current_manifest({"format": "hear_ssl.manifest/2", "training": {"projection": 1}})["training"] == {"projection": 1}
 
 
+@pytest.mark.parametrize("wrong", [None, 3, "x", [1], {"a": [2]}, {"data": 1, "embedder": {"scene": 3}}, {"data": {"positives": []}}])
+def test_what_has_another_form_is_left_to_its_reader(wrong: Any) -> None:
+    assert current_config(wrong) == wrong
+    assert current_manifest(wrong) == wrong
+    manifest = {"format": "hear_ssl.manifest/1", "embedder": wrong, "training": wrong}
+    assert current_manifest(manifest) == {**manifest, "format": "hear_ssl.manifest/2"}
+    checkpoint = {"config": {}, "state_dict": {1: 2}, "other_towers": wrong, "reduction": wrong}
+    assert current_checkpoint(checkpoint) == checkpoint
+
+
 @pytest.fixture
 def old_run(tmp_path: Path) -> Path:
     """Write a run folder of version 0.1.0 whose model has a linear map of its scene embeddings; return the folder."""
