@@ -84,8 +84,8 @@ class ProfileSteps(pl.Callback):
 def stage_rows(seconds: dict[str, float], elapsed: float, steps: int) -> list[dict[str, str]]:
     """Return a row a stage of `steps` steps that took `elapsed` seconds: its milliseconds and share of a step.
 
-    The stages of workers run in parallel with the step; the wait is the part of them that the step did not hide. The training process's rows and `other` sum to
-    the whole.
+    The stages of workers run in parallel with the step; the wait is the part of them that the step did not hide. The
+    training process's rows and `other` sum to the whole.
     """
     spent = {name: seconds[name] for name in STAGES}
     lines = [("step", elapsed, "whole"), *((name, seconds[name], "workers") for name in WORKER_STAGES)]
