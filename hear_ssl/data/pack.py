@@ -18,7 +18,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m hear_ssl.data.pack",
         description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, with source and licence beside each. "
-        "Stop it at any time; the same command goes on.",
+        "Stop it at any time; the same command resumes.",
         epilog="Example: python -m hear_ssl.data.pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
     )
     parser.add_argument(

@@ -1,4 +1,4 @@
-"""What goes on around the training step: checkpoints that appear whole, the progress line, metrics.csv, a clean stop."""
+"""Callbacks of the trainer: checkpoints that appear whole, the progress line, metrics.csv, a clean stop."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class Progress(pl.Callback):
         self.window_step = self.first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the time since the last step ended as waiting for data, but for what else went on, and the clips that were lost."""
+        """Count the time since the last step ended as waiting for data, less copies and checkpoints, and the clips that were lost."""
         assert isinstance(pl_module, PretrainingModule)
         step_timer = pl_module.step_timer
         aside = outside_waiting(step_timer.seconds) - self.aside
@@ -222,7 +222,7 @@ class Progress(pl.Callback):
 
 
 def outside_waiting(seconds: dict[str, float]) -> float:
-    """Return the seconds of what goes on between two steps and is no waiting for data."""
+    """Return the seconds between two steps that were not spent waiting for data."""
     return seconds["copy"] + seconds["checkpoint"]
 
 
@@ -241,6 +241,6 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def resume_line(run: Path, stop: StopCleanly) -> str:
-    """Say how the run ended and how to go on."""
+    """Return how the run ended and how to resume it."""
     name = signal.Signals(stop.signal).name if stop.signal else "the end"
-    return f"stopped by {name}; saved. Go on with: python {sys.argv[0]} --resume {shlex.quote(str(run))}"
+    return f"stopped by {name}; saved. Resume with: python {sys.argv[0]} --resume {shlex.quote(str(run))}"

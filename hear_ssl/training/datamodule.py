@@ -104,7 +104,7 @@ class ShardDataModule(pl.LightningDataModule):
         for key, before in state.get("order", now).items():
             if now[key] != before:
                 change = "holds other shards, or in another order" if key == "data.shards" else f"was {before} and is {now[key]} now"
-                raise ValueError(f"{key} {change}: the run cannot go on with its next batch; set it as it was, or start a new run")
+                raise ValueError(f"{key} {change}: the run cannot resume with its next batch; set it as it was, or start a new run")
         self.first_step = int(state["batches"])
         self.unreadable.load(state)
 

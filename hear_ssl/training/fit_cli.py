@@ -21,11 +21,11 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="go on with a stopped run: its folder; its own config is used")
+    parser.add_argument("--resume", metavar="RUN", help="resume a stopped run: its folder; its own config is used")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.resume):
-        raise ValueError("give either --config FILE to start a run or --resume RUN to go on with one; fit.py --help says more")
+        raise ValueError("give either --config FILE to start a run or --resume RUN to resume one; see fit.py --help")
     if arguments.resume:
         run = Path(arguments.resume)
         config = resumed_config(run, arguments.overrides)

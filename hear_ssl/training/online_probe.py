@@ -120,7 +120,7 @@ class OnlineProbe(pl.Callback):
             self._snapshot(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the last answers; a run that was stopped leaves its snapshots to the one that goes on."""
+        """Wait for the last answers; a run that was stopped leaves its snapshots to the one that resumes it."""
         if self.prober is None:
             return
         if self.stop.signal is None:

@@ -1,4 +1,4 @@
-"""What a run goes on from: its last checkpoint, as far as that fits what is asked for now."""
+"""Resume a run from its last checkpoint, if the checkpoint fits what is asked for now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightni
 
 
 class KeepConfig(pl.Callback):
-    """Keep in the run folder what a run was told, once nothing of it is refused: --resume goes on by it."""
+    """Keep in the run folder what a run was told, once nothing of it is refused: --resume reads it."""
 
     def __init__(self, run: Path, config: Config) -> None:
         self.run, self.config = run, config

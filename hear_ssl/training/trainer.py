@@ -87,7 +87,7 @@ def start_run_folder(run: Path, choices: Choices) -> None:
     Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
     """
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
-        raise ValueError(f"{run} holds a run already; go on with --resume {run}, or give another folder with run=FOLDER")
+        raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
         atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 

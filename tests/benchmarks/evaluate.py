@@ -6,7 +6,7 @@ python tests/benchmarks/evaluate.py --kit KIT --python PYTHON --tasks TASKS --mo
 KIT is the folder of heareval_compat.py and its shims, PYTHON the interpreter that heareval 2021.1.3 is installed for, NAME a HEAR
 module (hear_ssl.evaluation.baselines for log-mel statistics), FOLDER where it is imported from. Seconds are of CPU time, so that
 other work on the machine does not count; the kit's are without its start (imports, measured as --help), ours have none. What OUT
-holds already is not run again, so the same command goes on after an interruption, and at once prints the table.
+holds already is not run again, so the same command resumes after an interruption, and at once prints the table.
 """
 
 from __future__ import annotations

@@ -248,7 +248,7 @@ def test_a_run_from_before_a_key_existed_goes_on(shards: Path, finished: Path, t
 
 
 def test_a_new_run_never_overwrites_an_old_one(shards: Path, finished: Path) -> None:
-    with pytest.raises(ValueError, match="holds a run already; go on with --resume"):
+    with pytest.raises(ValueError, match="holds a run already; resume it with --resume"):
         fit(tiny(shards, finished), resume=False)
 
 

@@ -2,7 +2,7 @@
 
     python -m hear_ssl.data.pack INPUT... --out DIR
 
-Stopped at any moment, the same command goes on; the shards come out the same, byte for byte, with any number of workers. When a
+Stopped at any moment, the same command resumes; the shards come out the same, byte for byte, with any number of workers. When a
 shard has been damaged or removed since, the same command packs all of them again.
 """
 
@@ -54,7 +54,7 @@ def pack(
     """Pack files into shards under `out` and return the index, which is written last.
 
     Raises ValueError when `out` holds another packing or no clip is left, FileExistsError when it holds shards of another
-    command, OSError when the disk is full; shards that are finished stay, and the same call goes on behind them.
+    command, OSError when the disk is full; shards that are finished stay, and the same call resumes after them.
     """
     split = one_split(items)
     state = _load_state(out, items, options, clips_per_shard)

@@ -61,7 +61,7 @@ class ShardCache:
             except ConnectionError as error:
                 if not path.is_file():
                     raise ValueError(str(error)) from None
-                say(f"{error}; going on with the index fetched earlier")
+                say(f"{error}; using the index fetched earlier")
             return read_index(self.folder)
 
     def path(self, record: ShardRecord) -> Path:
@@ -86,7 +86,7 @@ class ShardCache:
         """Fetch every shard that is missing, with progress.
 
         Raises ValueError with the last reason as soon as shards with more than the share `lossy` of the clips cannot be
-        fetched, or the disk is too small; what was fetched stays, and the next call goes on behind it.
+        fetched, or the disk is too small; what was fetched stays, and the next call resumes after it.
         """
         self.check_space(index)
         start, failed = time.monotonic(), 0

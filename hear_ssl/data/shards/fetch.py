@@ -15,7 +15,7 @@ from hear_ssl.files import atomic_path, sha256_of
 
 INDEX_LIMIT = 64 << 20  # bytes
 PACKAGES = {"s3": "s3fs", "s3a": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "hf": "huggingface_hub"}
-RESUME = "the same command goes on when it answers again"
+RESUME = "the same command resumes when it answers again"
 
 
 def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:

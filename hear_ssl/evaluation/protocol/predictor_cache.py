@@ -1,4 +1,4 @@
-"""What trained networks came to, kept on disk one by one, so that an interrupted evaluation goes on behind the last of them."""
+"""Results of trained predictors, kept on disk one by one, so that an interrupted evaluation resumes after the last of them."""
 
 from __future__ import annotations
 

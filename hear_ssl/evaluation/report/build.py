@@ -186,7 +186,7 @@ def profile_section(run: Path) -> list[str]:
         for row in rows
     ]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-    text = "From profile.csv. Reading and decoding go on in workers beside the step; what they hold up is the wait."
+    text = "From profile.csv. Workers read and decode in parallel with the step; the wait is what the step did not hide."
     return [section("Where the time of a step goes", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
 
 

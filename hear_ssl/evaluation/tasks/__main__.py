@@ -16,7 +16,7 @@ def main() -> int:
     )
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
-    fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command goes on where it stopped")
+    fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command resumes where it stopped")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="tasks as listed, or all")
     fetch.add_argument(
         "--out", required=True, metavar="DIR", help="folder for the unpacked tasks, as --tasks of hear_ssl.evaluate wants it"

@@ -79,7 +79,7 @@ def _remote(url: str, entry: dict[str, object]) -> Remote:
 
 
 def fetch_tasks(names: list[str], out: Path, base: str) -> int:
-    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others go on.
+    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others are fetched.
 
     Raises ValueError for an unknown name or address, before anything is fetched.
     """

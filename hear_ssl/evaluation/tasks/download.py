@@ -66,7 +66,7 @@ def _complete(remote: Remote, file: BinaryIO) -> None:
             raise FileNotFoundError(f"{error}; look at the address, or give another --from") from None
         except ConnectionError as error:
             size = file.seek(0, os.SEEK_END)
-            raise ValueError(f"{remote.url} stopped after {size} bytes and {error}; the same command goes on from there") from None
+            raise ValueError(f"{remote.url} stopped after {size} bytes and {error}; the same command resumes from there") from None
 
 
 def as_published(remote: Remote, path: Path) -> bool:

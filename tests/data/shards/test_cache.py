@@ -145,7 +145,7 @@ def test_a_shard_that_broke_off_is_resumed_and_one_with_wrong_bytes_starts_again
 def test_a_refusal_is_final_and_the_index_fetched_earlier_is_used(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
     handler.faults += ["403"]
-    with pytest.raises(ValueError, match=r"train-000000.tar cannot be fetched \(HTTP Error 403: Forbidden\); the same command goes on"):
+    with pytest.raises(ValueError, match=r"train-000000.tar cannot be fetched \(HTTP Error 403: Forbidden\); the same command resumes"):
         fetched(address, tmp_path)
     handler.index_faults = ["403"]
     assert ShardCache(address, tmp_path).index() == read_index(shards)
@@ -166,7 +166,7 @@ def test_a_server_that_never_gets_better_is_one_line_and_leaves_no_shard(
 ) -> None:
     address, handler = server
     handler.faults += [fault] * 100
-    with pytest.raises(ValueError, match=r"cannot be fetched after 6 attempts .* goes on when it answers again") as caught:
+    with pytest.raises(ValueError, match=r"cannot be fetched after 6 attempts .* resumes when it answers again") as caught:
         fetched(address, tmp_path)
     assert "\n" not in str(caught.value)
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".tar", ".part")]

@@ -213,7 +213,7 @@ def failure(server: tuple[str, type[Server]], out: Path, capsys: pytest.CaptureF
     [
         (["404"], r"is not there \(HTTP 404\)"),
         (["403"], "403"),
-        (["500"] * 6, "stopped after 0 bytes .* the same command goes on"),
+        (["500"] * 6, "stopped after 0 bytes .* the same command resumes"),
         (["wrong bytes"], "serves other bytes than published"),
     ],
 )
