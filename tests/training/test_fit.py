@@ -24,7 +24,7 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.trainer import fit
-from tests.conftest import ROOT, TINY, tiny
+from tests.conftest import HEADS, ROOT, TINY, tiny
 
 KILLED = (
     "simclr",
@@ -217,7 +217,7 @@ def test_a_decoding_worker_that_is_killed_ends_the_run_with_one_line(shards: Pat
 @pytest.mark.slow
 def test_after_sigkill_the_run_goes_on_to_the_same_end(shards: Path, tmp_path: Path) -> None:
     length = ("trainer.steps=150", "trainer.checkpoint_every=4", "data.workers=2")
-    process = started(tmp_path / "killed", shards, *length)
+    process = started(tmp_path / "killed", shards, *length, *HEADS["frame"])
     workers = decoding_workers(process.pid)
     assert len(workers) == 2
     process.kill()

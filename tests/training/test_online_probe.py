@@ -36,7 +36,7 @@ def probed(shards: Path, task: Path, tmp_path_factory: pytest.TempPathFactory) -
     """Train six steps, probe after the second, fourth and last, and return the run folder; a row only every third step."""
     run = tmp_path_factory.mktemp("probed") / "run"
     recipe = run.with_name("plain.yaml")
-    recipe.write_text("name: base\n")
+    recipe.write_text("name: base\nobjective: {nt_xent: {weight: 1}}\n")
     often = ("probe.every=2", f"probe.tasks={task}", "trainer.log_every=3", "trainer.checkpoint_every=2", "wandb=offline")
     result = script("--config", str(recipe), f"data.shards={shards}", f"run={run}", *TINY, *often)
     assert result.returncode == 0, result.stderr
