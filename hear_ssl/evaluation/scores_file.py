@@ -74,10 +74,10 @@ def check_scored(record: dict[str, Any], name: str, weights: str) -> None:
             raise ValueError(f"the scores of {name} are of other weights than {file} has now; evaluate again" + WEIGHTS * bool(weights))
 
 
-def check_key(record: dict[str, Any], subject: ModelUnderTest) -> None:
+def check_key(record: dict[str, Any], model: ModelUnderTest) -> None:
     """Raise ValueError when the scores are of other weights than those loaded."""
-    if any(found[subject.name]["key"] != subject.key for found in record["tasks"].values() if subject.name in found):
-        raise ValueError(f"the scores of {subject.name} are of other weights than it has now, or of an earlier version; evaluate again")
+    if any(found[model.name]["key"] != model.key for found in record["tasks"].values() if model.name in found):
+        raise ValueError(f"the scores of {model.name} are of other weights than it has now, or of an earlier version; evaluate again")
 
 
 def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:

@@ -26,7 +26,7 @@ TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.1
 
 
 def task_rows(
-    task: Task, subject: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
+    task: Task, model: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, LabelledRows]:
     """Return the rows of every split of a task.
 
@@ -36,7 +36,7 @@ def task_rows(
     splits = {}
     for split in task.splits:
         files = list(task.indexes[split])
-        embedded = embed_split(task, split, subject, cache / subject.key, progress)
+        embedded = embed_split(task, split, model, cache / model.key, progress)
         shuffle.shuffle(files)
         splits[split] = (
             scene_rows(task, split, files, embedded) if task.embedding_type == "scene" else event_rows(task, split, files, embedded)
@@ -47,17 +47,17 @@ def task_rows(
 Embedded = dict[str, tuple[NDArray[Any], NDArray[Any]]]
 
 
-def embed_split(task: Task, split: str, subject: ModelUnderTest, cache: Path, progress: Callable[[str], None]) -> Embedded:
+def embed_split(task: Task, split: str, model: ModelUnderTest, cache: Path, progress: Callable[[str], None]) -> Embedded:
     """Return each clip's embeddings, (1, dim) or (frames, dim), and timestamps in ms."""
     path = cache / f"{task.folder.name}-{task.clip_hashes[split]}-{split}.npz"
     kept = _kept(path)
     if kept is not None and list(kept) == list(task.indexes[split]):
         return kept
     embedded: Embedded = {}
-    folder = audio_folder(task, split, subject.sample_rate)
+    folder = audio_folder(task, split, model.sample_rate)
     total = len(task.indexes[split])
-    for files, audio in batches(task, split, folder, subject.sample_rate):
-        embedded.update(embed_batch(task, subject, files, audio))
+    for files, audio in batches(task, split, folder, model.sample_rate):
+        embedded.update(embed_batch(task, model, files, audio))
         progress(f"embedding {split}: {len(embedded)} of {total} clips")
     ordered = {file: embedded[file] for file in task.indexes[split]}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -122,16 +122,16 @@ def _stacked(group: list[tuple[str, NDArray[Any]]]) -> tuple[list[str], Tensor]:
     return [file for file, _ in group], torch.from_numpy(np.stack([waveform for _, waveform in group]))
 
 
-def embed_batch(task: Task, subject: ModelUnderTest, files: list[str], audio: Tensor) -> Embedded:
+def embed_batch(task: Task, model: ModelUnderTest, files: list[str], audio: Tensor) -> Embedded:
     """Return the embeddings of a batch. Raises ValueError when they break the HEAR API."""
     if task.embedding_type == "scene":
-        embeddings = subject.scene(audio)
-        check(embeddings, (len(files), subject.scene_embedding_size), files)
+        embeddings = model.scene(audio)
+        check(embeddings, (len(files), model.scene_embedding_size), files)
         return {file: (row[None].numpy(), np.zeros(1)) for file, row in zip(files, embeddings, strict=True)}
-    frames, timestamps_ms = subject.timestamps(audio)
-    check(frames, (len(files), timestamps_ms.shape[-1], subject.timestamp_embedding_size), files)
+    frames, timestamps_ms = model.timestamps(audio)
+    check(frames, (len(files), timestamps_ms.shape[-1], model.timestamp_embedding_size), files)
     times = timestamps_ms.double().numpy()
-    end_ms = 1000.0 * audio.shape[1] / subject.sample_rate
+    end_ms = 1000.0 * audio.shape[1] / model.sample_rate
     if (
         times.shape != frames.shape[:2]
         or not times.size

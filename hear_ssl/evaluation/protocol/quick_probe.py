@@ -87,15 +87,15 @@ def clip_seconds(task: Task, split: str, file: str) -> float:
         raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
 
 
-def probe(task: Task, subject: ModelUnderTest) -> dict[str, float]:
+def probe(task: Task, model: ModelUnderTest) -> dict[str, float]:
     """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each within 0 and 1.
 
     Scene tasks have their own first score (d' as area under ROC), event tasks the average precision of frames. Raises
     ValueError when an embedding is not finite or has another shape than it should.
     """
     *train_splits, valid_split = task.splits
-    train = LabelledRows.joined([split_rows(task, split, subject) for split in train_splits])
-    valid = split_rows(task, valid_split, subject)
+    train = LabelledRows.joined([split_rows(task, split, model) for split in train_splits])
+    valid = split_rows(task, valid_split, model)
     mean, spread = train.embeddings.mean(0), train.embeddings.std(0, unbiased=False) + 1e-6
     known, asked = (train.embeddings - mean) / spread, (valid.embeddings - mean) / spread
     if task.embedding_type == "event":
@@ -107,11 +107,11 @@ def probe(task: Task, subject: ModelUnderTest) -> dict[str, float]:
     }
 
 
-def split_rows(task: Task, split: str, subject: ModelUnderTest) -> LabelledRows:
+def split_rows(task: Task, split: str, model: ModelUnderTest) -> LabelledRows:
     """Return the rows of a split, embedded now: weights change from probe to probe, so nothing is kept."""
     embedded: Embedded = {}
-    for files, audio in batches(task, split, audio_folder(task, split, subject.sample_rate), subject.sample_rate):
-        embedded.update(embed_batch(task, subject, files, audio))
+    for files, audio in batches(task, split, audio_folder(task, split, model.sample_rate), model.sample_rate):
+        embedded.update(embed_batch(task, model, files, audio))
     rows = scene_rows if task.embedding_type == "scene" else event_rows
     return rows(task, split, list(task.indexes[split]), embedded)
 
@@ -160,9 +160,9 @@ def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
     return float(compute(predictions[:, mixed].numpy(), targets[:, mixed].numpy()))
 
 
-def probe_all(tasks: list[Task], subject: ModelUnderTest) -> dict[str, float]:
+def probe_all(tasks: list[Task], model: ModelUnderTest) -> dict[str, float]:
     """Return probe_TASK_knn and probe_TASK_linear of every task, and `probe`, the mean over tasks of the mean of both."""
-    results = {task.folder.name: probe(task, subject) for task in tasks}
+    results = {task.folder.name: probe(task, model) for task in tasks}
     means = [sum(scores.values()) / len(scores) for scores in results.values()]
     columns = {f"probe_{task}_{kind}": value for task, scores in results.items() for kind, value in scores.items()}
     return {"probe": sum(means) / len(means), **columns}

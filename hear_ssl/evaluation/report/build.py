@@ -102,30 +102,30 @@ def one_label(rows: LabelledRows) -> tuple[Any, Any]:
     return rows.embeddings.numpy(), rows.targets.argmax(1).numpy()
 
 
-def task_sections(record: dict[str, Any], subject: ModelUnderTest, folders: list[Path], cache: Path) -> list[str]:
+def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[Path], cache: Path) -> list[str]:
     """Return map, similarity and confusion of the multiclass task with the lowest score; of another task, no confusion."""
     places = {folder.name: folder for folder in folders}
-    scored = {name: found[subject.name]["score"] for name, found in record["tasks"].items() if name in places and subject.name in found}
+    scored = {name: found[model.name]["score"] for name, found in record["tasks"].items() if name in places and model.name in found}
     tasks = {name: read_task(places[name]) for name in scored}
     fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
     if not scored:
         return [section("No sounds to show", "None of the tasks given has a score of this model.", "")]
     task = tasks[min(fitting or scored, key=lambda name: scored[name])]
-    rows = task_rows(task, subject, cache)
+    rows = task_rows(task, model, cache)
     split = task.folds()[0]["test"][0]
     shown = clip_rows(rows[split])
-    path = audio_folder(task, split, subject.sample_rate) / shown.clips[0][0]
-    waveform = read_clip(path, subject.sample_rate)[: round(SIMILARITY_SECONDS * subject.sample_rate)]
-    frames, times_ms = subject.timestamps(torch.from_numpy(waveform).unsqueeze(0))
+    path = audio_folder(task, split, model.sample_rate) / shown.clips[0][0]
+    waveform = read_clip(path, model.sample_rate)[: round(SIMILARITY_SECONDS * model.sample_rate)]
+    frames, times_ms = model.timestamps(torch.from_numpy(waveform).unsqueeze(0))
     log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
     hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
-    similar = figures.spectrogram_and_similarity(log_mel, frames[0].numpy(), hop_ms, len(waveform) / subject.sample_rate)
+    similar = figures.spectrogram_and_similarity(log_mel, frames[0].numpy(), hop_ms, len(waveform) / model.sample_rate)
     name = html.escape(task.folder.name)
     return [
         section(
             "Clips near each other sound alike to the model",
             f"Test clips of {name} by {figures.projection(len(shown.clips))} of their {task.embedding_type} embeddings. Large dots play.",
-            figure(embedding_map(task, shown, split, subject.sample_rate), f"{len(shown.clips)} clips, colour: label"),
+            figure(embedding_map(task, shown, split, model.sample_rate), f"{len(shown.clips)} clips, colour: label"),
         ),
         section(
             "One clip, moment by moment",
@@ -230,8 +230,8 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     if is_ours(module):
         parts += run_sections(Path(module))
     if tasks is not None:
-        subject = load_model_under_test(module, weights)
-        check_key(record, subject)
-        parts += task_sections(record, subject, find_tasks(tasks), scores / "embeddings")
+        model = load_model_under_test(module, weights)
+        check_key(record, model)
+        parts += task_sections(record, model, find_tasks(tasks), scores / "embeddings")
     title = html.escape(Path(module).resolve().name if is_ours(module) else name)
     atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))

@@ -22,10 +22,10 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     arguments = parse_arguments()
     out = Path(arguments.rows)
-    subject = load(arguments.module, arguments.weights, out)
-    if subject:
+    submission = load(arguments.module, arguments.weights, out)
+    if submission:
         checks = outputs.CHECKS + independence.CHECKS + timing.CHECKS + golden_check.CHECKS + MEMORY[arguments.memory]
-        run_checks(subject, checks, lambda row: write_result(out, row))
+        run_checks(submission, checks, lambda row: write_result(out, row))
     write_result(out, END)
 
 
@@ -38,7 +38,7 @@ def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
         try:
             module = importlib.import_module(name)
             start = time.perf_counter()
-            subject = Submission(module, module.load_model(weights) if weights else module.load_model(), weights)
+            submission = Submission(module, module.load_model(weights) if weights else module.load_model(), weights)
             measured = f"loaded in {time.perf_counter() - start:.2f} s"
         except Exception as error:  # whatever the module raises on import or load is the finding
             message = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
@@ -53,7 +53,7 @@ def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
     write_result(
         out, RuleResult("working directory left alone", rule, f"wrote {', '.join(left)[:120]}" if left else "nothing", not left, reason)
     )
-    return subject
+    return submission
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -14,24 +14,24 @@ SEEN = 0.1  # a burst counts when it changes embeddings by this share of the str
 DRIFT_LIMIT_MS = 2.0  # in 175 s: 14 ms in 20 minutes, a quarter of the tolerance of transcription tasks
 
 
-def burst_offsets(subject: Submission, first_hops: float, seconds: float) -> Tuple[float, int, float]:
+def burst_offsets(submission: Submission, first_hops: float, seconds: float) -> Tuple[float, int, float]:
     """Return by how many ms 16 bursts of 5 ms, about a second apart, appear late on average, how many are seen, and the hop in ms.
 
     The bursts lie at every phase of the hop equally often, so that its own grid cancels out. The first comes after
     first_hops times the hop. A burst's place is the centre of the change that it makes, weighted by its strength.
     """
-    rate = subject.model.sample_rate
-    audio = subject.noise(seconds, seed=99) * FLOOR
-    base, times = subject.timestamps(audio)
+    rate = submission.model.sample_rate
+    audio = submission.noise(seconds, seed=99) * FLOOR
+    base, times = submission.timestamps(audio)
     times_ms = times.reshape(-1).double().cpu()
     hop = float((times_ms[-1] - times_ms[0]) / (len(times_ms) - 1))
     spacing = (round(1000.0 / hop) + 1.0 / BURSTS) * hop
     length, centres = int(0.005 * rate), []
     for number in range(BURSTS):
         start = round((first_hops * hop + spacing * number - 2.5) * rate / 1000.0)
-        audio[0, start : start + length] = subject.noise(1.0, seed=number)[0, :length]
+        audio[0, start : start + length] = submission.noise(1.0, seed=number)[0, :length]
         centres.append((start + length / 2.0) * 1000.0 / rate)
-    change = (subject.timestamps(audio)[0] - base).reshape(len(times_ms), -1).double().norm(dim=-1).cpu()
+    change = (submission.timestamps(audio)[0] - base).reshape(len(times_ms), -1).double().norm(dim=-1).cpu()
     offsets = []
     for centre in centres:
         near = torch.where((times_ms - centre).abs() <= spacing / 2.0, change, torch.zeros_like(change))
@@ -41,26 +41,26 @@ def burst_offsets(subject: Submission, first_hops: float, seconds: float) -> Tup
     return sum(offsets) / max(len(offsets), 1), len(offsets), hop
 
 
-def bursts_lie_at_their_timestamps(subject: Submission) -> RuleResult:
+def bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
     """A 5 ms burst changes the embeddings around its own time: within half a hop or 25 ms, whichever is less.
 
     Content 50 ms off brings the onset score of a perfect detector from 1 to 0.82, 80 ms off to 0.12. With a hop of more
     than 50 ms some bursts fall between the frames; otherwise twelve of sixteen must be seen.
     """
-    mean, seen, hop = burst_offsets(subject, first_hops=round(1500.0 / _hop(subject)), seconds=18.5)
+    mean, seen, hop = burst_offsets(submission, first_hops=round(1500.0 / _hop(submission)), seconds=18.5)
     limit = min(hop / 2.0, 25.0)
     text = f"{mean:+.2f} ms on average over {seen} of {BURSTS} bursts (limit {limit:g} ms)"
     return found(text, abs(mean) <= limit and seen >= (12 if hop <= 50.0 else 1))
 
 
-def late_bursts_lie_at_their_timestamps(subject: Submission) -> RuleResult:
+def late_bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
     """After three minutes bursts lie where they did in the first seconds, to 2 ms: a rounded hop moves them on and on."""
-    hop = _hop(subject)
-    early, _, _ = burst_offsets(subject, first_hops=round(1500.0 / hop), seconds=18.5)
-    late, seen, _ = burst_offsets(subject, first_hops=round(175000.0 / hop), seconds=192.0)
+    hop = _hop(submission)
+    early, _, _ = burst_offsets(submission, first_hops=round(1500.0 / hop), seconds=18.5)
+    late, seen, _ = burst_offsets(submission, first_hops=round(175000.0 / hop), seconds=192.0)
     return found(f"{late - early:+.2f} ms from 175 s on, over {seen} bursts", abs(late - early) <= DRIFT_LIMIT_MS and seen > 0)
 
 
-def _hop(subject: Submission) -> float:
-    times_ms = subject.timestamps(subject.noise(4.0))[1].reshape(-1).double()
+def _hop(submission: Submission) -> float:
+    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).double()
     return float((times_ms[-1] - times_ms[0]) / (len(times_ms) - 1))

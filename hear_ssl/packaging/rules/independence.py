@@ -22,9 +22,9 @@ def difference(one: Tensor, other: Tensor) -> float:
     return float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))
 
 
-def both(subject: Submission, audio: Tensor) -> Tuple[Tensor, Tensor]:
+def both(submission: Submission, audio: Tensor) -> Tuple[Tensor, Tensor]:
     """Return scene and timestamp embeddings."""
-    return subject.scene(audio), subject.timestamps(audio)[0]
+    return submission.scene(audio), submission.timestamps(audio)[0]
 
 
 def apart(one: Tuple[Tensor, Tensor], other: Tuple[Tensor, Tensor]) -> float:
@@ -32,12 +32,12 @@ def apart(one: Tuple[Tensor, Tensor], other: Tuple[Tensor, Tensor]) -> float:
     return max(difference(one[0], other[0]), difference(one[1], other[1]))
 
 
-def evaluation_mode(subject: Submission) -> RuleResult:
+def evaluation_mode(submission: Submission) -> RuleResult:
     """Embeddings are those of evaluation mode as the model is loaded.
 
     The evaluation kit never calls eval(): dropout and batch statistics would stay on. Chance is the same on both sides.
     """
-    audio, given, evaluating = subject.noise(1.5, 2), subject.fresh(), subject.fresh()
+    audio, given, evaluating = submission.noise(1.5, 2), submission.fresh(), submission.fresh()
     evaluating.model.eval()
     torch.manual_seed(0)
     as_given = both(given, audio)
@@ -46,69 +46,69 @@ def evaluation_mode(subject: Submission) -> RuleResult:
     return found(f"{distance:.2g} from eval() (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def same_input_same_output(subject: Submission) -> RuleResult:
+def same_input_same_output(submission: Submission) -> RuleResult:
     """Two models freshly loaded give the same embeddings of the same sound: no dropout, no noise, no weights left at random.
 
     Chance differs between the two; nothing has been called before.
     """
-    audio, results = subject.noise(1.5, 2), []
+    audio, results = submission.noise(1.5, 2), []
     for seed in (1, 2):
         torch.manual_seed(seed)
-        results.append(both(subject.fresh(), audio))
+        results.append(both(submission.fresh(), audio))
     distance = apart(results[0], results[1])
     return found(f"{distance:.2g} apart (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def no_state_between_calls(subject: Submission) -> RuleResult:
+def no_state_between_calls(submission: Submission) -> RuleResult:
     """The same sound gives the same embeddings whatever was embedded before.
 
     A running mean or a buffer of past frames makes scores depend on the order of the clips.
     """
-    audio, distance = subject.noise(1.5, 2), 0.0
+    audio, distance = submission.noise(1.5, 2), 0.0
     torch.manual_seed(0)
-    first = both(subject, audio)
+    first = both(submission, audio)
     for seconds, batch in ((1.3, 3), (2.2, 1)):
-        both(subject, subject.noise(seconds, batch, seed=5))
+        both(submission, submission.noise(seconds, batch, seed=5))
         torch.manual_seed(0)
-        distance = max(distance, apart(first, both(subject, audio)))
+        distance = max(distance, apart(first, both(submission, audio)))
     return found(f"{distance:.2g} apart (relative), tolerance {EXACT:g}", distance <= EXACT)
 
 
-def depends_on_input(subject: Submission) -> RuleResult:
+def depends_on_input(submission: Submission) -> RuleResult:
     """Different sounds have different embeddings: a tone and noise are more than 0.1 % of the largest value apart."""
-    noise = subject.noise(1.1)
-    tone = torch.sin(torch.arange(noise.shape[1]).double() * 6.2831853 * 440.0 / subject.model.sample_rate).float()[None] * 0.5
-    one, other = both(subject, tone), both(subject, noise)
+    noise = submission.noise(1.1)
+    tone = torch.sin(torch.arange(noise.shape[1]).double() * 6.2831853 * 440.0 / submission.model.sample_rate).float()[None] * 0.5
+    one, other = both(submission, tone), both(submission, noise)
     scene, frames = difference(one[0], other[0]), difference(one[1], other[1])
     return found(f"tone against noise: scene {scene:.3g}, timestamps {frames:.3g} apart (relative)", min(scene, frames) > 1e-3)
 
 
-def alone_as_in_a_batch(subject: Submission) -> RuleResult:
+def alone_as_in_a_batch(submission: Submission) -> RuleResult:
     """A sound has the same embeddings alone and beside others, louder and quieter ones.
 
     Statistics over the batch (BatchNorm in training, AmplitudeToDB(top_db)) tie them to their neighbours.
     """
-    audio = subject.noise(1.5, 4) * torch.tensor([[1.0], [0.1], [0.01], [0.5]])
-    scene, frames = both(subject, audio)
-    distance = max(apart((scene[row], frames[row]), both(subject, audio[row : row + 1])) for row in range(4))
+    audio = submission.noise(1.5, 4) * torch.tensor([[1.0], [0.1], [0.01], [0.5]])
+    scene, frames = both(submission, audio)
+    distance = max(apart((scene[row], frames[row]), both(submission, audio[row : row + 1])) for row in range(4))
     return found(f"{distance:.2g} apart (relative), tolerance {TOLERANCE:g}", distance <= TOLERANCE)
 
 
-def input_is_not_changed(subject: Submission) -> RuleResult:
+def input_is_not_changed(submission: Submission) -> RuleResult:
     """The audio given is never written to: the caller may use it again."""
-    audio = subject.noise(1.1, 2)
+    audio = submission.noise(1.1, 2)
     before = audio.clone()
-    subject.module.get_scene_embeddings(audio, subject.model)
-    subject.module.get_timestamp_embeddings(audio, subject.model)
+    submission.module.get_scene_embeddings(audio, submission.model)
+    submission.module.get_timestamp_embeddings(audio, submission.model)
     return found("unchanged" if torch.equal(audio, before) else "changed in place", torch.equal(audio, before))
 
 
-def no_gradient(subject: Submission) -> RuleResult:
+def no_gradient(submission: Submission) -> RuleResult:
     """Embeddings carry no gradient where the caller has gradients enabled: 20 minutes would keep every activation."""
-    audio = subject.noise(1.1)
+    audio = submission.noise(1.1)
     with torch.enable_grad():
-        scene = subject.module.get_scene_embeddings(audio, subject.model)
-        frames, timestamps_ms = subject.module.get_timestamp_embeddings(audio, subject.model)
+        scene = submission.module.get_scene_embeddings(audio, submission.model)
+        frames, timestamps_ms = submission.module.get_timestamp_embeddings(audio, submission.model)
     kept = scene.requires_grad or frames.requires_grad or timestamps_ms.requires_grad
     return found("outputs require grad" if kept else "none", not kept)
 

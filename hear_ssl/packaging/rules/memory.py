@@ -61,10 +61,10 @@ def size_gb(tensor: Tensor) -> float:
     return tensor.numel() * tensor.element_size() / 1e9
 
 
-def embed(subject: Submission, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+def embed(submission: Submission, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
     """Return timestamp embeddings, timestamps and scene embeddings, of the audio itself: a copy would count."""
-    embeddings, timestamps_ms = subject.module.get_timestamp_embeddings(audio, subject.model)
-    return embeddings, timestamps_ms, subject.module.get_scene_embeddings(audio, subject.model)
+    embeddings, timestamps_ms = submission.module.get_timestamp_embeddings(audio, submission.model)
+    return embeddings, timestamps_ms, submission.module.get_scene_embeddings(audio, submission.model)
 
 
 @dataclass
@@ -91,70 +91,70 @@ class LongAudio:
         return f"{text}; {self.seconds:.1f} s ({self.speed:.0f} times real time)"
 
 
-def minutes(subject: Submission, count: int, batch: int = 1, gpu: bool = False) -> LongAudio:
+def minutes(submission: Submission, count: int, batch: int = 1, gpu: bool = False) -> LongAudio:
     """Embed `count` minutes of noise, `batch` times; the speed counts scene and timestamp embeddings as two passes."""
-    rate = int(subject.model.sample_rate)
-    audio = subject.noise(10.0)[:, : 10 * rate].repeat(batch, 6 * count)
+    rate = int(submission.model.sample_rate)
+    audio = submission.noise(10.0)[:, : 10 * rate].repeat(batch, 6 * count)
     audio = audio.cuda() if gpu else audio
     reset_peak(gpu)
     start = time.perf_counter()
-    outputs = embed(subject, audio)
+    outputs = embed(submission, audio)
     if gpu:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - start
     peak = peak_gb(gpu)
     finite = all(bool(torch.isfinite(row).all()) for output in outputs for row in output)
     whole = abs(float(outputs[1].max()) / 1000.0 - count * 60) < 1.0
-    own = sum(size_gb(tensor) for tensor in [*outputs, *subject.model.parameters(), *subject.model.buffers()])
+    own = sum(size_gb(tensor) for tensor in [*outputs, *submission.model.parameters(), *submission.model.buffers()])
     return LongAudio(peak, own, seconds, 2 * batch * count * 60 / seconds, finite, whole)
 
 
-def measured(subject: Submission, count: int, batch: int = 1, gpu: bool = False) -> RuleResult:
+def measured(submission: Submission, count: int, batch: int = 1, gpu: bool = False) -> RuleResult:
     """Return the row of a clip."""
-    clip = minutes(subject, count, batch, gpu)
+    clip = minutes(submission, count, batch, gpu)
     return clip.row(clip.text())
 
 
-def twenty_minutes(subject: Submission) -> RuleResult:
+def twenty_minutes(submission: Submission) -> RuleResult:
     """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
 
     This is a rule of HEAR; 18 of 29 models ran out of memory on clips of ten minutes.
     """
-    return measured(subject, 20)
+    return measured(submission, 20)
 
 
-def twenty_minutes_in_powers_of_two(subject: Submission) -> RuleResult:
+def twenty_minutes_in_powers_of_two(submission: Submission) -> RuleResult:
     """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
 
     The report carried in the package has the same bytes each time it is made: no seconds in it, and no exact peak.
     """
-    clip = minutes(subject, 20)
+    clip = minutes(submission, 20)
     bound = next((gb for gb in (4, 8, 16) if clip.peak <= gb), None)
     return clip.row(f"peak of resident memory on the CPU {f'below {bound} GB' if bound else f'{clip.peak:.0f} GB'}")
 
 
-def ten_minutes(subject: Submission) -> RuleResult:
+def ten_minutes(submission: Submission) -> RuleResult:
     """10 minutes of audio, the length of the Beehive task, stay under 16 GB with weights and embeddings."""
-    return measured(subject, 10)
+    return measured(submission, 10)
 
 
-def four_times_five_minutes(subject: Submission) -> RuleResult:
+def four_times_five_minutes(submission: Submission) -> RuleResult:
     """A batch of 4 x 5 minutes stays under 16 GB with weights and embeddings."""
-    return measured(subject, 5, batch=4)
+    return measured(submission, 5, batch=4)
 
 
-def minutes_on_a_gpu(subject: Submission) -> RuleResult:
+def minutes_on_a_gpu(submission: Submission) -> RuleResult:
     """On a GPU 20 minutes, 10 minutes and 4 x 5 minutes stay under 16 GB, and 20 s equal the CPU's embeddings to 1 %."""
     if not torch.cuda.is_available():
         return found("not measured: no GPU here", None)
-    audio = subject.noise(20.0)
-    expected = subject.scene(audio)
-    subject.model.cuda()
+    audio = submission.noise(20.0)
+    expected = submission.scene(audio)
+    submission.model.cuda()
     try:
-        distance = difference(expected, subject.scene(audio.cuda()).cpu())
-        rows = [measured(subject, count, batch, gpu=True) for count, batch in ((20, 1), (10, 1), (5, 4))]
+        distance = difference(expected, submission.scene(audio.cuda()).cpu())
+        rows = [measured(submission, count, batch, gpu=True) for count, batch in ((20, 1), (10, 1), (5, 4))]
     finally:
-        subject.model.cpu()
+        submission.model.cpu()
     text = "; ".join(f"{name} min {row.measured}" for name, row in zip(("20", "10", "4 x 5"), rows))  # noqa: B905
     return found(f"{text}; {distance:.2g} from the CPU (relative)", all(row.passed for row in rows) and distance <= GPU_TOLERANCE)
 

@@ -14,33 +14,33 @@ from .rows import Check, RuleResult, Submission, found
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 
 
-def torch_module(subject: Submission) -> RuleResult:
+def torch_module(submission: Submission) -> RuleResult:
     """load_model returns a torch.nn.Module.
 
     The evaluation kit calls .to(device) on it.
     """
-    return found(type(subject.model).__name__, isinstance(subject.model, nn.Module))
+    return found(type(submission.model).__name__, isinstance(submission.model, nn.Module))
 
 
-def sample_rate_allowed(subject: Submission) -> RuleResult:
+def sample_rate_allowed(submission: Submission) -> RuleResult:
     """model.sample_rate is 16000, 22050, 32000, 44100 or 48000.
 
     Tasks come resampled to these; 32000 is not on the page of rules but in the official validator.
     """
-    rate = getattr(subject.model, "sample_rate", None)
+    rate = getattr(submission.model, "sample_rate", None)
     return found(f"{rate} Hz", rate in SAMPLE_RATES)
 
 
-def sizes_are_ints(subject: Submission) -> RuleResult:
+def sizes_are_ints(submission: Submission) -> RuleResult:
     """model.scene_embedding_size and model.timestamp_embedding_size are positive ints.
 
     The evaluation kit builds its predictor with them.
     """
-    sizes = [getattr(subject.model, name, None) for name in ("scene_embedding_size", "timestamp_embedding_size")]
+    sizes = [getattr(submission.model, name, None) for name in ("scene_embedding_size", "timestamp_embedding_size")]
     return found(f"{sizes[0]} and {sizes[1]}", all(type(size) is int and size > 0 for size in sizes))
 
 
-def weights_path_is_used(subject: Submission) -> RuleResult:
+def weights_path_is_used(submission: Submission) -> RuleResult:
     """load_model(path) reads that file: one that does not exist must raise, and so must one that holds no weights.
 
     Who ignores it is evaluated with other weights than those handed in.
@@ -51,7 +51,7 @@ def weights_path_is_used(subject: Submission) -> RuleResult:
         empty.write_bytes(bytes(64))
         for path, what in ((empty.with_name("missing"), "a missing file"), (empty, "64 zero bytes")):
             try:
-                subject.module.load_model(str(path))
+                submission.module.load_model(str(path))
             except Exception as error:  # whatever the module raises is right here
                 raised.append(f"{type(error).__name__} for {what}")
             else:
@@ -59,53 +59,53 @@ def weights_path_is_used(subject: Submission) -> RuleResult:
     return found(", ".join(raised), True)
 
 
-def scene_shape(subject: Submission) -> RuleResult:
+def scene_shape(submission: Submission) -> RuleResult:
     """Scene embeddings have shape (n_sounds, scene_embedding_size)."""
-    shape = tuple(subject.scene(subject.noise(2.74, 4)).shape)
-    return found(f"{shape} for 4 x 2.74 s", shape == (4, subject.model.scene_embedding_size))
+    shape = tuple(submission.scene(submission.noise(2.74, 4)).shape)
+    return found(f"{shape} for 4 x 2.74 s", shape == (4, submission.model.scene_embedding_size))
 
 
-def timestamp_shape(subject: Submission) -> RuleResult:
+def timestamp_shape(submission: Submission) -> RuleResult:
     """Timestamp embeddings have shape (n_sounds, n_timestamps, timestamp_embedding_size), timestamps (n_sounds, n_timestamps)."""
     shapes, passed = [], True
     for seconds in (1.07, 1.98, 4.0):
-        embeddings, timestamps_ms = subject.timestamps(subject.noise(seconds, 2))
+        embeddings, timestamps_ms = submission.timestamps(submission.noise(seconds, 2))
         shapes.append(f"{tuple(embeddings.shape)} and {tuple(timestamps_ms.shape)}")
         passed = passed and embeddings.dim() == 3 and embeddings.shape[:2] == timestamps_ms.shape and embeddings.shape[0] == 2
-        passed = passed and embeddings.shape[-1] == subject.model.timestamp_embedding_size
+        passed = passed and embeddings.shape[-1] == submission.model.timestamp_embedding_size
     return found(", ".join(shapes) + " for 2 x 1.07, 1.98, 4.0 s", passed)
 
 
-def batch_of_one(subject: Submission) -> RuleResult:
+def batch_of_one(submission: Submission) -> RuleResult:
     """A single sound keeps its dimension: (1, size) and (1, n_timestamps, size).
 
     squeeze() takes it away; the last batch of a task is often of one.
     """
-    audio = subject.noise(1.5)
-    scene, (embeddings, timestamps_ms) = subject.scene(audio), subject.timestamps(audio)
+    audio = submission.noise(1.5)
+    scene, (embeddings, timestamps_ms) = submission.scene(audio), submission.timestamps(audio)
     dimensions = (scene.dim(), embeddings.dim(), timestamps_ms.dim())
     return found(f"{dimensions[0]}, {dimensions[1]} and {dimensions[2]} dimensions", dimensions == (2, 3, 2))
 
 
-def embeddings_are_float32(subject: Submission) -> RuleResult:
+def embeddings_are_float32(submission: Submission) -> RuleResult:
     """Embeddings are float32."""
-    types = (subject.scene(subject.noise(1.5, 2)).dtype, subject.timestamps(subject.noise(1.5, 2))[0].dtype)
+    types = (submission.scene(submission.noise(1.5, 2)).dtype, submission.timestamps(submission.noise(1.5, 2))[0].dtype)
     return found(f"{types[0]} and {types[1]}", types == (torch.float32, torch.float32))
 
 
-def timestamps_are_float32(subject: Submission) -> RuleResult:
+def timestamps_are_float32(submission: Submission) -> RuleResult:
     """Timestamps are float32: integers round a hop to a millisecond."""
-    kind = subject.timestamps(subject.noise(1.5, 2))[1].dtype
+    kind = submission.timestamps(submission.noise(1.5, 2))[1].dtype
     return found(str(kind), kind == torch.float32)
 
 
-def lengths(subject: Submission, seconds: Sequence[float], samples: Sequence[int] = ()) -> RuleResult:
+def lengths(submission: Submission, seconds: Sequence[float], samples: Sequence[int] = ()) -> RuleResult:
     """Take sounds of these lengths, alone in their batch; the row names those that fail."""
-    rate, bad = subject.model.sample_rate, []
+    rate, bad = submission.model.sample_rate, []
     for length in [*samples, *(round(time * rate) for time in seconds)]:
-        audio = subject.noise(length / rate + 1.0)[:, :length]
+        audio = submission.noise(length / rate + 1.0)[:, :length]
         try:
-            scene, (embeddings, timestamps_ms) = subject.scene(audio), subject.timestamps(audio)
+            scene, (embeddings, timestamps_ms) = submission.scene(audio), submission.timestamps(audio)
         except Exception as error:  # the length at which a module breaks is the finding
             bad.append(f"{length} samples: {type(error).__name__}")
             continue
@@ -115,44 +115,44 @@ def lengths(subject: Submission, seconds: Sequence[float], samples: Sequence[int
     return found("; ".join(bad) or ", ".join([*map(str, samples), *(f"{time:g} s" for time in seconds)]), not bad)
 
 
-def below_one_second(subject: Submission) -> RuleResult:
+def below_one_second(submission: Submission) -> RuleResult:
     """Sounds shorter than a second are taken, down to one sample.
 
     FSD50K and the percussion tasks have clips of 0.1 to 0.8 s; the official validator tries none below 1.07 s.
     """
-    return lengths(subject, (0.01, 0.05, 0.1, 0.5, 0.9), samples=(1, 2))
+    return lengths(submission, (0.01, 0.05, 0.1, 0.5, 0.9), samples=(1, 2))
 
 
-def above_five_seconds(subject: Submission) -> RuleResult:
+def above_five_seconds(submission: Submission) -> RuleResult:
     """Sounds longer than five seconds are taken.
 
     Clips of 10 to 120 s are common, 10 minutes occur; the official validator tries none above 4 s.
     """
-    return lengths(subject, (5.5, 12.0, 31.0))
+    return lengths(submission, (5.5, 12.0, 31.0))
 
 
-def multiples_of_the_hop(subject: Submission) -> RuleResult:
+def multiples_of_the_hop(submission: Submission) -> RuleResult:
     """Sounds whose length is a multiple of the hop are taken whole: they have as many timestamps as those a sample longer, or one less.
 
     audio[:, :-remainder] is empty when the remainder is 0.
     """
-    times_ms = subject.timestamps(subject.noise(4.0))[1].reshape(-1).double()
+    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).double()
     hop_ms = float(times_ms[-1] - times_ms[0]) / max(len(times_ms) - 1, 1)
-    hop, bad = round(hop_ms * subject.model.sample_rate / 1000.0), []
+    hop, bad = round(hop_ms * submission.model.sample_rate / 1000.0), []
     if hop < 1:
         return found(f"a hop of {hop_ms:.4g} ms is less than a sample", None)
-    count = subject.model.sample_rate // hop + 1
+    count = submission.model.sample_rate // hop + 1
     for length in (count * hop, (2 * count + 1) * hop):
-        audio = subject.noise(length / subject.model.sample_rate + 1.0)[:, : length + 1]
-        more, exact = (subject.timestamps(audio[:, :samples])[1].numel() for samples in (length + 1, length))
+        audio = submission.noise(length / submission.model.sample_rate + 1.0)[:, : length + 1]
+        more, exact = (submission.timestamps(audio[:, :samples])[1].numel() for samples in (length + 1, length))
         if not 0 <= more - exact <= 1:
             bad.append(f"{length} samples have {exact} timestamps, {length + 1} have {more}")
     return found("; ".join(bad) or f"{count} and {2 * count + 1} hops of {hop} samples", not bad)
 
 
-def kinds_of_sound(subject: Submission) -> Dict[str, Tensor]:
+def kinds_of_sound(submission: Submission) -> Dict[str, Tensor]:
     """Return sounds (1, time) of one second that are hard to keep finite."""
-    noise = subject.noise(1.1)
+    noise = submission.noise(1.1)
     click = torch.zeros_like(noise)
     click[:, 100] = 1.0
     return {
@@ -164,24 +164,24 @@ def kinds_of_sound(subject: Submission) -> Dict[str, Tensor]:
     }
 
 
-def finite_on_sound(subject: Submission) -> RuleResult:
+def finite_on_sound(submission: Submission) -> RuleResult:
     """No NaN or infinity on noise, full scale, a constant, very quiet noise or a click."""
-    sounds = kinds_of_sound(subject)
+    sounds = kinds_of_sound(submission)
     bad = [
         name
         for name, audio in sounds.items()
-        if not (torch.isfinite(subject.scene(audio)).all() and torch.isfinite(subject.timestamps(audio)[0]).all())
+        if not (torch.isfinite(submission.scene(audio)).all() and torch.isfinite(submission.timestamps(audio)[0]).all())
     ]
     return found(f"not finite: {', '.join(bad)}" if bad else f"finite on {', '.join(sounds)}", not bad)
 
 
-def finite_on_silence(subject: Submission) -> RuleResult:
+def finite_on_silence(submission: Submission) -> RuleResult:
     """Silence is taken, and gives neither NaN nor infinity.
 
     Padded clips hold digital silence; who divides by the level, or takes its logarithm, fails there.
     """
-    silence = subject.noise(1.5) * 0
-    finite = torch.isfinite(subject.scene(silence)).all() and torch.isfinite(subject.timestamps(silence)[0]).all()
+    silence = submission.noise(1.5) * 0
+    finite = torch.isfinite(submission.scene(silence)).all() and torch.isfinite(submission.timestamps(silence)[0]).all()
     return found("finite" if finite else "not finite", bool(finite))
 
 

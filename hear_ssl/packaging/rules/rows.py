@@ -71,7 +71,7 @@ def name_of(measure: Measure) -> str:
     return measure.__name__.replace("_", " ")
 
 
-def run_checks(subject: Submission, checks: Sequence[Check], tell: Callable[[RuleResult], None] = lambda row: None) -> List[RuleResult]:
+def run_checks(submission: Submission, checks: Sequence[Check], tell: Callable[[RuleResult], None] = lambda row: None) -> List[RuleResult]:
     """Run the checks in order and return their rows; one that raises is a failed row that says what it raised.
 
     tell is given each row twice: with an empty measurement before it is measured, and whole.
@@ -81,18 +81,18 @@ def run_checks(subject: Submission, checks: Sequence[Check], tell: Callable[[Rul
         name, (rule, _, rest) = name_of(check.measure), (check.measure.__doc__ or "").strip().partition("\n")
         reason = " ".join(rest.split())
         tell(RuleResult(name, rule, "", None, reason))
-        rows.append(RuleResult(name, rule, *_measured(subject, check, rows), reason))
+        rows.append(RuleResult(name, rule, *_measured(submission, check, rows), reason))
         tell(rows[-1])
     return rows
 
 
-def _measured(subject: Submission, check: Check, rows: Sequence[RuleResult]) -> Tuple[str, Optional[bool]]:
+def _measured(submission: Submission, check: Check, rows: Sequence[RuleResult]) -> Tuple[str, Optional[bool]]:
     wanted = [name_of(need) for need in check.needs]
     missing = next((row.name for row in rows if row.name in wanted and not row.passed), None)
     if missing:
         return f"not measured: it needs '{missing}'", None
     try:
-        row = check.measure(subject)
+        row = check.measure(submission)
         return row.measured, row.passed
     except Exception as error:  # a module under test may raise anything: that is the finding
         return f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
