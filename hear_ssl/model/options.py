@@ -87,8 +87,8 @@ class CompositionConfig:
     )
     reduction: Tuple[int, ...] = option(
         (),
-        "numbers kept of each part of the embedding, and at last of all; what examples/reference/whiten.py fits; empty: all",
-        "numbers",
+        "dimensions kept of each part of the embedding, then of all parts together; fitted by examples/reference/whiten.py; empty: all",
+        "dimensions",
         1,
         65536,
     )

@@ -1,7 +1,7 @@
-"""A linear map of an embedding onto fewer numbers, which `examples/reference/whiten.py` fits and the wheel ships.
+"""A linear map of an embedding onto fewer dimensions, which `examples/reference/whiten.py` fits and the wheel ships.
 
-The parts of an embedding (layers, towers, bands) say much twice, and most of what they deviate lies in few directions. Principal
-components, first of each part, then of all of them together, say it once, in numbers that are not correlated.
+The parts of an embedding (layers, encoders, bands) are correlated, and most of their variance lies in few directions. The map keeps
+principal components: first of each part, then of all parts together, so that its outputs are uncorrelated.
 """
 
 from __future__ import annotations

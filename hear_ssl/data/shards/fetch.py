@@ -62,4 +62,4 @@ def open_address(url: str, start: int = 0) -> Answer:
         return Answer(fsspec.open(url, "rb").open())
     except (ImportError, ValueError) as error:
         remedy = f"; install {PACKAGES[scheme]} beside hear_ssl" if isinstance(error, ImportError) and scheme in PACKAGES else ""
-        raise ValueError(f"{scheme}:// cannot be read ({' '.join(str(error).split())[:120]}){remedy}") from None
+        raise ValueError(f"{scheme}:// cannot be read ({one_line(error)[:120]}){remedy}") from None
