@@ -1,3 +1,3 @@
 """Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip."""
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"

@@ -12,10 +12,12 @@ from typing import Any
 import torch
 
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config
+from hear_ssl.model.encoders import Encoder
 from hear_ssl.model.manifest import Manifest, parse_manifest
-from hear_ssl.model.options import EmbedderConfig, from_mapping
 from hear_ssl.model.weights import check_names
-from hear_ssl.old_versions import current_checkpoint, current_manifest
+from hear_ssl.old_versions import EMBEDDER, current_checkpoint, current_manifest
+from hear_ssl.part_files import is_reference, load_part
 
 PREFIX = "embedder."
 
@@ -79,7 +81,7 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
     and without reductions, which a random one would be worth less than none.
     Raises ValueError when a tensor is missing, unknown or of another shape.
     """
-    config = from_mapping(EmbedderConfig, checkpoint["config"].get("embedder"), "config.embedder")
+    config = embedder_config_of(checkpoint)
     embedder = Embedder(config if trained else without_reductions(config))
     if trained:
         state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
@@ -91,6 +93,32 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
         embedder.load_state_dict(state)
     embedder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model lays it out
     return embedder.eval()
+
+
+def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
+    """Return the embedder's config of a checkpoint; a user's encoder is imported from its file.
+
+    Raises ValueError when the config is not whole, or the file is missing or has changed since the training.
+    """
+    config = checkpoint["config"]
+    return embedder_config({key: config[key] for key in EMBEDDER if key in config}, "config", own_classes(checkpoint))
+
+
+def own_classes(checkpoint: dict[str, Any]) -> dict[str, type[Encoder]]:
+    """Return a user's encoder class of a checkpoint by its name, imported from its file; none for encoders of ours.
+
+    Raises ValueError when the file is missing, has changed since the training, or its SHA-256 is not recorded.
+    """
+    encoder, recorded = checkpoint["config"].get("encoder"), checkpoint.get("parts")
+    keys = [key for key in encoder if isinstance(key, str) and is_reference(key)] if isinstance(encoder, dict) else []
+    classes = {}
+    for key in keys:
+        name = key.rpartition(":")[2]
+        sha256 = recorded.get(f"encoder.{name}") if isinstance(recorded, dict) else None
+        if not isinstance(sha256, str) or not sha256:
+            raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by fit.py")
+        classes[name] = load_part(key, Encoder, sha256).kind
+    return classes
 
 
 def without_reductions(config: EmbedderConfig) -> EmbedderConfig:
@@ -107,4 +135,7 @@ def exported_manifest(content: bytes | str, where: str) -> Manifest:
         mapping = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({str(error)[:80]}); install the package again") from None
-    return parse_manifest(current_manifest(mapping), where)
+    manifest = parse_manifest(current_manifest(mapping), where)
+    if not manifest.parts:  # a user's classes are known to their package alone
+        embedder_config(manifest.embedder, f"{where}.embedder")
+    return manifest

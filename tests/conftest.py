@@ -15,11 +15,10 @@ from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.config import Config, load_config
 
 ROOT = Path(__file__).resolve().parents[1]
+NT_XENT = ["objective.nt_xent.hidden_dim=32", "objective.nt_xent.projection_dim=16"]
 TINY = [
-    "embedder.encoder.channels=4",
-    "embedder.encoder.dim=32",
-    "objective.nt_xent.hidden_dim=32",
-    "objective.nt_xent.projection_dim=16",
+    "encoder.audio_ntt.channels=4",
+    "encoder.audio_ntt.dim=32",
     "data.batch_size=8",
     "data.workers=0",
     "data.crop_seconds=0.64",
@@ -40,19 +39,19 @@ HEADS = {  # every recipe's heads, made small enough for a test
     "barlow_twins": ["objective.barlow_twins.hidden_dim=32", "objective.barlow_twins.projection_dim=16"],
     "vicreg": ["objective.vicreg.projection_dim=32"],
     "frame": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16"],
-    "clip_frame_pitch": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16", "objective.pitch.hidden_dim=16"],
-    "simclr": [],
+    "clip_frame_pitch": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16", "objective.pitch.hidden_dim=16", *NT_XENT],
+    "simclr": NT_XENT,
 }
 SHORT = "data.crop_seconds=0.48"  # 256 bands take four times as long
 STEADY = "optimizer.learning_rate=3e-4"  # at a higher rate rounding grows past the tolerance of the golden curves
 RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, the others combine these objectives
     **HEADS,
-    "base": HEADS["frame"],
-    "quickstart": [],
-    "reference": [SHORT, STEADY],
-    "reference_strokes": [SHORT],
-    "reference_voices": [SHORT, STEADY],
-    "reference_words": [SHORT],
+    "base": [*NT_XENT, *HEADS["frame"]],
+    "quickstart": NT_XENT,
+    "reference": [*NT_XENT, SHORT, STEADY],
+    "reference_strokes": [*NT_XENT, SHORT],
+    "reference_voices": [*NT_XENT, SHORT, STEADY],
+    "reference_words": [*NT_XENT, SHORT],
 }
 
 
@@ -79,5 +78,5 @@ def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
     """Return a config that trains a very small encoder on the corpus into `run`, with a recipe's file below the overrides."""
     torch.set_num_threads(1)
     file = ROOT / "configs" / f"{recipe}.yaml" if recipe else None
-    objective = [] if recipe else ["objective.nt_xent.weight=1"]
-    return replace(load_config(file, [f"data.shards={shards}", *objective, *TINY, *RECIPES.get(recipe, []), *overrides]), run=str(run))
+    heads = RECIPES[recipe] if recipe else NT_XENT
+    return replace(load_config(file, [f"data.shards={shards}", *TINY, *heads, *overrides]), run=str(run))

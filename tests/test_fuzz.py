@@ -27,7 +27,8 @@ from hear_ssl.data.shards.clip_offsets import read_clips
 from hear_ssl.data.shards.shard_index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
 from hear_ssl.evaluation.tasks.task_format import read_task
 from hear_ssl.model import manifest as manifests
-from hear_ssl.model.options import EmbedderConfig, to_mapping
+from hear_ssl.model.embedder_config import EmbedderConfig
+from hear_ssl.model.options import to_mapping
 from hear_ssl.model.weights import read_tensors, serialise_tensors
 
 fuzzed = settings(

@@ -34,8 +34,8 @@ from tests.benchmarks.gpu_meter import union
 from tests.conftest import HEADS, tiny
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-VIT = ("embedder.encoder.name=vit", "embedder.encoder.dim=32", "embedder.encoder.heads=2", "embedder.encoder.depth=2")
-ENCODERS = {"audio_ntt": (), "convnext": ("embedder.encoder.name=convnext", "embedder.encoder.depth=2"), "vit": VIT}
+VIT = ("encoder=vit", "encoder.vit.dim=32", "encoder.vit.heads=2", "encoder.vit.depth=2")
+ENCODERS = {"audio_ntt": (), "convnext": ("encoder={convnext: {channels: 4, dim: 32, depth: 2}}",), "vit": VIT}
 ALL_VIEWS = ("views.crop_time=0.2", "views.crop_frequency=0.2", "views.fader=1", "views.drop_time=0.3", "views.drop_frequency=0.2")
 GPU = ("trainer.accelerator=gpu", "trainer.log_every=100")
 
@@ -70,8 +70,8 @@ def step(config: Config, module: PretrainingModule) -> Tensor:
     numbers = torch.arange(rows, device="cuda")
     with torch.no_grad():
         features, shift = module.features(Batch(waveform, numbers, []))
-    encoded = module.encode(features)
-    encoded.pitch_shift = shift
+        kept = module.views.kept(numbers, features.shape[-1] // module.embedder.encoder.time_stride)
+    encoded = module.encode(features, kept, shift)
     loss: Tensor = module.objective(encoded)
     for parameter in module.parameters():
         parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
@@ -93,9 +93,7 @@ def test_a_step_neither_reads_from_the_device_nor_copies_to_it(shards: Path, tmp
             assert step(config, module).device.type == "cuda"
 
 
-@pytest.mark.parametrize(
-    "option", ["objective.nt_xent.chunk=2", "trainer.encode_rows=3", "embedder.encoder.keep=0.5", "embedder.frontend.layout=log"]
-)
+@pytest.mark.parametrize("option", ["objective.nt_xent.chunk=2", "trainer.encode_rows=3", "views.keep=0.5", "frontend.layout=log"])
 def test_neither_do_large_batches_few_tokens_and_pitch_bands(shards: Path, tmp_path: Path, option: str) -> None:
     config = tiny(shards, tmp_path, "data.batch_size=4", *VIT, option)
     module = PretrainingModule(config).train()
@@ -181,7 +179,8 @@ def test_the_host_never_waits_in_a_step(shards: Path, tmp_path: Path, recipe: st
 @pytest.mark.parametrize("encoder", sorted(ENCODERS))
 def test_compiled_bfloat16_trains_like_plain_float32(shards: Path, tmp_path: Path, encoder: str) -> None:
     """From the same weights the first two losses differ by bfloat16's rounding; then Adam's first steps, all signs, part them."""
-    options = (*GPU, *ENCODERS[encoder], "embedder.encoder.dropout=0", "trainer.steps=3", "trainer.log_every=1")
+    dropout = () if encoder == "vit" else (f"encoder.{encoder}.dropout=0",)
+    options = (*GPU, *ENCODERS[encoder], *dropout, "trainer.steps=3", "trainer.log_every=1")
     plain = losses(tiny(shards, tmp_path / "plain", *options, "performance=plain"))
     fast = losses(tiny(shards, tmp_path / "fast", *options, "performance=auto"))
     assert fast[:2] == pytest.approx(plain[:2], rel=2e-2)

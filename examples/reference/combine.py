@@ -13,7 +13,6 @@ import argparse
 import json
 import shutil
 import sys
-from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.embedder_config import EmbedderConfig
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
 
@@ -54,18 +54,15 @@ def combine(runs: list[Path], random: bool = False, level: list[float] | None = 
     first = embedders[0].config
     for run, config in zip(runs, (embedder.config for embedder in embedders), strict=True):
         if config.frontend != first.frontend:
-            raise ValueError(f"{run} has another embedder.frontend than {runs[0]}; towers share their features")
-        if config.encoder.towers != 1 or config.beside:
+            raise ValueError(f"{run} has another frontend than {runs[0]}; towers share their features")
+        if config.beside:
             raise ValueError(f"{run} has towers itself; give the runs it was made of")
     if random:
         torch.manual_seed(0)
         embedders.insert(0, Embedder(first))
     states = [embedder.encoder.state_dict() for embedder in embedders]
     mapping = json.loads(json.dumps(checkpoints[0]["config"]))
-    kinds = [to_mapping(embedder.config.encoder) for embedder in embedders]
-    alike = len(list(takewhile(kinds[0].__eq__, kinds)))
-    mapping["embedder"]["encoder"]["towers"] = alike
-    mapping["embedder"]["beside"] = kinds[alike:]
+    mapping["beside"] = to_mapping(EmbedderConfig(beside=tuple(embedder.config.encoder for embedder in embedders[1:])))["beside"]
     combined = {
         VERSION_KEY: __version__,
         "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},

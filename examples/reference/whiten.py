@@ -108,7 +108,7 @@ def whiten(
         ranks = tuple(part.out_features for part in reduction.parts)
         config = replace(config, **{name: replace(getattr(config, name), reduction=(*ranks, numbers[name]))})
         state |= {f"{PREFIX}{name}_reduction.{key}": tensor for key, tensor in reduction.state_dict().items()}
-    return {**checkpoint, "state_dict": state, "config": {**checkpoint["config"], "embedder": to_mapping(config)}}
+    return {**checkpoint, "state_dict": state, "config": {**checkpoint["config"], **to_mapping(config)}}
 
 
 def main() -> int:
@@ -140,7 +140,7 @@ def main() -> int:
     check_new(given.out)
     checkpoint = load_checkpoint(given.checkpoint)
     if given.timestamp_towers is not None:
-        checkpoint["config"]["embedder"].setdefault("timestamp", {})["towers"] = given.timestamp_towers
+        checkpoint["config"].setdefault("timestamp", {})["towers"] = given.timestamp_towers
     embedder = embedder_of(checkpoint, given.checkpoint)
     if embedder.config != without_reductions(embedder.config):
         raise ValueError(f"{given.checkpoint} has a reduction already; give the checkpoint it was fitted for")

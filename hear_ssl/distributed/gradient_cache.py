@@ -16,22 +16,26 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 
-def encode_in_chunks(encoder: nn.Module, features: Tensor, chunk: int) -> Tensor:
-    """Return the last layer's tokens of features (rows, n_mels, frames), `chunk` rows at a time; 0 takes all at once."""
+def encode_in_chunks(encoder: nn.Module, features: Tensor, chunk: int, kept: Tensor | None = None) -> Tensor:
+    """Return the last layer's tokens of features (rows, n_mels, frames), `chunk` rows at a time; 0: all at once.
 
-    def last(rows: Tensor) -> Tensor:
-        tokens: Tensor = encoder(rows)[-1]
+    kept: the time steps to encode (rows, k), all by default.
+    """
+
+    def last(rows: Tensor, steps: Tensor | None) -> Tensor:
+        tokens: Tensor = (encoder(rows) if steps is None else encoder(rows, steps))[-1]
         return tokens
 
     if not chunk or chunk >= features.shape[0]:
-        return last(features)
+        return last(features, kept)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         return nullcontext(), statistics_kept(encoder)
 
     pieces = []
-    for rows in torch.split(features, chunk):
-        piece = checkpoint(last, rows, use_reentrant=False, context_fn=contexts)
+    for index, rows in enumerate(torch.split(features, chunk)):
+        steps = None if kept is None else kept[index * chunk : (index + 1) * chunk]
+        piece = checkpoint(last, rows, steps, use_reentrant=False, context_fn=contexts)
         assert isinstance(piece, Tensor)
         pieces.append(piece)
     return torch.cat(pieces)

@@ -19,7 +19,8 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, fin
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.manifest import Manifest
+from hear_ssl.model.embedder_config import embedder_config
+from hear_ssl.model.manifest import Manifest, packaged_parts
 from hear_ssl.model.options import to_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
@@ -155,12 +156,12 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
     Raises ValueError when it is damaged or none of ours.
     """
     torch.manual_seed(UNTRAINED_SEED)
-    model, config = embedder_from_checkpoint(path, trained)
+    model, _ = embedder_from_checkpoint(path, trained)
     if trained:
         file = find_checkpoint(path)
         weights = {"place": str(file), "sha256": sha256_of(file)}
         return ModelUnderTest(model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
-    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
+    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(model.config))}", hear, model)
 
 
 def untrained(name: str) -> ModelUnderTest | None:
@@ -171,7 +172,7 @@ def untrained(name: str) -> ModelUnderTest | None:
     if manifest is None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    config = without_reductions(manifest.embedder)
+    config = without_reductions(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
     return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
     from .embedder import Embedder
+    from .encoders import Encoder
     from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
+    from .options import option
 
-__all__ = ["Embedder", "get_scene_embeddings", "get_timestamp_embeddings", "load_model"]
+__all__ = ["Embedder", "Encoder", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "option"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +21,14 @@ def __getattr__(name: str) -> Any:
         from .embedder import Embedder
 
         return Embedder
+    if name == "Encoder":
+        from .encoders import Encoder
+
+        return Encoder
+    if name == "option":
+        from .options import option
+
+        return option
     if name in __all__:
         from . import hear
 

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .embedder_config import EmbedderConfig
 from .encoders import build_encoder
 from .frontend import LogMel
-from .options import CompositionConfig, EmbedderConfig
+from .options import CompositionConfig
 from .pooling import TimePool, parse_pooling
 from .reduction import Reduction
 
@@ -114,7 +115,7 @@ class Embedder(nn.Module):
             first, last = max(start - halo, 0), min(stop + halo, end)
             features = self.frontend(waveform, begin + first, last - first)
             core = slice((start - first) // stride, (stop - first) // stride)
-            layers = self.encoder(features, towers) if 0 < towers < len(self.encoder.tower_dims) else self.encoder(features)
+            layers = self.encoder(features, count=towers) if 0 < towers < len(self.encoder.tower_dims) else self.encoder(features)
             tokens = [layer[:, core].float() for layer in layers]
             yield start // stride, tokens, features[:, :, start - first : stop - first]
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from .download import fetch_weights
 from .embedder import Embedder
-from .manifest import read_manifest
+from .embedder_config import embedder_config
+from .manifest import packaged_parts, read_manifest
 from .weights import load_weights, weights_sha256
 
 HERE = Path(__file__).resolve().parent
@@ -43,7 +44,7 @@ def load_model(model_file_path: str = "") -> Embedder:
         raise ValueError(
             f"{path} has SHA-256 {found[:16]}..., these weights have {manifest.weights.sha256[:16]}...: another model or damaged"
         )
-    model = Embedder(manifest.embedder)
+    model = Embedder(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, __package__ or "")))
     load_weights(model, path)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # convolutions run up to twice as fast
     return model.eval()

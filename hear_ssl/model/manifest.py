@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Dict
+from typing import Any, Dict, Type
 
-from .options import EmbedderConfig, from_mapping
+from .options import from_mapping
 
-FORMAT = "hear_ssl.manifest/2"
+FORMAT = "hear_ssl.manifest/3"
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,17 @@ class WeightsRecord:
 class Manifest:
     """What the wheel's manifest.json holds.
 
-    training and metrics are free-form records for the model card; nothing is computed from them.
+    embedder: see `embedder_config`. parts: a user's classes in the folder `parts` of the package, by name: the module of each, and
+    the SHA-256 of the original file. training and metrics are free-form records for the model card; nothing is computed from them.
     """
 
     format: str
     name: str
     version: str
-    embedder: EmbedderConfig
+    embedder: Dict[str, Any]
     weights: WeightsRecord
+    parts: Dict[str, Any] = field(default_factory=dict)
+    requires_python: str = ">=3.8"
     sizes: Dict[str, Any] = field(default_factory=dict)
     training: Dict[str, Any] = field(default_factory=dict)
     metrics: Dict[str, Any] = field(default_factory=dict)
@@ -51,6 +55,23 @@ def read_manifest(path: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({str(error)[:80]}); install the package again") from None
     return parse_manifest(mapping, path.name)
+
+
+def packaged_parts(manifest: Manifest, package: str) -> Dict[str, Type[Any]]:
+    """Return a user's classes by name from the folder `parts` of an installed package that has this manifest.
+
+    Raises ValueError when the package does not have one.
+    """
+    classes: Dict[str, Type[Any]] = {}
+    for name, record in manifest.parts.items():
+        module = record.get("module") if isinstance(record, dict) else None
+        if not isinstance(module, str) or not module.isidentifier():
+            raise ValueError(f"manifest.json.parts.{name} names no module; install the package again")
+        try:
+            classes[name] = getattr(import_module(f"{package}.parts.{module}"), name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(f"{package} cannot load its class {name} ({str(error)[:80]}); install the package again") from None
+    return classes
 
 
 def parse_manifest(mapping: Any, where: str) -> Manifest:

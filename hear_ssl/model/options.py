@@ -6,10 +6,12 @@ that the training config, its help page and the manifest reader all check the sa
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from typing import Any, Dict, List, Optional, Tuple, Type, TypeVar, get_type_hints
+from dataclasses import dataclass, field, fields, is_dataclass
+from difflib import get_close_matches
+from typing import Any, Dict, Mapping, Optional, Tuple, Type, TypeVar, get_type_hints
 
 Options = TypeVar("Options")
+Classes = Mapping[str, Type[Any]]  # of parts, by their short names
 SAMPLE_RATES = (16000, 22050, 32000, 44100, 48000)
 
 
@@ -54,25 +56,6 @@ class FrontendConfig:
 
 
 @dataclass(frozen=True)
-class EncoderConfig:
-    """Network from log-mel features to tokens."""
-
-    name: str = option("audio_ntt", "which encoder", choices=("audio_ntt", "convnext", "vit"))
-    towers: int = option(1, "networks of this kind side by side; the last layer holds the tokens of all", "networks", 1, 16)
-    channels: int = option(64, "audio_ntt, convnext: channels of the first convolutions", "channels", 1, 4096)
-    dim: int = option(1024, "width of the tokens; vit: of each of a token's four patches", "dimensions", 1, 16384)
-    context: int = option(
-        0, "audio_ntt: blocks over time on top; n of them see 80 ms * (2^n - 1) to either side at a hop of 10 ms", "blocks", 0, 8
-    )
-    band_pool: int = option(1, "audio_ntt: neighbouring bands averaged before the first convolution", "bands", 1, 1024)
-    depth: int = option(6, "convnext, vit: blocks", "blocks", 1, 64)
-    heads: int = option(3, "vit: attention heads", "heads", 1, 64)
-    dropout: float = option(0.3, "audio_ntt, convnext: dropout before the output layer while training", "probability", 0.0, 0.95)
-    keep: float = option(1.0, "vit: share of the time steps encoded in training", "share", 0.01, 1.0)
-    window_frames: int = option(1000, "vit: long clips are cut at multiples of this, a multiple of 4", "frames", 64, 100000)
-
-
-@dataclass(frozen=True)
 class CompositionConfig:
     """How tokens become an embedding; chosen at export, needs no retraining."""
 
@@ -95,15 +78,22 @@ class CompositionConfig:
 
 
 @dataclass(frozen=True)
-class EmbedderConfig:
-    """Frontend, encoder and compositions: all that is needed to rebuild the model beside its weights."""
+class Part:
+    """A class that a config selects by name, such as an encoder, with the values of its options.
 
-    frontend: FrontendConfig = field(default_factory=FrontendConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    beside: Tuple[EncoderConfig, ...] = option((), "more towers, each of a kind of its own; what examples/reference/combine.py writes")
-    scene: CompositionConfig = field(default_factory=CompositionConfig)
-    timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
-    chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
+    key: its short name, or path/to/file.py:Class for a user's class, whose file then has this `sha256`. options: an instance of
+    the dataclass `kind.Options`.
+    """
+
+    key: str
+    kind: Type[Any]
+    options: Any
+    sha256: str = ""
+
+    @property
+    def name(self) -> str:
+        """The short name; the class name of a user's class."""
+        return self.key.rpartition(":")[2]
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
@@ -113,11 +103,18 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
     """
     for item in fields(settings):
         value, key = getattr(settings, item.name), prefix + item.name
+        if isinstance(value, dict):
+            value = list(value.values())
+        if isinstance(value, Part):
+            check_ranges(value.options, f"{key}.{value.name}.")
+            continue
         if is_dataclass(value):
             check_ranges(value, key + ".")
             continue
         for place, element in enumerate(value) if isinstance(value, (list, tuple)) else [(0, value)]:
-            if is_dataclass(element):
+            if isinstance(element, Part):
+                check_ranges(element.options, f"{key}.{element.name}.")
+            elif is_dataclass(element):
                 check_ranges(element, f"{key}[{place}].")
             else:
                 _check_value(key, element, item.metadata)
@@ -134,31 +131,69 @@ def _check_value(key: str, value: Any, rules: Any) -> None:
         raise ValueError(f"{key} is {value}; it must be {bounds or 'a number'} {rules.get('unit', '')}".rstrip())
 
 
-def from_mapping(kind: Type[Options], mapping: Any, where: str) -> Options:
-    """Build a settings dataclass from parsed JSON and check its types and ranges.
+@dataclass(frozen=True)
+class NoOptions:
+    """The options of a class that declares none."""
+
+
+def options_of(kind: Type[Any]) -> Type[Any]:
+    """Return the dataclass with the options of a part's class. Raises ValueError when its `Options` is no frozen dataclass."""
+    options: Type[Any] = getattr(kind, "Options", NoOptions)
+    if not (isinstance(options, type) and is_dataclass(options) and "__setattr__" in vars(options)):
+        raise ValueError(f"{kind.__name__}.Options must be a class with @dataclass(frozen=True)")
+    return options
+
+
+def select(classes: Classes, key: str, options: Any, where: str) -> Part:
+    """Return the part of a name with its options; those left out have their defaults.
+
+    Raises ValueError that names the key in `where` when there is no such class, or an option is unknown, ill-typed or out of range.
+    """
+    name = key.rpartition(":")[2]
+    if name not in classes:
+        close = get_close_matches(name, list(classes), n=1, cutoff=0.5)
+        hint = f" (did you mean {close[0]!r}?)" if close else ""
+        raise ValueError(f"{where} has no {printable(name)!r}{hint}; allowed are {', '.join(classes)} or path/to/file.py:Class")
+    return Part(key, classes[name], from_mapping(options_of(classes[name]), options, f"{where}.{name}"))
+
+
+def from_mapping(kind: Type[Options], mapping: Any, where: str, classes: Optional[Classes] = None) -> Options:
+    """Build a settings dataclass from parsed JSON and check its types and ranges; a Part in it is one of `classes`.
 
     Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
     """
-    settings = _build(kind, mapping, where)
+    settings = _build(kind, mapping, where, classes or {})
     check_ranges(settings, where + ".")
     return settings
 
 
-def _build(kind: Type[Options], mapping: Any, where: str) -> Options:
+def printable(text: str) -> str:
+    """Return the first 80 characters of a text from a file with control characters as question marks."""
+    return "".join(character if character.isprintable() else "?" for character in text[:80])
+
+
+def _build(kind: Type[Options], mapping: Any, where: str, classes: Classes) -> Options:
     if not isinstance(mapping, dict):
         raise ValueError(f"{where} is a {type(mapping).__name__}; it must be an object with the keys of {kind.__name__}")
     hints = get_type_hints(kind)
-    unknown = sorted(set(mapping) - set(hints))
+    unknown = sorted(map(str, set(mapping) - set(hints)))
     if unknown:
-        shown = "".join(character if character.isprintable() else "?" for character in unknown[0][:80])
-        raise ValueError(f"{where}.{shown} is not known; allowed are {', '.join(hints)}")
-    values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in mapping.items()}
+        raise ValueError(f"{where}.{printable(unknown[0])} is not known; allowed are {', '.join(hints) or 'no options'}")
+    values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}", classes) for name, value in mapping.items()}
     return kind(**values)
 
 
-def _convert(hint: Any, value: Any, where: str) -> Any:
+def _convert(hint: Any, value: Any, where: str, classes: Classes) -> Any:
+    if hint is Part:
+        if not isinstance(value, dict) or len(value) != 1:
+            raise ValueError(f"{where} must be an object with one name and its options")
+        ((key, options),) = value.items()
+        return select(classes, str(key), options, where)
     if is_dataclass(hint):
-        return _build(hint, value, where)  # type: ignore[arg-type]
+        return _build(hint, value, where, classes)  # type: ignore[arg-type]
+    if type(None) in getattr(hint, "__args__", ()):  # Optional[...]
+        kinds = [kind for kind in hint.__args__ if kind is not type(None)]
+        return value if value is None else _convert(kinds[0], value, where, classes)
     if hint is Any or getattr(hint, "__origin__", None) is dict:
         if hint is not Any and not isinstance(value, dict):
             raise ValueError(f"{where} is a {type(value).__name__}; it must be an object")
@@ -166,7 +201,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if getattr(hint, "__origin__", None) in (list, tuple):
         if not isinstance(value, (list, tuple)):
             raise ValueError(f"{where} is a {type(value).__name__}; it must be a list")
-        items = [_convert(hint.__args__[0], element, f"{where}[{index}]") for index, element in enumerate(value)]
+        items = [_convert(hint.__args__[0], element, f"{where}[{index}]", classes) for index, element in enumerate(value)]
         return tuple(items) if hint.__origin__ is tuple else items
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
@@ -180,14 +215,19 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
 
 def to_mapping(settings: Any) -> Dict[str, Any]:
     """Turn a settings dataclass into the plain dict that JSON and a checkpoint can hold; tuples become lists."""
-    plain: Dict[str, Any] = _plain(asdict(settings))
+    plain: Dict[str, Any] = _plain(settings)
     return plain
 
 
+def _plain_options(value: Any) -> Any:
+    return _plain(value.options if isinstance(value, Part) else value)
+
+
 def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return {value.key: _plain(value.options)}
+    if is_dataclass(value):
+        return {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
     if isinstance(value, dict):
-        return {key: _plain(element) for key, element in value.items()}
-    if isinstance(value, (list, tuple)):
-        plain: List[Any] = [_plain(element) for element in value]
-        return plain
-    return value
+        return {element.key if isinstance(element, Part) else key: _plain_options(element) for key, element in value.items()}
+    return [_plain(element) for element in value] if isinstance(value, (list, tuple)) else value

@@ -6,14 +6,17 @@ of all ranks: sums over ranks with gradient, divided by the number of clips of a
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from hear_ssl.distributed.gather import sum_over_ranks, world
+from hear_ssl.model.options import option
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import projection_head, two_views
-from hear_ssl.objectives.options import BarlowTwinsConfig
+from hear_ssl.objectives.options import width_option
 
 EPSILON = 1e-5  # that of BatchNorm, by which the paper's code normalises
 
@@ -38,10 +41,24 @@ def barlow_twins(z_a: Tensor, z_b: Tensor, off_diagonal: float) -> Tensor:
 class BarlowTwins(Objective):
     """A projection head and the Barlow Twins loss."""
 
-    def __init__(self, dim: int, config: BarlowTwinsConfig) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        """The paper's weight, and heads for small batches of audio (Anton et al., 2022)."""
+
+        off_diagonal: float = option(0.005, "weight of the redundancy term (lambda)", "", 0.0)
+        projection_dim: int = width_option(1024, "width of the projection")
+        hidden_dim: int = width_option(4096, "width of the projection head's hidden layer")
+
+    def __init__(
+        self,
+        dim: int,
+        off_diagonal: float = Options.off_diagonal,
+        projection_dim: int = Options.projection_dim,
+        hidden_dim: int = Options.hidden_dim,
+    ) -> None:
         super().__init__()
-        self.off_diagonal = config.off_diagonal
-        self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
+        self.off_diagonal = off_diagonal
+        self.head = projection_head(dim, hidden_dim, projection_dim)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the loss of the first two views' clip embeddings (2, batch, dim)."""

@@ -1,21 +1,35 @@
-"""The calling form of every objective."""
+"""The interface of every objective."""
 
 from __future__ import annotations
+
+from collections.abc import Set
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from hear_ssl.objectives.encoded import Encoded
 
+NEEDS = {  # what an objective can require of a step, and what it then finds in `Encoded`
+    "teacher": "teacher_clip and teacher_tokens of an encoder that is the moving average of the trained one",
+    "aligned": "views of one crop with the same time axis: token t of each stands for the same moment",
+    "pitch_shift": "shifted_tokens of the first view shifted in pitch, and pitch_shift; the attribute `semitones` bounds the shift",
+    "masks": "kept: each view's tokens are those of a random part of its time steps (views.keep below 1)",
+}
+
 
 class Objective(nn.Module):
-    """Encoded views in, scalar loss out; heads live inside.
+    """Encoded views in, scalar loss out; heads are inside.
 
-    needs_teacher: whether the step must run the EMA encoder. needs_pitch_view: whether it must encode a third view, the
-    pitch-shifted first. metrics: what the last call measured, detached.
+    An objective is a subclass with a frozen dataclass `Options` nested in it, whose fields `__init__` accepts as keywords, with `dim`
+    (width of clip embeddings and tokens) and `token_hop_ms` if it names them. The config adds its `weight` in the sum.
+
+    views: how many views it compares. needs: what else it requires, names in NEEDS. semitones: the largest pitch shift, for objectives
+    that need one. metrics: what the last call measured, detached.
     """
 
-    needs_teacher: bool = False
-    needs_pitch_view: bool = False
+    views: ClassVar[int] = 2
+    needs: ClassVar[Set[str]] = frozenset()
+    semitones: float = 0.0
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,4 +40,4 @@ class Objective(nn.Module):
         raise NotImplementedError
 
     def update_teacher(self, momentum: float) -> None:
-        """Move EMA heads towards their trained twins; nothing to do without them."""
+        """Update the moving averages of heads; nothing to do without them."""

@@ -6,6 +6,8 @@ al., BYOL for Audio (2023), https://arxiv.org/abs/2204.07402.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,7 +16,7 @@ from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import projection_head, two_views
-from hear_ssl.objectives.options import BYOLConfig
+from hear_ssl.objectives.options import width_option
 
 
 def regression(predictions: Tensor, targets: Tensor) -> Tensor:
@@ -27,12 +29,19 @@ def regression(predictions: Tensor, targets: Tensor) -> Tensor:
 class BYOL(Objective):
     """Projector, predictor and the projector's moving average; symmetric over the two views."""
 
-    needs_teacher = True
+    @dataclass(frozen=True)
+    class Options:
+        """Defaults of BYOL-A v2 (Niizumi et al., 2023)."""
 
-    def __init__(self, dim: int, config: BYOLConfig) -> None:
+        projection_dim: int = width_option(256, "width of the projection")
+        hidden_dim: int = width_option(4096, "width of the hidden layers of projector and predictor")
+
+    needs = frozenset({"teacher"})
+
+    def __init__(self, dim: int, projection_dim: int = Options.projection_dim, hidden_dim: int = Options.hidden_dim) -> None:
         super().__init__()
-        self.projector = projection_head(dim, config.hidden_dim, config.projection_dim)
-        self.predictor = projection_head(config.projection_dim, config.hidden_dim, config.projection_dim)
+        self.projector = projection_head(dim, hidden_dim, projection_dim)
+        self.predictor = projection_head(projection_dim, hidden_dim, projection_dim)
         self.teacher_projector = frozen_copy(self.projector)
 
     def forward(self, encoded: Encoded) -> Tensor:

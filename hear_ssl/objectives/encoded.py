@@ -1,4 +1,4 @@
-"""What an objective sees of a step."""
+"""What a training step gives to the objectives."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from torch import Tensor
 
 @dataclass
 class Encoded:
-    """The encoder's view of one batch.
+    """The encoded views of one batch.
 
-    clip: pooled embeddings (views, batch, dim). tokens: (views, batch, tokens, dim). teacher_clip and teacher_tokens:
-    the same from the EMA encoder, without gradient, when the objective needs them. pitch_shift: how far the third view,
-    when there is one, was shifted against the first (batch,), in semitones.
+    clip: pooled embeddings (views, batch, dim). tokens: (views, batch, tokens, dim). kept: the time steps that the tokens stand for
+    (views, batch, tokens), sorted, when not all of them were encoded. teacher_clip and teacher_tokens: from the moving-average encoder
+    on all time steps, without gradient. shifted_tokens: those of the first view shifted in pitch (batch, tokens, dim), by pitch_shift
+    semitones (batch,). What no objective needs is None.
     """
 
     clip: Tensor
-    tokens: Tensor
+    tokens: Tensor | None = None
+    kept: Tensor | None = None
     teacher_clip: Tensor | None = None
     teacher_tokens: Tensor | None = None
+    shifted_tokens: Tensor | None = None
     pitch_shift: Tensor | None = None

@@ -7,16 +7,19 @@ token t of one lies at token t of the other. Cosine similarity; both directions.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hear_ssl.distributed.gather import gather_rows, world
+from hear_ssl.model.options import option
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import projection_head
-from hear_ssl.objectives.options import FrameConfig
+from hear_ssl.objectives.options import chunk_option, temperature_option, width_option
 
 
 def frame_contrast(z_a: Tensor, z_b: Tensor, temperature: float, guard: int = 0, chunk: int = 0) -> Tensor:
@@ -44,14 +47,38 @@ def frame_contrast(z_a: Tensor, z_b: Tensor, temperature: float, guard: int = 0,
 class FrameContrast(Objective):
     """A projection head on every token and frame contrast between the first two views."""
 
-    def __init__(self, dim: int, config: FrameConfig, hop_ms: float) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        """Defaults for tokens of 40 ms."""
+
+        temperature: float = temperature_option(0.1)
+        projection_dim: int = width_option(128, "width of the projection")
+        hidden_dim: int = width_option(512, "width of the projection head's hidden layer")
+        stride: int = option(1, "every how many-th token takes part", "tokens", 1, 1024)
+        guard_ms: float = option(0.0, "frames of the same clip nearer than this are no negatives", "ms", 0.0, 60000.0)
+        chunk: int = chunk_option()
+
+    needs = frozenset({"aligned"})
+
+    def __init__(
+        self,
+        dim: int,
+        token_hop_ms: float,
+        temperature: float = Options.temperature,
+        projection_dim: int = Options.projection_dim,
+        hidden_dim: int = Options.hidden_dim,
+        stride: int = Options.stride,
+        guard_ms: float = Options.guard_ms,
+        chunk: int = Options.chunk,
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.guard = int(config.guard_ms / (hop_ms * config.stride))
-        self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
+        self.temperature, self.stride, self.chunk = temperature, stride, chunk
+        self.guard = int(guard_ms / (token_hop_ms * stride))
+        self.head = projection_head(dim, hidden_dim, projection_dim)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the loss of the first two views' tokens (2, batch, tokens, dim)."""
-        tokens = encoded.tokens[:2, :, :: self.config.stride]
+        assert encoded.tokens is not None
+        tokens = encoded.tokens[:2, :, :: self.stride]
         z = self.head(tokens.flatten(0, 2)).reshape(*tokens.shape[:3], -1)
-        return frame_contrast(z[0], z[1], self.config.temperature, self.guard, self.config.chunk)
+        return frame_contrast(z[0], z[1], self.temperature, self.guard, self.chunk)

@@ -6,6 +6,8 @@ https://arxiv.org/abs/2104.02057. Keys of all ranks, no gradient through them, n
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -16,7 +18,7 @@ from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import deep_head, two_views
-from hear_ssl.objectives.options import MoCoConfig
+from hear_ssl.objectives.options import chunk_option, temperature_option, width_option
 
 
 def info_nce(queries: Tensor, keys: Tensor, temperature: float, chunk: int = 0) -> Tensor:
@@ -30,14 +32,29 @@ def info_nce(queries: Tensor, keys: Tensor, temperature: float, chunk: int = 0) 
 class MoCoV3(Objective):
     """Projector, predictor and the projector's moving average; symmetric over the two views."""
 
-    needs_teacher = True
+    @dataclass(frozen=True)
+    class Options:
+        """Defaults of MoCo v3."""
 
-    def __init__(self, dim: int, config: MoCoConfig) -> None:
+        temperature: float = temperature_option(1.0)
+        projection_dim: int = width_option(256, "width of the projection")
+        hidden_dim: int = width_option(4096, "width of the hidden layers of projector and predictor")
+        chunk: int = chunk_option()
+
+    needs = frozenset({"teacher"})
+
+    def __init__(
+        self,
+        dim: int,
+        temperature: float = Options.temperature,
+        projection_dim: int = Options.projection_dim,
+        hidden_dim: int = Options.hidden_dim,
+        chunk: int = Options.chunk,
+    ) -> None:
         super().__init__()
-        self.temperature, self.chunk = config.temperature, config.chunk
-        hidden, out = config.hidden_dim, config.projection_dim
-        self.projector = deep_head([dim, hidden, out], last_norm=True)
-        self.predictor = deep_head([out, hidden, out], last_norm=False)  # the last BatchNorm is for the ViT alone
+        self.temperature, self.chunk = temperature, chunk
+        self.projector = deep_head([dim, hidden_dim, projection_dim], last_norm=True)
+        self.predictor = deep_head([projection_dim, hidden_dim, projection_dim], last_norm=False)  # the last BatchNorm is for the ViT alone
         self.teacher_projector = frozen_copy(self.projector)
 
     def forward(self, encoded: Encoded) -> Tensor:

@@ -6,6 +6,8 @@ https://arxiv.org/abs/2002.05709. Every view of every other clip of all ranks is
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,7 +17,7 @@ from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.contrast import contrast
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import projection_head
-from hear_ssl.objectives.options import NTXentConfig
+from hear_ssl.objectives.options import chunk_option, temperature_option, width_option
 
 
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, chunk: int = 0) -> Tensor:
@@ -38,10 +40,26 @@ def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, chunk: int = 0) -> Ten
 class NTXent(Objective):
     """SimCLR: a projection head and NT-Xent between the two views' clip embeddings."""
 
-    def __init__(self, dim: int, config: NTXentConfig) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        """Defaults of SimCLR."""
+
+        temperature: float = temperature_option(0.1)
+        projection_dim: int = width_option(256, "width of the projection")
+        hidden_dim: int = width_option(1024, "width of the projection head's hidden layer")
+        chunk: int = chunk_option()
+
+    def __init__(
+        self,
+        dim: int,
+        temperature: float = Options.temperature,
+        projection_dim: int = Options.projection_dim,
+        hidden_dim: int = Options.hidden_dim,
+        chunk: int = Options.chunk,
+    ) -> None:
         super().__init__()
-        self.temperature, self.chunk = config.temperature, config.chunk
-        self.head = projection_head(dim, config.hidden_dim, config.projection_dim)
+        self.temperature, self.chunk = temperature, chunk
+        self.head = projection_head(dim, hidden_dim, projection_dim)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the loss of the first two views' clip embeddings (2, batch, dim)."""

@@ -7,13 +7,16 @@ semitones; a constant code cannot satisfy the loss, so nothing else holds it apa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hear_ssl.model.options import option
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.options import PitchConfig
+from hear_ssl.objectives.options import width_option
 
 
 def equivariance(code: Tensor, shifted_code: Tensor, shift: Tensor, scale: float) -> Tensor:
@@ -26,15 +29,27 @@ def equivariance(code: Tensor, shifted_code: Tensor, shift: Tensor, scale: float
 class PitchEquivariance(Objective):
     """A small head that reads the pitch code from every token of the plain and of the shifted view."""
 
-    needs_pitch_view = True
+    @dataclass(frozen=True)
+    class Options:
+        """Shifts of up to half an octave."""
 
-    def __init__(self, dim: int, config: PitchConfig) -> None:
+        semitones: float = option(6.0, "largest shift of the pitch-shifted view, up or down", "semitones", 0.5, 24.0)
+        hidden_dim: int = width_option(256, "width of the pitch head's hidden layer")
+        scale: float = option(1.0, "errors above this count linearly (Huber)", "semitones", 1e-3, 100.0)
+
+    needs = frozenset({"pitch_shift"})
+
+    def __init__(
+        self, dim: int, semitones: float = Options.semitones, hidden_dim: int = Options.hidden_dim, scale: float = Options.scale
+    ) -> None:
         super().__init__()
-        self.scale = config.scale
-        self.head = nn.Sequential(nn.Linear(dim, config.hidden_dim), nn.ReLU(inplace=True), nn.Linear(config.hidden_dim, 1))
+        self.semitones, self.scale = semitones, scale
+        self.head = nn.Sequential(nn.Linear(dim, hidden_dim), nn.ReLU(inplace=True), nn.Linear(hidden_dim, 1))
 
     def forward(self, encoded: Encoded) -> Tensor:
-        """Return the loss between the first view and the third, its pitch-shifted twin."""
+        """Return the loss between the first view and its pitch-shifted copy."""
+        assert encoded.tokens is not None
+        assert encoded.shifted_tokens is not None
         assert encoded.pitch_shift is not None
-        code, shifted = self.head(torch.stack([encoded.tokens[0], encoded.tokens[2]])).squeeze(-1)  # each (batch, tokens)
+        code, shifted = self.head(torch.stack([encoded.tokens[0], encoded.shifted_tokens])).squeeze(-1)  # each (batch, tokens)
         return equivariance(code, shifted, encoded.pitch_shift, self.scale)

@@ -6,15 +6,18 @@ both views' (the factor 1/2 of the authors' code, which one popular port drops);
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hear_ssl.distributed.gather import sum_over_ranks, world
+from hear_ssl.model.options import option
 from hear_ssl.objectives.base import Objective
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import deep_head, two_views
-from hear_ssl.objectives.options import VICRegConfig
+from hear_ssl.objectives.options import width_option
 
 EPSILON = 1e-4
 
@@ -41,12 +44,28 @@ def vicreg(z_a: Tensor, z_b: Tensor, invariance: float, variance: float, covaria
 class VICReg(Objective):
     """A three-layer expander and the VICReg loss."""
 
-    def __init__(self, dim: int, config: VICRegConfig) -> None:
+    @dataclass(frozen=True)
+    class Options:
+        """The paper's weights, and a narrower expander."""
+
+        invariance: float = option(25.0, "weight of the invariance term", "", 0.0)
+        variance: float = option(25.0, "weight of the variance term, half of which falls on each view", "", 0.0)
+        covariance: float = option(1.0, "weight of the covariance term", "", 0.0)
+        projection_dim: int = width_option(2048, "width of the three layers of the expander")
+
+    def __init__(
+        self,
+        dim: int,
+        invariance: float = Options.invariance,
+        variance: float = Options.variance,
+        covariance: float = Options.covariance,
+        projection_dim: int = Options.projection_dim,
+    ) -> None:
         super().__init__()
-        self.config = config
-        self.expander = deep_head([dim, *[config.projection_dim] * 3], last_norm=False)
+        self.invariance, self.variance, self.covariance = invariance, variance, covariance
+        self.expander = deep_head([dim, *[projection_dim] * 3], last_norm=False)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the loss of the first two views' clip embeddings (2, batch, dim)."""
         z_a, z_b = self.expander(two_views(encoded.clip)).chunk(2)
-        return vicreg(z_a, z_b, self.config.invariance, self.config.variance, self.config.covariance)
+        return vicreg(z_a, z_b, self.invariance, self.variance, self.covariance)

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import fields
+from collections.abc import Mapping
+from dataclasses import make_dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
-from hear_ssl.objectives.barlow_twins import BarlowTwins
+from hear_ssl.model.options import Part, option, options_of
+from hear_ssl.model.parts import build
+from hear_ssl.objectives import OBJECTIVES
 from hear_ssl.objectives.base import Objective
-from hear_ssl.objectives.byol import BYOL
-from hear_ssl.objectives.cola import COLA
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.frame import FrameContrast
-from hear_ssl.objectives.moco_v3 import MoCoV3
-from hear_ssl.objectives.nt_xent import NTXent
-from hear_ssl.objectives.options import ObjectiveConfig
-from hear_ssl.objectives.pitch import PitchEquivariance
-from hear_ssl.objectives.vicreg import VICReg
 
 
 class WeightedSum(Objective):
@@ -27,8 +22,8 @@ class WeightedSum(Objective):
         super().__init__()
         self.terms = nn.ModuleDict(terms)
         self.weights = weights
-        self.needs_teacher = any(term.needs_teacher for term in terms.values())
-        self.needs_pitch_view = any(term.needs_pitch_view for term in terms.values())
+        self.required = frozenset().union(*(term.needs for term in terms.values()))
+        self.semitones = max((term.semitones for term in terms.values()), default=0.0)
 
     def forward(self, encoded: Encoded) -> Tensor:
         """Return the weighted sum of the terms' losses."""
@@ -40,34 +35,38 @@ class WeightedSum(Objective):
         return total
 
     def update_teacher(self, momentum: float) -> None:
-        """Move the EMA heads of every term."""
+        """Update the moving averages in the heads of every term."""
         for term in self.terms.values():
             assert isinstance(term, Objective)
             term.update_teacher(momentum)
 
 
-def build_objective(config: ObjectiveConfig, dim: int, hop_ms: float) -> WeightedSum:
-    """Return the weighted sum of the terms whose weight is above 0, for tokens (…, dim) every `hop_ms`.
+def options_with_weight(kind: type[Objective]) -> type[Any]:
+    """Return the dataclass of an objective's options and its weight in the sum. Raises ValueError when `Options` is no dataclass."""
+    options = options_of(kind)
+    weight = option(1.0, "weight in the sum; 0 leaves the objective out", "", 0.0)
+    namespace = {"__module__": options.__module__, "__doc__": options.__doc__}
+    return make_dataclass(f"{kind.__name__}Options", [("weight", float, weight)], bases=(options,), namespace=namespace, frozen=True)
 
-    Raises ValueError when there is none.
+
+def objective(name: str, **options: Any) -> Part:
+    """Return the selection of one of our objectives; options that are left out have their defaults, and weight is 1."""
+    kind = OBJECTIVES[name]
+    return Part(name, kind, options_with_weight(kind)(**options))
+
+
+def build_objective(parts: Mapping[str, Part], dim: int, token_hop_ms: float) -> WeightedSum:
+    """Return the weighted sum of the parts whose weight is above 0, for tokens (..., dim) every `token_hop_ms`.
+
+    Raises ValueError when there is none, or an objective cannot be built from its options.
     """
-    builders: dict[str, Callable[[], Objective]] = {
-        "nt_xent": lambda: NTXent(dim, config.nt_xent),
-        "cola": lambda: COLA(dim, config.cola),
-        "moco_v3": lambda: MoCoV3(dim, config.moco_v3),
-        "byol": lambda: BYOL(dim, config.byol),
-        "barlow_twins": lambda: BarlowTwins(dim, config.barlow_twins),
-        "vicreg": lambda: VICReg(dim, config.vicreg),
-        "frame": lambda: FrameContrast(dim, config.frame, hop_ms),
-        "pitch": lambda: PitchEquivariance(dim, config.pitch),
-    }
-    weights = term_weights(config)
-    return WeightedSum({name: builders[name]() for name in weights}, weights)
+    weights = term_weights(parts)
+    return WeightedSum({name: build(parts[name], dim=dim, token_hop_ms=token_hop_ms) for name in weights}, weights)
 
 
-def term_weights(config: ObjectiveConfig) -> dict[str, float]:
+def term_weights(parts: Mapping[str, Part]) -> dict[str, float]:
     """Return the weight of every term that is trained. Raises ValueError when there is none."""
-    weights = {term.name: float(getattr(config, term.name).weight) for term in fields(config)}
-    if not any(weights.values()):
-        raise ValueError(f"the config names no objective; give one a weight, such as objective.nt_xent.weight=1 (of {', '.join(weights)})")
-    return {name: weight for name, weight in weights.items() if weight > 0}
+    weights = {name: float(part.options.weight) for name, part in parts.items() if part.options.weight > 0}
+    if not weights:
+        raise ValueError("the config names no objective; name one, such as objective=nt_xent or objective.nt_xent.weight=1")
+    return weights

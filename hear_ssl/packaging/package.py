@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,14 @@ import torch
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.files import atomic_write
 from hear_ssl.model import Embedder
+from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.manifest import FORMAT, parse_manifest
-from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
+from hear_ssl.model.options import to_mapping
 from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.golden_tensors import golden_tensors
+from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
@@ -56,11 +59,12 @@ def package(request: PackageRequest, out: Path) -> Path:
     check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
+    parts = own_parts(model.config)
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
         if "data" in checkpoint.get("reduction", {}):
             check_training_data(checkpoint["reduction"]["data"])
-        manifest = build_manifest(request, checkpoint, model, weights)
+        manifest = build_manifest(request, checkpoint, model, weights, parts)
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
@@ -68,7 +72,7 @@ def package(request: PackageRequest, out: Path) -> Path:
         ) from None
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
-    files = package_files(request, manifest, golden, weights)
+    files = package_files(request, manifest, golden, weights) | part_files(parts, request.name)
     if not request.allow_unpublished:
         check_published(request.weights_url, manifest["weights"]["sha256"], len(weights), UNPUBLISHED)
     rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
@@ -76,7 +80,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()
     tree = source_tree_files(request, files, manifest)
     atomic_write(out / weights_file(request), weights)
-    return write_export(out / request.name, request.version, tree)
+    return write_export(out / request.name, request.version, tree, manifest["requires_python"])
 
 
 def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
@@ -87,7 +91,8 @@ def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
     for key, value in request.composition.items():
         part, _, leaf = key.partition(".")
         mapping.setdefault(part, {})[leaf] = value
-    composed = Embedder(from_mapping(EmbedderConfig, mapping, "embedder"))
+    own = {part.name: part.kind for part in (model.config.encoder, *model.config.beside)}
+    composed = Embedder(embedder_config(mapping, "embedder", own))
     for part in ("scene", "timestamp"):
         fitted, asked = getattr(model.config, part).reduction, getattr(composed.config, part).reduction
         if asked not in ((), fitted):
@@ -123,14 +128,18 @@ def check_licenses(licenses: dict[str, bytes]) -> None:
             raise ValueError(f"{name} is not compatible ({row.measured}); HEAR rule: {row.rule}")
 
 
-def build_manifest(request: PackageRequest, checkpoint: dict[str, Any], model: Embedder, weights: bytes) -> dict[str, Any]:
+def build_manifest(
+    request: PackageRequest, checkpoint: dict[str, Any], model: Embedder, weights: bytes, parts: Sequence[OwnPart] = ()
+) -> dict[str, Any]:
     """Return the manifest: all that is needed to rebuild the model, and where it comes from."""
     config = checkpoint["config"]
     return {
         "format": FORMAT,
         "name": request.name,
         "version": request.version,
-        "embedder": to_mapping(model.config),
+        "embedder": with_short_names(to_mapping(model.config)),
+        "parts": {part.name: part.record() for part in parts},
+        "requires_python": required_python(parts),
         "weights": {
             "url": request.weights_url,
             "file": "weights.safetensors",
@@ -176,7 +185,18 @@ def numbers(levels: list[Any]) -> list[float]:
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
     """Return a run's config without the paths of the machine it ran on."""
-    return {key: value for key, value in config.items() if key not in ("run", "output")} | {"data": {**config["data"], "shards": []}}
+    kept = {key: value for key, value in config.items() if key not in ("run", "output")}
+    return with_short_names(kept | {"data": {**config["data"], "shards": []}})
+
+
+def with_short_names(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a config whose encoders and objectives have the names of their classes instead of the paths of a user's files."""
+
+    def short(parts: dict[str, Any]) -> dict[str, Any]:
+        return {key.rpartition(":")[2]: options for key, options in parts.items()}
+
+    named = {section: short(config[section]) for section in ("encoder", "objective") if isinstance(config.get(section), dict)}
+    return {**config, **named, **({"beside": [short(part) for part in config["beside"]]} if "beside" in config else {})}
 
 
 def cudnn_version() -> str:
@@ -225,7 +245,7 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
         "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
         "README.md": texts.readme(manifest, request.bundle_weights).encode(),
         "MODEL_CARD.md": texts.model_card(manifest).encode(),
-        "pyproject.toml": texts.pyproject(request.name, request.version).encode(),
+        "pyproject.toml": texts.pyproject(manifest).encode(),
         "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
     }
 

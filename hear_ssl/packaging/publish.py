@@ -120,7 +120,7 @@ def with_url(tree: Path, url: str) -> Path:
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
     files["MODEL_CARD.md"] = texts.model_card(current).encode()
-    return write_export(tree, manifest["version"], files)
+    return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:

@@ -20,8 +20,8 @@ def licenses() -> dict[str, bytes]:
     return {"LICENSE": (ROOT / "LICENSE").read_bytes(), "LICENSE-weights": CC_BY.encode()}
 
 
-def metadata(name: str, version: str, readme: str) -> bytes:
-    """Return the wheel's METADATA (core metadata 2.4)."""
+def metadata(name: str, version: str, readme: str, python: str) -> bytes:
+    """Return the wheel's METADATA (core metadata 2.4); python is its Requires-Python."""
     head = [
         "Metadata-Version: 2.4",
         f"Name: {name}",
@@ -30,7 +30,7 @@ def metadata(name: str, version: str, readme: str) -> bytes:
         "License-Expression: Apache-2.0 AND CC-BY-4.0",
         "License-File: LICENSE",
         "License-File: LICENSE-weights",
-        "Requires-Python: >=3.8",
+        f"Requires-Python: {python}",
         "Requires-Dist: torch>=2.0",
         "Provides-Extra: embed",
         *(f'Requires-Dist: {requirement} ; extra == "embed"' for requirement in EMBED),
@@ -39,30 +39,37 @@ def metadata(name: str, version: str, readme: str) -> bytes:
     return ("\n".join(head) + "\n\n" + readme).encode()
 
 
-def pyproject(name: str, version: str) -> str:
+def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
+    name = manifest["name"]
+    packages = [name, f"{name}.encoders", *([f"{name}.parts"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
 build-backend = "setuptools.build_meta"
 
 [project]
 name = "{name}"
-version = "{version}"
+version = "{manifest["version"]}"
 description = "General-purpose audio embeddings with the HEAR API"
 readme = "README.md"
 license = {{ text = "Apache-2.0 (code), CC BY 4.0 (weights)" }}
-requires-python = ">=3.8"
+requires-python = "{manifest["requires_python"]}"
 dependencies = ["torch>=2.0"]
 
 [project.optional-dependencies]
 embed = {json.dumps(EMBED)}
 
 [tool.setuptools]
-packages = ["{name}", "{name}.encoders"]
+packages = {json.dumps(packages)}
 
 [tool.setuptools.package-data]
 {name} = ["*.json", "*.md", "*.safetensors"]
 """
+
+
+def requires_python(manifest: dict[str, Any]) -> str:
+    """Return the Requires-Python of a package; version 0.2.0 and earlier did not record it."""
+    return str(manifest.get("requires_python", ">=3.8"))
 
 
 def manifest_text(manifest: dict[str, Any]) -> bytes:
@@ -73,6 +80,7 @@ def manifest_text(manifest: dict[str, Any]) -> bytes:
 def readme(manifest: dict[str, Any], bundled: bool) -> str:
     """Return the README of the source tree: in twenty lines what it is, how to install, embed, evaluate and cite; then the rest."""
     name, sizes, version = manifest["name"], manifest["sizes"], manifest["version"]
+    python = requires_python(manifest).replace(">=", ">= ")
     scene, frame, sample_rate = sizes["scene_embedding_size"], sizes["timestamp_embedding_size"], sizes["sample_rate"]
     where = "come with the package" if bundled else "fetched once into the user's cache, checked by SHA-256"
     return f"""# {name}
@@ -81,7 +89,7 @@ Audio embeddings learned without labels, with the [HEAR API](https://hearbenchma
 {scene} numbers a clip, {frame} every {sizes["hop_ms"]:g} ms, of mono audio at {sample_rate} Hz.
 
 ```
-python3 -m pip install .                  # in this folder; Python >= 3.8 and torch >= 2.0, nothing else
+python3 -m pip install .                  # in this folder; Python {python} and torch >= 2.0, nothing else
 python3 -m pip install ".[embed]"         # with what reads audio files: numpy, soundfile, soxr, tqdm
 python3 -m {name} embed *.wav --out embeddings.npz --timestamps
 ```
@@ -147,7 +155,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 | scene embedding | {sizes["scene_embedding_size"]} |
 | timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
 | parameters | {sizes["parameters"]}, stored in {training.get("stored_in", "float32")}, computed in float32 |
-| encoder | {manifest["embedder"]["encoder"]["name"]} |
+| encoder | {next(iter(manifest["embedder"]["encoder"]))} |
 | trained for | {trained_for(training)} |
 | code revision | {training["git_revision"]} |
 {data}
@@ -210,7 +218,7 @@ def front_matter(manifest: dict[str, Any]) -> str:
         "license": "cc-by-4.0",
         "library_name": manifest["name"],
         "pipeline_tag": "feature-extraction",
-        "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", manifest["embedder"]["encoder"]["name"]],
+        "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", next(iter(manifest["embedder"]["encoder"]))],
         "datasets": sorted({printable(source["name"]) for source in sources_of(manifest["training"])}),
         "inference": False,
     }

@@ -18,14 +18,14 @@ def check_place(out: Path, name: str) -> None:
     check_writable(folder / "pyproject.toml")
 
 
-def write_export(folder: Path, version: str, files: dict[str, bytes]) -> Path:
+def write_export(folder: Path, version: str, files: dict[str, bytes], python: str) -> Path:
     """Write a source tree into `folder`, named as its package, and its wheel beside it; return the wheel's path.
 
     Each file appears whole. What else lies in the folder, a .git or files of the user's, stays; only in the package
     itself nothing else does. Raises OSError when the disk is full or may not be written.
     """
     name = folder.name
-    metadata = texts.metadata(name, version, files["README.md"].decode())
+    metadata = texts.metadata(name, version, files["README.md"].decode(), python)
     package = {path: content for path, content in files.items() if path.startswith(f"{name}/")}
     wheel = build_wheel(name, version, package, metadata, texts.licenses())
     for path in sorted(files, key=lambda path: (path != f"{name}/manifest.json", path)):  # by its manifest a tree is known as one

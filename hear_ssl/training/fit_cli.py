@@ -8,7 +8,8 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 
 from hear_ssl.data.stream.forkserver import start_early
-from hear_ssl.training.config import config_keys, load_config, resumed_config
+from hear_ssl.training.config import plain_config, whole_config
+from hear_ssl.training.config_sources import Source, read_sources, run_sources
 from hear_ssl.training.speed import Machine, choose, keep_memory
 
 
@@ -17,37 +18,55 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="fit.py",
         description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
-        epilog=key_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        add_help=False,
+    )
+    parser.add_argument(
+        "-h", "--help", action="store_true", help="show this help; with --config also the keys of that config's own classes"
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
     parser.add_argument("--resume", metavar="RUN", help="resume a stopped run: its folder; its own config is used")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
+    if arguments.help:
+        sources = given_sources(arguments) if arguments.config or arguments.resume else read_sources(None, arguments.overrides)
+        parser.epilog = key_help(sources, bool(arguments.resume))
+        parser.print_help()
+        return 0
     if bool(arguments.config) == bool(arguments.resume):
         raise ValueError("give either --config FILE to start a run or --resume RUN to resume one; see fit.py --help")
-    if arguments.resume:
-        run = Path(arguments.resume)
-        config = resumed_config(run, arguments.overrides)
-    else:
-        config = load_config(arguments.config, arguments.overrides)
-        run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if choose(config, Machine("cpu", 1, "")).allocator:
+    sources = given_sources(arguments)
+    plain = plain_config(sources)
+    if choose(plain, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
-    if config.data.workers:
+    if plain.data.workers:
         start_early()  # it imports torch while this process does
-    from hear_ssl.training.trainer import fit  # torch and Lightning load only once the command line is right
+    config = whole_config(sources, resuming=bool(arguments.resume))
+    run = Path(arguments.resume or config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
 
     return fit(replace(config, run=str(run)), resume=bool(arguments.resume))
 
 
-def key_help() -> str:
-    """Return the table of every config key: name, type, default, unit and meaning."""
+def given_sources(arguments: argparse.Namespace) -> list[Source]:
+    """Return the keys of the config or run that the command line names, and of its key=value arguments."""
+    if arguments.resume:
+        return run_sources(Path(arguments.resume), arguments.overrides)
+    return read_sources(arguments.config, arguments.overrides)
+
+
+def key_help(sources: list[Source], resuming: bool = False) -> str:
+    """Return the table of every config key: name, type, default, unit and meaning; with the keys of a user's classes in `sources`."""
+    from hear_ssl.training.config_parts import Selection, config_keys  # loads torch
+
+    selection = Selection(resuming)
+    for source in sources:
+        selection.add(source)
     lines = ["config keys (name: type = default [unit] meaning):"]
-    for key, (kind, item) in config_keys().items():
+    for key, (kind, item) in config_keys(selection.parts()).items():
         default = item.default if item.default_factory is MISSING else item.default_factory()
         name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
         unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
         choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
-        lines.append(f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}".replace("%", "%%"))
+        lines.append(f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}")
     return "\n".join(lines)

@@ -24,9 +24,9 @@ from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.weighted_sum import build_objective
 from hear_ssl.old_versions import VERSION_KEY
-from hear_ssl.training.config import Config
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
+from hear_ssl.training.settings import Config
 from hear_ssl.training.step_timer import StepTimer
 from hear_ssl.views.views import Views
 
@@ -42,13 +42,12 @@ class PretrainingModule(pl.LightningModule):
         self.embedder = Embedder(config.embedder)
         freeze(self.embedder.encoder, config.optimizer.frozen)
         dim, stride = self.embedder.encoder.layer_dims[-1], self.embedder.encoder.time_stride
-        token_hop_ms = 1000.0 * stride * config.embedder.frontend.hop_length / self.embedder.sample_rate
+        token_hop_ms = 1000.0 * stride * config.frontend.hop_length / self.embedder.sample_rate
         self.objective = build_objective(config.objective, dim, token_hop_ms)
-        check_views(config)
-        self.teacher = frozen_copy(self.embedder.encoder) if self.objective.needs_teacher else None
-        crop_samples = round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
+        self.teacher = frozen_copy(self.embedder.encoder) if "teacher" in self.objective.required else None
+        crop_samples = round(config.data.crop_seconds * config.frontend.sample_rate)
         frames = self.embedder.frontend.token_count(crop_samples) * stride
-        self.views = Views(config.views, config.embedder.frontend, frames)
+        self.views = Views(config.views, config.frontend, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
         self.fused_optimizer = False
@@ -67,24 +66,33 @@ class PretrainingModule(pl.LightningModule):
             plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
         with self.step_timer("views"):
             views = self.views.spectrogram(plain, batch.seeds)
-            if not self.objective.needs_pitch_view:
+            if "pitch_shift" not in self.objective.required:
                 return views, None
-            shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.config.objective.pitch.semitones)
+            shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.objective.semitones)
             return torch.cat([views, shifted.unsqueeze(0)]), shift
 
-    def encode(self, features: Tensor) -> Encoded:
-        """Return what the objectives see of features (views, batch, n_mels, frames)."""
-        shape = features.shape[:2]
+    def encode(self, features: Tensor, kept: Tensor | None = None, pitch_shift: Tensor | None = None) -> Encoded:
+        """Return the encoded views of features (views, batch, n_mels, frames); with a pitch_shift the last view is the shifted first.
+
+        kept: the time steps of each view to encode (views, batch, k), all by default.
+        """
+        views, batch = len(features) - (pitch_shift is not None), features.shape[1]
+        if kept is not None and pitch_shift is not None:
+            kept = torch.cat([kept, kept[:1]])  # the shifted view is compared with the first, token by token
+        rows = None if kept is None else kept.flatten(0, 1)
         tokens = encode_in_chunks(
-            self.embedder.encoder, features.flatten(0, 1), self.config.trainer.encode_rows
+            self.embedder.encoder, features.flatten(0, 1), self.config.trainer.encode_rows, rows
         )  # (views * batch, tokens, dim)
-        clip = pool_tokens(tokens, self.config.training_pool)
-        encoded = Encoded(clip=clip.reshape(*shape, -1), tokens=tokens.reshape(*shape, *tokens.shape[1:]))
+        clip = pool_tokens(tokens, self.config.training_pool).reshape(len(features), batch, -1)
+        tokens = tokens.reshape(len(features), batch, *tokens.shape[1:])
+        encoded = Encoded(clip=clip[:views], tokens=tokens[:views], kept=None if kept is None else kept[:views])
+        if pitch_shift is not None:
+            encoded.shifted_tokens, encoded.pitch_shift = tokens[views], pitch_shift
         if self.teacher is not None:
             with torch.no_grad():
-                teacher_tokens = self.teacher(features[:2].flatten(0, 1))[-1]
-            encoded.teacher_tokens = teacher_tokens.reshape(2, shape[1], *teacher_tokens.shape[1:])
-            encoded.teacher_clip = pool_tokens(teacher_tokens, self.config.training_pool).reshape(2, shape[1], -1)
+                teacher_tokens = self.teacher(features[:views].flatten(0, 1))[-1]
+            encoded.teacher_tokens = teacher_tokens.reshape(views, batch, *teacher_tokens.shape[1:])
+            encoded.teacher_clip = pool_tokens(teacher_tokens, self.config.training_pool).reshape(views, batch, -1)
         return encoded
 
     def compile_parts(self, backend: str = "inductor") -> None:
@@ -97,10 +105,10 @@ class PretrainingModule(pl.LightningModule):
         """Return the loss of one batch."""
         with torch.no_grad():
             features, pitch_shift = self.features(batch)
+            kept = self.views.kept(batch.seeds, features.shape[-1] // self.embedder.encoder.time_stride)
         with self.step_timer("forward"):
-            encoded = self.encode(features)
+            encoded = self.encode(features, kept, pitch_shift)
         with self.step_timer("loss"):
-            encoded.pitch_shift = pitch_shift
             loss: Tensor = self.objective(encoded)
         self.last_clip = encoded.clip.detach()
         self.step_metrics = {"loss": loss.detach(), **self.objective.metrics}
@@ -183,6 +191,7 @@ class PretrainingModule(pl.LightningModule):
         """Add the config as a plain dict, the data card and the version: all that export needs."""
         checkpoint[VERSION_KEY] = __version__
         checkpoint["config"] = to_mapping(self.config)
+        checkpoint["parts"] = self.config.own_parts()
         checkpoint["data_card"] = self.data_card
 
 
@@ -199,14 +208,3 @@ def freeze(encoder: nn.Module, parts: list[str]) -> None:
         if part not in known:
             raise ValueError(f"optimizer.frozen names {part!r}; this encoder has the parts {', '.join(known)}")
         encoder.get_submodule(part).requires_grad_(False)
-
-
-def check_views(config: Config) -> None:
-    """Raise ValueError when a term needs aligned views and the two views come from different sounds."""
-    for name in ("frame", "pitch"):
-        if getattr(config.objective, name).weight > 0 and (config.data.crops != 1 or config.data.positives != "crops"):
-            raise ValueError(f"objective.{name} compares moments of one crop; set data.crops=1 and data.positives=crops")
-        if getattr(config.objective, name).weight > 0 and config.embedder.encoder.name == "vit" and config.embedder.encoder.keep < 1:
-            raise ValueError(f"objective.{name} compares moments, but each view encodes others; set embedder.encoder.keep=1")
-    if config.objective.frame.weight > 0 and config.views.crop_time > 0:
-        raise ValueError("objective.frame compares moments, which views.crop_time moves apart; set views.crop_time=0")

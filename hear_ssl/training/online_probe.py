@@ -20,13 +20,15 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from hear_ssl import __version__
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
 from hear_ssl.model.options import to_mapping
+from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.training.callbacks import Progress, StopCleanly
-from hear_ssl.training.config import ProbeConfig
 from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.settings import ProbeConfig
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
@@ -200,7 +202,14 @@ class OnlineProbe(pl.Callback):
 def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
     """Return what export and evaluation need of a checkpoint: the embedder's tensors on the CPU, config and data card."""
     state = {f"embedder.{name}": value.detach().cpu() for name, value in module.embedder.state_dict().items()}
-    return {"state_dict": state, "config": to_mapping(module.config), "data_card": module.data_card, "global_step": step}
+    return {
+        VERSION_KEY: __version__,
+        "state_dict": state,
+        "config": to_mapping(module.config),
+        "parts": module.config.own_parts(),
+        "data_card": module.data_card,
+        "global_step": step,
+    }
 
 
 def step_of(path: Path) -> int:

@@ -11,12 +11,15 @@ from omegaconf import OmegaConf
 from hear_ssl import __version__
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.files import atomic_write
-from hear_ssl.model.options import from_mapping, to_mapping
+from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
-from hear_ssl.training.config import VERSION_LINE, Config, of_old_version
+from hear_ssl.training.config_parts import config_keys
+from hear_ssl.training.config_sources import VERSION_LINE, of_old_version
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
+from hear_ssl.training.settings import Config
 
+KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "chunk_frames")
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
 
 
@@ -36,24 +39,49 @@ class KeepConfig(pl.Callback):
 def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
     """Return the run's last checkpoint, its path and what it holds.
 
-    Raises ValueError when it belongs to another architecture or objective, was written by version 0.1.0, or contains no training state.
+    Raises ValueError when it belongs to another architecture or objective, one of whose files has changed, was written by an earlier
+    version, or contains no training state.
     """
     path = find_checkpoint(run)
     saved = load_checkpoint(path)
-    if VERSION_KEY not in saved:
-        raise ValueError(of_old_version(run))
-    for part, now in (("embedder", config.embedder), ("objective", config.objective)):
-        before = from_mapping(type(now), saved["config"].get(part), f"config.{part} of {path}")  # defaults for keys newer than the run
-        if to_mapping(before) != to_mapping(now):
-            raise ValueError(
-                f"{path} was trained with another `{part}` than {run}/config.yaml and the arguments say; start a new run instead"
-            )
-    pool = saved["config"].get("training_pool", Config.training_pool)
-    if pool != config.training_pool:
-        raise ValueError(f"{path} was trained with training_pool={pool}, not {config.training_pool}; resume without it, or start a new run")
+    if not str(saved.get(VERSION_KEY, "")).startswith(".".join(__version__.split(".")[:2])):
+        raise ValueError(of_old_version(run, str(saved.get(VERSION_KEY, ""))))
+    for key, sha256 in config.own_parts().items():
+        if saved.get("parts", {}).get(key) != sha256:
+            raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
+    check_kept(path, kept_keys(saved["config"]), config)
     if not set(saved) >= TRAINING_STATE:
         raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
     return path, saved
+
+
+def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
+    """Raise ValueError when a key that a run cannot change is another one now; a key newer than the run had its default."""
+    now, known = (
+        kept_keys(to_mapping(config)),
+        config_keys({"encoder": {config.encoder.name: config.encoder}, "objective": config.objective}),
+    )
+    for key in {**now, **before}:
+        default = known[key][1].default if key in known else None
+        old, new = before.get(key, list(default) if isinstance(default, tuple) else default), now.get(key)
+        if old != new:
+            raise ValueError(f"{path} was trained with {key}={old}, not {new}; resume without it, or start a new run")
+
+
+def kept_keys(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the dotted keys of a config that a run cannot change when it resumes, with the short names of a user's classes."""
+    keys: dict[str, Any] = {}
+
+    def add(value: Any, prefix: str) -> None:
+        if isinstance(value, dict):
+            for name, element in value.items():
+                add(element, f"{prefix}.{str(name).rpartition(':')[2]}")
+        else:
+            keys[prefix] = list(value) if isinstance(value, tuple) else value
+
+    for name in KEPT:
+        add(config.get(name), name)
+    return keys
 
 
 def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from hear_ssl.training.config import OptimizerConfig
+from hear_ssl.training.settings import OptimizerConfig
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

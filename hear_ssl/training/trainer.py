@@ -29,12 +29,12 @@ from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.model.options import to_mapping
 from hear_ssl.objectives.weighted_sum import term_weights
 from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
-from hear_ssl.training.config import Config, TrainerConfig
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
+from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 
 
@@ -45,11 +45,11 @@ def fit(config: Config, resume: bool) -> int:
     """
     run = Path(config.run)
     check_ranks(config.data.batch_size, math.prod(processes(config.trainer)))
-    term_weights(config.objective)  # refuses a config without an objective before anything is opened
+    weights = term_weights(config.objective)  # refuses a config without an objective before anything is opened
     checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
-        check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
-    data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
+        check_probe(config.probe, config.frontend.sample_rate, config.seed)
+    data = ShardDataModule(config.data, config.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
     if not resume:
         start_run_folder(run, choices)
@@ -66,6 +66,8 @@ def fit(config: Config, resume: bool) -> int:
     trainer = build_trainer(config, run, stop, data, choices.precision)
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
+        terms = ", ".join(f"{weight:g} * {name}" for name, weight in weights.items())
+        print(f"objective {terms}; encoder {config.encoder.name}", flush=True)
         print(choices.line(config.performance), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -25,3 +25,6 @@ class ViewsConfig:
     frequency_mask_bands: int = option(8, "spectrogram: widest frequency mask", "mel bands", 0, 1024)
     drop_time: float = option(0.0, "share of the token times dropped from the first view (AudioMosaic: 0.6)", "share", 0.0, 0.95)
     drop_frequency: float = option(0.0, "share of the mel bands dropped from the second view (AudioMosaic: 0.4)", "share", 0.0, 0.95)
+    keep: float = option(
+        1.0, "share of the time steps that training encodes, drawn for each view; the encoder must be able to drop", "share", 0.01, 1.0
+    )

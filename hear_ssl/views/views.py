@@ -19,7 +19,7 @@ from hear_ssl.sample_random import SampleRandom
 from hear_ssl.views.options import ViewsConfig
 from hear_ssl.views.spectrogram import drop, fade, mask, resize_crop, shift_pitch
 
-WAVEFORM_STREAM, SPECTROGRAM_STREAM, PITCH_STREAM = 1, 2, 3
+WAVEFORM_STREAM, SPECTROGRAM_STREAM, PITCH_STREAM, KEEP_STREAM = 1, 2, 3, 4
 
 
 class Views(nn.Module):
@@ -85,6 +85,14 @@ class Views(nn.Module):
     def log_power(self, features: Tensor) -> Tensor:
         """Undo the normalisation: ln of mel power."""
         return features * self.frontend.std + self.frontend.mean
+
+    def kept(self, seeds: Tensor, steps: int) -> Tensor | None:
+        """Return the time steps of each view to encode (2, batch, k), sorted; None when all `steps` of them are."""
+        count = max(1, round(self.config.keep * steps))
+        if count == steps:
+            return None
+        draws = [SampleRandom(seeds, KEEP_STREAM + 16 * view).uniform(steps) for view in range(2)]
+        return torch.stack([draw.argsort(1)[:, :count].sort(1).values for draw in draws])
 
     def pitch_shifted(self, features: Tensor, seeds: Tensor, semitones: float) -> tuple[Tensor, Tensor]:
         """Return features (batch, n_mels, frames) moved in pitch, and by how many semitones each (batch,), uniform within ±."""

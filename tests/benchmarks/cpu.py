@@ -22,8 +22,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from hear_ssl.training.config import load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
-VIT = ["embedder.encoder.name=vit", "embedder.encoder.dim=192", "embedder.encoder.depth=12", "embedder.encoder.heads=3"]
-CONVNEXT = ["embedder.encoder.name=convnext", "embedder.encoder.depth=6"]
+VIT = ["encoder={vit: {dim: 192, depth: 12, heads: 3}}"]
+CONVNEXT = ["encoder={convnext: {depth: 6}}"]
 PLAIN, AUTO = ["performance=plain"], ["performance=auto"]
 SIDES: dict[str, dict[str, list[str]]] = {
     "audio_ntt": {
@@ -38,7 +38,7 @@ SIDES: dict[str, dict[str, list[str]]] = {
         "allocator": [*VIT, *PLAIN, "speed.allocator=true"],
         "exact: allocator and explicit attention": [*VIT, "performance=exact"],
         "auto: exact and bf16": [*VIT, *AUTO],
-        "auto, 30 % of the tokens": [*VIT, *AUTO, "embedder.encoder.keep=0.3"],
+        "auto, 30 % of the tokens": [*VIT, *AUTO, "views.keep=0.3"],
     },
     "convnext": {
         "plain float32": [*CONVNEXT, *PLAIN],

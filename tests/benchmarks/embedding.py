@@ -37,9 +37,9 @@ from hear_ssl.training.online_probe import embedder_checkpoint
 from tests.benchmarks.cpu import VIT
 
 ENCODERS = {
-    "audio_ntt-32": ["embedder.encoder.channels=32", "embedder.encoder.dim=512"],
+    "audio_ntt-32": ["encoder.audio_ntt.channels=32", "encoder.audio_ntt.dim=512"],
     "audio_ntt-64": [],
-    "convnext": ["embedder.encoder.name=convnext"],
+    "convnext": ["encoder=convnext"],
     "vit": VIT,
 }
 SOURCE = {"name": "none", "license": "CC0-1.0", "hours": 0.0, "clips": 0}

@@ -26,7 +26,7 @@ from hear_ssl.training.callbacks import read_metrics
 from tests.benchmarks.cpu import VIT, run
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDES = {"audio_ntt": ["performance=auto"], "vit, 30 % of the tokens": [*VIT, "performance=auto", "embedder.encoder.keep=0.3"]}
+SIDES = {"audio_ntt": ["performance=auto"], "vit, 30 % of the tokens": [*VIT, "performance=auto", "views.keep=0.3"]}
 SHARES = ("data_wait_share", "logging_share", "checkpoint_share")
 
 

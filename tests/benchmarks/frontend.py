@@ -66,7 +66,7 @@ def main() -> None:
     torch.set_num_threads(1)
     print("| bands | clips | plain, ms | ours, ms | ratio |\n" + "|---" * 5 + "|")
     for name in ("base", "reference"):
-        config = load_config(ROOT / "configs" / f"{name}.yaml", []).embedder.frontend
+        config = load_config(ROOT / "configs" / f"{name}.yaml", []).frontend
         ours = LogMel(config)
         sides = (plain(config, ours), ours.mel_power if config.layout == "mel" else ours.pitch_power)
         for clips, seconds in SHAPES:

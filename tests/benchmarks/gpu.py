@@ -50,8 +50,8 @@ from hear_ssl.training.speed import choose, usable_cores
 from hear_ssl.training.trainer import apply, fit, machine
 from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
 
-VIT = ["embedder.encoder.name=vit", "embedder.encoder.dim=384", "embedder.encoder.heads=6", "embedder.encoder.depth=12"]
-LONG = ["embedder.encoder.keep=0.3", "embedder.frontend.hop_length=320", "data.crop_seconds=10", "data.crops=1"]
+VIT = ["encoder={vit: {dim: 384, heads: 6, depth: 12}}"]
+LONG = ["views.keep=0.3", "frontend.hop_length=320", "data.crop_seconds=10", "data.crops=1"]
 ENCODERS = {"ViT-S, 10 s, 30 % of 504 tokens": [*VIT, *LONG], "AudioNTT, 2 x 2.08 s": []}
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.4, "H200": 989.4}  # dense bfloat16 TFLOP/s, the vendor's data sheets
 PARTS = ("steps", "loss", "data")
@@ -70,11 +70,12 @@ class Size:
     chunk: int
     clips: int
     overrides: tuple[str, ...] = ()
+    small_encoders: bool = False
 
 
 LARGE = Size(((128, 256, 512, 1024, 2048), (256, 1024, 4096, 8192)), (512, 1024), 30, 200, 16384, 1024, 512)
-SMALL = ("channels=4", "dim=32", "heads=2", "depth=1")
-TINY = Size(((2,), (4,)), (2, 4), 2, 4, 16, 8, 4, ("data.crop_seconds=1", *(f"embedder.encoder.{option}" for option in SMALL)))
+SMALL = {"vit": "encoder={vit: {dim: 32, heads: 2, depth: 1}}", "audio_ntt": "encoder={audio_ntt: {channels: 4, dim: 32}}"}
+TINY = Size(((2,), (4,)), (2, 4), 2, 4, 16, 8, 4, ("data.crop_seconds=1",), True)
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,8 @@ class Bench:
             "trainer.collapse_rank=0",
             "wandb=disabled",
         ]
-        return load_config(None, [*common, *ENCODERS[encoder], f"data.batch_size={batch}", *self.size.overrides, *overrides])
+        small = [SMALL["vit" if encoder.startswith("ViT") else "audio_ntt"]] if self.size.small_encoders else []
+        return load_config(None, [*common, *ENCODERS[encoder], *small, f"data.batch_size={batch}", *self.size.overrides, *overrides])
 
 
 def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:

@@ -61,7 +61,7 @@ class Resident(pl.LightningDataModule):
 
     def __init__(self, config: Config, device: Device) -> None:
         super().__init__()
-        rows, samples = config.data.batch_size, round(config.data.crop_seconds * config.embedder.frontend.sample_rate)
+        rows, samples = config.data.batch_size, round(config.data.crop_seconds * config.frontend.sample_rate)
         whole = [Batch(torch.randn(rows, config.data.crops, samples) * 0.1, torch.arange(rows), []) for _ in range(3)]
         self.batches = [batch.pin_memory() for batch in whole] if device.cuda else whole
         self.copier = Copier()

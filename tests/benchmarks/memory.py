@@ -19,15 +19,15 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 
 import hear_ssl.model
-from hear_ssl.model.options import EmbedderConfig, EncoderConfig
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
 from hear_ssl.packaging.rules.memory import minutes, size_gb
 from hear_ssl.packaging.rules.rows import Submission
 
 ENCODERS = {
-    "audio_ntt 32/512": EncoderConfig(channels=32, dim=512),
-    "audio_ntt 64/1024": EncoderConfig(channels=64, dim=1024),
-    "convnext 64/1024 x 6": EncoderConfig("convnext", channels=64, dim=1024, depth=6),
-    "vit 192 x 12": EncoderConfig("vit", dim=192, heads=3, depth=12),
+    "audio_ntt 32/512": encoder("audio_ntt", channels=32, dim=512),
+    "audio_ntt 64/1024": encoder("audio_ntt", channels=64, dim=1024),
+    "convnext 64/1024 x 6": encoder("convnext", channels=64, dim=1024, depth=6),
+    "vit 192 x 12": encoder("vit", dim=192, heads=3, depth=12),
 }
 CLIPS = ((10, 1), (20, 1), (5, 4))
 

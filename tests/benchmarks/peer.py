@@ -66,7 +66,7 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
     from hear_ssl.training.module import PretrainingModule
 
     ours = PretrainingModule(config)  # the same weights, head and views; only their parts are called below
-    frontend, length = config.embedder.frontend, round(config.data.crop_seconds * 16000)
+    frontend, length = config.frontend, round(config.data.crop_seconds * 16000)
     mel = torchaudio.transforms.MelSpectrogram(
         16000, frontend.n_fft, frontend.win_length, frontend.hop_length, frontend.f_min, frontend.f_max, n_mels=frontend.n_mels
     )

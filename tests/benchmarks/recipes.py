@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ["simclr", "cola", "moco_v3", "byol_a", "barlow_twins", "vicreg", "frame", "clip_frame_pitch"]
-ENCODER = ["embedder.encoder.channels=32", "embedder.encoder.dim=512", "embedder.frontend.mean=-6", "embedder.frontend.std=7"]
+ENCODER = ["encoder.audio_ntt.channels=32", "encoder.audio_ntt.dim=512", "frontend.mean=-6", "frontend.std=7"]
 
 
 def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:

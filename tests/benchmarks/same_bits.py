@@ -24,6 +24,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
+import yaml
 
 from hear_ssl.errors import run_main
 from tests.benchmarks.same_bits_compare import Tensors, by_item, line_of, metrics_of, tensors_of
@@ -39,10 +40,13 @@ COMMANDS = {  # how a command is called: the first whose file the checkout has
     "package": [["export/package.py"]],
 }
 RECIPES: dict[str, str] = {}  # recipes whose file was renamed: name in OLD -> name in NEW
-KEYS: dict[str, list[str]] = {}  # config keys below that were renamed: today's name -> other names
+KEYS: dict[str, list[str]] = {  # config keys below that were renamed: today's name -> other names
+    "encoder.audio_ntt.channels": ["embedder.encoder.channels"],
+    "encoder.audio_ntt.dim": ["embedder.encoder.dim"],
+}
 SMALL = {
-    "embedder.encoder.channels": "4",
-    "embedder.encoder.dim": "32",
+    "encoder.audio_ntt.channels": "4",
+    "encoder.audio_ntt.dim": "32",
     "data.batch_size": "8",
     "data.workers": "0",
     "data.crop_seconds": "0.64",
@@ -103,17 +107,18 @@ class Side:
         found: Tensors = torch.load(out, weights_only=True)
         return found
 
-    def overrides(self) -> list[str]:
-        """Return the arguments of a small training, under the names that this checkout's --help lists."""
+    def overrides(self, recipe: str) -> list[str]:
+        """Return the arguments of a small training of a recipe, under the names that this checkout's --help lists."""
+        named = "|".join(yaml.safe_load((self.checkout / "configs" / f"{recipe}.yaml").read_text())["objective"])
         known = re.findall(r"^  ([a-z0-9_.]+): ", self.run(*self.command("fit"), "--help"), re.MULTILINE)
         small = {next((name for name in [key, *KEYS.get(key, [])] if name in known), key): value for key, value in SMALL.items()}
-        heads = {key: "32" for key in known if re.fullmatch(r"objective\..*\.(hidden|projection)_dim", key)}
+        heads = {key: "32" for key in known if re.fullmatch(rf"objective\.({named})\.(hidden|projection)_dim", key)}
         return [f"{key}={value}" for key, value in {**small, **heads}.items()]
 
     def train(self, corpus: Path, recipe: str, steps: int, run: str) -> Tensors:
         """Train a recipe into a run folder and return its losses, metrics and weights."""
         arguments = ["--config", f"configs/{recipe}.yaml", f"data.shards={corpus}", f"run={self.folder / run}"]
-        losses = self.worker("fit", *self.command("fit"), *arguments, *self.overrides(), f"trainer.steps={steps}")
+        losses = self.worker("fit", *self.command("fit"), *arguments, *self.overrides(recipe), f"trainer.steps={steps}")
         return {**losses, **self.of_run(run)}
 
     def resume(self, steps: int, run: str) -> Tensors:

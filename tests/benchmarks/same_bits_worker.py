@@ -24,6 +24,7 @@ from torch import Tensor
 MODULES = {  # where an object may be: the first module of the list that the checkout has
     "Embedder": ["hear_ssl.model.embedder", "hear_ssl.runtime.embedder"],
     "settings": ["hear_ssl.model.options", "hear_ssl.runtime.settings"],
+    "selection": ["hear_ssl.model.embedder_config"],
     "hear": ["hear_ssl.model.hear", "hear_ssl.runtime.hear"],
     "DataConfig": ["hear_ssl.data.options", "hear_ssl.config"],
     "ShardSet": ["hear_ssl.data.shards.reader", "hear_ssl.data.shards"],
@@ -97,6 +98,8 @@ def model_of(encoder: str, composition: str, projected: bool) -> Any:
     parts = {part: dict(models.COMPOSITIONS[composition][part]) for part in ("scene", "timestamp")}
 
     def config() -> Any:
+        if not hasattr(settings, "EncoderConfig"):
+            return config_of_classes(models.FRONTENDS[features], [first, *others], parts)
         return settings.EmbedderConfig(
             frontend=built(settings.FrontendConfig, models.FRONTENDS[features]),
             encoder=built(settings.EncoderConfig, first),
@@ -113,6 +116,18 @@ def model_of(encoder: str, composition: str, projected: bool) -> Any:
     model = embedder(config())
     models.trained_statistics(model)
     return model.eval()
+
+
+def config_of_classes(frontend: dict[str, Any], encoders: list[dict[str, Any]], parts: dict[str, Any]) -> Any:
+    """Return the config of a checkout whose encoders are classes with options of their own."""
+    settings, selection = module_of("settings"), module_of("selection")
+    selected = []
+    for encoder in encoders:
+        options = {name: value for name, value in encoder.items() if name not in ("name", "towers")}
+        selected += [selection.encoder(encoder.get("name", "audio_ntt"), **options)] * encoder.get("towers", 1)
+    compositions = {part: built(settings.CompositionConfig, values) for part, values in parts.items()}
+    frontend = built(settings.FrontendConfig, frontend)
+    return selection.EmbedderConfig(frontend=frontend, encoder=selected[0], beside=tuple(selected[1:]), **compositions, chunk_frames=100)
 
 
 def embeddings() -> dict[str, Tensor]:

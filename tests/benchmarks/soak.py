@@ -129,7 +129,7 @@ def train(out: Path, address: str, resume: bool) -> None:
         "trainer.steps=1000000",
     ]
     options += ["data.max_lost_fraction=0.2", "trainer.checkpoint_every=25", "trainer.log_every=5", "trainer.threads=1", "wandb=disabled"]
-    options += ["embedder.encoder.channels=4", "embedder.encoder.dim=32", "trainer.collapse_rank=0"]
+    options += ["encoder.audio_ntt.channels=4", "encoder.audio_ntt.dim=32", "trainer.collapse_rank=0"]
     fit(load_config(ROOT / "configs/base.yaml", options), resume)
 
 

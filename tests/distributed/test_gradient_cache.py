@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from hear_ssl.distributed.gradient_cache import encode_in_chunks
+from hear_ssl.model.embedder_config import encoder as selected
 from hear_ssl.model.encoders import build_encoder
-from hear_ssl.model.options import EncoderConfig
 from hear_ssl.objectives.nt_xent import nt_xent
 
 
@@ -23,7 +23,7 @@ def gradients(encoder: nn.Module, features: Tensor, chunk: int) -> tuple[Tensor,
 @pytest.mark.parametrize("chunk", [1, 5, 16])
 def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderConfig(name="vit", dim=12, depth=2, heads=2), 64)
+    encoder = build_encoder(selected("vit", dim=12, depth=2, heads=2), 64)
     features = torch.randn(16, 64, 40)
     loss, whole = gradients(encoder, features, 0)
     chunked_loss, chunked = gradients(encoder, features, chunk)
@@ -36,7 +36,7 @@ def test_chunks_give_the_gradient_of_the_whole_batch(chunk: int) -> None:
 def test_batch_norm_counts_every_row_once() -> None:
     torch.manual_seed(0)
     features = torch.randn(8, 64, 40)
-    models = [build_encoder(EncoderConfig(channels=4, dim=16, dropout=0.0), 64) for _ in range(2)]
+    models = [build_encoder(selected("audio_ntt", channels=4, dim=16, dropout=0.0), 64) for _ in range(2)]
     models[1].load_state_dict(models[0].state_dict())
     with torch.no_grad():
         for rows in torch.split(features, 4):
@@ -49,7 +49,7 @@ def test_batch_norm_counts_every_row_once() -> None:
 
 def test_dropout_is_drawn_once() -> None:
     torch.manual_seed(0)
-    encoder = build_encoder(EncoderConfig(channels=4, dim=16, dropout=0.5), 64)
+    encoder = build_encoder(selected("audio_ntt", channels=4, dim=16, dropout=0.5), 64)
     for part in encoder.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.eval()

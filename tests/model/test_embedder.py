@@ -9,24 +9,30 @@ import pytest
 import torch
 
 from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
 from hear_ssl.model.encoders import Towers, build_encoder
-from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig
+from hear_ssl.model.options import CompositionConfig, Part
 
 RICH = EmbedderConfig(
-    encoder=EncoderConfig(channels=8, dim=32),
+    encoder=encoder("audio_ntt", channels=8, dim=32),
     scene=CompositionConfig(pooling="mean+max,std", raw_mel=True),
     timestamp=CompositionConfig(raw_mel=True, contexts_ms=(200.0, 1000.0), around_ms=(100.0, 300.0)),
 )
 
 
 ENCODERS = {
-    "audio_ntt": EncoderConfig(channels=8, dim=32),
-    "audio_ntt with context": EncoderConfig(channels=8, dim=32, context=3),
-    "convnext": EncoderConfig(name="convnext", channels=4, dim=16, depth=3),
-    "vit": EncoderConfig(name="vit", dim=12, depth=2, heads=2, keep=0.5, window_frames=200),
-    "two towers": EncoderConfig(channels=4, dim=16, towers=2),
+    "audio_ntt": encoder("audio_ntt", channels=8, dim=32),
+    "audio_ntt with context": encoder("audio_ntt", channels=8, dim=32, context=3),
+    "convnext": encoder("convnext", channels=4, dim=16, depth=3),
+    "vit": encoder("vit", dim=12, depth=2, heads=2, window_frames=200),
+    "two towers": encoder("audio_ntt", channels=4, dim=16),
 }
-BESIDE = {"two towers": (EncoderConfig(channels=4, dim=24, context=2, band_pool=2),)}  # a third of another kind
+BESIDE = {
+    "two towers": (
+        encoder("audio_ntt", channels=4, dim=16),
+        encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
+    )
+}  # a third of another kind
 
 
 @pytest.fixture(params=list(ENCODERS))
@@ -189,7 +195,7 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
         ({"scene": CompositionConfig(towers=2)}, "towers is 2; the encoder has 1"),
         ({"timestamp": CompositionConfig(per_token=3)}, "divide the 4 frames of a token"),
         ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
-        ({"encoder": EncoderConfig(channels=4, dim=16, band_pool=3)}, "averages 3 bands .* a multiple of 12"),
+        ({"encoder": encoder("audio_ntt", channels=4, dim=16, band_pool=3)}, "averages 3 bands .* a multiple of 12"),
         ({"beside": (ENCODERS["vit"],)}, "tower 2 has tokens of 4 frames in windows of 200, the first of 4 in 0"),
     ],
 )
@@ -238,7 +244,9 @@ def test_towers_are_their_networks_side_by_side() -> None:
 
 def test_pooled_bands_are_those_of_a_network_with_fewer_bands() -> None:
     torch.manual_seed(0)
-    pooled, plain = (build_encoder(EncoderConfig(channels=4, dim=16, band_pool=pool), bands).eval() for pool, bands in ((4, 64), (1, 16)))
+    pooled, plain = (
+        build_encoder(encoder("audio_ntt", channels=4, dim=16, band_pool=pool), bands).eval() for pool, bands in ((4, 64), (1, 16))
+    )
     plain.load_state_dict(pooled.state_dict())
     features = torch.randn(2, 64, 40)
     torch.testing.assert_close(pooled(features), plain(features.reshape(2, 16, 4, 40).mean(2)))
@@ -246,7 +254,7 @@ def test_pooled_bands_are_those_of_a_network_with_fewer_bands() -> None:
 
 def test_an_embedding_can_leave_out_the_last_towers() -> None:
     torch.manual_seed(0)
-    model = Embedder(replace(RICH, encoder=ENCODERS["two towers"]))
+    model = Embedder(replace(RICH, encoder=ENCODERS["two towers"], beside=BESIDE["two towers"][:1]))
     changes = {"scene": replace(RICH.scene, towers=1), "timestamp": replace(RICH.timestamp, layers="last", towers=1)}
     fewer = Embedder(replace(model.config, **changes))
     fewer.load_state_dict(model.state_dict())
@@ -271,12 +279,20 @@ def test_a_clip_little_longer_than_a_chunk_is_encoded_whole(monkeypatch: pytest.
     assert lengths == [104, 88, 92, 80]  # then 84, 84 and 76 frames, with a token of halo where there is a neighbour
 
 
-def test_the_vit_encodes_its_share_of_the_moments_in_training_and_all_in_evaluation() -> None:
+def test_the_vit_encodes_the_time_steps_that_are_kept_as_if_they_were_all() -> None:
     torch.manual_seed(0)
-    encoder = build_encoder(ENCODERS["vit"], 64)
+    network = build_encoder(ENCODERS["vit"], 64).eval()
     features = torch.randn(2, 64, 80)
-    assert encoder(features)[-1].shape[1] == 10
-    assert encoder.eval()(features)[-1].shape[1] == 20
+    kept = torch.tensor([[0, 3, 7, 19], [1, 2, 8, 18]])
+    tokens = network(features, kept)
+    assert [tuple(layer.shape) for layer in tokens] == [(2, 4, 48)] * 3
+    everything = torch.arange(20).expand(2, -1)
+    torch.testing.assert_close(network(features, everything), network(features))
+    changed = features.clone()
+    changed[0, :, 4 * 4 : 7 * 4] = 9.0  # time steps 4 to 6 of the first clip, which are not kept
+    torch.testing.assert_close(network(changed, kept), tokens)
+    changed[0, :, 3 * 4 : 4 * 4] = 9.0
+    assert not torch.allclose(network(changed, kept)[-1][0], tokens[-1][0])
 
 
 def test_explicit_and_fused_attention_agree(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,13 +306,13 @@ def test_explicit_and_fused_attention_agree(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(
     ("encoder", "n_mels", "line"),
     [
-        (EncoderConfig(name="vit", dim=10, heads=3), 64, "multiple of twice its 3 heads"),
-        (EncoderConfig(name="vit", dim=12, heads=2), 66, "cuts them into 4 bands"),
-        (EncoderConfig(name="vit", dim=12, heads=2, window_frames=66), 64, "window_frames is 66"),
-        (EncoderConfig(name="convnext"), 60, "divides frequency by 8"),
+        (encoder("vit", dim=10, heads=3), 64, "multiple of twice its 3 heads"),
+        (encoder("vit", dim=12, heads=2), 66, "cuts them into 4 bands"),
+        (encoder("vit", dim=12, heads=2, window_frames=66), 64, "window_frames is 66"),
+        (encoder("convnext"), 60, "divides frequency by 8"),
     ],
 )
-def test_sizes_that_do_not_divide_are_one_line(encoder: EncoderConfig, n_mels: int, line: str) -> None:
+def test_sizes_that_do_not_divide_are_one_line(encoder: Part, n_mels: int, line: str) -> None:
     with pytest.raises(ValueError, match=line):
         build_encoder(encoder, n_mels)
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
-from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig, FrontendConfig
+from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.weights import read_tensors, serialise_tensors
+from hear_ssl.old_versions import current_embedder
 from tests.conftest import ROOT
 from tests.golden_models import (
     COMPOSITIONS,
@@ -32,14 +33,9 @@ GOLDEN = Path(__file__).with_name("golden_embeddings.safetensors")
 def embedder(encoder: str, composition: str, projected: bool = False) -> Embedder:
     """Return a model of seed 0; `projected` adds reductions of scenes and timestamps."""
     features, (first, *others) = ENCODERS[encoder]
-    config = EmbedderConfig(
-        frontend=FrontendConfig(**FRONTENDS[features]),
-        encoder=EncoderConfig(**first),
-        beside=tuple(EncoderConfig(**other) for other in others),
-        scene=CompositionConfig(**COMPOSITIONS[composition]["scene"]),
-        timestamp=CompositionConfig(**COMPOSITIONS[composition]["timestamp"]),
-        chunk_frames=100,
-    )
+    parts = {"frontend": FRONTENDS[features], "encoder": first, "beside": others, **COMPOSITIONS[composition], "chunk_frames": 100}
+    parts["timestamp"] = {"pooling": "mean", **COMPOSITIONS[composition]["timestamp"]}
+    config = embedder_config(current_embedder(parts), "golden")
     if projected:
         plain = Embedder(config)
         scene = replace(config.scene, reduction=ranks_of(plain.scene_parts(), 20))

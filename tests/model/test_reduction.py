@@ -9,11 +9,15 @@ import torch
 
 from hear_ssl.checkpoint import without_reductions
 from hear_ssl.model import Embedder
-from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
+from hear_ssl.model.options import CompositionConfig
 
 TOWERS = EmbedderConfig(
-    encoder=EncoderConfig(channels=4, dim=16, towers=2),
-    beside=(EncoderConfig(channels=4, dim=24, context=2, band_pool=2),),
+    encoder=encoder("audio_ntt", channels=4, dim=16),
+    beside=(
+        encoder("audio_ntt", channels=4, dim=16),
+        encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
+    ),
     scene=CompositionConfig(pooling="mean+max,std", raw_mel=True, towers=2, reduction=(9, 8, 7, 6, 5, 4, 3, 2, 12, 20)),
     timestamp=CompositionConfig(
         layers="last", raw_mel=True, per_token=2, contexts_ms=(200.0,), around_ms=(100.0,), reduction=(5, 6, 7, 8, 9, 10, 11, 12, 30)

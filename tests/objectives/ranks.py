@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -12,38 +14,29 @@ import torch.multiprocessing as mp
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hear_ssl import objectives as ours
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
+from hear_ssl.model.options import Part
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.options import (
-    BarlowTwinsConfig,
-    BYOLConfig,
-    COLAConfig,
-    FrameConfig,
-    MoCoConfig,
-    NTXentConfig,
-    ObjectiveConfig,
-    PitchConfig,
-    VICRegConfig,
-)
-from hear_ssl.objectives.weighted_sum import build_objective
+from hear_ssl.objectives.weighted_sum import build_objective, objective, options_with_weight
 
 CLIPS, TOKENS, DIM, RANKS = 8, 5, 12, 2
-OBJECTIVES = {
-    "nt_xent": ObjectiveConfig(nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
-    "nt_xent_chunked": ObjectiveConfig(nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16, chunk=3)),
-    "cola": ObjectiveConfig(cola=COLAConfig(weight=1.0, projection_dim=8)),
-    "cola_symmetric": ObjectiveConfig(cola=COLAConfig(weight=1.0, projection_dim=8, symmetric=True, similarity="cosine")),
-    "moco_v3": ObjectiveConfig(moco_v3=MoCoConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
-    "byol": ObjectiveConfig(byol=BYOLConfig(weight=1.0, projection_dim=8, hidden_dim=16)),
-    "barlow_twins": ObjectiveConfig(barlow_twins=BarlowTwinsConfig(weight=0.1, projection_dim=8, hidden_dim=16)),
-    "vicreg": ObjectiveConfig(vicreg=VICRegConfig(weight=0.1, projection_dim=8)),
-    "frame": ObjectiveConfig(frame=FrameConfig(weight=1.0, projection_dim=8, hidden_dim=16, guard_ms=40.0)),
-    "pitch": ObjectiveConfig(pitch=PitchConfig(weight=1.0, hidden_dim=16)),
-    "sum": ObjectiveConfig(
-        nt_xent=NTXentConfig(weight=1.0, projection_dim=8, hidden_dim=16),
-        frame=FrameConfig(weight=0.5, projection_dim=8, hidden_dim=16),
-        pitch=PitchConfig(weight=0.1, hidden_dim=16),
-    ),
+Parts = dict[str, Part]
+
+
+def small(name: str, **options: Any) -> Parts:
+    """Return an objective of ours alone, with small heads."""
+    sizes = {item.name: 8 if item.name == "projection_dim" else 16 for item in fields(options_with_weight(ours.OBJECTIVES[name]))}
+    sizes = {key: size for key, size in sizes.items() if key in ("projection_dim", "hidden_dim")}
+    return {name: objective(name, **{**sizes, **options})}
+
+
+OBJECTIVES: dict[str, Parts] = {
+    **{name: small(name) for name in ours.OBJECTIVES},
+    "nt_xent_chunked": small("nt_xent", chunk=3),
+    "cola_symmetric": small("cola", symmetric=True, similarity="cosine"),
+    "frame_guarded": small("frame", guard_ms=40.0),
+    "sum": {**small("nt_xent"), **small("frame", weight=0.5), **small("pitch", weight=0.1)},
 }
 
 COMPILED = "nt_xent, compiled"
@@ -52,18 +45,19 @@ COMPILED = "nt_xent, compiled"
 class Toy(nn.Module):
     """An encoder with BatchNorm, its average, and the objective, on rows of views."""
 
-    def __init__(self, config: ObjectiveConfig) -> None:
+    def __init__(self, parts: Parts) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.encoder = nn.Sequential(nn.Linear(DIM, DIM), nn.BatchNorm1d(DIM))
         self.teacher = nn.Sequential(nn.Linear(DIM, DIM), nn.BatchNorm1d(DIM)).requires_grad_(False)
-        self.objective = build_objective(config, DIM, hop_ms=40.0)
+        self.objective = build_objective(parts, DIM, token_hop_ms=40.0)
 
     def forward(self, views: Tensor, shift: Tensor) -> Tensor:
         """Return the loss of views (3, batch, tokens, dim)."""
         tokens = self.encoder(views.flatten(0, 2)).reshape(views.shape)
         teacher = self.teacher(views[:2].flatten(0, 2)).reshape(views[:2].shape)
-        encoded = Encoded(tokens.mean(2) + tokens.amax(2), tokens, teacher.mean(2) + teacher.amax(2), teacher, shift)
+        clip, teacher_clip = (layer.mean(2) + layer.amax(2) for layer in (tokens[:2], teacher))
+        encoded = Encoded(clip, tokens[:2], None, teacher_clip, teacher, tokens[2], shift)
         loss: Tensor = self.objective(encoded)
         return loss
 

@@ -16,10 +16,9 @@ from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.frame import frame_contrast
 from hear_ssl.objectives.moco_v3 import MoCoV3, info_nce
 from hear_ssl.objectives.nt_xent import nt_xent
-from hear_ssl.objectives.options import COLAConfig, MoCoConfig, NTXentConfig, ObjectiveConfig
 from hear_ssl.objectives.pitch import equivariance
 from hear_ssl.objectives.vicreg import vicreg
-from hear_ssl.objectives.weighted_sum import build_objective
+from hear_ssl.objectives.weighted_sum import build_objective, objective
 
 N, DIM = 6, 5
 
@@ -77,7 +76,7 @@ def test_symmetric_cola_is_the_mean_over_rows_and_columns_of_one_matrix() -> Non
     tokens = torch.randn(2, N, 3, DIM)
     encoded = Encoded(tokens.mean(2), tokens)
     for similarity in ("bilinear", "cosine"):
-        term = COLA(DIM, COLAConfig(weight=1.0, projection_dim=8, symmetric=True, similarity=similarity))
+        term = COLA(DIM, projection_dim=8, symmetric=True, similarity=similarity)
         z_a, z_b = term.head(encoded.clip)
         logits = z_a @ term.bilinear @ z_b.T if similarity == "bilinear" else F.normalize(z_a) @ F.normalize(z_b).T / 0.2
         rows, columns = F.cross_entropy(logits, torch.arange(N)), F.cross_entropy(logits.T, torch.arange(N))
@@ -99,7 +98,7 @@ def test_info_nce_carries_two_tau_and_no_gradient_to_keys() -> None:
 
 
 def test_ema_heads_move_by_the_momentum() -> None:
-    term = MoCoV3(DIM, MoCoConfig(weight=1.0, projection_dim=4, hidden_dim=8))
+    term = MoCoV3(DIM, projection_dim=4, hidden_dim=8)
     before = [parameter.clone() for parameter in term.teacher_projector.parameters()]
     with torch.no_grad():
         for parameter in term.projector.parameters():
@@ -188,10 +187,8 @@ def test_losses_stay_float32_under_autocast() -> None:
 
 def test_the_sum_is_weighted_and_names_its_terms() -> None:
     torch.manual_seed(0)
-    config = ObjectiveConfig(
-        nt_xent=NTXentConfig(weight=0.5, projection_dim=8, hidden_dim=8), cola=COLAConfig(weight=2.0, projection_dim=8)
-    )
-    term = build_objective(config, DIM, 40.0)
+    parts = {"nt_xent": objective("nt_xent", weight=0.5, projection_dim=8, hidden_dim=8), "cola": objective("cola", weight=2.0)}
+    term = build_objective(parts, DIM, 40.0)
     tokens = torch.randn(2, N, 3, DIM)
     total = term(Encoded(tokens.mean(2), tokens))
     assert set(term.metrics) == {"loss_nt_xent", "loss_cola"}
@@ -200,7 +197,7 @@ def test_the_sum_is_weighted_and_names_its_terms() -> None:
 
 def test_no_term_at_all_is_a_mistake() -> None:
     with pytest.raises(ValueError, match="the config names no objective"):
-        build_objective(ObjectiveConfig(nt_xent=NTXentConfig(weight=0.0)), DIM, 40.0)
+        build_objective({"nt_xent": objective("nt_xent", weight=0.0)}, DIM, 40.0)
 
 
 def test_cosine_is_what_torch_says() -> None:

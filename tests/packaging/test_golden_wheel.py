@@ -13,10 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.model import Embedder
-from hear_ssl.model.options import CompositionConfig, EmbedderConfig, EncoderConfig, FrontendConfig, to_mapping
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
+from hear_ssl.model.options import CompositionConfig, FrontendConfig, to_mapping
 from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.package import build_manifest, compose, halved, package_files, source_tree_files
@@ -28,11 +30,14 @@ from tests.golden_models import ranks_of
 
 GOLDEN = Path(__file__).with_name("golden_wheel.json")
 ENVIRONMENT = ("torch", "cuda", "cudnn")  # what the manifest records of the machine
-PLAIN = EmbedderConfig(frontend=FrontendConfig(n_mels=32), encoder=EncoderConfig(channels=4, dim=16))
+PLAIN = EmbedderConfig(frontend=FrontendConfig(n_mels=32), encoder=encoder("audio_ntt", channels=4, dim=16))
 COMBINED = EmbedderConfig(
     frontend=FrontendConfig(n_mels=32),
-    encoder=EncoderConfig(channels=4, dim=16, towers=2),
-    beside=(EncoderConfig(channels=4, dim=24, context=2, band_pool=2),),
+    encoder=encoder("audio_ntt", channels=4, dim=16),
+    beside=(
+        encoder("audio_ntt", channels=4, dim=16),
+        encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
+    ),
     scene=CompositionConfig(pooling="mean,max", raw_mel=True),
     timestamp=CompositionConfig(layers="last", towers=2, raw_mel=True, per_token=2, around_ms=(100.0, 300.0)),
 )
@@ -75,8 +80,10 @@ def checkpoint_of(name: str) -> dict[str, Any]:
     """Return a checkpoint of one encoder, or one as combining and fitting reductions write it."""
     embedder = PLAIN if name == "plain" else projected(COMBINED)
     data = {"hours": 0.25, "split": "train", "sources": [{"name": "noise", "license": "CC0-1.0", "hours": 0.25, "clips": 24}]}
-    config = to_mapping(Config(embedder=embedder, run="/machine/run", data=DataConfig(shards=["/machine/shards"], batch_size=8)))
-    plain = {"hear_ssl_version": "0.2.0", "state_dict": state_of(embedder), "config": config, "data_card": data, "global_step": 3}
+    data_config = DataConfig(shards=["/machine/shards"], batch_size=8)
+    run = Config(encoder=embedder.encoder, frontend=embedder.frontend, run="/machine/run", data=data_config)
+    config = {**to_mapping(run), **to_mapping(embedder)}
+    plain = {"hear_ssl_version": __version__, "state_dict": state_of(embedder), "config": config, "data_card": data, "global_step": 3}
     if name == "plain":
         return plain
     other = {"steps": 2, "config": config}
@@ -103,7 +110,7 @@ def packaged(folder: Path, case: str) -> dict[str, Any]:
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     manifest = build_manifest(request, checkpoint, model, weights)
     files = {**package_files(request, manifest, b"", weights), "hear_golden/COMPLIANCE.md": b""}
-    wheel = write_export(folder / "hear_golden", request.version, source_tree_files(request, files, manifest))
+    wheel = write_export(folder / "hear_golden", request.version, source_tree_files(request, files, manifest), manifest["requires_python"])
     with zipfile.ZipFile(wheel) as archive:
         names = sorted(archive.namelist())
     assert files["hear_golden/manifest.json"] == texts.manifest_text(manifest)

@@ -326,7 +326,7 @@ def test_a_model_that_breaks_a_rule_is_not_packaged(run: Path, tmp_path: Path) -
 @pytest.mark.slow
 def test_a_hop_over_50_ms_is_packaged_on_request_alone(run: Path, tmp_path: Path) -> None:
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
-    checkpoint["config"]["embedder"]["frontend"]["hop_length"] = 240  # tokens of 60 ms
+    checkpoint["config"]["frontend"]["hop_length"] = 240  # tokens of 60 ms
     long = tmp_path / "long.ckpt"
     torch.save(checkpoint, long)
     with pytest.raises(ValueError, match="hop at most 50 ms"):

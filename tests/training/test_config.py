@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
-from hear_ssl.training.config import Config, config_keys, load_config
+from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config, encoder
+from hear_ssl.model.options import to_mapping
+from hear_ssl.training.config import Config, load_config
+from hear_ssl.training.config_parts import config_keys
 from tests.conftest import ROOT
 
 
@@ -47,9 +50,21 @@ def test_every_recipe_loads_and_says_what_it_is(file: Path) -> None:
         ("data=3", "a group of keys cannot be one value"),
         ("trainer.steps={a: 1}", "trainer.steps"),
         *((override, "cannot be read") for override in ("data.shards=[a", "name={", "name=%s", "data.shards=@x", "data.shards='")),
-        *((override, "cannot be read") for override in ("data.shards=*x", "data.shards={a: b}", "name=${nope}", "name=" + "[" * 3000)),
+        *((override, "cannot be read") for override in ("data.shards=*x", "data.shards={a: b}", "name=" + "[" * 3000)),
+        ("name=${nope}", "Interpolation key 'nope' not found"),
         ("data.shards=!!python/object/apply:os.getcwd []", "cannot be read"),
-        ("embedder.beside=[{context: 2}]", "embedder.beside is what examples/reference/combine.py writes; leave it out"),
+        ("beside=[{context: 2}]", "there is no config key 'beside'"),
+        ("embedder.encoder.dim=3", "there is no config key 'embedder'; the keys under it are frontend, encoder, scene"),
+        ("encoder.dim=3", "there is no encoder 'dim' (did you mean 'encoder.audio_ntt.dim'?)"),
+        ("encoder.vit.dimm=3", "there is no config key 'encoder.vit.dimm' (did you mean 'encoder.vit.dim'?)"),
+        ("encoder=resnet", "there is no encoder 'resnet'; it can be audio_ntt, convnext, vit or path/to/file.py:Class"),
+        ("encoder={vit: {}, convnext: {}}", "encoder names vit, convnext; name one"),
+        ("encoder=", "encoder is None; name a class, such as encoder=audio_ntt"),
+        ("encoder.vit=3", "encoder.vit is 3; give options by name, or {} for the defaults"),
+        ("objective.nt_xnt.weight=1", "there is no objective 'nt_xnt' (did you mean 'nt_xent'?)"),
+        ("objective.byol.weight=-1", "objective.byol.weight is -1.0; it must be at least 0"),
+        ("objective.byol.weight=x", "objective.byol.weight: Value 'x' of type 'str' could not be converted to Float"),
+        ("objective=3", "objective is 3; name a class, such as objective=nt_xent"),
         ("data.shards=[[a]]", "data.shards is [['a']]; give a plain list, such as data.shards=[a,b]"),
         ("data.shards=", "'data.shards=' gives no value; leave data.shards out"),
         ("name=???", "'name=???' gives no value; leave name out"),
@@ -84,5 +99,5 @@ def test_every_key_has_a_meaning() -> None:
 
 
 def test_the_embedder_survives_the_way_through_json() -> None:
-    config = EmbedderConfig()
-    assert from_mapping(EmbedderConfig, to_mapping(config), "embedder") == config
+    for config in (EmbedderConfig(), EmbedderConfig(encoder=encoder("vit", depth=2), beside=(encoder("convnext"), encoder("vit")))):
+        assert embedder_config(json.loads(json.dumps(to_mapping(config))), "embedder") == config

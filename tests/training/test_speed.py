@@ -12,18 +12,19 @@ import torch
 from torch._dynamo.utils import counters
 
 from hear_ssl.training.callbacks import read_metrics
-from hear_ssl.training.config import Config, SpeedConfig
+from hear_ssl.training.config import Config
 from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.settings import SpeedConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory
 from hear_ssl.training.trainer import apply, fit
 from tests.conftest import tiny
 
 PLAIN_CPU, FAST_CPU, GPU = Machine("cpu", 4, ""), Machine("cpu", 4, "amx_bf16"), Machine("gpu", 16, "NVIDIA H100")
-VIT = ("embedder.encoder.name=vit", "embedder.encoder.dim=32", "embedder.encoder.heads=2", "embedder.encoder.depth=2")
+VIT = ("encoder=vit", "encoder.vit.dim=32", "encoder.vit.heads=2", "encoder.vit.depth=2")
 ENCODERS = {
     "audio_ntt": (),
-    "convnext": ("embedder.encoder.name=convnext", "embedder.encoder.depth=2"),
-    "vit": (*VIT, "embedder.encoder.keep=0.5"),
+    "convnext": ("encoder={convnext: {channels: 4, dim: 32, depth: 2}}",),
+    "vit": (*VIT, "views.keep=0.5"),
 }
 SWITCHES = ("allocator", "channels_last", "explicit_attention", "compile", "fused_optimizer")
 
@@ -106,7 +107,8 @@ def losses_and_gradients(module: PretrainingModule) -> list[torch.Tensor]:
     encoder = module.embedder.encoder
     encoder.zero_grad()
     torch.manual_seed(0)
-    losses = [encoder(torch.randn(4, 64, 32))[-1].square().mean() for _ in range(3)]
+    kept = (torch.tensor([[0, 2, 3, 7]] * 4),) if encoder.can_drop else ()
+    losses = [encoder(torch.randn(4, 64, 32), *kept)[-1].square().mean() for _ in range(3)]
     torch.stack(losses).sum().backward()
     return [torch.stack(losses).detach(), *(parameter.grad.clone() for parameter in encoder.parameters() if parameter.grad is not None)]
 
@@ -115,7 +117,8 @@ def losses_and_gradients(module: PretrainingModule) -> list[torch.Tensor]:
 def test_an_encoder_is_captured_whole_and_once(shards: Path, tmp_path: Path, encoder: str) -> None:
     """So that a compiler sees all of it, and no step but the first waits for one."""
     torch.compiler.reset()
-    module = PretrainingModule(tiny(shards, tmp_path, *ENCODERS[encoder], "embedder.encoder.dropout=0")).train()
+    dropout = () if encoder == "vit" else (f"encoder.{encoder}.dropout=0",)
+    module = PretrainingModule(tiny(shards, tmp_path, *ENCODERS[encoder], *dropout)).train()
     plain = losses_and_gradients(module)
     counters.clear()
     module.compile_parts(backend="eager")
@@ -129,7 +132,7 @@ def test_an_encoder_is_captured_whole_and_once(shards: Path, tmp_path: Path, enc
 def test_the_compiled_encoder_has_the_same_losses_and_gradients(shards: Path, tmp_path: Path) -> None:
     """They differ by 4e-7 and 1e-5: the order of a sum."""
     torch.compiler.reset()
-    config = tiny(shards, tmp_path, "embedder.encoder.dropout=0", "speed.compile=true")
+    config = tiny(shards, tmp_path, "encoder.audio_ntt.dropout=0", "speed.compile=true")
     module = PretrainingModule(config).train()
     plain = losses_and_gradients(module)
     apply(choose(config, PLAIN_CPU), module)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Sequence
+from typing import Dict, Sequence, Type
 
-from ..options import EncoderConfig
+from ..options import Part
+from ..parts import build
 from .audio_ntt import AudioNTT
 from .base import Encoder
 from .convnext import ConvNeXt
 from .towers import Towers
 from .vit import ViT
 
+ENCODERS: Dict[str, Type[Encoder]] = {"audio_ntt": AudioNTT, "convnext": ConvNeXt, "vit": ViT}
 
-def build_encoder(config: EncoderConfig, n_mels: int, beside: Sequence[EncoderConfig] = ()) -> Encoder:
-    """Build the encoder that the config names, and those of other kinds beside it.
+
+def build_encoder(part: Part, n_mels: int, beside: Sequence[Part] = ()) -> Encoder:
+    """Build the encoder that a config selects, concatenated with those `beside` it.
 
     Raises ValueError when one does not fit the number of mel bands, or another one.
     """
-    kinds = [replace(kind, towers=1) for kind in (config, *beside) for _ in range(kind.towers)]
-    if len(kinds) > 1:
-        return Towers([build_encoder(kind, n_mels) for kind in kinds])
-    if config.name == "audio_ntt":
-        return AudioNTT(n_mels, config.channels, config.dim, config.dropout, config.context, config.band_pool)
-    if config.name == "convnext":
-        return ConvNeXt(n_mels, config.channels, config.dim, config.depth, config.dropout)
-    if config.name == "vit":
-        return ViT(n_mels, config.dim, config.depth, config.heads, config.keep, config.window_frames)
-    raise ValueError(f"encoder.name is {config.name!r}; allowed are audio_ntt, convnext and vit")
+    encoders = []
+    for selected in (part, *beside):
+        encoder: Encoder = build(selected, n_mels=n_mels)
+        encoders.append(encoder)
+    return Towers(encoders) if len(encoders) > 1 else encoders[0]
 
 
-__all__ = ["AudioNTT", "ConvNeXt", "Encoder", "Towers", "ViT", "build_encoder"]
+__all__ = ["ENCODERS", "AudioNTT", "ConvNeXt", "Encoder", "Towers", "ViT", "build_encoder"]

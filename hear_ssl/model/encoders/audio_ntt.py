@@ -8,13 +8,15 @@ over time are ours: dilated depthwise convolutions (van den Oord et al., WaveNet
 
 from __future__ import annotations
 
-from typing import List
+from dataclasses import dataclass
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from ..options import option
 from .base import Encoder
 
 CONTEXT_KERNEL = 5
@@ -76,10 +78,30 @@ class AudioNTT(Encoder):
     With band_pool the network sees the means of so many neighbouring bands: all of it costs that much less, and harmonics blur.
     """
 
+    @dataclass(frozen=True)
+    class Options:
+        """Sizes of the network."""
+
+        channels: int = option(64, "channels of the convolutions", "channels", 1, 4096)
+        dim: int = option(1024, "width of the hidden and output tokens", "dimensions", 1, 16384)
+        context: int = option(
+            0, "blocks over time on top; n of them extend the receptive field by 80 ms * (2^n - 1) to either side", "blocks", 0, 8
+        )
+        band_pool: int = option(1, "neighbouring bands averaged before the first convolution", "bands", 1, 1024)
+        dropout: float = option(0.3, "dropout before the output layer in training", "probability", 0.0, 0.95)
+
     time_stride = 4
     batch_frames = 1600
 
-    def __init__(self, n_mels: int, channels: int, dim: int, dropout: float, context: int = 0, band_pool: int = 1) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        channels: int = Options.channels,
+        dim: int = Options.dim,
+        context: int = Options.context,
+        band_pool: int = Options.band_pool,
+        dropout: float = Options.dropout,
+    ) -> None:
         """Build the network. Raises ValueError unless n_mels is a multiple of 4, or of 4 * band_pool."""
         super().__init__()
         if n_mels % (4 * band_pool):
@@ -95,7 +117,7 @@ class AudioNTT(Encoder):
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(dim, dim), nn.ReLU(inplace=True))
         self.context = nn.Sequential(*[ContextBlock(dim, 2**place) for place in range(context)])
 
-    def forward(self, features: Tensor) -> List[Tensor]:
+    def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
         """Return local, hidden and output tokens of features (batch, n_mels, frames), and those with context if there are such blocks."""
         if self.band_pool > 1:
             batch, n_mels, frames = features.shape

@@ -7,12 +7,14 @@ and frequency is halved once, so that a token of 40 ms keeps n_mels / 8 bands. L
 
 from __future__ import annotations
 
-from typing import List
+from dataclasses import dataclass
+from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import option
 from .base import Encoder
 
 KERNEL = 7
@@ -62,9 +64,25 @@ def pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
 class ConvNeXt(Encoder):
     """Tokens of four frames. With `depth` blocks a token sees 3 * depth tokens, 12 * depth frames, to either side."""
 
+    @dataclass(frozen=True)
+    class Options:
+        """Sizes of the network."""
+
+        channels: int = option(64, "channels of the stem and of the first half of the blocks", "channels", 1, 4096)
+        dim: int = option(1024, "width of the output tokens", "dimensions", 1, 16384)
+        depth: int = option(6, "blocks", "blocks", 1, 64)
+        dropout: float = option(0.3, "dropout before the output layer in training", "probability", 0.0, 0.95)
+
     time_stride = 4
 
-    def __init__(self, n_mels: int, channels: int, dim: int, depth: int, dropout: float) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        channels: int = Options.channels,
+        dim: int = Options.dim,
+        depth: int = Options.depth,
+        dropout: float = Options.dropout,
+    ) -> None:
         """Build the network. Raises ValueError unless n_mels is a multiple of 8."""
         super().__init__()
         if n_mels % 8:
@@ -79,7 +97,7 @@ class ConvNeXt(Encoder):
         self.output = nn.Sequential(nn.Dropout(dropout), nn.Linear(local, dim), nn.GELU())
         self.layer_dims = (local, local, dim)
 
-    def forward(self, features: Tensor) -> List[Tensor]:
+    def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
         """Return low, high and output tokens of features (batch, n_mels, frames)."""
         low = self.low(self.stem(features.unsqueeze(1)))  # (batch, channels, n_mels / 4, tokens)
         high = self.high(self.narrow(low))  # (batch, 2 * channels, n_mels / 8, tokens)

@@ -21,7 +21,7 @@ class Towers(Encoder):
             if (tower.time_stride, tower.chunk_frames) != (first.time_stride, first.chunk_frames):
                 raise ValueError(
                     f"tower {place} has tokens of {tower.time_stride} frames in windows of {tower.chunk_frames}, the first of "
-                    f"{first.time_stride} in {first.chunk_frames}; embedder.beside must have encoders that agree in both"
+                    f"{first.time_stride} in {first.chunk_frames}; `beside` must have encoders that agree in both"
                 )
         self.towers = nn.ModuleList(towers)
         self.time_stride, self.chunk_frames = first.time_stride, first.chunk_frames
@@ -40,7 +40,7 @@ class Towers(Encoder):
         """Return halo_frames of the first so many towers, of all with 0."""
         return max(self.halos[: towers or None])
 
-    def forward(self, features: Tensor, count: Optional[int] = None) -> List[Tensor]:
+    def forward(self, features: Tensor, kept: Optional[Tensor] = None, count: Optional[int] = None) -> List[Tensor]:
         """Return each layer's tokens (batch, tokens, layer_dim) of features (batch, n_mels, frames), first to last.
 
         With a count the last layer is that of the first so many towers, and the others are not computed.

@@ -9,12 +9,14 @@ Leaves out class token and stochastic depth.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import List, Optional
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..options import option
 from .base import Encoder
 
 BANDS = 4
@@ -66,38 +68,53 @@ class TransformerBlock(nn.Module):
 
 
 class ViT(Encoder):
-    """Tokens of four frames, four patches of `dim` each; long clips are cut at multiples of `chunk_frames`.
+    """Tokens of four frames, four patches of `dim` each; long clips are cut at multiples of `window_frames`."""
 
-    keep: share of the time steps that training encodes, drawn anew for each sample; the tokens of the others are left
-    out of the result. Evaluation encodes all.
-    """
+    @dataclass(frozen=True)
+    class Options:
+        """Sizes of the network; by default those of ViT-Tiny."""
+
+        dim: int = option(192, "width of each of a token's four patches, a multiple of twice the heads", "dimensions", 1, 16384)
+        depth: int = option(12, "blocks", "blocks", 1, 64)
+        heads: int = option(3, "attention heads", "heads", 1, 64)
+        window_frames: int = option(1000, "long clips are cut at multiples of this, a multiple of 4", "frames", 64, 100000)
 
     time_stride = 4
     halo_frames = 0
+    can_drop = True
 
-    def __init__(self, n_mels: int, dim: int, depth: int, heads: int, keep: float, chunk_frames: int) -> None:
+    def __init__(
+        self,
+        n_mels: int,
+        dim: int = Options.dim,
+        depth: int = Options.depth,
+        heads: int = Options.heads,
+        window_frames: int = Options.window_frames,
+    ) -> None:
         """Build the network. Raises ValueError when sizes do not divide."""
         super().__init__()
         if n_mels % BANDS:
             raise ValueError(f"frontend.n_mels is {n_mels}; the vit encoder cuts them into {BANDS} bands: give a multiple")
         if dim % (2 * heads):
-            raise ValueError(f"encoder.dim is {dim}; the vit encoder needs a multiple of twice its {heads} heads")
-        if chunk_frames % self.time_stride:
-            raise ValueError(f"encoder.window_frames is {chunk_frames}; it must be a multiple of {self.time_stride}")
-        self.keep, self.chunk_frames, self.dim = keep, chunk_frames, dim
+            raise ValueError(f"encoder.vit.dim is {dim}; the vit encoder needs a multiple of twice its {heads} heads")
+        if window_frames % self.time_stride:
+            raise ValueError(f"encoder.vit.window_frames is {window_frames}; it must be a multiple of {self.time_stride}")
+        self.chunk_frames, self.dim = window_frames, dim
         self.layer_dims = (BANDS * dim,) * (depth + 1)
         self.embed = nn.Linear(n_mels // BANDS * self.time_stride, dim)
         self.band = nn.Parameter(torch.randn(BANDS, dim) * 0.02)
         self.blocks = nn.ModuleList([TransformerBlock(dim, heads) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, features: Tensor) -> List[Tensor]:
-        """Return the tokens of every block and the normalised last, each (batch, tokens, 4 * dim)."""
+    def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
+        """Return the tokens of every block and the normalised last, each (batch, tokens, 4 * dim).
+
+        kept: (batch, k) sorted indices of the time steps to encode, by default all; attention then sees these alone.
+        """
         batch, n_mels, frames = features.shape
         steps = frames // self.time_stride
         patches = features.reshape(batch, BANDS, n_mels // BANDS, steps, self.time_stride).permute(0, 3, 1, 2, 4).flatten(3)
         tokens = self.embed(patches) + self.band + time_positions(steps, self.dim, features.device).unsqueeze(1)
-        kept = self.kept_steps(batch, steps, features.device)
         if kept is not None:
             tokens = tokens.gather(1, kept[:, :, None, None].expand(-1, -1, *tokens.shape[2:]))
             steps = kept.shape[1]
@@ -107,13 +124,6 @@ class ViT(Encoder):
             tokens = block(tokens)
             layers.append(tokens.reshape(batch, steps, -1))
         return [*layers, self.norm(tokens).reshape(batch, steps, -1)]
-
-    def kept_steps(self, batch: int, steps: int, device: torch.device) -> Optional[Tensor]:
-        """Return the time steps to encode (batch, kept) in order, or None for all."""
-        count = max(1, round(self.keep * steps))
-        if not self.training or count == steps:
-            return None
-        return torch.rand(batch, steps, device=device).argsort(1)[:, :count].sort(1).values
 
 
 def time_positions(steps: int, dim: int, device: torch.device) -> Tensor:

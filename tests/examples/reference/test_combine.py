@@ -45,13 +45,13 @@ def test_towers_give_what_the_runs_give(runs: list[Path], tmp_path: Path) -> Non
 def test_a_run_of_another_kind_stands_beside_a_random_tower_and_one_like_it(
     runs: list[Path], shards: Path, tmp_path: Path, level: list[float] | None
 ) -> None:
-    kind = ["embedder.encoder.context=2", "embedder.encoder.band_pool=2", "embedder.encoder.dim=24"]
+    kind = ["encoder.audio_ntt.context=2", "encoder.audio_ntt.band_pool=2", "encoder.audio_ntt.dim=24"]
     fit(tiny(shards, tmp_path / "other", "trainer.steps=2", *kind), resume=False)
     path = tmp_path / "all.ckpt"
     checkpoint = combine.combine([runs[0], tmp_path / "other"], random=True, level=level)
     torch.save(checkpoint, path)
     model, config = embedder_from_checkpoint(path)
-    assert (config["embedder"]["encoder"]["towers"], len(config["embedder"]["beside"])) == (2, 1)
+    assert [next(iter(part.values()))["context"] for part in [config["encoder"], *config["beside"]]] == [0, 0, 2]
     features = model.frontend(torch.randn(2, 16000) * 0.1)
     own = [embedder_from_checkpoint(run)[0].encoder(features)[-1] for run in (runs[0], tmp_path / "other")]
     factors = checkpoint.get("levels", [1.0] * 5)[-2:]
@@ -109,13 +109,13 @@ def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_pat
 
 
 def test_what_does_not_stand_side_by_side_is_refused(runs: list[Path], shards: Path, tmp_path: Path) -> None:
-    fit(tiny(shards, tmp_path / "bands", "trainer.steps=1", "embedder.frontend.n_mels=32"), resume=False)
-    fit(tiny(shards, tmp_path / "vit", "trainer.steps=1", "embedder.encoder.name=vit", "embedder.encoder.dim=12"), resume=False)
+    fit(tiny(shards, tmp_path / "bands", "trainer.steps=1", "frontend.n_mels=32"), resume=False)
+    fit(tiny(shards, tmp_path / "vit", "trainer.steps=1", "encoder={vit: {dim: 12, depth: 2}}"), resume=False)
     torch.save(combine.combine(runs), tmp_path / "both.ckpt")
     both = tmp_path / "both.ckpt"
     for wrong, line in (
         ([runs[0]], "two runs or more"),
-        ([runs[0], tmp_path / "bands"], r"bands has another embedder.frontend than .*sound"),
+        ([runs[0], tmp_path / "bands"], r"bands has another frontend than .*sound"),
         ([runs[0], tmp_path / "vit"], "tower 2 has tokens of 4 frames in windows of 1000, the first of 4 in 0"),
         ([both, runs[0]], "has towers itself"),
         ([runs[0], find_checkpoint(runs[0])], "is given twice"),

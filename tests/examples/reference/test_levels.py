@@ -12,7 +12,7 @@ import torch
 from examples.reference import combine
 from examples.reference.levels import LEVEL, bring_to_level, deviations
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.options import EmbedderConfig, EncoderConfig
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
 from tests.examples.reference.test_combine import runs as runs  # a fixture
 
 
@@ -21,8 +21,8 @@ from tests.examples.reference.test_combine import runs as runs  # a fixture
 )
 def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float], context: int) -> None:
     torch.manual_seed(0)
-    first, last = EncoderConfig(channels=4, dim=32), EncoderConfig(channels=4, dim=32, context=context, band_pool=2)
-    config = EmbedderConfig(encoder=replace(first, towers=towers - 1), beside=(last,)) if towers > 1 else EmbedderConfig(encoder=first)
+    first, last = encoder("audio_ntt", channels=4, dim=32), encoder("audio_ntt", channels=4, dim=32, context=context, band_pool=2)
+    config = EmbedderConfig(encoder=first, beside=(*[first] * (towers - 2), last)) if towers > 1 else EmbedderConfig(encoder=first)
     embedder = Embedder(config).eval()
     features = embedder.frontend(torch.randn(2, 16000) * 0.1)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_combined_runs_are_brought_to_their_levels(runs: list[Path], monkeypatch
 
 def test_the_layer_below_blocks_over_time_has_their_factor() -> None:
     torch.manual_seed(0)
-    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(channels=4, dim=32, context=2))).eval()
+    embedder = Embedder(EmbedderConfig(encoder=encoder("audio_ntt", channels=4, dim=32, context=2))).eval()
     features = embedder.frontend(torch.randn(2, 16000) * 0.1)
     with torch.no_grad():
         before = embedder.encoder(features)
@@ -65,13 +65,15 @@ def test_the_layer_below_blocks_over_time_has_their_factor() -> None:
 
 
 def test_layers_without_a_relu_are_refused() -> None:
-    embedder = Embedder(replace(EmbedderConfig(), encoder=EncoderConfig(name="convnext", channels=8, depth=1)))
+    embedder = Embedder(replace(EmbedderConfig(), encoder=encoder("convnext", channels=8, depth=1)))
     with pytest.raises(ValueError, match="only layers that end in a ReLU"):
         bring_to_level(embedder, sounds=2)
 
 
 @pytest.mark.parametrize("times", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
 def test_times_are_a_positive_number_a_tower(times: list[float]) -> None:
-    embedder = Embedder(EmbedderConfig(encoder=EncoderConfig(towers=2, channels=4, dim=32)))
+    embedder = Embedder(
+        EmbedderConfig(encoder=encoder("audio_ntt", channels=4, dim=32), beside=(encoder("audio_ntt", channels=4, dim=32),))
+    )
     with pytest.raises(ValueError, match="a positive number for each tower, 2 in all"):
         bring_to_level(embedder, times, sounds=2)

@@ -17,7 +17,7 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.options import EmbedderConfig
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder
 from hear_ssl.packaging.compliance import licences
 from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.training.datamodule import ShardDataModule
@@ -29,7 +29,7 @@ from tests.conftest import tiny
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a very small encoder whose embeddings have bands beside the layers."""
     run = tmp_path_factory.mktemp("whiten") / "run"
-    fit(tiny(shards, run, "trainer.steps=2", "embedder.scene.raw_mel=true", "embedder.timestamp.raw_mel=true"), resume=False)
+    fit(tiny(shards, run, "trainer.steps=2", "scene.raw_mel=true", "timestamp.raw_mel=true"), resume=False)
     return run
 
 
@@ -91,8 +91,8 @@ def test_a_part_at_another_level_has_the_components_it_would_have_there() -> Non
 def test_levels_of_timestamps_are_those_asked_for(changed: dict[str, Any], levels: list[float], times: list[float] | str) -> None:
     config = EmbedderConfig()
     timestamp = replace(config.timestamp, layers="last", raw_mel=True, around_ms=(100.0,))
-    encoder = replace(config.encoder, channels=4, dim=config.frontend.n_mels, towers=2)
-    embedder = Embedder(replace(config, encoder=encoder, timestamp=replace(timestamp, **changed)))
+    one = encoder("audio_ntt", channels=4, dim=config.frontend.n_mels)
+    embedder = Embedder(replace(config, encoder=one, beside=(one,), timestamp=replace(timestamp, **changed)))
     if isinstance(times, str):
         with pytest.raises(ValueError, match=times):
             whiten.timestamp_times({"tower_levels": [1.0, 4.0]}, embedder, levels)

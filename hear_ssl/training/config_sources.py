@@ -1,0 +1,95 @@
+"""Where the keys of a config come from: a YAML file and `key=value` arguments, read as plain data. Needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from hear_ssl import __version__
+from hear_ssl.training.settings import settings_keys
+
+VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
+
+
+@dataclass(frozen=True)
+class Source:
+    """Keys from one place: `where` names it in errors, `folders` are searched for the files of a user's classes."""
+
+    where: str
+    mapping: dict[Any, Any]
+    folders: tuple[Path, ...] = ()
+
+
+def read_sources(path: str | Path | None, overrides: list[str]) -> list[Source]:
+    """Return the keys of a YAML file, if one is given, and of `key=value` arguments, in this order.
+
+    Raises ValueError with one line for a file that is missing or not YAML, and for an argument of another form.
+    """
+    sources = [] if path is None else [_file(Path(path))]
+    return sources + [Source(override, _parse(override), (Path.cwd(),)) for override in overrides]
+
+
+def run_sources(run: Path, overrides: list[str]) -> list[Source]:
+    """Return the keys that a run folder keeps, and those of `key=value` arguments.
+
+    Raises ValueError when it is not a run folder, or one of a version whose runs cannot be resumed.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
+    with open(path, "rb") as file:
+        line = file.readline().decode("utf-8", "replace").strip()
+    version = line[len(VERSION_LINE) :] if line.startswith(VERSION_LINE) else ""
+    if version.split(".")[:2] != __version__.split(".")[:2]:
+        raise ValueError(of_old_version(run, version))
+    return read_sources(path, overrides)
+
+
+def of_old_version(run: Path, version: str) -> str:
+    """Return the error for a run of an earlier version that is asked to resume."""
+    version = version or "0.1.0"
+    return (
+        f"{run} was trained by hear_ssl {version}, this is {__version__}: it can be evaluated and packaged, but only version {version}"
+        " resumes it; start a new run instead"
+    )
+
+
+def _file(path: Path) -> Source:
+    if not path.is_file():
+        raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
+    try:
+        mapping = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
+        raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
+    if not isinstance(mapping, dict):
+        raise ValueError(f"config {path} is a list; it must be keys with values, such as seed: 1")
+    return Source(str(path), mapping, (path.resolve().parent, Path.cwd()))
+
+
+def _parse(override: str) -> dict[Any, Any]:
+    key, equals, _ = override.partition("=")
+    if not equals or not key:
+        raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
+    if "/" in key:
+        raise ValueError(f"{override!r} has a file in its key; select the class by objective=FILE.py:Class, then use its name in keys")
+    hint = settings_keys().get(key, (None,))[0]
+    try:
+        parsed = OmegaConf.from_dotlist([override])
+        mapping = OmegaConf.to_container(parsed, resolve=False)
+        value = reduce(lambda node, name: node[name], key.split("."), mapping)
+        if hint and value in (None, "???") and type(None) not in get_args(hint):
+            raise ValueError(f"{override!r} gives no value; leave {key} out for its default")
+        if get_origin(hint) in (list, tuple) and not isinstance(value, list):
+            OmegaConf.update(parsed, key, [value])
+    except (KeyError, TypeError, YAMLError, OmegaConfBaseException, RecursionError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ValueError(f"{override[:200]!r} cannot be read ({reason}); put a value that is plain text in quotes of its own") from None
+    mapping = OmegaConf.to_container(parsed, resolve=False)
+    assert isinstance(mapping, dict)
+    return mapping

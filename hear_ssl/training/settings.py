@@ -1,0 +1,145 @@
+"""The configuration of a run: every key with its type, default, unit, meaning and range.
+
+`config.py` fills it from a YAML file and `key=value` arguments. The encoder and the objectives bring their own keys: the
+fields of the dataclass `Options` in their classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import Field, dataclass, field, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from hear_ssl.data.options import DataConfig
+from hear_ssl.model.options import CompositionConfig, FrontendConfig, Part, option
+from hear_ssl.views.options import ViewsConfig
+
+if TYPE_CHECKING:
+    from hear_ssl.model.embedder_config import EmbedderConfig
+
+PARTS = ("encoder", "objective")  # keys whose values are classes with options of their own
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """AdamW with linear warm-up and cosine decay over the whole run."""
+
+    learning_rate: float = option(1e-3, "highest learning rate", "", 0.0, 100.0)
+    final_learning_rate: float = option(1e-5, "learning rate at the last step", "", 0.0, 100.0)
+    warmup_steps: int = option(200, "steps of linear warm-up", "steps", 0)
+    weight_decay: float = option(0.01, "AdamW's decay; biases and norms are left out", "", 0.0, 100.0)
+    beta1: float = option(0.9, "AdamW's first moment", "", 0.0, 0.99999)
+    beta2: float = option(0.98, "AdamW's second moment", "", 0.0, 0.99999)
+    clip_norm: float = option(5.0, "gradients longer than this are scaled down; 0 turns clipping off", "L2 norm", 0.0)
+    frozen: list[str] = option(
+        [], "parts of the encoder that keep their random weights, such as convolutions (BatchNorm statistics still adapt)"
+    )
+    teacher_momentum: float = option(0.99, "EMA teacher (MoCo v3, BYOL): momentum at the first step, rising to 1 by cosine", "", 0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class TrainerConfig:
+    """How long, how precise, how often it saves."""
+
+    steps: int = option(2000, "optimizer steps of the whole run", "steps", 1, 10**9)
+    precision: str = option(
+        "auto", "arithmetic of the encoder; losses are always float32; auto follows `performance`", choices=("32", "bf16", "auto")
+    )
+    log_every: int = option(20, "a row in metrics.csv and a progress line", "steps", 1)
+    checkpoint_every: int = option(500, "a numbered checkpoint; the last one is kept beside them", "steps", 1)
+    accelerator: str = option("auto", "where it runs", choices=("auto", "cpu", "gpu"))
+    devices: int = option(1, "processes on this machine, one per GPU", "processes", 1, 1024)
+    nodes: int = option(1, "machines", "machines", 1, 4096)
+    threads: int = option(0, "CPU threads of the training process; 0 leaves one core to each worker", "threads", 0, 1024)
+    sync_batch_norm: bool = option(True, "with several ranks: BatchNorm over the whole batch, so that ranks do not change the result")
+    encode_rows: int = option(
+        0, "views encoded at once, each again in the backward pass, for batches larger than memory; 0: all", "views", 0
+    )
+    collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
+
+
+@dataclass(frozen=True)
+class SpeedConfig:
+    """Switches beneath `performance`: null follows it, true and false overrule it."""
+
+    allocator: bool | None = option(None, "let the C library keep freed memory between steps (glibc)")
+    channels_last: bool | None = option(None, "lay convolutions out with channels last")
+    explicit_attention: bool | None = option(None, "vit: attention of up to 128 tokens by plain matrix products, on the CPU")
+    compile: bool | None = option(None, "torch.compile of the encoder, for fixed shapes")
+    fused_optimizer: bool | None = option(None, "AdamW in one kernel")
+
+
+@dataclass(frozen=True)
+class ProbeConfig:
+    """Scores while it trains, from a process beside it: validation clips of HEAR-format tasks, by neighbours and linearly."""
+
+    every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
+    tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")
+    clips: int = option(400, "most clips of a task to learn from, and as many to validate with", "clips", 2, 100000)
+    seconds: float = option(800.0, "most audio of a task to learn from, and as much to validate with", "s", 1.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run.
+
+    encoder and objective are what the config names: a network, and the terms of the loss by their names. Until they have been read,
+    which needs torch, they are None and empty.
+    """
+
+    name: str = option("base", "name of the run")
+    run: str = option("", "run folder; empty makes one under `output` from name and time")
+    output: str = option("runs", "folder of run folders")
+    seed: int = option(0, "weights, sample order, crops and views follow from it", "", 0, 2**31 - 1)
+    data: DataConfig = field(default_factory=DataConfig)
+    views: ViewsConfig = field(default_factory=ViewsConfig)
+    frontend: FrontendConfig = field(default_factory=FrontendConfig)
+    encoder: Part = field(default=None, metadata={"omegaconf_ignore": True})  # type: ignore[assignment]
+    objective: dict[str, Part] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
+    training_pool: str = option(
+        "mean+max",
+        "over time, tokens to the clip embedding that objectives compare; scene and timestamp are for probe and export",
+        choices=("mean+max", "mean", "max"),
+    )
+    scene: CompositionConfig = field(default_factory=CompositionConfig)
+    timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
+    chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    performance: str = option(
+        "exact",
+        "auto: whatever is fast on this machine, bfloat16 too; exact: what keeps float32; plain: none of it",
+        choices=("auto", "exact", "plain"),
+    )
+    speed: SpeedConfig = field(default_factory=SpeedConfig)
+    profile: bool = option(False, "write where the time of a step goes to profile.csv, and a trace of three steps")
+    wandb: str = option(
+        "offline", "Weights & Biases: offline keeps the record in the run folder", choices=("offline", "online", "disabled")
+    )
+
+    @property
+    def embedder(self) -> EmbedderConfig:
+        """What the embedder is made of."""
+        from hear_ssl.model.embedder_config import EmbedderConfig  # loads torch
+
+        return EmbedderConfig(self.frontend, self.encoder, (), self.scene, self.timestamp, self.chunk_frames)
+
+    def selected(self) -> dict[str, Part]:
+        """Return the selected classes by their keys, such as encoder.audio_ntt and objective.nt_xent."""
+        objectives = {f"objective.{name}": part for name, part in self.objective.items()}
+        return {f"encoder.{self.encoder.name}": self.encoder, **objectives}
+
+    def own_parts(self) -> dict[str, str]:
+        """Return the SHA-256 of the file of each of the user's classes, by keys such as encoder.MyNet."""
+        return {key: part.sha256 for key, part in self.selected().items() if part.sha256}
+
+
+def settings_keys(kind: type = Config, prefix: str = "") -> dict[str, tuple[type, Field[Any]]]:
+    """Return every dotted key of a settings dataclass with its type and its field, without those of encoders and objectives."""
+    hints, keys = get_type_hints(kind), {}
+    for item in fields(kind):
+        if is_dataclass(hints[item.name]) and hints[item.name] is not Part:
+            keys.update(settings_keys(hints[item.name], f"{prefix}{item.name}."))
+        elif prefix or item.name not in PARTS:
+            keys[prefix + item.name] = (hints[item.name], item)
+    return keys
