@@ -17,7 +17,7 @@ from hear_ssl.model.encoders import Encoder
 from hear_ssl.model.manifest import Manifest, parse_manifest
 from hear_ssl.model.weights import check_names
 from hear_ssl.old_versions import EMBEDDER, current_checkpoint, current_manifest
-from hear_ssl.part_files import is_reference, load_part
+from hear_ssl.part_files import is_reference, load_part, moved
 
 PREFIX = "embedder."
 
@@ -100,25 +100,26 @@ def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
 
     Raises ValueError when the config is not whole, or the file is missing or has changed since the training.
     """
-    config = checkpoint["config"]
-    return embedder_config({key: config[key] for key in EMBEDDER if key in config}, "config", own_classes(checkpoint))
+    config, own = checkpoint["config"], {}
+    embedder = {key: config[key] for key in EMBEDDER if key in config}
+    if isinstance(encoder := embedder.get("encoder"), dict):
+        embedder["encoder"] = {moved(key) if is_reference(str(key)) else key: options for key, options in encoder.items()}
+        for key in embedder["encoder"]:
+            if is_reference(str(key)):
+                kind = own_class(key, checkpoint.get("parts"))
+                own[kind.__name__] = kind
+    return embedder_config(embedder, "config", own)
 
 
-def own_classes(checkpoint: dict[str, Any]) -> dict[str, type[Encoder]]:
-    """Return a user's encoder class of a checkpoint by its name, imported from its file; none for encoders of ours.
+def own_class(key: str, recorded: Any) -> type[Encoder]:
+    """Return a user's encoder class, imported from its file; `recorded` has the SHA-256 of the files that a run was trained with.
 
     Raises ValueError when the file is missing, has changed since the training, or its SHA-256 is not recorded.
     """
-    encoder, recorded = checkpoint["config"].get("encoder"), checkpoint.get("parts")
-    keys = [key for key in encoder if isinstance(key, str) and is_reference(key)] if isinstance(encoder, dict) else []
-    classes = {}
-    for key in keys:
-        name = key.rpartition(":")[2]
-        sha256 = recorded.get(f"encoder.{name}") if isinstance(recorded, dict) else None
-        if not isinstance(sha256, str) or not sha256:
-            raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by fit.py")
-        classes[name] = load_part(key, Encoder, sha256).kind
-    return classes
+    sha256 = recorded.get(f"encoder.{key.rpartition(':')[2]}") if isinstance(recorded, dict) else None
+    if not isinstance(sha256, str) or not sha256:
+        raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by fit.py")
+    return load_part(key, Encoder, sha256).kind
 
 
 def without_reductions(config: EmbedderConfig) -> EmbedderConfig:

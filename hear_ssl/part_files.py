@@ -11,7 +11,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -26,12 +26,8 @@ class PartFile:
 
     path: Path
     kind: type[Any]
+    source: bytes
     sha256: str
-
-    @property
-    def key(self) -> str:
-        """The name in a resolved config: absolute path and class."""
-        return f"{self.path}:{self.kind.__name__}"
 
 
 def is_reference(key: str) -> bool:
@@ -40,15 +36,17 @@ def is_reference(key: str) -> bool:
 
 
 def absolute(key: str, folders: Iterable[Path]) -> str:
-    """Return a reference with the absolute path of its file, searched in `folders` in this order.
+    """Return a reference with the absolute path of its file; a relative one is searched in `folders` in this order.
 
-    Raises ValueError when it is not of the form path/to/file.py:Class, or there is no such file.
+    Raises ValueError when it is not of the form path/to/file.py:Class, or none of the folders has the file.
     """
     match = REFERENCE.fullmatch(key)
     if match is None or not match["name"].isidentifier():
         raise ValueError(f"{key!r} is not of the form path/to/file.py:Class, such as ./my_net.py:MyNet")
     given = Path(match["path"]).expanduser()
-    places = [given] if given.is_absolute() else [folder / given for folder in folders]
+    if given.is_absolute():
+        return f"{given}:{match['name']}"
+    places = [folder / given for folder in folders]
     for place in places:
         if place.is_file():
             return f"{place.resolve()}:{match['name']}"
@@ -66,7 +64,9 @@ def load_part(key: str, base: type[Any], sha256: str = "") -> PartFile:
     try:
         source = path.read_bytes()
     except OSError as error:
-        raise ValueError(f"{path}, the file of {name}, cannot be read ({error.strerror}); put it back, or say where it is") from None
+        raise ValueError(
+            f"{path}, the file of {name}, cannot be read ({error.strerror}); put it back, or run in a folder with a copy of it"
+        ) from None
     found = hashlib.sha256(source).hexdigest()
     if sha256 and found != sha256:
         raise ValueError(
@@ -79,7 +79,7 @@ def load_part(key: str, base: type[Any], sha256: str = "") -> PartFile:
         raise ValueError(f"{path} has no class {name}; it defines {', '.join(classes) or 'none'}")
     if not issubclass(kind, base) or kind is base:
         raise ValueError(f"{name} in {path} is not a subclass of {base.__module__}.{base.__name__}; derive it from that class")
-    return PartFile(path, kind, found)
+    return PartFile(path, kind, source, found)
 
 
 def _module(path: Path, source: bytes, sha256: str) -> ModuleType:
@@ -107,7 +107,8 @@ def _line_in(error: BaseException, path: Path) -> str:
     return f", line {lines[-1]}" if lines else ""
 
 
-def recorded(checkpoint: Mapping[str, Any]) -> dict[str, str]:
-    """Return the SHA-256 of every user's part by its class name, as a checkpoint records them."""
-    parts = checkpoint.get("parts", {})
-    return {str(name): str(value) for name, value in parts.items()} if isinstance(parts, dict) else {}
+def moved(key: str) -> str:
+    """Return a reference to a file of the same name in the working folder where the file of an absolute reference is missing."""
+    path, _, name = key.rpartition(":")
+    here = Path.cwd() / Path(path).name
+    return f"{here}:{name}" if not Path(path).is_file() and here.is_file() else key

@@ -19,16 +19,15 @@ Import = ast.Import | ast.ImportFrom
 def check_imports(path: Path, source: bytes) -> None:
     """Raise ValueError that names the line of an import that a wheel could not satisfy; those under TYPE_CHECKING are never run."""
     for node in _imports(ast.parse(source)):
-        for module in _modules(node):
-            root = module.partition(".")[0]
-            if root == "torch" or root in sys.stdlib_module_names or module == MODEL or module.startswith(f"{MODEL}."):
-                if isinstance(node, ast.Import) and root == "hear_ssl" and not all(alias.asname for alias in node.names):
+        for module, bound in _modules(node):
+            if module == MODEL or module.startswith(f"{MODEL}."):
+                if not bound:
                     raise ValueError(f"{path}, line {node.lineno}: write `from {module} import ...`, which can be rewritten for a wheel")
-                continue
-            raise ValueError(
-                f"{path}, line {node.lineno}: imports {module}, which a wheel does not have; an encoder may import torch, the standard"
-                f" library and {MODEL}"
-            )
+            elif (root := module.partition(".")[0]) != "torch" and root not in sys.stdlib_module_names:
+                raise ValueError(
+                    f"{path}, line {node.lineno}: imports {module}, which a wheel does not have; what ships may import torch, the standard"
+                    f" library and {MODEL}"
+                )
 
 
 def with_own_package(source: bytes, package: str) -> bytes:
@@ -57,8 +56,8 @@ def _imports(tree: ast.AST) -> Iterator[Import]:
             yield from _imports(node)
 
 
-def _modules(node: Import) -> list[str]:
-    """Return the modules that a statement imports; a relative one as the dots that it begins with."""
+def _modules(node: Import) -> list[tuple[str, bool]]:
+    """Return the modules that a statement imports, and whether each is bound to a name of the file's own; relative ones with their dots."""
     if isinstance(node, ast.Import):
-        return [alias.name for alias in node.names]
-    return ["." * node.level + (node.module or "")]
+        return [(alias.name, alias.asname is not None) for alias in node.names]
+    return [("." * node.level + (node.module or ""), True)]

@@ -27,7 +27,7 @@ class WeightsRecord:
 class Manifest:
     """What the wheel's manifest.json holds.
 
-    embedder: see `embedder_config`. parts: a user's classes in the folder `parts` of the package, by name: the module of each, and
+    embedder: see `embedder_config`. parts: a user's classes in the folder `own` of the package, by name: the module of each, and
     the SHA-256 of the original file. training and metrics are free-form records for the model card; nothing is computed from them.
     """
 
@@ -58,7 +58,7 @@ def read_manifest(path: Path) -> Manifest:
 
 
 def packaged_parts(manifest: Manifest, package: str) -> Dict[str, Type[Any]]:
-    """Return a user's classes by name from the folder `parts` of an installed package that has this manifest.
+    """Return a user's classes by name from the folder `own` of an installed package that has this manifest.
 
     Raises ValueError when the package does not have one.
     """
@@ -68,7 +68,7 @@ def packaged_parts(manifest: Manifest, package: str) -> Dict[str, Type[Any]]:
         if not isinstance(module, str) or not module.isidentifier():
             raise ValueError(f"manifest.json.parts.{name} names no module; install the package again")
         try:
-            classes[name] = getattr(import_module(f"{package}.parts.{module}"), name)
+            classes[name] = getattr(import_module(f"{package}.own.{module}"), name)
         except (ImportError, AttributeError) as error:
             raise ValueError(f"{package} cannot load its class {name} ({str(error)[:80]}); install the package again") from None
     return classes

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
-from hear_ssl.packaging.templates import cell, sources_of
+from hear_ssl.packaging.templates import cell, requires_python, sources_of
 
 RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"
@@ -51,6 +51,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
     """Return the report as Markdown."""
     record = manifest["training"]
     sources = sources_of(record)
+    python = f"Python {requires_python(manifest).replace('>=', '>= ')}"
     split = record["data"].get("split", "unknown")
     statements = [
         ("Licence of the code: Apache-2.0 or compatible", "Apache-2.0; LICENSE in the package", "holds"),
@@ -62,7 +63,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         ),
         (
             "Python >= 3.6, PyTorch >= 1.7",
-            "Python >= 3.8 and torch >= 2.0, nothing else; embedding files from the shell is an extra",
+            f"{python} and torch >= 2.0, nothing else; embedding files from the shell is an extra",
             "holds",
         ),
         ("Installs with pip from a local source tree", "pyproject.toml, setuptools; `python3 -m pip install REPOSITORY`", "see verify.py"),

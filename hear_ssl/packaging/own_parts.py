@@ -16,7 +16,7 @@ from hear_ssl.part_files import is_reference
 from hear_ssl.part_imports import check_imports, with_own_package
 
 OLDEST = (3, 8)  # the Python that hear_ssl.model is written for
-FOLDER = "parts"
+FOLDER = "own"
 
 
 @dataclass(frozen=True)

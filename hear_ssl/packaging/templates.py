@@ -42,7 +42,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
     name = manifest["name"]
-    packages = [name, f"{name}.encoders", *([f"{name}.parts"] if manifest["parts"] else [])]
+    packages = [name, f"{name}.encoders", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
 build-backend = "setuptools.build_meta"

@@ -41,8 +41,12 @@ def main() -> int:
     return 1 if any(row.passed is False for row in rows) else 0
 
 
-def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False) -> list[RuleResult]:
+def verify(
+    subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False, memory: str = "all"
+) -> list[RuleResult]:
     """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
+
+    memory: none leaves out the clips of ten and twenty minutes.
 
     Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
     """
@@ -61,7 +65,7 @@ def verify(subject: Path, weights: Path | None, fresh_torch: str | None = None, 
         say(progress, "running the official validator")
         rows.append(validator_row(python, module, weights, scratch, paths))
         say(progress, "measuring every rule (20 minutes of audio take the longest)")
-        rows += measured_rows(python, module, weights, scratch, paths)
+        rows += measured_rows(python, module, weights, scratch, paths, memory)
         return [settled(row, fetched=any((scratch / CACHE).glob("*.safetensors"))) for row in rows]
 
 

@@ -7,20 +7,26 @@ and its options; `objective` merges by name, and null removes a term.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import MISSING, Field, dataclass, field, fields
 from typing import Any, get_type_hints
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from hear_ssl.errors import nearest
 from hear_ssl.model.encoders import ENCODERS, Encoder
 from hear_ssl.model.options import Part, options_of
+from hear_ssl.model.parts import check_signature
 from hear_ssl.objectives import OBJECTIVES, Objective
 from hear_ssl.objectives.weighted_sum import options_with_weight
-from hear_ssl.part_files import absolute, is_reference, load_part
+from hear_ssl.part_files import absolute, is_reference, load_part, moved
+from hear_ssl.part_imports import check_imports
 from hear_ssl.training.config_sources import Source
 from hear_ssl.training.settings import PARTS, settings_keys
 
 OURS: dict[str, Mapping[str, type[Any]]] = {"encoder": ENCODERS, "objective": OBJECTIVES}
 BASES: dict[str, type[Any]] = {"encoder": Encoder, "objective": Objective}
+OFFERED = {"encoder": ("n_mels",), "objective": ("dim", "token_hop_ms")}  # to __init__, apart from the options
 DEFAULT_ENCODER = "audio_ntt"
 Keys = dict[str, tuple[Any, Field[Any]]]
 
@@ -103,7 +109,8 @@ class Selection:
         selected: dict[str, dict[str, Part]] = {}
         for section, keys in self.keys.items():
             order = [*OURS[section], *keys]
-            selected[section] = {name_of(key): default_part(section, key) for key in sorted(keys, key=order.index)}
+            keys = [moved(key) if self.resuming and is_reference(key) else key for key in sorted(keys, key=order.index)]
+            selected[section] = {name_of(key): default_part(section, key) for key in keys}
         return selected
 
 
@@ -112,18 +119,35 @@ def name_of(key: str) -> str:
     return key.rpartition(":")[2]
 
 
-def default_part(section: str, key: str, sha256: str = "") -> Part:
+def default_part(section: str, key: str) -> Part:
     """Return the class that a key stands for with its default options.
 
-    Raises ValueError when the file of a user's class cannot be imported, has another SHA-256 than is given, or has no such class.
+    Raises ValueError when the file of a user's class cannot be imported, has no such class, or one that a config cannot select.
     """
     if not is_reference(key):
         return Part(key, OURS[section][key], options_type(section, OURS[section][key])())
-    file = load_part(key, BASES[section], sha256)
+    file = load_part(key, BASES[section])
+    if section == "encoder":
+        check_imports(file.path, file.source)  # it will be in a wheel
     try:
+        check_options(options_of(file.kind))
+        check_signature(file.kind, OFFERED[section])
         return Part(key, file.kind, options_type(section, file.kind)(), file.sha256)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{key}: {error}") from None
+
+
+def check_options(options: type[Any]) -> None:
+    """Raise ValueError when an option has no default, a type that a config cannot have, or a name that a config uses itself."""
+    for item in fields(options):
+        if item.default is MISSING and item.default_factory is MISSING:
+            raise ValueError(f"Options.{item.name} has no default; declare it as {item.name}: float = option(0.5, 'meaning')")
+        if item.name == "weight":
+            raise ValueError("Options.weight is a key that every objective has in the sum; rename the option")
+    try:
+        OmegaConf.structured(options)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"Options: {' '.join(str(error).split())[:160]}") from None
 
 
 def options_type(section: str, kind: type[Any]) -> type[Any]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Dict, Sequence, Type
 
+import torch
+
 from ..options import Part
 from ..parts import build
 from .audio_ntt import AudioNTT
@@ -23,8 +25,28 @@ def build_encoder(part: Part, n_mels: int, beside: Sequence[Part] = ()) -> Encod
     encoders = []
     for selected in (part, *beside):
         encoder: Encoder = build(selected, n_mels=n_mels)
+        if selected.name not in ENCODERS:
+            check_tokens(encoder, selected.name, n_mels)
         encoders.append(encoder)
     return Towers(encoders) if len(encoders) > 1 else encoders[0]
+
+
+@torch.no_grad()
+def check_tokens(encoder: Encoder, name: str, n_mels: int) -> None:
+    """Raise ValueError unless an encoder returns tokens as its attributes declare them; it is tried on silence of eight tokens."""
+    stride, dims = encoder.time_stride, tuple(encoder.layer_dims)
+    if not dims or stride < 1 or encoder.halo_frames % stride or encoder.chunk_frames % stride:
+        raise ValueError(
+            f"the encoder {name} must set layer_dims, the width of each layer, and halo_frames and chunk_frames as multiples of"
+            f" time_stride; they are {dims}, {encoder.halo_frames}, {encoder.chunk_frames} and {stride}"
+        )
+    training = encoder.training
+    layers = encoder.eval()(torch.zeros(1, n_mels, 8 * stride))
+    encoder.train(training)
+    expected = [(1, 8, dim) for dim in dims]
+    found = [tuple(layer.shape) for layer in layers] if isinstance(layers, (list, tuple)) else type(layers).__name__
+    if found != expected:
+        raise ValueError(f"the encoder {name} must return a list of tokens {expected} for 8 tokens of silence; it returned {found}")
 
 
 __all__ = ["ENCODERS", "AudioNTT", "ConvNeXt", "Encoder", "Towers", "ViT", "build_encoder"]
