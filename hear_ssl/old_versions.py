@@ -33,9 +33,6 @@ def current_config(config: Any) -> Any:
         current["objective"] = {name: term for name, term in objective.items() if not (isinstance(term, dict) and term.get("weight") == 0)}
     if isinstance(embedder, dict):
         current |= current_embedder(embedder)
-        encoder, views = embedder.get("encoder"), config.get("views")
-        if isinstance(encoder, dict) and isinstance(views, dict) and "keep" in encoder:
-            current["views"] = {**views, "keep": encoder["keep"] if encoder.get("name") == "vit" else 1.0}
     elif "embedder" in config:
         current["embedder"] = embedder
     return current

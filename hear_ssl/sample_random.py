@@ -41,6 +41,13 @@ class SampleRandom:
         self.state = hash_tensor(seeds ^ hash_tensor(torch.full_like(seeds, stream)))
         self.draws = 0
 
+    @classmethod
+    def at(cls, state: Tensor) -> SampleRandom:
+        """Return a generator whose first draws are those after `state` (batch,) int64, see `advanced`."""
+        random = cls.__new__(cls)
+        random.state, random.draws = state, 0
+        return random
+
     def _bits(self, shape: tuple[int, ...]) -> Tensor:
         count = math.prod(shape)
         counter = torch.arange(self.draws, self.draws + count, device=self.state.device)
@@ -63,3 +70,8 @@ class SampleRandom:
         """Return int64 (batch, *shape), uniform in 0 .. high - 1; high is one number or broadcasts against the result."""
         bounds = torch.as_tensor(high, device=self.state.device)
         return (self.uniform(*shape) * bounds).long().clamp_(max=bounds - 1) if bounds.ndim == 0 else (self.uniform(*shape) * bounds).long()
+
+
+def advanced(state: Tensor, draws: int) -> Tensor:
+    """Return the state (batch,) from which a generator draws what one from `state` draws after so many draws of a sample."""
+    return state + _signed(draws * GOLDEN & (1 << 64) - 1)

@@ -21,8 +21,7 @@ TINY = [
     "encoder.audio_ntt.dim=32",
     "data.batch_size=8",
     "data.workers=0",
-    "data.crop_seconds=0.64",
-    "views.mixup_memory=16",
+    "data.crops.0.seconds=0.64",
     "optimizer.warmup_steps=2",
     "trainer.steps=6",
     "trainer.log_every=1",
@@ -42,7 +41,7 @@ HEADS = {  # every recipe's heads, made small enough for a test
     "clip_frame_pitch": ["objective.frame.hidden_dim=32", "objective.frame.projection_dim=16", "objective.pitch.hidden_dim=16", *NT_XENT],
     "simclr": NT_XENT,
 }
-SHORT = "data.crop_seconds=0.48"  # 256 bands take four times as long
+SHORT = "data.crops.0.seconds=0.48"  # 256 bands take four times as long
 STEADY = "optimizer.learning_rate=3e-4"  # at a higher rate rounding grows past the tolerance of the golden curves
 RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, the others combine these objectives
     **HEADS,
@@ -79,4 +78,12 @@ def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
     torch.set_num_threads(1)
     file = ROOT / "configs" / f"{recipe}.yaml" if recipe else None
     heads = RECIPES[recipe] if recipe else NT_XENT
-    return replace(load_config(file, [f"data.shards={shards}", *TINY, *heads, *overrides]), run=str(run))
+    memory = [] if any(override.startswith("views=") for override in overrides) else small_memory(file)
+    return replace(load_config(file, [f"data.shards={shards}", *TINY, *heads, *memory, *overrides]), run=str(run))
+
+
+def small_memory(file: Path | None) -> list[str]:
+    """Return overrides that let the mixup of a recipe remember 16 clips."""
+    views = enumerate(load_config(file, []).views)
+    places = [(number, place) for number, view in views for place, part in enumerate(view.augment) if part.name == "mixup"]
+    return [f"views.{number}.augment.{place}.memory=16" for number, place in places]

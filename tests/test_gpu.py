@@ -36,7 +36,8 @@ from tests.conftest import HEADS, tiny
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 VIT = ("encoder=vit", "encoder.vit.dim=32", "encoder.vit.heads=2", "encoder.vit.depth=2")
 ENCODERS = {"audio_ntt": (), "convnext": ("encoder={convnext: {channels: 4, dim: 32, depth: 2}}",), "vit": VIT}
-ALL_VIEWS = ("views.crop_time=0.2", "views.crop_frequency=0.2", "views.fader=1", "views.drop_time=0.3", "views.drop_frequency=0.2")
+AUGMENT = "gain, polarity, noise, mixup, {resize_crop: {time: TIME}}, fader, time_masks, frequency_masks, drop_time, drop_frequency"
+KEEP_HALF = "views=[{augment: [{keep: {share: 0.5}}]}, {augment: [{keep: {share: 0.5}}]}]"
 GPU = ("trainer.accelerator=gpu", "trainer.log_every=100")
 
 
@@ -66,11 +67,11 @@ def pretended_gpu(module: nn.Module) -> Iterator[None]:
 def step(config: Config, module: PretrainingModule) -> Tensor:
     """Run a step but for the backward pass, which needs a real driver, on the pretended device; return the loss."""
     rows = config.data.batch_size
-    waveform = torch.empty(rows, config.data.crops, round(config.data.crop_seconds * 16000), device="cuda")
+    waveforms = [torch.empty(rows, crops.count, round(crops.seconds * 16000), device="cuda") for crops in config.data.crops]
     numbers = torch.arange(rows, device="cuda")
     with torch.no_grad():
-        features, shift = module.features(Batch(waveform, numbers, []))
-        kept = module.views.kept(numbers, features.shape[-1] // module.embedder.encoder.time_stride)
+        features, shift = module.features(Batch(waveforms, numbers, []))
+        kept = module.views.kept(numbers, [view.shape[-1] // module.embedder.encoder.time_stride for view in features[:2]])
     encoded = module.encode(features, kept, shift)
     loss: Tensor = module.objective(encoded)
     for parameter in module.parameters():
@@ -85,15 +86,16 @@ def step(config: Config, module: PretrainingModule) -> Tensor:
 @pytest.mark.parametrize("encoder", [pytest.param(name, marks=pytest.mark.slow if name == "convnext" else ()) for name in sorted(ENCODERS)])
 @pytest.mark.parametrize("recipe", sorted(HEADS))
 def test_a_step_neither_reads_from_the_device_nor_copies_to_it(shards: Path, tmp_path: Path, recipe: str, encoder: str) -> None:
-    moments = ("views.crop_time=0",) if "frame" in recipe else ()  # frames are compared where they are
-    config = tiny(shards, tmp_path, "data.batch_size=4", *ALL_VIEWS, *moments, *ENCODERS[encoder], recipe=recipe)
+    augment = AUGMENT.replace("TIME", "0" if "frame" in recipe else "0.2")  # frames are compared where they are
+    views = f"views=[{{crop: 0, augment: [{augment}]}}, {{crop: 0, augment: [{augment}]}}]"
+    config = tiny(shards, tmp_path, "data.batch_size=4", views, *ENCODERS[encoder], recipe=recipe)
     module = PretrainingModule(config).train()
     with pretended_gpu(module):
         for _ in range(2):  # the second one mixes in what the first remembered
             assert step(config, module).device.type == "cuda"
 
 
-@pytest.mark.parametrize("option", ["objective.nt_xent.chunk=2", "trainer.encode_rows=3", "views.keep=0.5", "frontend.layout=log"])
+@pytest.mark.parametrize("option", ["objective.nt_xent.chunk=2", "trainer.encode_rows=3", KEEP_HALF, "frontend.layout=log"])
 def test_neither_do_large_batches_few_tokens_and_pitch_bands(shards: Path, tmp_path: Path, option: str) -> None:
     config = tiny(shards, tmp_path, "data.batch_size=4", *VIT, option)
     module = PretrainingModule(config).train()

@@ -187,12 +187,20 @@ def test_an_encoder_that_breaks_its_contract_is_named_before_training(
 @pytest.mark.parametrize(
     ("attribute", "overrides", "line"),
     [
-        ('needs = {"masks"}', [], "objective.Distance learns from tokens that are left out; set views.keep below 1"),
+        ('needs = {"masks"}', [], "objective.Distance learns from tokens that are left out; add keep to the augmentations of a view"),
         ('needs = {"colours"}', [], "objective.Distance needs 'colours'; what an objective can need is teacher, aligned"),
-        ("views = 3", [], "objective.Distance compares 3 views; a config makes 2"),
-        ('needs = {"aligned"}', [], "objective.Distance compares views of one crop token by token; set data.crops=1"),
-        ('needs = {"aligned"}', ["data.crops=1", "views.crop_time=0.2"], "set views.crop_time=0"),
-        ('needs = {"aligned"}', ["data.crops=1", "encoder=vit", "views.keep=0.5"], "set views.keep=1"),
+        ("views = 3", [], "objective.Distance compares 3 views; the config has 2: add some to views"),
+        ('needs = {"aligned"}', [], "token by token, but views.1 shows another crop than views.0; set views.1.crop=0"),
+        (
+            'needs = {"aligned"}',
+            ["views=[{crop: 1, augment: []}, {crop: 1, augment: [resize_crop]}]"],
+            "resize_crop moves the time of views.1",
+        ),
+        (
+            'needs = {"aligned"}',
+            ["encoder=vit", "views=[{crop: 0, augment: [keep]}, {crop: 0}]"],
+            "keep moves the time of views.0.augment.0",
+        ),
     ],
 )
 def test_what_an_objective_requires_is_checked_when_the_config_is_read(
@@ -207,8 +215,8 @@ def test_what_an_objective_requires_is_checked_when_the_config_is_read(
 
 def test_an_encoder_that_cannot_drop_time_steps_is_refused_with_views_that_do(folder: Path) -> None:
     for encoder in ("audio_ntt", "convnext", "./net.py:Net"):
-        with pytest.raises(ValueError, match=r"views.keep is 0.5, but the encoder .* encodes every time step; set views.keep=1"):
-            load_config(None, [f"encoder={encoder}", "views.keep=0.5"])
+        with pytest.raises(ValueError, match=r"views.1 keeps some of the time steps, but the encoder .* encodes all; leave keep out"):
+            load_config(None, [f"encoder={encoder}", "views=[{}, {augment: [keep]}]"])
 
 
 def test_a_file_that_changed_since_the_training_is_refused(shards: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -56,7 +56,7 @@ class Pass:
         self.embedder, self.data, self.file, self.batches = embedder, data, file, 0
         sizes = {"scene": embedder.scene_embedding_size, "timestamp": embedder.timestamp_embedding_size}
         self.moments = {name: Moments(sizes[name]) for name in names}
-        self.asked = {**asked, "names": sorted(names), "order": data.order_card(), "seconds": data.config.crop_seconds}
+        self.asked = {**asked, "names": sorted(names), "order": data.order_card(), "seconds": data.config.crops[0].seconds}
         if file.exists():
             self._load()
 

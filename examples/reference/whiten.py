@@ -25,7 +25,7 @@ from examples.reference.combine import check_new, save_checkpoint
 from examples.reference.levels import check_levels
 from examples.reference.moments import CLIPS_AT_ONCE, Moments, Pass
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, without_reductions
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from hear_ssl.model.embedder import Embedder
@@ -145,7 +145,7 @@ def main() -> int:
     if embedder.config != without_reductions(embedder.config):
         raise ValueError(f"{given.checkpoint} has a reduction already; give the checkpoint it was fitted for")
     times = {"timestamp": timestamp_times(checkpoint, embedder, given.timestamp_level)} if given.timestamp_level else {}
-    options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=1, crop_seconds=given.seconds)
+    options = DataConfig(given.shards, given.weights, batch_size=CLIPS_AT_ONCE, crops=[CropConfig(given.seconds, 1)])
     check_ranges(options, "data.")
     data = ShardDataModule(options, embedder.sample_rate, seed=0)
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint)), "timestamp_towers": given.timestamp_towers}

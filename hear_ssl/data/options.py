@@ -8,6 +8,14 @@ from hear_ssl.model.options import option
 
 
 @dataclass(frozen=True)
+class CropConfig:
+    """Crops of one length that are cut from each clip."""
+
+    seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
+    count: int = option(2, "crops of this length", "crops", 1, 64)
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """Where the shards are and how clips become crops."""
 
@@ -21,10 +29,12 @@ class DataConfig:
     cache: str = option("~/.cache/hear_ssl/shards", "where shards of an address are kept")
     cache_gb: float = option(0.0, "bound of the cache, in which two windows must fit; 0: no bound", "GB", 0.0)
     batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
-    crops: int = option(2, "crops cut from each clip, one for both views or one for each", "crops", 1, 2)
-    crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
+    crops: list[CropConfig] = option(
+        [CropConfig()],
+        "crops cut from each clip: lengths in seconds and how many, such as [{seconds: 4, count: 2}, {seconds: 1, count: 4}]",
+    )
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
     positives: str = option(
-        "crops", "the two views: two crops of a clip, or the two clips of a pair where the shards name one", choices=("crops", "pairs")
+        "crops", "crops of a clip, or of the two clips of a pair in turn where the shards name one", choices=("crops", "pairs")
     )
     max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)

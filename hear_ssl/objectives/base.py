@@ -13,7 +13,7 @@ NEEDS = {  # what an objective can require of a step, and what it then finds in 
     "teacher": "teacher_clip and teacher_tokens of an encoder that is the moving average of the trained one",
     "aligned": "views of one crop with the same time axis: token t of each stands for the same moment",
     "pitch_shift": "shifted_tokens of the first view shifted in pitch, and pitch_shift; the attribute `semitones` bounds the shift",
-    "masks": "kept: each view's tokens are those of a random part of its time steps (views.keep below 1)",
+    "masks": "kept: each view's tokens are those of a random part of its time steps (keep in views)",
 }
 
 
@@ -23,8 +23,8 @@ class Objective(nn.Module):
     An objective is a subclass with a frozen dataclass `Options` nested in it, whose fields `__init__` accepts as keywords, with `dim`
     (width of clip embeddings and tokens) and `token_hop_ms` if it names them. The config adds its `weight` in the sum.
 
-    views: how many views it compares. needs: what else it requires, names in NEEDS. semitones: the largest pitch shift, for objectives
-    that need one. metrics: what the last call measured, detached.
+    views: how many views it compares, the first of the config; 0: all. needs: what else it requires, names in NEEDS.
+    semitones: the largest pitch shift, for objectives that need one. metrics: what the last call measured, detached.
     """
 
     views: ClassVar[int] = 2

@@ -29,6 +29,7 @@ from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
 from hear_ssl.packaging.writer import check_place, write_export
+from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
@@ -186,17 +187,15 @@ def numbers(levels: list[Any]) -> list[float]:
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
     """Return a run's config without the paths of the machine it ran on."""
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
-    return with_short_names(kept | {"data": {**config["data"], "shards": []}})
+    shortened: dict[str, Any] = with_short_names(kept | {"data": {**config["data"], "shards": []}})
+    return shortened
 
 
-def with_short_names(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a config whose encoders and objectives have the names of their classes instead of the paths of a user's files."""
-
-    def short(parts: dict[str, Any]) -> dict[str, Any]:
-        return {key.rpartition(":")[2]: options for key, options in parts.items()}
-
-    named = {section: short(config[section]) for section in ("encoder", "objective") if isinstance(config.get(section), dict)}
-    return {**config, **named, **({"beside": [short(part) for part in config["beside"]]} if "beside" in config else {})}
+def with_short_names(config: Any) -> Any:
+    """Return a config with the names of a user's classes instead of the paths of their files."""
+    if isinstance(config, dict):
+        return {key.rpartition(":")[2] if is_reference(str(key)) else key: with_short_names(value) for key, value in config.items()}
+    return [with_short_names(value) for value in config] if isinstance(config, list) else config
 
 
 def cudnn_version() -> str:

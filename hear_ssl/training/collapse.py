@@ -58,12 +58,13 @@ def similarities(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
 def measures(clip: Tensor) -> dict[str, Tensor]:
     """Return every measure of the two views' embeddings (2, batch, dim) by its name in metrics.csv; reads at most MEASURED_ROWS clips."""
     clip = clip[:, :MEASURED_ROWS]
-    positive, negative = similarities(clip[0], clip[1])
+    first, second = clip[0], clip[min(1, len(clip) - 1)]  # a single view has no other
+    positive, negative = similarities(first, second)
     return {
-        "effective_rank": effective_rank(clip[0]),
-        "spread": spread(clip[0]),
-        "alignment": alignment(clip[0], clip[1]),
-        "uniformity": uniformity(clip[0]),
+        "effective_rank": effective_rank(first),
+        "spread": spread(first),
+        "alignment": alignment(first, second),
+        "uniformity": uniformity(first),
         "similarity_positive": positive,
         "similarity_negative": negative,
     }

@@ -12,13 +12,13 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_origin
 
-from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import Part, check_ranges
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
-from hear_ssl.training.settings import PARTS, Config, settings_keys
+from hear_ssl.training.settings import CLASSES, PARTS, Config, settings_keys
 
 __all__ = ["Config", "load_config", "plain_config", "resumed_config", "whole_config"]
 
@@ -50,11 +50,13 @@ def plain_config(sources: Sequence[Source]) -> Config:
 def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
     """Return the Config of sources, checked as a whole; see `load_config`."""
     from hear_ssl.training.config_parts import Selection  # loads torch
+    from hear_ssl.training.config_views import ViewSelection
     from hear_ssl.training.requirements import check_requirements
 
-    selection = Selection(resuming)
+    selection, views = Selection(resuming), ViewSelection()
     for source in sources:
         selection.add(source)
+        views.add(source)
     parts = selection.parts()
     merged = _merged(sources, parts, selection.changes)
     try:
@@ -70,6 +72,7 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
             merged.pop(section)
     (encoder,) = chosen["encoder"].values()
     config = replace(_config(merged), encoder=encoder, objective=chosen["objective"])
+    config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops)))
     check_ranges(config)
     check_requirements(config)
     return config
@@ -82,21 +85,44 @@ def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mappin
         for section, selected in parts.items():
             merged[section] = {name: OmegaConf.structured(part.options) for name, part in selected.items()}
     for index, source in enumerate(sources):
-        plain: dict[Any, Any] = {key: value for key, value in source.mapping.items() if key not in PARTS}
+        plain: dict[Any, Any] = {key: value for key, value in source.mapping.items() if key not in CLASSES}
         if parts:
             plain |= {section: _listed(parts[section], options) for section, options in changes[index].items() if options}
         try:
+            plain = _with_whole_lists(merged, plain)
             merged = OmegaConf.unsafe_merge(merged, OmegaConf.create(plain))  # copies neither; both are ours
         except ConfigKeyError as error:
             key = error.full_key or str(error.key)
             raise ValueError(
                 f"{source.where}: there is no config key {key!r}{_nearest_key(key, parts)}; fit.py --help lists them all"
             ) from None
-        except (OmegaConfBaseException, TypeError) as error:
+        except (OmegaConfBaseException, TypeError, ValueError) as error:
             key = getattr(error, "full_key", None) or "a group of keys cannot be one value, nor a list hold keys"
             raise ValueError(f"{source.where}: {key}: {str(error).splitlines()[0]}") from None
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _with_whole_lists(merged: Any, changes: dict[Any, Any]) -> dict[Any, Any]:
+    """Return changes in which elements of a list, such as {crops: {0: {seconds: 1}}}, are the whole list with these changes.
+
+    Raises ValueError when the list has no such element.
+    """
+    whole = dict(changes)
+    for key, value in changes.items():
+        node = merged.get(key) if isinstance(merged, DictConfig) and key in merged else None
+        if isinstance(node, ListConfig) and isinstance(value, dict):
+            elements = OmegaConf.to_container(node, resolve=False)
+            assert isinstance(elements, list)
+            for place, change in value.items():
+                if not str(place).isdigit() or int(place) >= len(elements):
+                    raise ValueError(f"there is no element {place} of {len(elements)}, numbered from 0")
+                old = elements[int(place)]
+                elements[int(place)] = {**old, **change} if isinstance(old, dict) and isinstance(change, dict) else change
+            whole[key] = elements
+        elif isinstance(node, DictConfig) and isinstance(value, dict):
+            whole[key] = _with_whole_lists(node, value)
+    return whole
 
 
 def _listed(parts: Mapping[str, Part], changes: Mapping[str, Any]) -> dict[str, Any]:

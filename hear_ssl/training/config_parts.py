@@ -1,4 +1,4 @@
-"""Encoders and objectives in a config: which classes it selects, and the config keys that they bring.
+"""Encoders, objectives and augmentations in a config: which classes it selects, and the config keys that they bring.
 
 A class is selected by its short name, or as path/to/file.py:Class for a user's own. `encoder` with another name replaces the encoder
 and its options; `objective` merges by name, and null removes a term.
@@ -23,10 +23,16 @@ from hear_ssl.part_files import absolute, is_reference, load_part, moved
 from hear_ssl.part_imports import check_imports
 from hear_ssl.training.config_sources import Source
 from hear_ssl.training.settings import PARTS, settings_keys
+from hear_ssl.views import AUGMENTATIONS, Augmentation
 
-OURS: dict[str, Mapping[str, type[Any]]] = {"encoder": ENCODERS, "objective": OBJECTIVES}
-BASES: dict[str, type[Any]] = {"encoder": Encoder, "objective": Objective}
-OFFERED = {"encoder": ("n_mels",), "objective": ("dim", "token_hop_ms")}  # to __init__, apart from the options
+OURS: dict[str, Mapping[str, type[Any]]] = {"encoder": ENCODERS, "objective": OBJECTIVES, "augment": AUGMENTATIONS}
+BASES: dict[str, type[Any]] = {"encoder": Encoder, "objective": Objective, "augment": Augmentation}
+OFFERED = {
+    "encoder": ("n_mels",),
+    "objective": ("dim", "token_hop_ms"),
+    "augment": ("sample_rate", "frontend", "crop_frames"),
+}  # to __init__, apart from the options
+ANY_VIEW = "views.*.augment.*."  # where the options of an augmentation are
 DEFAULT_ENCODER = "audio_ntt"
 Keys = dict[str, tuple[Any, Field[Any]]]
 
@@ -67,17 +73,8 @@ class Selection:
 
     def known(self, section: str, given: str, source: Source) -> str:
         """Return the key that a name stands for. Raises ValueError when there is no such class."""
-        if is_reference(given):
-            key = absolute(given, source.folders)
-            if name_of(key) in OURS[section]:
-                raise ValueError(f"{source.where}: {given} has the name of one of hear_ssl's own classes; rename the class")
-            return key
         own = {name_of(key): key for key in self.keys[section] if is_reference(key)}
-        if given in own or given in OURS[section]:
-            return own.get(given, given)
-        names = [*OURS[section], *own]
-        hint = f"{nearest(given, names)}; it can be {', '.join(names)} or path/to/file.py:Class"
-        raise ValueError(f"{source.where}: there is no {section} {given!r:.80}{option_hint(section, given) or hint}")
+        return own[given] if given in own else known_key(section, given, source, tuple(own))
 
     def choose(self, section: str, key: str, where: str) -> None:
         """Select a class. Raises ValueError when another file's objective of that name is selected."""
@@ -114,13 +111,30 @@ class Selection:
         return selected
 
 
+def known_key(section: str, given: str, source: Source, own: tuple[str, ...] = ()) -> str:
+    """Return the key of a name of ours, or of a reference to a file, with its absolute path; `own` are other names, for the error.
+
+    Raises ValueError when there is no such class, or a user's class has the name of one of ours.
+    """
+    if is_reference(given):
+        key = absolute(given, source.folders)
+        if name_of(key) in OURS[section]:
+            raise ValueError(f"{source.where}: {given} has the name of one of hear_ssl's own classes; rename the class")
+        return key
+    if given in OURS[section]:
+        return given
+    names = [*OURS[section], *own]
+    hint = f"{nearest(given, names)}; it can be {', '.join(names)} or path/to/file.py:Class"
+    raise ValueError(f"{source.where}: there is no {section} {given!r:.80}{option_hint(section, given) or hint}")
+
+
 def name_of(key: str) -> str:
     """Return the short name of a key: a name of ours, or the class of a reference to a file."""
     return key.rpartition(":")[2]
 
 
-def default_part(section: str, key: str) -> Part:
-    """Return the class that a key stands for with its default options.
+def default_part(section: str, key: str, options: Any = None) -> Part:
+    """Return the class that a key stands for, with default options unless they are given.
 
     Raises ValueError when the file of a user's class cannot be imported, has no such class, or one that a config cannot select.
     """
@@ -132,7 +146,7 @@ def default_part(section: str, key: str) -> Part:
     try:
         check_options(options_of(file.kind))
         check_signature(file.kind, OFFERED[section])
-        return Part(key, file.kind, options_type(section, file.kind)(), file.sha256)
+        return Part(key, file.kind, options or options_type(section, file.kind)(), file.sha256)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{key}: {error}") from None
 
@@ -164,13 +178,14 @@ def part_keys(section: str, name: str, kind: type[Any]) -> Keys:
     """Return the dotted keys that a class brings with their types and fields."""
     options = options_type(section, kind)
     hints = get_type_hints(options)
-    return {f"{section}.{name}.{item.name}": (hints[item.name], item) for item in fields(options)}
+    prefix = ANY_VIEW if section == "augment" else f"{section}."
+    return {f"{prefix}{name}.{item.name}": (hints[item.name], item) for item in fields(options)}
 
 
 def config_keys(parts: Mapping[str, Mapping[str, Part]] | None = None) -> Keys:
     """Return every dotted key of a config with its type and field: those of all our classes, and of a user's among `parts`."""
     keys: Keys = {}
-    for section in PARTS:
+    for section in OURS:
         classes = {**OURS[section], **{name: part.kind for name, part in (parts or {}).get(section, {}).items()}}
         for name, kind in classes.items():
             keys.update(part_keys(section, name, kind))

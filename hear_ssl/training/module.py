@@ -16,15 +16,15 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from hear_ssl import __version__
 from hear_ssl.data.stream.batch import Batch
-from hear_ssl.distributed.gradient_cache import encode_in_chunks
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
-from hear_ssl.model.pooling import pool_tokens
 from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.weighted_sum import build_objective
 from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.training.delayed_scalar import DelayedScalar
+from hear_ssl.training.encode_views import by_shape, encode_views
+from hear_ssl.training.requirements import views_used
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
 from hear_ssl.training.settings import Config
 from hear_ssl.training.step_timer import StepTimer
@@ -45,9 +45,9 @@ class PretrainingModule(pl.LightningModule):
         token_hop_ms = 1000.0 * stride * config.frontend.hop_length / self.embedder.sample_rate
         self.objective = build_objective(config.objective, dim, token_hop_ms)
         self.teacher = frozen_copy(self.embedder.encoder) if "teacher" in self.objective.required else None
-        crop_samples = round(config.data.crop_seconds * config.frontend.sample_rate)
-        frames = self.embedder.frontend.token_count(crop_samples) * stride
-        self.views = Views(config.views, config.frontend, frames)
+        samples = [round(crops.seconds * config.frontend.sample_rate) for crops in config.data.crops for _ in range(crops.count)]
+        frames = [self.embedder.frontend.token_count(time) * stride for time in samples]
+        self.views = Views(config.views[: views_used(config)], config.frontend, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
         self.fused_optimizer = False
@@ -58,41 +58,41 @@ class PretrainingModule(pl.LightningModule):
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
         return self.embedder.scene(waveform)
 
-    def features(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """Return augmented features (views, batch, n_mels, frames) and the third view's shift in semitones (batch,), if any."""
+    def features(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
+        """Return the augmented features of each view (batch, n_mels, frames).
+
+        Where an objective needs it, the first view shifted in pitch comes last, and by how many semitones (batch,).
+        """
         with self.step_timer("views"):
-            waveforms = self.views.waveform(batch.waveform, batch.seeds)  # (2, batch, time)
+            waveforms = self.views.waveforms(batch.crops(), batch.seeds)
         with self.step_timer("features"):
-            plain = self.embedder.frontend(waveforms.flatten(0, 1)).reshape(2, waveforms.shape[1], self.embedder.frontend.config.n_mels, -1)
+            plain = by_shape(self.embedder.frontend, waveforms)
         with self.step_timer("views"):
-            views = self.views.spectrogram(plain, batch.seeds)
+            views = self.views.spectrograms(plain, batch.seeds)
             if "pitch_shift" not in self.objective.required:
                 return views, None
             shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.objective.semitones)
-            return torch.cat([views, shifted.unsqueeze(0)]), shift
+            return [*views, shifted], shift
 
-    def encode(self, features: Tensor, kept: Tensor | None = None, pitch_shift: Tensor | None = None) -> Encoded:
-        """Return the encoded views of features (views, batch, n_mels, frames); with a pitch_shift the last view is the shifted first.
+    def encode(self, features: list[Tensor], kept: list[Tensor | None] | None = None, pitch_shift: Tensor | None = None) -> Encoded:
+        """Return the encoded views of their features (batch, n_mels, frames); with a pitch_shift the last is the shifted first view.
 
-        kept: the time steps of each view to encode (views, batch, k), all by default.
+        kept: the time steps of each view to encode (batch, k), all by default.
         """
-        views, batch = len(features) - (pitch_shift is not None), features.shape[1]
-        if kept is not None and pitch_shift is not None:
-            kept = torch.cat([kept, kept[:1]])  # the shifted view is compared with the first, token by token
-        rows = None if kept is None else kept.flatten(0, 1)
-        tokens = encode_in_chunks(
-            self.embedder.encoder, features.flatten(0, 1), self.config.trainer.encode_rows, rows
-        )  # (views * batch, tokens, dim)
-        clip = pool_tokens(tokens, self.config.training_pool).reshape(len(features), batch, -1)
-        tokens = tokens.reshape(len(features), batch, *tokens.shape[1:])
-        encoded = Encoded(clip=clip[:views], tokens=tokens[:views], kept=None if kept is None else kept[:views])
+        views = len(features) - (pitch_shift is not None)
+        steps: list[Tensor | None] = kept or [None] * views
+        rows, pool = self.config.trainer.encode_rows, self.config.training_pool
+        shifted = [steps[0]] * (len(features) - views)  # compared with the first view, token by token
+        found = encode_views(self.embedder.encoder, features, [*steps, *shifted], rows, pool)
+        encoded = Encoded(clip=found.clip[:views], tokens=found.leading[:views], view_tokens=found.tokens[:views])
+        leading = [one for one in steps[: len(found.leading)] if one is not None]
+        encoded.kept = torch.stack(leading) if leading else None
         if pitch_shift is not None:
-            encoded.shifted_tokens, encoded.pitch_shift = tokens[views], pitch_shift
+            encoded.shifted_tokens, encoded.pitch_shift = found.tokens[views], pitch_shift
         if self.teacher is not None:
             with torch.no_grad():
-                teacher_tokens = self.teacher(features[:views].flatten(0, 1))[-1]
-            encoded.teacher_tokens = teacher_tokens.reshape(views, batch, *teacher_tokens.shape[1:])
-            encoded.teacher_clip = pool_tokens(teacher_tokens, self.config.training_pool).reshape(views, batch, -1)
+                taught = encode_views(self.teacher, features[: min(2, views)], [None] * min(2, views), 0, pool)
+            encoded.teacher_clip, encoded.teacher_tokens = taught.clip, taught.leading
         return encoded
 
     def compile_parts(self, backend: str = "inductor") -> None:
@@ -105,7 +105,8 @@ class PretrainingModule(pl.LightningModule):
         """Return the loss of one batch."""
         with torch.no_grad():
             features, pitch_shift = self.features(batch)
-            kept = self.views.kept(batch.seeds, features.shape[-1] // self.embedder.encoder.time_stride)
+            steps = [view.shape[-1] // self.embedder.encoder.time_stride for view in features[: len(self.views.crops)]]
+            kept = self.views.kept(batch.seeds, steps)
         with self.step_timer("forward"):
             encoded = self.encode(features, kept, pitch_shift)
         with self.step_timer("loss"):

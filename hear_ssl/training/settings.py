@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.model.options import CompositionConfig, FrontendConfig, Part, option
-from hear_ssl.views.options import ViewsConfig
 
 if TYPE_CHECKING:
     from hear_ssl.model.embedder_config import EmbedderConfig
 
 PARTS = ("encoder", "objective")  # keys whose values are classes with options of their own
+CLASSES = (*PARTS, "views")
 
 
 @dataclass(frozen=True)
@@ -82,8 +82,8 @@ class ProbeConfig:
 class Config:
     """One run.
 
-    encoder and objective are what the config names: a network, and the terms of the loss by their names. Until they have been read,
-    which needs torch, they are None and empty.
+    views (ViewConfigs), encoder and objective are what the config names: crops with augmentations, a network, and the terms of the loss
+    by their names. Until they have been read, which needs torch, they are None and empty.
     """
 
     name: str = option("base", "name of the run")
@@ -91,7 +91,7 @@ class Config:
     output: str = option("runs", "folder of run folders")
     seed: int = option(0, "weights, sample order, crops and views follow from it", "", 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)
-    views: ViewsConfig = field(default_factory=ViewsConfig)
+    views: tuple[Any, ...] = field(default=(), metadata={"omegaconf_ignore": True})
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
     encoder: Part = field(default=None, metadata={"omegaconf_ignore": True})  # type: ignore[assignment]
     objective: dict[str, Part] = field(default_factory=dict, metadata={"omegaconf_ignore": True})
@@ -127,7 +127,8 @@ class Config:
     def selected(self) -> dict[str, Part]:
         """Return the selected classes by their keys, such as encoder.audio_ntt and objective.nt_xent."""
         objectives = {f"objective.{name}": part for name, part in self.objective.items()}
-        return {f"encoder.{self.encoder.name}": self.encoder, **objectives}
+        augmentations = {f"augment.{part.name}": part for view in self.views for part in view.augment}
+        return {f"encoder.{self.encoder.name}": self.encoder, **objectives, **augmentations}
 
     def own_parts(self) -> dict[str, str]:
         """Return the SHA-256 of the file of each of the user's classes, by keys such as encoder.MyNet."""
@@ -140,6 +141,6 @@ def settings_keys(kind: type = Config, prefix: str = "") -> dict[str, tuple[type
     for item in fields(kind):
         if is_dataclass(hints[item.name]) and hints[item.name] is not Part:
             keys.update(settings_keys(hints[item.name], f"{prefix}{item.name}."))
-        elif prefix or item.name not in PARTS:
+        elif prefix or item.name not in CLASSES:
             keys[prefix + item.name] = (hints[item.name], item)
     return keys

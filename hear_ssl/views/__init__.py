@@ -1,1 +1,26 @@
-"""Views: augmentations of waveforms and of log-mel features."""
+"""Augmentations of waveforms and log-mel features; a view is a crop with a list of them."""
+
+from __future__ import annotations
+
+from hear_ssl.model.options import option
+from hear_ssl.views.base import Augmentation, ViewConfig
+from hear_ssl.views.masks import DropFrequency, DropTime, FrequencyMasks, Keep, TimeMasks
+from hear_ssl.views.mixup import Mixup
+from hear_ssl.views.spectrogram import Fader, ResizeCrop
+from hear_ssl.views.waveform import Gain, Noise, Polarity
+
+AUGMENTATIONS: dict[str, type[Augmentation]] = {
+    "gain": Gain,
+    "polarity": Polarity,
+    "noise": Noise,
+    "mixup": Mixup,
+    "resize_crop": ResizeCrop,
+    "fader": Fader,
+    "time_masks": TimeMasks,
+    "frequency_masks": FrequencyMasks,
+    "drop_time": DropTime,
+    "drop_frequency": DropFrequency,
+    "keep": Keep,
+}
+
+__all__ = ["AUGMENTATIONS", "Augmentation", "ViewConfig", "option"]

@@ -1,47 +1,26 @@
-"""Batched operations on log-mel features (batch, n_mels, frames), each sample with its own random numbers."""
+"""Augmentations of log-mel features (batch, n_mels, frames), and the shift in pitch that an objective can ask for.
+
+Random resize crop and random linear fader after Niizumi et al., BYOL for Audio (2023), section III.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from hear_ssl.model.bands import hz_to_mel, mel_to_hz
-from hear_ssl.model.options import FrontendConfig
+from hear_ssl.model.options import FrontendConfig, option
 from hear_ssl.sample_random import SampleRandom
-
-TOKEN = 4  # frames and bands that structured dropping hides together: a token of 40 ms
-
-
-def mask(features: Tensor, random: SampleRandom, count: int, longest: int, dim: int) -> Tensor:
-    """Set `count` stretches of up to `longest` bands (dim 1) or frames (dim 2) to the mean, 0."""
-    size = features.shape[dim]
-    if not count or not longest:
-        return features
-    length = random.uniform(count) * min(longest, size)  # (batch, masks)
-    start = random.uniform(count) * (size - length)
-    place = torch.arange(size, device=features.device)
-    hidden = ((place >= start.unsqueeze(-1)) & (place < (start + length).unsqueeze(-1))).any(1)  # (batch, size)
-    return features.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)
-
-
-def drop(features: Tensor, random: SampleRandom, share: float, dim: int) -> Tensor:
-    """Set a share of the groups of four bands (dim 1) or frames (dim 2) to the mean, 0: exactly that many in every sample."""
-    groups = -(-features.shape[dim] // TOKEN)
-    count = round(share * groups)
-    if not count:
-        return features
-    order = random.uniform(groups).argsort(1).argsort(1)  # (batch, groups): the rank of each group
-    hidden = (order < count).repeat_interleave(TOKEN, 1)[:, : features.shape[dim]]
-    return features.masked_fill(hidden.unsqueeze(2 if dim == 1 else 1), 0.0)
+from hear_ssl.views.base import Augmentation
 
 
 def fade(features: Tensor, random: SampleRandom, slope: float) -> Tensor:
     """Add a straight line over time whose two ends are uniform within ±slope: a sound that comes or goes."""
-    if not slope:
-        return features
     ends = random.uniform(2, low=-slope, high=slope)  # (batch, 2)
     way = torch.linspace(0.0, 1.0, features.shape[2], device=features.device)
     return features + (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * way).unsqueeze(1)
@@ -86,3 +65,45 @@ def shift_pitch(features: Tensor, semitones: Tensor, config: FrontendConfig) -> 
     share = (place - below).unsqueeze(2)  # (batch, n_mels, 1)
     index = below.unsqueeze(2).expand(-1, -1, features.shape[2])
     return torch.lerp(features.gather(1, index), features.gather(1, index + 1), share.expand_as(index))
+
+
+class ResizeCrop(Augmentation):
+    """A random resize crop: a window of another length and height, resized to the whole."""
+
+    @dataclass(frozen=True)
+    class Options:
+        """BYOL-A changes both scales by up to 0.4."""
+
+        time: float = option(0.4, "largest change of the time scale", "share", 0.0, 0.9)
+        frequency: float = option(0.4, "largest change of the frequency scale", "share", 0.0, 0.9)
+
+    def __init__(self, time: float = Options.time, frequency: float = Options.frequency) -> None:
+        super().__init__()
+        self.time, self.frequency = time, frequency
+
+    def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return resize_crop(x, self.random(seeds), self.time, self.frequency)
+
+    @staticmethod
+    def moves_time(options: Any) -> bool:
+        """Return whether the time scale changes."""
+        return bool(options.time > 0)
+
+
+class Fader(Augmentation):
+    """A random linear fader: a sound that comes or goes."""
+
+    @dataclass(frozen=True)
+    class Options:
+        """Options of the fader."""
+
+        slope: float = option(2.0, "largest change of the level over the crop, at either end", "ln power", 0.0, 20.0)
+
+    def __init__(self, frontend: FrontendConfig, slope: float = Options.slope) -> None:
+        super().__init__()
+        self.slope = slope / frontend.std
+
+    def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
+        """Return features of the same shape."""
+        return fade(x, self.random(seeds), self.slope)

@@ -23,6 +23,7 @@ from hear_ssl.training.config import load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
 VIT = ["encoder={vit: {dim: 192, depth: 12, heads: 3}}"]
+KEEP = "views=[{augment: [{keep: {share: 0.3}}]}, {augment: [{keep: {share: 0.3}}]}]"
 CONVNEXT = ["encoder={convnext: {depth: 6}}"]
 PLAIN, AUTO = ["performance=plain"], ["performance=auto"]
 SIDES: dict[str, dict[str, list[str]]] = {
@@ -38,7 +39,7 @@ SIDES: dict[str, dict[str, list[str]]] = {
         "allocator": [*VIT, *PLAIN, "speed.allocator=true"],
         "exact: allocator and explicit attention": [*VIT, "performance=exact"],
         "auto: exact and bf16": [*VIT, *AUTO],
-        "auto, 30 % of the tokens": [*VIT, *AUTO, "views.keep=0.3"],
+        "auto, 30 % of the tokens": [*VIT, *AUTO, KEEP],
     },
     "convnext": {
         "plain float32": [*CONVNEXT, *PLAIN],
@@ -74,7 +75,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
 
     torch.manual_seed(0)
     rows = config.data.batch_size
-    batch = Batch(torch.randn(rows, 2, round(config.data.crop_seconds * 16000)) * 0.1, torch.arange(rows), [])
+    batch = Batch([torch.randn(rows, 2, round(config.data.crops[0].seconds * 16000)) * 0.1], torch.arange(rows), [])
 
     class Same(torch.utils.data.IterableDataset[Batch]):
         def __iter__(self) -> Iterator[Batch]:

@@ -23,10 +23,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hear_ssl.training.callbacks import read_metrics
-from tests.benchmarks.cpu import VIT, run
+from tests.benchmarks.cpu import KEEP, VIT, run
 
 ROOT = Path(__file__).resolve().parents[2]
-SIDES = {"audio_ntt": ["performance=auto"], "vit, 30 % of the tokens": [*VIT, "performance=auto", "views.keep=0.3"]}
+SIDES = {"audio_ntt": ["performance=auto"], "vit, 30 % of the tokens": [*VIT, "performance=auto", KEEP]}
 SHARES = ("data_wait_share", "logging_share", "checkpoint_share")
 
 

@@ -48,10 +48,11 @@ from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.speed import choose, usable_cores
 from hear_ssl.training.trainer import apply, fit, machine
+from tests.benchmarks.cpu import KEEP
 from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
 
 VIT = ["encoder={vit: {dim: 384, heads: 6, depth: 12}}"]
-LONG = ["views.keep=0.3", "frontend.hop_length=320", "data.crop_seconds=10", "data.crops=1"]
+LONG = [KEEP, "frontend.hop_length=320", "data.crops.0.seconds=10", "data.crops.0.count=1"]
 ENCODERS = {"ViT-S, 10 s, 30 % of 504 tokens": [*VIT, *LONG], "AudioNTT, 2 x 2.08 s": []}
 PEAKS = {"H100 PCIe": 756.0, "H100": 989.4, "H200": 989.4}  # dense bfloat16 TFLOP/s, the vendor's data sheets
 PARTS = ("steps", "loss", "data")
@@ -75,7 +76,7 @@ class Size:
 
 LARGE = Size(((128, 256, 512, 1024, 2048), (256, 1024, 4096, 8192)), (512, 1024), 30, 200, 16384, 1024, 512)
 SMALL = {"vit": "encoder={vit: {dim: 32, heads: 2, depth: 1}}", "audio_ntt": "encoder={audio_ntt: {channels: 4, dim: 32}}"}
-TINY = Size(((2,), (4,)), (2, 4), 2, 4, 16, 8, 4, ("data.crop_seconds=1",), True)
+TINY = Size(((2,), (4,)), (2, 4), 2, 4, 16, 8, 4, ("data.crops.0.seconds=1",), True)
 
 
 @dataclass(frozen=True)

@@ -61,8 +61,9 @@ class Resident(pl.LightningDataModule):
 
     def __init__(self, config: Config, device: Device) -> None:
         super().__init__()
-        rows, samples = config.data.batch_size, round(config.data.crop_seconds * config.frontend.sample_rate)
-        whole = [Batch(torch.randn(rows, config.data.crops, samples) * 0.1, torch.arange(rows), []) for _ in range(3)]
+        rows, (crops,) = config.data.batch_size, config.data.crops
+        samples = round(crops.seconds * config.frontend.sample_rate)
+        whole = [Batch([torch.randn(rows, crops.count, samples) * 0.1], torch.arange(rows), []) for _ in range(3)]
         self.batches = [batch.pin_memory() for batch in whole] if device.cuda else whole
         self.copier = Copier()
 

@@ -24,7 +24,8 @@ from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory
 
 BATCH, WARM_UP = 64, 1
-OPTIONS = ["objective.nt_xent.weight=1", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "views.mixup=0"]
+VIEWS = "views=[{augment: [gain, polarity, time_masks]}, {augment: [gain, polarity, noise, time_masks]}]"
+OPTIONS = ["objective.nt_xent.weight=1", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", VIEWS]
 
 
 def trainer(steps: int, precision: str, times: list[float]) -> Any:
@@ -66,7 +67,7 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
     from hear_ssl.training.module import PretrainingModule
 
     ours = PretrainingModule(config)  # the same weights, head and views; only their parts are called below
-    frontend, length = config.frontend, round(config.data.crop_seconds * 16000)
+    frontend, length = config.frontend, round(config.data.crops[0].seconds * 16000)
     mel = torchaudio.transforms.MelSpectrogram(
         16000, frontend.n_fft, frontend.win_length, frontend.hop_length, frontend.f_min, frontend.f_max, n_mels=frontend.n_mels
     )
@@ -75,11 +76,11 @@ def peer(config: Config, steps: int, times: list[float]) -> None:
         waveform, _ = soundfile.read(io.BytesIO(sample["flac"]), dtype="float32")
         waveform = np.pad(waveform, (0, max(0, length - len(waveform))))
         starts = [np.random.randint(len(waveform) - length + 1) for _ in range(2)]
-        crops = torch.from_numpy(np.stack([waveform[start : start + length] for start in starts])).unsqueeze(0)
+        crops = [torch.from_numpy(waveform[start : start + length]).unsqueeze(0) for start in starts]
         seed = torch.randint(2**62, (1,))
-        views = ours.views.waveform(crops, seed).squeeze(1)
+        views = torch.cat(ours.views.waveforms(crops, seed))
         log_mel = (torch.log(mel(views) + frontend.log_offset) - frontend.mean) / frontend.std
-        return ours.views.spectrogram(log_mel[:, None, :, :208], seed).squeeze(1)  # (2, n_mels, frames)
+        return torch.cat(ours.views.spectrograms(list(log_mel[:, None, :, :208]), seed))  # (2, n_mels, frames)
 
     class Plain(pl.LightningModule):
         def __init__(self) -> None:

@@ -49,8 +49,7 @@ SMALL = {
     "encoder.audio_ntt.dim": "32",
     "data.batch_size": "8",
     "data.workers": "0",
-    "data.crop_seconds": "0.64",
-    "views.mixup_memory": "16",
+    "data.crops.0.seconds": "0.64",
     "optimizer.warmup_steps": "2",
     "trainer.log_every": "1",
     "trainer.checkpoint_every": "1000",
@@ -113,7 +112,19 @@ class Side:
         known = re.findall(r"^  ([a-z0-9_.]+): ", self.run(*self.command("fit"), "--help"), re.MULTILINE)
         small = {next((name for name in [key, *KEYS.get(key, [])] if name in known), key): value for key, value in SMALL.items()}
         heads = {key: "32" for key in known if re.fullmatch(rf"objective\.({named})\.(hidden|projection)_dim", key)}
-        return [f"{key}={value}" for key, value in {**small, **heads}.items()]
+        memory = dict.fromkeys(
+            self.memories(recipe) if "data.crops" in known and "views.mixup_memory" not in known else ["views.mixup_memory"], "16"
+        )
+        if "data.crop_seconds" in known:
+            small["data.crop_seconds"] = small.pop("data.crops.0.seconds")
+        return [f"{key}={value}" for key, value in {**small, **heads, **memory}.items()]
+
+    def memories(self, recipe: str) -> list[str]:
+        """Return the keys of the memories of mixup in a recipe whose views are lists."""
+        views = yaml.safe_load((self.checkout / "configs" / f"{recipe}.yaml").read_text()).get("views")
+        names = [[next(iter(one)) if isinstance(one, dict) else one for one in view["augment"]] for view in views or []]
+        names = names or [["gain", "polarity", "mixup"], ["gain", "polarity", "noise", "mixup"]]  # the default
+        return [f"views.{number}.augment.{view.index('mixup')}.memory" for number, view in enumerate(names) if "mixup" in view]
 
     def train(self, corpus: Path, recipe: str, steps: int, run: str) -> Tensors:
         """Train a recipe into a run folder and return its losses, metrics and weights."""

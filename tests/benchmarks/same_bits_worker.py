@@ -154,7 +154,9 @@ def batches(folders: list[str]) -> dict[str, Tensor]:
     for way, options in WAYS.items():
         values = {name: value for name, value in options.items() if name != "folders"}
         shards = folders[: options["folders"]]
-        data = built(config, {"shards": shards, "batch_size": 6, "crop_seconds": 0.5, "workers": 0, **values})
+        crop = getattr(module_of("DataConfig"), "CropConfig", None)
+        crops = {"crops": [crop(0.5, values.pop("crops", 2))]} if crop else {"crop_seconds": 0.5}
+        data = built(config, {"shards": shards, "batch_size": 6, "workers": 0, **crops, **values})
         for rank, ranks in ((0, 1), (0, 2), (1, 2)):
             reader = stream(shard_set(shards), data, 16000, 0, rank, ranks)
             for step in range(STEPS):

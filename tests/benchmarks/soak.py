@@ -124,7 +124,7 @@ def train(out: Path, address: str, resume: bool) -> None:
     options += [
         f"data.cache_gb={cache_gb(out):.9f}",
         f"data.batch_size={BATCH}",
-        "data.crop_seconds=0.4",
+        "data.crops.0.seconds=0.4",
         "data.workers=2",
         "trainer.steps=1000000",
     ]

@@ -23,7 +23,7 @@ import soundfile
 import torch
 import webdataset
 
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.stream.sample_order import hash_integers
 from hear_ssl.training.datamodule import ShardDataModule
 
@@ -46,7 +46,7 @@ def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
 
 def ours(shards: str, crop_seconds: float, workers: int) -> Iterator[int]:
     """Deliver batches of one crop a clip."""
-    config = DataConfig(shards=[shards], batch_size=BATCH, crops=1, crop_seconds=crop_seconds, workers=workers)
+    config = DataConfig(shards=[shards], batch_size=BATCH, crops=[CropConfig(crop_seconds, 1)], workers=workers)
     for batch in ShardDataModule(config, RATE, 0).train_dataloader():
         yield len(batch.waveform)
 

@@ -1,4 +1,4 @@
-"""An encoder and an objective from a user's own files go the whole way: trained, resumed, evaluated, packaged, installed, verified."""
+"""Classes from a user's own files go the whole way: trained, resumed, evaluated, packaged, installed, verified."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def script(*arguments: str, cwd: Path) -> str:
 def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the files of examples/ into a folder of their own and train from there; return the folder, with a run in it."""
     folder = tmp_path_factory.mktemp("own")
-    for file in ("own_encoder.py", "own_objective.py", "own_parts.yaml"):
+    for file in ("own_encoder.py", "own_objective.py", "own_augmentation.py", "own_parts.yaml"):
         shutil.copy(ROOT / "examples" / file, folder)
     command = [str(ROOT / "train/fit.py"), "--config", "own_parts.yaml", f"data.shards={shards}", "run=run", *TRAIN]
     printed = script(*command, cwd=folder)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from hear_ssl.data.options import CropConfig
 from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config, encoder
 from hear_ssl.model.options import to_mapping
 from hear_ssl.training.config import Config, load_config
@@ -16,9 +17,9 @@ from tests.conftest import ROOT
 
 def test_defaults_yaml_and_overrides_in_this_order(tmp_path: Path) -> None:
     file = tmp_path / "a.yaml"
-    file.write_text("data: {batch_size: 32, crops: 1}\n")
-    config = load_config(file, ["data.crops=2", "data.shards=[a,b]"])
-    assert (config.data.batch_size, config.data.crops, config.data.shards) == (32, 2, ["a", "b"])
+    file.write_text("data: {batch_size: 32, crops: [{count: 1}]}\n")
+    config = load_config(file, ["data.crops.0.count=2", "data.shards=[a,b]"])
+    assert (config.data.batch_size, config.data.crops, config.data.shards) == (32, [CropConfig(2.08, 2)], ["a", "b"])
     assert config.trainer == Config().trainer
 
 
@@ -40,7 +41,10 @@ def test_every_recipe_loads_and_says_what_it_is(file: Path) -> None:
     ("override", "line"),
     [
         ("data.batchsize=3", "did you mean 'data.batch_size'"),
-        ("crop_seconds=3", "did you mean 'data.crop_seconds'"),
+        ("batch_sise=3", "did you mean 'data.batch_size'"),
+        ("data.crops.1.seconds=1", "there is no element 1 of 1, numbered from 0"),
+        ("data.crops.0.second=1", "there is no config key 'second'"),
+        ("data.crops=[{seconds: 0}]", "data.crops[0].seconds is 0.0; it must be at least 0.05"),
         ("data.batch_size=many", "data.batch_size"),
         ("data.batch_size=0", "it must be at least 2"),
         ("trainer.precision=fp8", "allowed are 32, bf16"),

@@ -59,8 +59,8 @@ def test_what_was_asked_for_is_kept_once_it_is_not_refused(shards: Path, run: Pa
     ("change", "line"),
     [
         ("encoder.audio_ntt.dim=64", r"trained with encoder\.audio_ntt\.dim=32, not 64"),
-        ("views.mixup=0", r"views\.memory is \(.*\) there, \(0, .*\) by them; resume without them"),
-        ("data.crop_seconds=1.0", r"views\.memory is \(.*\) there, \(.*\) by them"),
+        ("views.0.augment.2.memory=8", r"views\.views\.0\.2\.memory is \(16, .*\) there, \(8, .*\) by them; resume without them"),
+        ("data.crops.0.seconds=1.0", r"views\.views\.0\.2\.memory is \(.*\) there, \(.*\) by them"),
         ("optimizer.frozen=[convolutions]", r"another optimizer\.frozen"),
     ],
 )

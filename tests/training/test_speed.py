@@ -24,7 +24,7 @@ VIT = ("encoder=vit", "encoder.vit.dim=32", "encoder.vit.heads=2", "encoder.vit.
 ENCODERS = {
     "audio_ntt": (),
     "convnext": ("encoder={convnext: {channels: 4, dim: 32, depth: 2}}",),
-    "vit": (*VIT, "views.keep=0.5"),
+    "vit": (*VIT, "views=[{augment: [{keep: {share: 0.5}}]}, {augment: [{keep: {share: 0.5}}]}]"),
 }
 SWITCHES = ("allocator", "channels_last", "explicit_attention", "compile", "fused_optimizer")
 

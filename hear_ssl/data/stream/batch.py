@@ -24,26 +24,35 @@ class UnreadableClip(NamedTuple):
 class Batch:
     """One rank's rows of a global batch.
 
-    waveform: crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
+    waveforms: for each length the crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
     views draw. keys: the clips' keys.
     lost: every clip that could not be read and was replaced.
     seconds: what reading and decoding took.
     """
 
-    waveform: Tensor
+    waveforms: list[Tensor]
     seeds: Tensor
     keys: list[str]
     lost: list[UnreadableClip] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def waveform(self) -> Tensor:
+        """The crops of the first length (batch, crops, time)."""
+        return self.waveforms[0]
+
+    def crops(self) -> list[Tensor]:
+        """Return all crops, each (batch, time), in the order of their numbers."""
+        return [crop for waveform in self.waveforms for crop in waveform.unbind(1)]
+
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch with its tensors on the device."""
-        waveform, seeds = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.waveform, self.seeds))
-        return Batch(waveform, seeds, self.keys, self.lost, self.seconds)
+        *waveforms, seeds = (tensor.to(device, non_blocking=non_blocking) for tensor in (*self.waveforms, self.seeds))
+        return Batch(waveforms, seeds, self.keys, self.lost, self.seconds)
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in page-locked memory."""
-        return Batch(self.waveform.pin_memory(), self.seeds.pin_memory(), self.keys, self.lost, self.seconds)
+        return Batch([waveform.pin_memory() for waveform in self.waveforms], self.seeds.pin_memory(), self.keys, self.lost, self.seconds)
 
 
 class Copier:
@@ -64,6 +73,6 @@ class Copier:
             copied = batch.to(device, non_blocking=True)
         present = torch.cuda.current_stream(device)
         present.wait_stream(self.stream)
-        for tensor in (copied.waveform, copied.seeds):
+        for tensor in (*copied.waveforms, copied.seeds):
             tensor.record_stream(present)  # its memory is the step's until the step is through
         return copied

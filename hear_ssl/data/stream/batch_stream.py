@@ -44,8 +44,10 @@ class BatchStream(IterableDataset[Batch]):
         self.shards, self.config, self.sample_rate, self.seed, self.first_step = shards, config, sample_rate, seed, 0
         self.share(rank, ranks)
         self.order = sample_order(shards, config, seed)
-        self.time = round(config.crop_seconds * sample_rate)
+        self.times = [round(crops.seconds * sample_rate) for crops in config.crops]
         self.read_seconds = 0.0
+        if config.positives == "pairs" and sum(crops.count for crops in config.crops) < 2:
+            raise ValueError("data.positives=pairs cuts one crop from each clip of a pair; set data.crops to two crops or more")
         self.partners = Partners(shards, config.window_shards) if config.positives == "pairs" else None
 
     def share(self, rank: int, ranks: int) -> None:
@@ -67,9 +69,9 @@ class BatchStream(IterableDataset[Batch]):
         """Return this rank's rows of the global batch of a step."""
         began, self.read_seconds = time.perf_counter(), 0.0
         rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
-        shape = (len(rows), self.config.crops if not self.partners else 2, self.time)
-        waveform = shared_tensor(shape) if get_worker_info() else torch.empty(shape)
-        crops = waveform.numpy()
+        shapes = [(len(rows), crops.count, time) for crops, time in zip(self.config.crops, self.times, strict=True)]
+        waveforms = [shared_tensor(shape) if get_worker_info() else torch.empty(shape) for shape in shapes]
+        crops = [waveform.numpy() for waveform in waveforms]
         seeds: list[int] = []
         keys: list[str] = []
         lost: list[UnreadableClip] = []
@@ -77,12 +79,12 @@ class BatchStream(IterableDataset[Batch]):
             place = self.order.at(position)
             seed = hash_integers(self.seed, 2, place.pass_number, place.clip)
             seeds.append(seed)
-            keys.append(self._read(crops[row], place.clip, position, seed, lost))
+            keys.append(self._read([group[row] for group in crops], place.clip, position, seed, lost))
         seconds = {"read": self.read_seconds, "decode": time.perf_counter() - began - self.read_seconds}
-        return Batch(waveform, torch.tensor(seeds), keys, lost, seconds)
+        return Batch(waveforms, torch.tensor(seeds), keys, lost, seconds)
 
-    def _read(self, crops: Waveform, number: int, position: int, seed: int, lost: list[UnreadableClip]) -> str:
-        """Fill crops (crops, time) from a clip, or one in its place; return the key of the one that was read."""
+    def _read(self, crops: list[Waveform], number: int, position: int, seed: int, lost: list[UnreadableClip]) -> str:
+        """Fill the crops of each length (crops, time) from a clip, or one in its place; return the key of the one that was read."""
         for attempt in range(REPLACEMENTS):
             try:
                 clip = self.shards.clip(number)
@@ -93,15 +95,19 @@ class BatchStream(IterableDataset[Batch]):
                 number = self.order.substitute(position, hash_integers(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
+    def _decode(self, crops: list[Waveform], clip: Clip, number: int, seed: int) -> None:
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
-        if not self.partners or partner is None:
-            decode_into(crops, self._audio(clip), [hash_integers(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
-            return
-        other = self.shards.clip(self.partners.number(number, partner))
-        share = hash_integers(seed, 4, 0) / 2**63  # the same place in both, so that events meet
-        for row, one in enumerate((clip, other)):
-            decode_into(crops[row : row + 1], self._audio(one), [share], self.sample_rate)
+        clips = [clip]
+        if self.partners and partner is not None:
+            clips.append(self.shards.clip(self.partners.number(number, partner)))
+        for turn, one in enumerate(clips):  # crops in turn, at the same place of both clips of a pair, so that events meet
+            audio, first = self._audio(one), 0
+            for group in crops:
+                own = range((turn - first) % len(clips), len(group), len(clips))
+                places = [first + crop - (first + crop) % len(clips) for crop in own]
+                starts = [hash_integers(seed, 4, place) / 2**63 for place in places]
+                decode_into(group[own.start :: len(clips)], audio, starts, self.sample_rate)
+                first += len(group)
 
     def _audio(self, clip: Clip) -> bytes:
         began = time.perf_counter()

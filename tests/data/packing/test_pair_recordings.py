@@ -72,7 +72,7 @@ def test_the_two_folders_hold_every_clip_once_and_train_together(packed: Path, t
     after = ShardSet([str(tmp_path / "pairs"), str(tmp_path / "others")])
     audio = {clip.key: before.audio(clip) for clip in before.clips}
     assert {clip.key: after.audio(clip) for clip in after.clips} == audio
-    overrides = ["data.shards=[x]", "data.positives=pairs", "data.weights=[1,1]", "data.batch_size=16", "data.crop_seconds=1"]
+    overrides = ["data.shards=[x]", "data.positives=pairs", "data.weights=[1,1]", "data.batch_size=16", "data.crops.0.seconds=1"]
     config = load_config(None, overrides).data
     batch = BatchStream(after, config, 16000, seed=0).batch(0)
     loudest = np.abs(np.fft.rfft(batch.waveform.numpy(), axis=-1)).argmax(-1)  # (batch, 2), the tones in Hz

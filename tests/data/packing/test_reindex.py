@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import webdataset
 
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index
@@ -39,7 +39,7 @@ def test_shards_of_webdataset_train_after_indexing(tmp_path: Path) -> None:
     assert index == read_index(folder)
     assert (index.clips, index.sample_rate, index.codec) == (4, 16000, "flac+wav")
     assert index.hours * 3600 == pytest.approx(2 * 0.5 + 2 * 1.5, abs=0.01)
-    config = DataConfig(shards=[str(folder)], batch_size=4, crop_seconds=0.3, workers=0)
+    config = DataConfig(shards=[str(folder)], batch_size=4, crops=[CropConfig(0.3)], workers=0)
     data = ShardDataModule(config, 16000, 0)
     batch = BatchStream(data.shards, config, 16000, 0).batch(0)
     assert (sorted(batch.keys), batch.lost) == (["x00", "x01", "x10", "x11"], [])

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from hear_ssl import download
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.shards import cache as remote
 from hear_ssl.data.shards.cache import ShardCache, locked
 from hear_ssl.data.shards.reader import RETRY_SECONDS, ShardSet
@@ -108,7 +108,7 @@ def test_batches_from_a_server_equal_the_local_ones_and_are_fetched_once(
     server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path
 ) -> None:
     address, handler = server
-    config = DataConfig(shards=[address], cache=str(tmp_path), batch_size=8, crop_seconds=0.5, workers=0)
+    config = DataConfig(shards=[address], cache=str(tmp_path), batch_size=8, crops=[CropConfig(0.5)], workers=0)
     data = ShardDataModule(config, 16000, 0)
     local = BatchStream(ShardSet([str(shards)]), config, 16000, 0)
     remote_stream = BatchStream(data.shards, config, 16000, 0)
@@ -237,7 +237,7 @@ def test_data_larger_than_the_cache_streams_in_windows_within_its_bound(
     address, handler, folder = many
     size = max(record.bytes for record in read_index(folder).shards)
     bound = 2.5 * size / 1e9
-    options: dict[str, Any] = {"batch_size": 10, "crop_seconds": 0.05, "workers": workers, "window_shards": 1}
+    options: dict[str, Any] = {"batch_size": 10, "crops": [CropConfig(0.05)], "workers": workers, "window_shards": 1}
     config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), cache_gb=bound, **options)
     data = ShardDataModule(config, 16000, 0)
     assert used(tmp_path / "cache") == 0  # nothing is fetched before it is needed
@@ -311,7 +311,7 @@ def test_the_room_of_a_fetch_that_crashed_does_not_keep_the_same_shard_out(many:
 
 def test_the_next_window_is_there_before_it_is_needed(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
     address, _, _ = many
-    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), batch_size=10, crop_seconds=0.05, window_shards=2)
+    config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), batch_size=10, crops=[CropConfig(0.05)], window_shards=2)
     stream = BatchStream(ShardSet([address], config.cache), config, 16000, 0)
     iterator = iter(stream)
     next(iterator)
@@ -352,7 +352,7 @@ def test_a_shard_that_is_gone_is_lost_by_name_up_to_the_fraction_allowed(
 ) -> None:
     address, handler, folder = many
     handler.gone = {"train-000003.tar"}
-    options: dict[str, Any] = {"batch_size": 10, "crop_seconds": 0.05, "workers": 0, "window_shards": window}
+    options: dict[str, Any] = {"batch_size": 10, "crops": [CropConfig(0.05)], "workers": 0, "window_shards": window}
     config = DataConfig(shards=[address], cache=str(tmp_path / "cache"), max_lost_fraction=0.2, **options)
     data = ShardDataModule(config, 16000, 0)
     local = BatchStream(ShardSet([str(folder)]), config, 16000, 0)
@@ -433,7 +433,7 @@ def test_pairs_of_an_address_in_windows_begin_with_one_shard(server: tuple[str, 
     _, handler = server
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(pairs), **k)) as running:
         threading.Thread(target=running.serve_forever, daemon=True).start()
-        options: dict[str, Any] = {"batch_size": 2, "crop_seconds": 0.05, "window_shards": 1, "positives": "pairs"}
+        options: dict[str, Any] = {"batch_size": 2, "crops": [CropConfig(0.05)], "window_shards": 1, "positives": "pairs"}
         config = DataConfig(shards=[f"http://127.0.0.1:{running.server_port}"], cache=str(tmp_path / "cache"), **options)
         data = ShardDataModule(config, 16000, 0)
         assert sum(path.endswith(".tar") for path in handler.served) == 1

@@ -17,7 +17,7 @@ import pytest
 import webdataset
 from braceexpand import braceexpand
 
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards.clip_offsets import SUFFIX, Clip, read_bytes, read_clips
 from hear_ssl.data.shards.reader import ShardSet
@@ -261,7 +261,7 @@ def test_shards_marked_as_test_are_refused(tmp_path: Path, split: str) -> None:
 def test_more_damage_than_allowed_ends_before_the_training_with_the_list(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = shard_folder(tmp_path / "shards", (1, 9, 10))
     (folder / "train-000000.tar").unlink()
-    config = DataConfig(shards=[str(folder)], batch_size=4, crop_seconds=0.05, max_lost_fraction=0.05)
+    config = DataConfig(shards=[str(folder)], batch_size=4, crops=[CropConfig(0.05)], max_lost_fraction=0.05)
     line = r"train-000000.tar is damaged: missing; 1 clips"
     data = ShardDataModule(config, 16000, 0)
     assert re.search(line, capsys.readouterr().out)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from hear_ssl import download
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.shards.cache import ShardCache
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
@@ -68,7 +68,7 @@ def store(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyStore]
 
 @pytest.mark.slow
 def test_shards_stream_from_a_real_s3_server(store: FlakyStore, shards: Path, tmp_path: Path) -> None:
-    config = DataConfig(shards=["s3://audio/shards"], cache=str(tmp_path), batch_size=8, crop_seconds=0.5, workers=0)
+    config = DataConfig(shards=["s3://audio/shards"], cache=str(tmp_path), batch_size=8, crops=[CropConfig(0.5)], workers=0)
     stream = BatchStream(ShardDataModule(config, 16000, 0).shards, config, 16000, 0)
     local = BatchStream(ShardSet([str(shards)]), config, 16000, 0)
     assert all(torch.equal(stream.batch(step).waveform, local.batch(step).waveform) for step in range(3))

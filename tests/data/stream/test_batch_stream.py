@@ -17,7 +17,7 @@ import soundfile
 import torch
 from torch.utils.data import DataLoader
 
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards.clip_offsets import Clip
 from hear_ssl.data.shards.reader import ShardSet
@@ -33,7 +33,7 @@ from tests.data.sounds import encoded, tone
 
 
 def config(shards: Path, **options: Any) -> DataConfig:
-    return DataConfig(**{"shards": [str(shards)], "batch_size": 8, "crop_seconds": 0.5, "workers": 0, **options})
+    return DataConfig(**{"shards": [str(shards)], "batch_size": 8, "crops": [CropConfig(0.5)], "workers": 0, **options})
 
 
 def stream(shards: Path, rank: int = 0, ranks: int = 1, seed: int = 0, **options: Any) -> BatchStream:
@@ -94,7 +94,7 @@ def test_ranks_must_divide_the_batch(shards: Path) -> None:
 
 
 def test_crops_are_cut_from_their_clip_at_new_places_in_every_pass(shards: Path) -> None:
-    reader = stream(shards, crops=3)
+    reader = stream(shards, crops=[CropConfig(0.5, 3)])
     found: dict[str, list[int]] = {}
     for step in range(6):  # 24 clips, 8 in a batch: two passes
         batch = reader.batch(step)
@@ -228,10 +228,10 @@ def test_however_a_killed_worker_shows_itself_it_is_one_line(shards: Path, monke
 
 OPEN_ITERATOR = """
 import sys
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.training.datamodule import ShardDataModule
 if __name__ == "__main__":
-    data = ShardDataModule(DataConfig(shards=sys.argv[1:], batch_size=4, crop_seconds=0.5, workers=1), 16000, 0)
+    data = ShardDataModule(DataConfig(shards=sys.argv[1:], batch_size=4, crops=[CropConfig(0.5)], workers=1), 16000, 0)
     received = iter(data.train_dataloader())
     print(len(next(received).keys))
 """
@@ -400,3 +400,15 @@ def test_what_the_shards_cannot_give_is_said_before_the_run_begins(tmp_path: Pat
     folder = shard_folder(tmp_path / "shards")
     with pytest.raises(ValueError, match=line):
         ShardDataModule(config(folder, **options), 16000, 0)
+
+
+def test_crops_of_several_lengths_come_from_one_clip_and_the_first_are_those_alone(shards: Path) -> None:
+    both = stream(shards, crops=[CropConfig(0.5, 2), CropConfig(0.125, 3)])
+    batch = both.batch(0)
+    assert [tuple(waveform.shape) for waveform in batch.waveforms] == [(8, 2, 8000), (8, 3, 2000)]
+    assert [tuple(crop.shape) for crop in batch.crops()] == [(8, 8000)] * 2 + [(8, 2000)] * 3
+    assert torch.equal(batch.waveforms[0], stream(shards).batch(0).waveform)
+    clips = {clip.key: clip for clip in both.shards.clips}
+    for row, key in enumerate(batch.keys):
+        for crop in batch.waveforms[1][row]:
+            assert places_of(crop, whole(both, clips[key]))

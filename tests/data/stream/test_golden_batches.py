@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shards
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, SourceRecord, write_index
@@ -27,7 +27,7 @@ SAMPLE_RATE = 16000
 STEPS = 3
 WAYS: dict[str, dict[str, Any]] = {  # how clips become batches: fields of DataConfig, and how many sources
     "two crops": {"sources": 1},
-    "one crop": {"sources": 1, "crops": 1},
+    "one crop": {"sources": 1, "count": 1},
     "pairs": {"sources": 1, "positives": "pairs"},
     "weights": {"sources": 2, "weights": [3.0, 1.0], "positives": "pairs"},
     "windows": {"sources": 1, "window_shards": 2},
@@ -93,7 +93,8 @@ def sources(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def stream(sources: list[Path], way: str, rank: int = 0, ranks: int = 1) -> BatchStream:
-    options = {"batch_size": 6, "crop_seconds": 0.25, "workers": 0, **WAYS[way]}
+    options = {"batch_size": 6, "crops": [CropConfig(0.25, WAYS[way].get("count", 2))], "workers": 0, **WAYS[way]}
+    options.pop("count", None)
     shards = [str(source) for source in sources[: options.pop("sources")]]
     return BatchStream(ShardSet(shards), DataConfig(shards=shards, **options), SAMPLE_RATE, 5, rank, ranks)
 
@@ -114,7 +115,7 @@ def joined(parts: Iterable[Batch]) -> Batch:
     """Return the batch whose rows are those of its parts, in their order."""
     rows = list(parts)
     waveform, seeds = (torch.cat([getattr(part, name) for part in rows]) for name in ("waveform", "seeds"))
-    return Batch(waveform, seeds, [key for part in rows for key in part.keys], [loss for part in rows for loss in part.lost])
+    return Batch([waveform], seeds, [key for part in rows for key in part.keys], [loss for part in rows for loss in part.lost])
 
 
 @pytest.mark.parametrize("way", WAYS)

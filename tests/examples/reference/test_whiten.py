@@ -14,7 +14,7 @@ import torch
 
 from examples.reference import moments, whiten
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.data.options import DataConfig
+from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig, encoder
@@ -122,7 +122,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert "60 of 60 clips" in capsys.readouterr().out
     model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
-    data = ShardDataModule(DataConfig([str(shards)], batch_size=moments.CLIPS_AT_ONCE, crops=1, crop_seconds=1.0), 16000, seed=0)
+    data = ShardDataModule(DataConfig([str(shards)], batch_size=moments.CLIPS_AT_ONCE, crops=[CropConfig(1.0, 1)]), 16000, seed=0)
     clips = [moments.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
     with torch.inference_mode():
         scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
@@ -220,7 +220,7 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     [
         (["--scene", "0"], "give --scene or --timestamp"),
         (["--scene", "4", "--flatten", "2"], "from 0 to 1"),
-        (["--scene", "4", "--seconds", "0"], "data.crop_seconds is 0"),
+        (["--scene", "4", "--seconds", "0"], "data.crops[0].seconds is 0"),
         (["--scene", "4000", "--clips", "16"], "4000 numbers are asked for"),
         (["--scene", "4", "--weights", "1", "2"], "weights"),
         (["--timestamp", "4", "--timestamp-towers", "2"], "towers is 2; the encoder has 1"),
