@@ -57,7 +57,8 @@ class Toy(nn.Module):
         tokens = self.encoder(views.flatten(0, 2)).reshape(views.shape)
         teacher = self.teacher(views[:2].flatten(0, 2)).reshape(views[:2].shape)
         clip, teacher_clip = (layer.mean(2) + layer.amax(2) for layer in (tokens[:2], teacher))
-        encoded = Encoded(clip, tokens[:2], None, teacher_clip, teacher, tokens[2], shift)
+        encoded = Encoded(clip, tokens[:2], teacher_clip=teacher_clip, teacher_tokens=teacher)
+        encoded.shifted_tokens, encoded.pitch_shift = tokens[2], shift
         loss: Tensor = self.objective(encoded)
         return loss
 

@@ -42,8 +42,11 @@ def test_the_reference_was_trained_by_its_configs() -> None:
     for trained, name in zip(towers, ("reference", "reference_strokes", "reference_voices", "reference_words"), strict=True):
         config = load_config(ROOT / "configs" / f"{name}.yaml", [])
         current, expected = current_config(trained), to_mapping(config)
-        for part in ("frontend", "encoder", "objective", "views", "optimizer"):  # compositions are chosen at export
+        for part in ("frontend", "encoder", "objective", "optimizer"):  # compositions are chosen at export
             assert current[part] == expected[part], (name, part)
+        mixup, masks = config.views[1].augment[-2:]
+        before = (trained["views"]["mixup"], trained["views"]["frequency_mask_bands"], trained["views"]["time_masks"])
+        assert before == (mixup.options.share, masks.options.bands, 0), name
         assert (trained["trainer"]["steps"], trained["data"]["batch_size"]) == (config.trainer.steps, config.data.batch_size)
 
 

@@ -220,7 +220,7 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     [
         (["--scene", "0"], "give --scene or --timestamp"),
         (["--scene", "4", "--flatten", "2"], "from 0 to 1"),
-        (["--scene", "4", "--seconds", "0"], "data.crops[0].seconds is 0"),
+        (["--scene", "4", "--seconds", "0"], r"data\.crops\[0\]\.seconds is 0"),
         (["--scene", "4000", "--clips", "16"], "4000 numbers are asked for"),
         (["--scene", "4", "--weights", "1", "2"], "weights"),
         (["--timestamp", "4", "--timestamp-towers", "2"], "towers is 2; the encoder has 1"),
