@@ -20,6 +20,7 @@ from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import EmbedderConfig, check_ranges, option
 from hear_ssl.objectives.options import ObjectiveConfig
+from hear_ssl.training.spelling import is_text, read_yaml, text_value
 from hear_ssl.views.options import ViewsConfig
 
 VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
@@ -80,6 +81,7 @@ class ProbeConfig:
 
     every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
     tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")
+    device: str = option("auto", "where it computes: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps")
     clips: int = option(400, "most clips of a task to learn from, and as many to validate with", "clips", 2, 100000)
     seconds: float = option(800.0, "most audio of a task to learn from, and as much to validate with", "s", 1.0)
 
@@ -181,18 +183,20 @@ def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
     try:
-        return OmegaConf.load(path)
+        return read_yaml(path, {key: hint for key, (hint, _) in config_keys().items()})
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
 
 
 def _parse_override(override: str) -> Any:
-    key, equals, _ = override.partition("=")
+    key, equals, given = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
     hint = config_keys().get(key, (None,))[0]
     try:
-        parsed = OmegaConf.from_dotlist([override])
+        parsed = OmegaConf.from_dotlist([] if is_text(hint) else [override])
+        if is_text(hint):
+            OmegaConf.update(parsed, key, text_value(given, hint))
         value = OmegaConf.select(parsed, key)
         if hint and value is None and type(None) not in get_args(hint):
             raise ValueError(f"{override!r} gives no value; leave {key} out for its default")

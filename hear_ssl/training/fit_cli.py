@@ -8,8 +8,11 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 
 from hear_ssl.data.stream.forkserver import start_early
+from hear_ssl.machine import user_path
 from hear_ssl.training.config import config_keys, load_config, resumed_config
+from hear_ssl.training.places import whole_paths
 from hear_ssl.training.speed import Machine, choose, keep_memory
+from hear_ssl.training.wandb_mode import with_wandb_mode
 
 
 def main() -> int:
@@ -20,18 +23,21 @@ def main() -> int:
         epilog=key_help(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="resume a stopped run: its folder; its own config is used")
+    parser.add_argument(
+        "--config", type=user_path, metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml"
+    )
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a stopped run: its folder; its own config is used")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.resume):
         raise ValueError("give either --config FILE to start a run or --resume RUN to resume one; see fit.py --help")
     if arguments.resume:
         run = Path(arguments.resume)
-        config = resumed_config(run, arguments.overrides)
+        config = whole_paths(resumed_config(run, arguments.overrides))
     else:
-        config = load_config(arguments.config, arguments.overrides)
+        config = whole_paths(load_config(arguments.config, arguments.overrides))
         run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    config = with_wandb_mode(config, arguments.overrides)
     if choose(config, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
     if config.data.workers:
