@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .download import fetch_weights
 from .embedder import Embedder
+from .frontend import no_autocast
 from .manifest import read_manifest
 from .weights import load_weights, weights_sha256
 
@@ -84,7 +85,7 @@ def _embedding_mode(model: Embedder) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        with torch.no_grad(), no_autocast(next(model.parameters()).device):
             yield
     finally:
         for module, training in modes:
