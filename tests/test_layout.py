@@ -19,7 +19,7 @@ FILES = sorted(
 )
 
 SHIPPED = ("hear_ssl/model/", "hear_ssl/packaging/rules/")  # they run where nothing else of hear_ssl is installed
-HELPERS = {f"hear_ssl.{name}" for name in ("download", "errors", "files", "old_versions", "sample_random", "test_data_rule")}
+HELPERS = {f"hear_ssl.{name}" for name in ("download", "errors", "files", "machine", "old_versions", "sample_random", "test_data_rule")}
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
@@ -36,7 +36,16 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (
         "hear_ssl/packaging/",
-        {"fsspec", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
+        {
+            "fsspec",
+            "tqdm",
+            "packaging",
+            "hear_ssl.model",
+            "hear_ssl.checkpoint",
+            "hear_ssl.evaluation",
+            "hear_ssl.data",
+            "hear_ssl.packaging",
+        },
     ),
     ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "wandb", "omegaconf", "yaml", "hear_ssl"}),
     ("hear_ssl/", set()),

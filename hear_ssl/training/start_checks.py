@@ -1,0 +1,79 @@
+"""What is said or refused before the first step: clips that repeat in a batch, licences, shared memory, SLURM without srun."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
+
+from hear_ssl.data.options import DataConfig
+from hear_ssl.machine import free_shared_memory, started_by_srun
+from hear_ssl.packaging.licenses import described, known_license
+
+
+def repeated_clips(config: DataConfig, clips: list[int]) -> list[str]:
+    """Return a warning when a batch holds clips more than once; `clips` are those of each entry of data.shards."""
+    total = sum(config.weights)
+    parts = list(zip(config.shards, [config.batch_size * weight / total for weight in config.weights], clips, strict=True)) if total else []
+    small = [(f"{rows:g} of them from {entry}", held) for entry, rows, held in parts if rows > held]
+    small = small or ([("", sum(clips))] if config.batch_size > sum(clips) else [])
+    return [
+        f"warning: data.batch_size is {config.batch_size}{f', {part}' if part else ''}, which holds {held} clips: a batch has clips more"
+        " than once, and objectives with negatives push their copies apart; lower data.batch_size or pack more audio"
+        for part, held in small
+    ]
+
+
+def unlicensed(card: dict[str, Any]) -> list[str]:
+    """Return a warning for each source of the data card whose licence is missing or not known: export will ask for it."""
+    return [
+        f"warning: training source {source['name']} has {described(source['license'])}: export will refuse it; pack it with"
+        f" --license NAME, or give package.py --data-license {source['name'] + '=NAME'!r}"
+        for source in card["sources"]
+        if not known_license(source["license"])
+    ]
+
+
+def check_shared_memory(config: DataConfig, sample_rate: int, ranks: int, processes: int) -> None:
+    """Raise ValueError when shared memory is too small for two batches of each worker and the two that training holds."""
+    crops = 2 if config.positives == "pairs" else config.crops
+    batch = 4 * config.batch_size // ranks * crops * round(config.crop_seconds * sample_rate)
+    batches = processes * (2 * config.workers + 2)
+    free = free_shared_memory() if config.workers else math.inf
+    if batches * batch > free:
+        raise ValueError(
+            f"/dev/shm has {free / 1e6:.0f} MB free, {batches} batches of {batch / 1e6:.0f} MB from decoding workers need"
+            f" {batches * batch / 1e6:.0f} MB: start the container with --shm-size={math.ceil(1.5 * batches * batch / 2**30)}g,"
+            " or set data.workers=0 or a smaller data.batch_size"
+        )
+
+
+def cluster_plugins(processes: int, nodes: int) -> list[Any]:
+    """Return what keeps Lightning from taking the variables of a SLURM job for tasks that srun started; [] to let it look.
+
+    Raises ValueError when srun started another number of tasks, or several machines are asked for and it started none.
+    """
+    variables, tasks = os.environ, processes * nodes
+    if "TORCHELASTIC_RUN_ID" in variables or "SLURM_NTASKS" not in variables:
+        return []
+    if not started_by_srun(tasks):
+        if nodes > 1 and "NODE_RANK" not in variables:
+            raise ValueError(f"trainer.nodes is {nodes}, but srun did not start this process; use srun, as train/slurm.sbatch does")
+        return [LightningEnvironment()]
+    if variables["SLURM_NTASKS"] != str(tasks):
+        raise ValueError(
+            f"srun started {variables['SLURM_NTASKS']} tasks, trainer.devices={processes} and trainer.nodes={nodes} ask for {tasks};"
+            " set them to tasks per node and nodes, or start srun --ntasks=1"
+        )
+    variables.setdefault("SLURM_NTASKS_PER_NODE", str(processes))  # Lightning asks for it; srun sets it only when it was given
+    return []
+
+
+def compile_failure(error: RuntimeError) -> ValueError | None:
+    """Return one line for an error of torch.compile, None for any other."""
+    if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
+        return None
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return ValueError(f"torch.compile failed ({lines[0][:200] if lines else type(error).__name__}); set speed.compile=false")
