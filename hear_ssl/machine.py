@@ -50,17 +50,22 @@ def _read(path: Path) -> str:
         return ""
 
 
-def settle_process() -> None:
-    """Set environment variables for what libraries ask of a machine and do not find; processes started from here inherit them.
-
-    A user without a name: torch names its cache by it. No home folder, or one that cannot be written: wandb, matplotlib and
-    triton write there; they get a temporary folder, which is removed at the end. A CPU quota below the number of cores: numpy
-    and torch start a thread for each core. What is set already is left as it is.
-    """
+def name_user() -> None:
+    """Give a user without a name one, in LOGNAME: torch names its cache by it (getpass.getuser)."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
         os.environ["LOGNAME"] = f"uid{os.getuid()}"
+
+
+def settle_process() -> None:
+    """Set environment variables for what libraries ask of a machine and do not find; processes started from here inherit them.
+
+    A user without a name: see name_user. No home folder, or one that cannot be written: wandb, matplotlib and
+    triton write there; they get a temporary folder, which is removed at the end. A CPU quota below the number of cores: numpy
+    and torch start a thread for each core. What is set already is left as it is.
+    """
+    name_user()
     home = os.path.expanduser("~")
     names = ["HOME"] if not os.path.isdir(home) else [] if os.access(home, os.W_OK | os.X_OK) else list(WRITTEN_AT_HOME)
     names = [name for name in names if name == "HOME" or name not in os.environ]

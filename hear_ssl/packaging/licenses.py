@@ -121,8 +121,8 @@ def missing_license(source: dict[str, Any]) -> str:
     """Return the error for a source without a known licence."""
     name = source.get("name")
     return (
-        f"training source {name} has {described(str(source.get('license') or ''))}; give package.py --data-license {f'{name}=NAME'!r},"
-        f" or pack it with --license NAME (or a license column) and train again; {ALLOWED}"
+        f"training source {name} has {described(str(source.get('license') or ''))}; give package.py --data-license {f'{name}=NAME'!r}"
+        " (an SPDX name or expression), or pack it with --license NAME (or a license column) and train again"
     )
 
 
