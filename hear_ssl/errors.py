@@ -33,5 +33,7 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         sys.exit(130)
     except (ValueError, OSError) as error:
         line = " ".join(str(error).split())
+        if "No usable temporary directory" in line:  # of tempfile
+            line += "; set TMPDIR to a folder that can be written"
         print(f"error: {line or type(error).__name__}", file=sys.stderr)
         sys.exit(2)

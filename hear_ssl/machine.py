@@ -110,6 +110,11 @@ def user_path(text: str) -> str:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def user_folder(text: str) -> Path:
+    """Return `user_path` as a Path."""
+    return Path(user_path(text))
+
+
 def free_shared_memory(folder: Path = SHARED_MEMORY) -> float:
     """Return the bytes free in shared memory, infinity where it is no file system of its own (macOS)."""
     try:

@@ -75,7 +75,7 @@ def _one(text: str) -> str:
         return _spdx(text)
     plain = re.sub(r"[\s_,:/-]+", " ", text.lower().replace("creative commons", "cc").replace("non commercial", "noncommercial"))
     plain = plain.replace("non-commercial", "noncommercial").replace("share alike", "sharealike").replace("no deriv", "noderiv")
-    plain = re.sub(r"\b(the|licen[sc]es?|version)\b|[()]", " ", plain)
+    plain = re.sub(r"\b(the|licen[sc]es?|version)\b", " ", plain)
     plain = " ".join(plain.split())
     found = GNU.fullmatch(plain)
     if found:
