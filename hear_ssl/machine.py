@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import atexit
 import getpass
 import math
@@ -103,11 +102,14 @@ def expand_home(path: str, where: str) -> str:
 
 
 def user_path(text: str) -> str:
-    """Return a path of a command line with ~ expanded, for `type=` of argparse, which reports what is raised."""
+    """Return a path of a command line with ~ expanded, for `type=` of argparse.
+
+    Raises FileNotFoundError, which argparse leaves to run_main, when there is no such home folder.
+    """
     try:
         return expand_home(text, "the path")
     except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        raise FileNotFoundError(str(error)) from None
 
 
 def user_folder(text: str) -> Path:

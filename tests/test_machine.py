@@ -110,7 +110,9 @@ def test_home_is_expanded_or_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     assert expand_home("~/runs", "output") == f"{tmp_path}/runs"
     assert expand_home("~", "output") == str(tmp_path)
     assert user_path("a/~/b") == "a/~/b"
-    with pytest.raises(ValueError, match="output is ~nobody_here/x, but there is no user nobody_here"):
+    with pytest.raises(FileNotFoundError, match=r"the path is ~nobody_here, but there is no user nobody_here; write \./~nobody_here"):
+        user_path("~nobody_here")
+    with pytest.raises(ValueError, match=r"output is ~nobody_here/x, but there is no user nobody_here"):
         expand_home("~nobody_here/x", "output")
 
 
@@ -148,6 +150,20 @@ def test_shared_memory_that_is_too_small_is_named_with_the_remedy(shards: Path, 
     assert "/dev/shm has 67 MB free, 4 batches of 33 MB from decoding workers need 131 MB" in done.stderr
     assert "--shm-size=1g, or set data.workers=0" in done.stderr
     assert not (tmp_path / "run").exists()
+
+
+@needs_mounts
+def test_folders_that_cannot_be_written_are_named_with_the_key(shards: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    read_only = mounted(f"mount --bind {home} {home} && mount -o remount,ro,bind {home}")
+    for override, line in (
+        (f"run={home}/run", f"run folder {home}/run cannot be made: Read-only file system; give another with run=FOLDER"),
+        ("data.shards=https://localhost:9/shards", f"data.cache {home}/.cache/hear_ssl/shards cannot be made: Read-only file system; give"),
+    ):
+        done = fit(*asked(shards, tmp_path / "run", override), before=read_only, HOME=str(home))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+        assert line in done.stderr
 
 
 @pytest.mark.slow

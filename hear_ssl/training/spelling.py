@@ -58,11 +58,14 @@ def read_yaml(path: Path, types: Mapping[str, Any]) -> Any:
 
 
 def _spell(node: yaml.Node, prefix: str, types: Mapping[str, Any]) -> None:
-    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-        name = f"{prefix}{key.value}"
-        if is_text(types.get(name)):
+    """Mark the texts of a document as such, and make a list of one text where the key has a list."""
+    for place, (key, value) in enumerate(node.value if isinstance(node, yaml.MappingNode) else ()):
+        hint = types.get(f"{prefix}{key.value}")
+        if is_text(hint):
             for scalar in value.value if isinstance(value, yaml.SequenceNode) else [value]:
                 if isinstance(scalar, yaml.ScalarNode) and scalar.value and scalar.tag in yaml.SafeLoader.yaml_constructors:
                     scalar.tag, scalar.style = TEXT, scalar.style or "'"
+            if hint is not str and isinstance(value, yaml.ScalarNode) and value.tag == TEXT:
+                node.value[place] = (key, yaml.SequenceNode("tag:yaml.org,2002:seq", [value]))
         elif not isinstance(key, yaml.CollectionNode):
-            _spell(value, f"{name}.", types)
+            _spell(value, f"{prefix}{key.value}.", types)

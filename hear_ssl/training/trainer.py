@@ -93,7 +93,12 @@ def start_run_folder(run: Path, choices: Choices) -> None:
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
-        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
+        record = json.dumps({**environment(), "performance": choices.record()}, indent=1)
+        try:
+            atomic_write(run / "environment.json", record)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"run folder {run} cannot be made: {reason}; give another with run=FOLDER or output=FOLDER") from None
 
 
 def processes(options: TrainerConfig) -> tuple[int, int]:

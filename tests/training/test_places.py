@@ -53,6 +53,10 @@ def test_a_text_keeps_its_spelling(tmp_path: Path, spelling: str) -> None:
             assert attrgetter(key)(load_config(None, [f"{key}=[{spelling}, b]"])) == [spelling, "b"]
         *groups, leaf = key.split(".")
         lines = [f"{'  ' * depth}{group}:" for depth, group in enumerate(groups)]
+        if several:
+            file = tmp_path / "one.yaml"
+            file.write_text("\n".join([*lines, f"{'  ' * len(groups)}{leaf}: {spelling}"]))
+            assert attrgetter(key)(load_config(file, [])) == [spelling]
         for written in [f"[{spelling}, b]", f"\n{'  ' * len(groups)}- {spelling}\n{'  ' * len(groups)}- b"] if several else [spelling]:
             file = tmp_path / "config.yaml"
             file.write_text("\n".join([*lines, f"{'  ' * len(groups)}{leaf}: {written}  # a comment"]))

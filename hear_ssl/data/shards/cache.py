@@ -47,7 +47,10 @@ class ShardCache:
         self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"data.cache {self.root} cannot be made: {error.strerror}; give another with data.cache=FOLDER") from None
         remove_abandoned(self.folder)
 
     def index(self) -> ShardIndex:
