@@ -65,8 +65,8 @@ def parse_arguments() -> argparse.Namespace:
         "--device",
         default="auto",
         metavar="NAME",
-        help="where models compute: auto, cpu, cuda, cuda:1 or mps; auto takes a GPU when there is one and returns to the CPU"
-        " with a model that fails there (default %(default)s)",
+        help="where models compute: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one, and the CPU for"
+        " a model that fails there (default %(default)s)",
     )
     arguments = parser.parse_args()
     if arguments.seeds < 1:

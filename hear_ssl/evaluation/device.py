@@ -6,7 +6,7 @@ import torch
 
 
 def choose_device(name: str, option: str = "--device") -> torch.device:
-    """Return the device of that name; `auto` takes a CUDA GPU, else an Apple one, else the CPU.
+    """Return the device of that name; `auto` is a CUDA GPU, else an Apple one, else the CPU.
 
     Raises ValueError that names `option` when there is no such device here.
     """

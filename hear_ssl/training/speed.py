@@ -26,7 +26,7 @@ MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 class Machine:
     """What a choice depends on.
 
-    device is cpu or gpu, cores those this process may use; bfloat16 says why it is fast here ('' when not), and
+    device is cpu or gpu, cores those this process may use; bfloat16 is why it is fast here ('' when it is not), and
     lacks_compiler what torch.compile lacks ('' when nothing).
     """
 

@@ -35,7 +35,7 @@ def text_value(given: str, hint: Any) -> Any:
         raise yaml.YAMLError(f"{given[:40]!r} has a meaning of its own in YAML")
     if isinstance(node, yaml.CollectionNode) and node.flow_style:
         return _constructed(node)
-    text = node.value if isinstance(node, yaml.ScalarNode) and node.style else given  # style: it stands in quotes
+    text = node.value if isinstance(node, yaml.ScalarNode) and node.style else given  # style: in quotes
     return text if hint is str else [text]
 
 

@@ -1,4 +1,4 @@
-"""What is said or refused before the first step: clips that repeat in a batch, licences, shared memory, SLURM without srun."""
+"""Warnings and refusals before the first step: clips that repeat in a batch, licences, shared memory, SLURM without srun."""
 
 from __future__ import annotations
 
@@ -9,20 +9,23 @@ from typing import Any
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from hear_ssl.data.options import DataConfig
+from hear_ssl.data.stream.workers import MORE_SHARED_MEMORY
 from hear_ssl.machine import free_shared_memory, started_by_srun
 from hear_ssl.packaging.licenses import described, known_license
 
 
 def repeated_clips(config: DataConfig, clips: list[int]) -> list[str]:
-    """Return a warning when a batch holds clips more than once; `clips` are those of each entry of data.shards."""
+    """Return a warning for each part of a batch that is larger than its data; `clips` are those of each entry of data.shards."""
     total = sum(config.weights)
-    parts = list(zip(config.shards, [config.batch_size * weight / total for weight in config.weights], clips, strict=True)) if total else []
-    small = [(f"{rows:g} of them from {entry}", held) for entry, rows, held in parts if rows > held]
-    small = small or ([("", sum(clips))] if config.batch_size > sum(clips) else [])
+    parts = [("", float(config.batch_size), "the data", sum(clips))]
+    if total:
+        rows = [config.batch_size * weight / total for weight in config.weights]
+        parts = [(f", {row:g} of them from {entry}", row, entry, held) for entry, row, held in zip(config.shards, rows, clips, strict=True)]
     return [
-        f"warning: data.batch_size is {config.batch_size}{f', {part}' if part else ''}, which holds {held} clips: a batch has clips more"
-        " than once, and objectives with negatives push their copies apart; lower data.batch_size or pack more audio"
-        for part, held in small
+        f"warning: data.batch_size is {config.batch_size}{part}, but {where} holds {held} clips: a batch has clips more than once, and"
+        " objectives with negatives push their copies apart; lower data.batch_size or pack more audio"
+        for part, row, where, held in parts
+        if row > held
     ]
 
 
@@ -71,8 +74,10 @@ def cluster_plugins(processes: int, nodes: int) -> list[Any]:
     return []
 
 
-def compile_failure(error: RuntimeError) -> ValueError | None:
-    """Return one line for an error of torch.compile, None for any other."""
+def machine_failure(error: RuntimeError) -> ValueError | OSError | None:
+    """Return one line for an error of torch.compile, or of NCCL when shared memory is full; None for any other."""
+    if "/dev/shm/nccl" in str(error):
+        return OSError(f"shared memory is full, which the GPUs of one machine communicate through; {MORE_SHARED_MEMORY}")
     if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):
         return None
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -30,7 +30,7 @@ from hear_ssl.training.places import whole_paths
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
-from hear_ssl.training.start_checks import check_shared_memory, cluster_plugins, compile_failure, repeated_clips, unlicensed
+from hear_ssl.training.start_checks import check_shared_memory, cluster_plugins, machine_failure, repeated_clips, unlicensed
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger
 
 
@@ -76,7 +76,7 @@ def fit(config: Config, resume: bool) -> int:
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
         except RuntimeError as error:
-            raise compile_failure(error) or error from None
+            raise machine_failure(error) or error from None
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)

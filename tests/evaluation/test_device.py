@@ -1,4 +1,4 @@
-"""Models are evaluated where --device says: moved, given audio there, and returned to the CPU when a GPU fails them."""
+"""Models are evaluated on --device: they are moved, get their audio there, and return to the CPU when they fail on a GPU."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 class Somewhere(nn.Module):
-    """A model that keeps where it was sent, works on the CPU alone, and takes audio from where it is."""
+    """A model that records its devices, works on the CPU alone, and needs audio on its own device."""
 
     sample_rate, scene_embedding_size, timestamp_embedding_size = 16000, 3, 3
 
@@ -162,7 +162,7 @@ def test_audio_of_a_task_that_cannot_be_written_is_resampled_elsewhere(scene: Pa
 
 
 def blocked(folder: Path) -> Path:
-    """Return a task in whose folder no 32 kHz can be made: a file stands there, which stops every user."""
+    """Return a task in whose folder nothing can be resampled to 32 kHz: a file has the name of that folder."""
     task = make_scene(folder)
     (task / "32000").write_text("")
     return task

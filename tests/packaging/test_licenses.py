@@ -130,7 +130,7 @@ def test_a_damaged_card_is_left_to_its_check(card: Any) -> None:
 
 
 @pytest.mark.slow
-def test_a_licence_stated_at_export_stands_in_manifest_and_model_card(run: Path, tmp_path: Path) -> None:
+def test_manifest_and_model_card_record_a_licence_stated_at_export(run: Path, tmp_path: Path) -> None:
     kept = load_checkpoint(run)
     kept["data_card"]["sources"][0]["license"] = "unknown"
     name = kept["data_card"]["sources"][0]["name"]

@@ -77,7 +77,7 @@ def test_a_text_keeps_its_spelling(tmp_path: Path, spelling: str) -> None:
         ("''", ""),
     ],
 )
-def test_a_text_on_the_command_line_is_taken_as_it_stands(given: str, value: str) -> None:
+def test_a_text_on_the_command_line_is_kept_as_it_is(given: str, value: str) -> None:
     assert load_config(None, [f"name={given}"]).name == value
 
 

@@ -12,28 +12,28 @@ from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.shard_index import read_index, write_index
 from hear_ssl.data.stream.workers import plain_error
 from hear_ssl.training.environment import git_revision
-from hear_ssl.training.start_checks import check_shared_memory, compile_failure, repeated_clips
+from hear_ssl.training.start_checks import check_shared_memory, machine_failure, repeated_clips
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "weights", "clips", "said"),
+    ("batch_size", "weights", "clips", "expected"),
     [
         (8, [], [8], []),
-        (9, [], [8], ["which holds 8 clips"]),
-        (64, [], [8, 30], ["which holds 38 clips"]),
+        (9, [], [8], ["but the data holds 8 clips"]),
+        (64, [], [8, 30], ["but the data holds 38 clips"]),
         (64, [], [8, 56], []),
         (64, [3.0, 1.0], [48, 16], []),
-        (64, [3.0, 1.0], [47, 1000], ["48 of them from a, which holds 47 clips"]),
-        (64, [1.0, 1.0], [10, 20], ["32 of them from a, which holds 10 clips", "32 of them from b, which holds 20 clips"]),
+        (64, [3.0, 1.0], [47, 1000], ["64, 48 of them from a, but a holds 47 clips"]),
+        (64, [1.0, 1.0], [10, 20], ["32 of them from a, but a holds 10 clips", "32 of them from b, but b holds 20 clips"]),
     ],
 )
-def test_a_batch_that_holds_clips_twice_is_named(batch_size: int, weights: list[float], clips: list[int], said: list[str]) -> None:
+def test_a_batch_that_holds_clips_twice_is_named(batch_size: int, weights: list[float], clips: list[int], expected: list[str]) -> None:
     config = DataConfig(shards=["a", "b"][: len(clips)], weights=weights, batch_size=batch_size)
     lines = repeated_clips(config, clips)
-    assert len(lines) == len(said)
-    for line, words in zip(lines, said, strict=True):
+    assert len(lines) == len(expected)
+    for line, words in zip(lines, expected, strict=True):
         assert line.startswith(f"warning: data.batch_size is {batch_size}, ")
         assert words in line
 
@@ -49,12 +49,12 @@ def test_training_warns_at_its_start(shards: Path, tmp_path: Path, capsys: pytes
     (unlicensed / "index.json").unlink()
     write_index(unlicensed, replace(index, sources=tuple(replace(one, license="see LICENSE") for one in index.sources)))
     fit(tiny(unlicensed, tmp_path / "other", "trainer.steps=1", "data.batch_size=26"), resume=False)
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     (name,) = [source.name for source in index.sources]
-    assert f"warning: training source {name} has the licence 'see LICENSE', which is not a known one: export will refuse it" in said
-    assert f"--data-license '{name}=NAME'" in said
-    assert "warning: data.batch_size is 26, which holds 24 clips" in said
-    assert said.index("warning") < said.index("step 1/1")
+    assert f"warning: training source {name} has the licence 'see LICENSE', which is not a known one: export will refuse it" in printed
+    assert f"--data-license '{name}=NAME'" in printed
+    assert "warning: data.batch_size is 26, but the data holds 24 clips" in printed
+    assert printed.index("warning") < printed.index("step 1/1")
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,9 @@ def test_full_shared_memory_is_one_line_with_the_remedy(text: str) -> None:
 def test_other_errors_of_the_loader_keep_their_meaning() -> None:
     assert "ulimit -n" in str(plain_error(RuntimeError("Too many open files. Communication with the workers is no longer possible.")))
     assert plain_error(RuntimeError("Caught RuntimeError in DataLoader worker process 0.\nRuntimeError: a bug")) is None
-    assert compile_failure(RuntimeError("a bug")) is None
+    assert machine_failure(RuntimeError("a bug")) is None
+    full = "NCCL error: unhandled system error\nLast error:\nError while creating shared memory segment /dev/shm/nccl-a1 (size 9637888)"
+    assert "--shm-size" in str(machine_failure(RuntimeError(full)))
 
 
 def test_the_revision_is_that_of_this_checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Offline records of one resumed run stand beside each other, and the variables of wandb count."""
+"""Offline records of one resumed run do not replace each other, and the environment variables of wandb count."""
 
 from __future__ import annotations
 

@@ -208,7 +208,7 @@ def source_rate(task: Task, split: str) -> int | None:
 
 
 def _made_mark(folder: Path, split: str, rate: int) -> Path:
-    """Return the empty file that says that a split's audio of this rate was made in this folder from another."""
+    """Return the empty file that marks a split's audio of this rate in this folder as made from another."""
     return folder / str(rate) / f".{split}.resampled"
 
 
