@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -33,7 +34,7 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what alway
 class ModelUnderTest:
     """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
 
-    weights holds the place, a file or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
+    weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
     device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
     the CPU when it fails elsewhere.
     """
@@ -164,7 +165,13 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     if absent:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
     manifest = manifest_of(module)
-    place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
+    place = (
+        {"place": os.path.abspath(weights), "sha256": sha256_of(weights)}
+        if weights
+        else {"place": manifest.weights.url}
+        if manifest
+        else {}
+    )
     key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
     return ModelUnderTest(model_name(name, weights), key, module, model, {**place, "state": state})
 
@@ -201,7 +208,7 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
     model, config = embedder_from_checkpoint(path, trained)
     if trained:
         file = find_checkpoint(path)
-        weights = {"place": str(file), "sha256": sha256_of(file)}
+        weights = {"place": os.path.abspath(file), "sha256": sha256_of(file)}
         return ModelUnderTest(model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
     return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(config['embedder'])}", hear, model)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.device import choose_device
-from hear_ssl.evaluation.model_under_test import ModelUnderTest
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
 from hear_ssl.evaluation.protocol.embed import task_rows
 from hear_ssl.evaluation.run import evaluate
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
@@ -193,3 +193,14 @@ def test_kept_embeddings_serve_every_device(scene: Path, tmp_path: Path) -> None
     rows = task_rows(read_task(scene), subject, tmp_path / "embeddings")
     assert rows["test"].embeddings.device.type == "cpu"
     assert evaluate([subject], [scene], tmp_path, "fast", 1, show=False)["tasks"]["scene"]["log-mel"] == first
+
+
+def test_the_place_of_weights_is_a_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """scores.json is read from other folders."""
+    (tmp_path / "hear_weights.py").write_text(
+        "from hear_ssl.evaluation.baselines import LogMelStatistics, get_scene_embeddings, get_timestamp_embeddings, load_model\n"
+    )
+    (tmp_path / "weights.pt").write_bytes(b"anything")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    assert load_model_under_test("hear_weights", "weights.pt").weights["place"] == str(tmp_path / "weights.pt")
