@@ -9,24 +9,44 @@ from typing import Any
 from pytorch_lightning.plugins.environments import LightningEnvironment  # type: ignore[attr-defined]
 
 from hear_ssl.data.options import DataConfig
+from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.workers import MORE_SHARED_MEMORY
 from hear_ssl.machine import free_shared_memory, started_by_srun
 from hear_ssl.packaging.licenses import described, known_license
 
 
-def repeated_clips(config: DataConfig, clips: list[int]) -> list[str]:
-    """Return a warning for each part of a batch that is larger than its data; `clips` are those of each entry of data.shards."""
+def repeated_clips(config: DataConfig, sounds: list[tuple[int, str]]) -> list[str]:
+    """Return a warning for each part of a batch that is larger than its data; `sounds` are those of each entry of data.shards."""
     total = sum(config.weights)
-    parts = [("", float(config.batch_size), "the data", sum(clips))]
+    kinds = " and ".join(sorted({kind for _, kind in sounds}))
+    parts = [("", float(config.batch_size), "the data", sum(count for count, _ in sounds), kinds)]
     if total:
         rows = [config.batch_size * weight / total for weight in config.weights]
-        parts = [(f", {row:g} of them from {entry}", row, entry, held) for entry, row, held in zip(config.shards, rows, clips, strict=True)]
+        entries = zip(config.shards, rows, sounds, strict=True)
+        parts = [(f", {row:g} of them from {entry}", row, entry, count, kind) for entry, row, (count, kind) in entries]
     return [
-        f"warning: data.batch_size is {config.batch_size}{part}, but {where} holds {held} clips: a batch has clips more than once, and"
+        f"warning: data.batch_size is {config.batch_size}{part}, but {where} holds {held} {kind}: a batch has sounds more than once, and"
         " objectives with negatives push their copies apart; lower data.batch_size or pack more audio"
-        for part, row, where, held in parts
+        for part, row, where, held, kind in parts
         if row > held
     ]
+
+
+def different_sounds(shards: ShardSet, config: DataConfig) -> list[tuple[int, str]]:
+    """Return how many different sounds each entry of data.shards holds: its clips, or its pairs when both of a pair are the views."""
+    found, first = [], 0
+    for source in shards.sources:
+        pairs = config.positives == "pairs" and source.index.clips > 0 and _has_partner(shards, first)
+        found.append((source.index.clips // 2, "pairs") if pairs else (source.index.clips, "clips"))
+        first += source.index.clips
+    return found
+
+
+def _has_partner(shards: ShardSet, clip: int) -> bool:
+    try:
+        return "pair" in shards.record(shards.clip(clip))
+    except (ValueError, OSError):  # an unreadable clip, which training names
+        return False
 
 
 def unlicensed(card: dict[str, Any]) -> list[str]:

@@ -30,7 +30,14 @@ from hear_ssl.training.places import whole_paths
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
-from hear_ssl.training.start_checks import check_shared_memory, cluster_plugins, machine_failure, repeated_clips, unlicensed
+from hear_ssl.training.start_checks import (
+    check_shared_memory,
+    cluster_plugins,
+    different_sounds,
+    machine_failure,
+    repeated_clips,
+    unlicensed,
+)
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger
 
 
@@ -66,8 +73,8 @@ def fit(config: Config, resume: bool) -> int:
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
         print(choices.line(config.performance), flush=True)
-        clips = [source.index.clips for source in data.shards.sources]
-        for line in (*repeated_clips(config.data, clips), *unlicensed(module.data_card)):
+        sounds = different_sounds(data.shards, config.data)
+        for line in (*repeated_clips(config.data, sounds), *unlicensed(module.data_card)):
             print(line, flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from hear_ssl.data.options import DataConfig
+from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index, write_index
 from hear_ssl.data.stream.workers import plain_error
 from hear_ssl.training.environment import git_revision
-from hear_ssl.training.start_checks import check_shared_memory, machine_failure, repeated_clips
+from hear_ssl.training.start_checks import check_shared_memory, different_sounds, machine_failure, repeated_clips
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 
@@ -31,11 +32,21 @@ from tests.conftest import tiny
 )
 def test_a_batch_that_holds_clips_twice_is_named(batch_size: int, weights: list[float], clips: list[int], expected: list[str]) -> None:
     config = DataConfig(shards=["a", "b"][: len(clips)], weights=weights, batch_size=batch_size)
-    lines = repeated_clips(config, clips)
+    lines = repeated_clips(config, [(count, "clips") for count in clips])
     assert len(lines) == len(expected)
     for line, words in zip(lines, expected, strict=True):
         assert line.startswith(f"warning: data.batch_size is {batch_size}, ")
         assert words in line
+
+
+def test_a_batch_that_holds_both_clips_of_a_pair_is_named(shards: Path, tmp_path: Path) -> None:
+    """The corpus has 24 clips in 12 pairs."""
+    plain = ShardSet([str(shards)])
+    for positives, expected in (("pairs", (12, "pairs")), ("crops", (24, "clips"))):
+        assert different_sounds(plain, DataConfig(positives=positives)) == [expected]
+    config = DataConfig(batch_size=13, positives="pairs", shards=[str(shards)])
+    (line,) = repeated_clips(config, different_sounds(plain, config))
+    assert "data.batch_size is 13, but the data holds 12 pairs" in line
 
 
 def test_training_warns_at_its_start(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
