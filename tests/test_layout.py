@@ -21,7 +21,7 @@ FILES = sorted(
 SHIPPED = ("hear_ssl/model/", "hear_ssl/packaging/rules/")  # they run where nothing else of hear_ssl is installed
 HELPERS = {
     f"hear_ssl.{name}"
-    for name in ("download", "errors", "files", "old_versions", "part_files", "part_imports", "sample_random", "test_data_rule")
+    for name in ("download", "errors", "files", "machine", "old_versions", "part_files", "part_imports", "sample_random", "test_data_rule")
 }
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
@@ -39,7 +39,17 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (
         "hear_ssl/packaging/",
-        {"fsspec", "tqdm", "vermin", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
+        {
+            "fsspec",
+            "tqdm",
+            "packaging",
+            "vermin",
+            "hear_ssl.model",
+            "hear_ssl.checkpoint",
+            "hear_ssl.evaluation",
+            "hear_ssl.data",
+            "hear_ssl.packaging",
+        },
     ),
     ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "wandb", "omegaconf", "yaml", "hear_ssl"}),
     ("hear_ssl/", set()),

@@ -18,15 +18,32 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the scri
 from examples.reference.debian_packages import AUDIO_SUFFIXES, RESERVED, TEST_DATA
 from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
+from hear_ssl.packaging.licenses import known_license
+
+IN_PROSE = {  # packages of Debian 12 whose copyright files are no DEP-5
+    "asterisk-moh-opsound-wav": "CC-BY-SA-3.0",
+    "wesnoth-1.16-data": "GPL-2.0-or-later",
+    "wesnoth-1.16-music": "GPL-2.0-or-later",
+}
 
 
 def license_of(package: Path) -> str:
-    """Return the short names of the licences in a package's DEP-5 copyright file, joined by ' AND '."""
+    """Return the licences in a package's DEP-5 copyright file, joined by ' AND '; of a file in prose what was read in it by hand.
+
+    A name that SPDX does not have becomes LicenseRef-NAME, which refers to its text in the copyright file.
+    """
     for file in package.rglob("copyright"):
         names = re.findall(r"^License:[ \t]*(\S.*)$", file.read_text(errors="replace"), re.M)
         if names:
-            return " AND ".join(sorted({name.strip() for name in names}))
-    return "see the package's copyright file"
+            return " AND ".join(sorted({spdx_term(name.strip()) for name in names}))
+    return IN_PROSE.get(package.name, "unknown")
+
+
+def spdx_term(name: str) -> str:
+    """Return a short name of a copyright file as a term of an SPDX expression."""
+    if not known_license(name):
+        return "LicenseRef-" + re.sub("[^A-Za-z0-9.]+", "-", name).strip("-")
+    return f"({name})" if " or " in name else name
 
 
 def corpus_lines(audio: Path) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from hear_ssl.data.packing.clips import FORMATS, PackOptions
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
 from hear_ssl.errors import run_main
+from hear_ssl.machine import usable_cores, user_path
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -24,10 +24,11 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "inputs",
         nargs="+",
+        type=user_path,
         metavar="INPUT",
         help="audio file, folder, tar or zip archive, or a CSV or JSONL list with the columns path and optionally license, split, source",
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
+    parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
     parser.add_argument("--codec", choices=sorted(FORMATS), default="flac", help="flac and wav are lossless (default: %(default)s)")
     parser.add_argument(
@@ -39,7 +40,9 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
     parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard, about (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: one per core)")
+    parser.add_argument(
+        "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one for each core this process may use)"
+    )
     return parser.parse_args()
 
 

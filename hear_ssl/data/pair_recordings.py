@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 from hear_ssl.data.packing.pair_recordings import write_pairs
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.errors import run_main
+from hear_ssl.machine import user_folder, user_path
 
 
 def main() -> int:
@@ -17,8 +17,8 @@ def main() -> int:
         description="Pair recordings whose file names differ in a number alone (wolf-die-1.ogg, wolf-die-2.ogg), as positives for "
         "data.positives=pairs. Writes OUT/pairs, the clips with a partner, and OUT/others, all other clips.",
     )
-    parser.add_argument("shards", nargs="+", metavar="SHARDS", help="folders packed by hear_ssl.data.pack")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="new folder for pairs/ and others/")
+    parser.add_argument("shards", nargs="+", type=user_path, metavar="SHARDS", help="folders packed by hear_ssl.data.pack")
+    parser.add_argument("--out", required=True, type=user_folder, metavar="FOLDER", help="new folder for pairs/ and others/")
     parser.add_argument(
         "--except",
         dest="excluded",

@@ -8,6 +8,7 @@ from pathlib import Path
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.shard_index import INDEX_NAME
 from hear_ssl.errors import run_main
+from hear_ssl.machine import user_path
 
 
 def main() -> int:
@@ -15,7 +16,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hear_ssl.data.reindex", description="Make index.json for WebDataset shards that another tool wrote."
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder of .tar shards")
+    parser.add_argument("folder", type=user_path, metavar="FOLDER", help="folder of .tar shards")
     parser.add_argument("--license", default="unknown", help="licence of the audio (SPDX, such as CC-BY-4.0); the export asks for it")
     parser.add_argument("--source", default="", metavar="NAME", help="what the data card calls the audio (default: the folder's name)")
     parser.add_argument("--split", default="train", metavar="NAME", help="split of the audio (default: %(default)s)")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import importlib
 import json
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ from hear_ssl.model.manifest import Manifest, packaged_parts
 from hear_ssl.model.options import to_mapping
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
+CPU = torch.device("cpu")
 UNTRAINED_SEED = 0
 UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what always stands beside a model
 
@@ -32,7 +35,9 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what alway
 class ModelUnderTest:
     """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
 
-    weights holds the place, a file or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
+    weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
+    device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
+    the CPU when it fails elsewhere.
     """
 
     name: str
@@ -40,6 +45,8 @@ class ModelUnderTest:
     module: Any
     model: Any
     weights: dict[str, str] = field(default_factory=dict)
+    device: torch.device = CPU
+    fall_back: bool = False
 
     @property
     def sample_rate(self) -> int:
@@ -56,11 +63,47 @@ class ModelUnderTest:
         """Width of a timestamp embedding."""
         return int(self.model.timestamp_embedding_size)
 
+    def move(self, device: torch.device, fall_back: bool = False) -> None:
+        """Move the model to a device; one without a method `to`, as torch.nn.Module has it, stays and gets its audio on the CPU.
+
+        Raises ValueError when it does not move, unless it may fall back to where it is.
+        """
+        moves = getattr(self.model, "to", None)
+        if not callable(moves):
+            return
+        try:
+            with foreign(f"moving the model to {device}"):
+                moved = moves(device)
+        except ValueError as error:
+            if not fall_back or device.type == "cpu":
+                raise
+            self._return_to_cpu(error)
+            return
+        self.model, self.device, self.fall_back = self.model if moved is None else moved, device, fall_back
+
+    def _return_to_cpu(self, error: ValueError) -> None:
+        print(f"{self.name}: on the CPU from here, because {error}", file=sys.stderr, flush=True)
+        self.move(CPU)
+
+    def _call(self, function: str, audio: Tensor) -> Any:
+        """Return what a function of the module returns for audio on the model's device."""
+        try:
+            with foreign(function):
+                return getattr(self.module, function)(audio.to(self.device), self.model)
+        except ValueError as error:
+            if self.device.type == "cpu":
+                raise
+            if not self.fall_back:
+                raise ValueError(f"{error} (on {self.device}; --device cpu may do)") from None
+            self._return_to_cpu(error)
+            return self._call(function, audio)
+
     @torch.no_grad()
     def scene(self, audio: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size), on the CPU. Raises ValueError when the module fails."""
+        embeddings = self._call("get_scene_embeddings", audio)
         with foreign("get_scene_embeddings"):
-            return on_cpu(self.module.get_scene_embeddings(audio, self.model)).float()
+            return on_cpu(embeddings).float()
 
     @torch.no_grad()
     def timestamps(self, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,8 +111,9 @@ class ModelUnderTest:
 
         Raises ValueError when the module fails.
         """
+        returned = self._call("get_timestamp_embeddings", audio)
         with foreign("get_timestamp_embeddings"):
-            embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio, self.model)
+            embeddings, timestamps_ms = returned
             return on_cpu(embeddings).float(), on_cpu(timestamps_ms)
 
 
@@ -122,7 +166,13 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     if absent:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
     manifest = manifest_of(module)
-    place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
+    place = (
+        {"place": os.path.abspath(weights), "sha256": sha256_of(weights)}
+        if weights
+        else {"place": manifest.weights.url}
+        if manifest
+        else {}
+    )
     key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
     return ModelUnderTest(model_name(name, weights), key, module, model, {**place, "state": state})
 
@@ -159,7 +209,7 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
     model, _ = embedder_from_checkpoint(path, trained)
     if trained:
         file = find_checkpoint(path)
-        weights = {"place": str(file), "sha256": sha256_of(file)}
+        weights = {"place": os.path.abspath(file), "sha256": sha256_of(file)}
         return ModelUnderTest(model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
     return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(model.config))}", hear, model)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluation import baselines
+from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, ModelUnderTest, load_model_under_test, module_hash, untrained
 from hear_ssl.evaluation.protocol.embed import task_hash, task_rows
 from hear_ssl.evaluation.protocol.grid import SEED, points_hash
@@ -25,11 +26,13 @@ CLEAR = "\r\033[K"  # the line of progress on a terminal
 LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
 
 
-def models_to_compare(module: str, weights: str, compare: list[str]) -> list[ModelUnderTest]:
-    """Return the model asked for, those to compare it with, and the baselines: same architecture untrained, and log-mel.
+def models_to_compare(module: str, weights: str, compare: list[str], device: str = "cpu") -> list[ModelUnderTest]:
+    """Return the model asked for, those to compare it with, and the baselines, same architecture untrained, and log-mel, on a device.
 
-    Raises ValueError when one cannot be loaded or two have one name.
+    With device `auto` a model that fails on a GPU moves to the CPU. Raises ValueError when one cannot be loaded or moved, there
+    is no such device, or two have one name.
     """
+    place = choose_device(device)
     models = [load_model_under_test(module, weights), *(load_model_under_test(name) for name in compare)]
     plain = untrained(module)
     log_mel = ModelUnderTest(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
@@ -37,7 +40,10 @@ def models_to_compare(module: str, weights: str, compare: list[str]) -> list[Mod
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:
         raise ValueError(f"{twice} is given twice or is a baseline, which is always in the table; give every --compare once")
-    return [*models, *([plain] if plain else []), log_mel]
+    models = [*models, *([plain] if plain else []), log_mel]
+    for model in models:
+        model.move(place, fall_back=device == "auto")
+    return models
 
 
 def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:

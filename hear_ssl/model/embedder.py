@@ -16,7 +16,7 @@ from .embedder_config import EmbedderConfig
 from .encoders import build_encoder
 from .frontend import LogMel
 from .options import CompositionConfig
-from .pooling import TimePool, parse_pooling
+from .pooling import TimePool, exact, parse_pooling
 from .reduction import Reduction
 
 GPU_BATCH = 16  # times as many frames at once as on a CPU
@@ -204,13 +204,14 @@ class Embedder(nn.Module):
         raw_end = self.raw_begin + stride * n_mels
         raw = embeddings[:, :, self.raw_begin : raw_end].view(batch, count, stride, n_mels)
         around = embeddings[:, :, raw_end:].view(batch, count, len(windows), n_mels)
-        places = torch.arange(count, device=embeddings.device)
         for start in range(0, n_mels, BANDS_AT_ONCE):
             bands = slice(start, start + BANDS_AT_ONCE)
-            sums = F.pad(raw[..., bands].mean(2).double().cumsum(1), (0, 0, 1, 0))  # (batch, 1 + timestamps, bands)
+            sums = F.pad(exact(raw[..., bands].mean(2)).cumsum(1), (0, 0, 1, 0))  # (batch, 1 + timestamps, bands)
+            places = torch.arange(count, device=sums.device)
             for index, (first, last) in enumerate(windows):
                 begin, end = (places + first).clamp(0, count - 1), (places + last).clamp(0, count - 1) + 1
-                around[:, :, index, bands] = (sums[:, end] - sums[:, begin]) / (end - begin).unsqueeze(1)
+                means = (sums[:, end] - sums[:, begin]) / (end - begin).unsqueeze(1)
+                around[:, :, index, bands] = means.float().to(around.device)
 
 
 def chosen_layers(layers: List[Tensor], mode: str) -> List[Tensor]:

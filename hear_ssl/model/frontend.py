@@ -7,7 +7,8 @@ sample j * stride * hop_length. Normalisation uses two fixed numbers, never stat
 
 from __future__ import annotations
 
-from typing import Callable, List, Optional, Tuple
+from contextlib import nullcontext
+from typing import Any, Callable, ContextManager, List, Optional, Tuple
 
 import torch
 import torch.nn.functional as F
@@ -62,7 +63,7 @@ class LogMel(nn.Module):
         stop = start + (count - 1) * self.config.hop_length + self.config.n_fft
         inside = waveform[:, max(start, 0) : max(min(stop, waveform.shape[-1]), 0)].float()
         padded = F.pad(inside, (max(-start, 0), stop - max(start, 0) - inside.shape[-1]))
-        with torch.autocast(waveform.device.type, enabled=False):
+        with no_autocast(waveform.device):
             power = self.pitch_power(padded) if self.groups else self.mel_power(padded)
             return self.normalise(torch.log(power + self.config.log_offset))
 
@@ -95,6 +96,16 @@ class LogMel(nn.Module):
     def normalise(self, log_mel: Tensor) -> Tensor:
         """Shift and scale log power (ln) by the fixed mean and standard deviation of the config."""
         return (log_mel - self.config.mean) / self.config.std
+
+
+def no_autocast(device: torch.device) -> ContextManager[Any]:
+    """Return a context without autocast on a device. Before torch 2.5 there is none on Apple GPUs, and nothing to turn off."""
+    if device.type != "mps":
+        return torch.autocast(device.type, enabled=False)
+    try:
+        return torch.autocast("mps", enabled=False)
+    except RuntimeError:
+        return nullcontext()
 
 
 def in_pieces(power: Callable[[Tensor], Tensor], waveform: Tensor, length: int, hop_length: int) -> Tensor:

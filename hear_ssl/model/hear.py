@@ -16,6 +16,7 @@ from torch import Tensor
 from .download import fetch_weights
 from .embedder import Embedder
 from .embedder_config import embedder_config
+from .frontend import no_autocast
 from .manifest import packaged_parts, read_manifest
 from .weights import load_weights, weights_sha256
 
@@ -85,7 +86,7 @@ def _embedding_mode(model: Embedder) -> Iterator[None]:
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.no_grad(), torch.autocast(next(model.parameters()).device.type, enabled=False):
+        with torch.no_grad(), no_autocast(next(model.parameters()).device):
             yield
     finally:
         for module, training in modes:

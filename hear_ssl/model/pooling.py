@@ -9,6 +9,7 @@ from torch import Tensor
 
 TERMS = ("mean", "max", "std")
 DIMS_AT_ONCE = 1024
+WITHOUT_FLOAT64 = ("mps",)  # kinds of devices: Apple's GPUs
 
 
 def parse_pooling(pooling: str) -> List[List[str]]:
@@ -25,6 +26,11 @@ def pool_tokens(tokens: Tensor, how: str = "mean+max") -> Tensor:
     if how == "mean+max":
         return tokens.mean(1) + tokens.amax(1)
     return tokens.mean(1) if how == "mean" else tokens.amax(1)
+
+
+def exact(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, on the CPU when it lies on a device without float64."""
+    return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
 class TimePool:
@@ -56,11 +62,11 @@ class TimePool:
         if self.total is None or self.highest is None:
             raise AssertionError("result() before add()")
         mean = self.total / self.count
-        terms = {"mean": mean, "max": self.highest.double()}
+        terms = {"mean": mean, "max": exact(self.highest)}
         if self.squares is not None:
             terms["std"] = (self.squares / self.count - mean.square()).clamp_min(0.0).sqrt()
         pooled = [torch.stack([terms[term] for term in group]).sum(0) for group in self.groups]
-        return torch.cat(pooled, -1).float()
+        return torch.cat(pooled, -1).float().to(self.highest.device)
 
 
 def exact_sum(layers: List[Tensor], power: int = 1) -> Tensor:
@@ -71,6 +77,6 @@ def exact_sum(layers: List[Tensor], power: int = 1) -> Tensor:
     sums = []
     for tokens in layers:
         for block in torch.split(tokens, DIMS_AT_ONCE, -1):
-            exact = block.double()
-            sums.append((exact.square() if power == 2 else exact).sum(1))
+            values = exact(block)
+            sums.append((values.square() if power == 2 else values).sum(1))
     return torch.cat(sums, -1)

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.packaging.licenses import shown
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.templates import cell, requires_python, sources_of
 
@@ -105,7 +106,7 @@ def licences(sources: list[dict[str, Any]]) -> str:
     """Return the five licences with most hours; names as the sources give them, long ones cut."""
     hours: dict[str, float] = {}
     for source in sources:
-        hours[source["license"]] = hours.get(source["license"], 0.0) + source["hours"]
+        hours[shown(source)] = hours.get(shown(source), 0.0) + source["hours"]
     ranked = sorted(hours.items(), key=lambda item: -item[1])
     named = [f"{name if len(name) <= 60 else name[:57] + '...'} ({time:.2f} h)" for name, time in ranked[:5]]
     return ", ".join(named) + (f" and {len(ranked) - 5} more, all in manifest.json" if len(ranked) > 5 else "")

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from hear_ssl.errors import run_main
+from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.verify import measured_rows, module_name
 
@@ -125,8 +126,8 @@ def parse_arguments() -> argparse.Namespace:
         description="Install a wheel on every Python found here with the oldest torch it claims and the newest that pip finds, and "
         "measure the rules of the HEAR API. Exit status 1 when one is broken anywhere.",
     )
-    parser.add_argument("wheel", metavar="WHEEL", help="a wheel that package.py wrote")
-    parser.add_argument("--weights", metavar="FILE", help="weights file to load; without it the package finds its own")
+    parser.add_argument("wheel", type=user_path, metavar="WHEEL", help="a wheel that package.py wrote")
+    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the package finds its own")
     return parser.parse_args()
 
 

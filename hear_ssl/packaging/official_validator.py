@@ -32,17 +32,22 @@ def convert_to_tensor(value):
 '''
 
 
-def validator_folder() -> Path:
+def validator_folder(scratch: Path) -> Path:
     """Return the folder that holds the validator and the stub, installing them once into the user's cache.
 
-    Raises ValueError when the validator cannot be had.
+    They go to `scratch` when the cache cannot be written. Raises ValueError when the validator cannot be had.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hear_ssl"
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "hear_ssl"
     folder = base / f"hearvalidator-{VERSION}"
     if not (folder / "complete").is_file():
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "tensorflow").mkdir(exist_ok=True)
+        except OSError:
+            folder = scratch / folder.name
         arguments = ["install", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder), f"hearvalidator=={VERSION}"]
         pip(Path(sys.executable), arguments, "cannot install the official validator")
-        (folder / "tensorflow").mkdir(exist_ok=True)
+        (folder / "tensorflow").mkdir(parents=True, exist_ok=True)
         (folder / "tensorflow" / "__init__.py").write_text(STUB)
         (folder / "complete").write_text("")
     return folder
@@ -51,7 +56,7 @@ def validator_folder() -> Path:
 def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> RuleResult:
     """Run the validator with `python` on a module, installed or on one of `paths`, and return its row."""
     try:
-        folder = validator_folder()
+        folder = validator_folder(scratch)
     except ValueError as error:
         return RuleResult("official validator", RULE, f"not measured: {error}", None)
     extras = scratch / "validator-layer"

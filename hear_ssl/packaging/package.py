@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
+from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write
 from hear_ssl.model import Embedder
 from hear_ssl.model.embedder_config import embedder_config
@@ -24,6 +25,7 @@ from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.golden_tensors import golden_tensors
+from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
@@ -56,7 +58,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     is refused nothing has been written.
     """
     check_place(out, request.name)
-    checkpoint = load_checkpoint(request.checkpoint)
+    checkpoint = with_licenses(load_checkpoint(request.checkpoint), request.data_licenses)
     check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
@@ -187,7 +189,9 @@ def numbers(levels: list[Any]) -> list[float]:
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
     """Return a run's config without the paths of the machine it ran on."""
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
-    shortened: dict[str, Any] = with_short_names(kept | {"data": {**config["data"], "shards": []}})
+    probe = {"probe": {**kept["probe"], "tasks": []}} if "probe" in kept else {}
+    cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
+    shortened: dict[str, Any] = with_short_names({**kept, **probe, "data": {**kept["data"], **cache, "shards": []}})
     return shortened
 
 

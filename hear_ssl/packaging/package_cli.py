@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.checkpoint import find_checkpoint
+from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
+from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.naming import check_name, check_version
 
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """What the command line asks for; composition maps 'scene.pooling' and the like to new values."""
+    """What the command line asks for; composition maps 'scene.pooling' and the like to new values, data_licenses
+    sources to licences."""
 
     checkpoint: Path
     name: str
@@ -27,6 +30,7 @@ class PackageRequest:
     allow_unpublished: bool = False
     allow_long_hop: bool = False
     half: bool = False
+    data_licenses: dict[str, str] = field(default_factory=dict)
 
 
 def read_request() -> tuple[PackageRequest, Path]:
@@ -46,6 +50,7 @@ def read_request() -> tuple[PackageRequest, Path]:
         arguments.allow_unpublished,
         arguments.allow_long_hop,
         arguments.half,
+        parse_data_licenses(arguments.data_license),
     )
     return request, Path(arguments.out)
 
@@ -70,11 +75,15 @@ def parse_arguments() -> argparse.Namespace:
         prog="package.py",
         description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
     )
-    parser.add_argument("--checkpoint", required=True, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file")
+    parser.add_argument(
+        "--checkpoint", required=True, type=user_path, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file"
+    )
     parser.add_argument("--name", required=True, help="name of the package and module, such as hear_mymodel")
     parser.add_argument("--version", required=True, help="its version, such as 0.1.0")
     parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder for the wheel, the source tree and the weights file")
+    parser.add_argument(
+        "--out", required=True, type=user_path, metavar="DIR", help="folder for the wheel, the source tree and the weights file"
+    )
     parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
     parser.add_argument(
         "--half", action="store_true", help="store the weights in float16, half the download; load_model() widens them to float32 again"
@@ -84,6 +93,14 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md says so"
+    )
+    parser.add_argument(
+        "--data-license",
+        action="append",
+        default=[],
+        metavar="SOURCE=NAME",
+        help="licence of a training source whose shards name none (SPDX, such as CC-BY-4.0, or an expression); manifest and model card"
+        " record that it was stated at export; may be given several times",
     )
     parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md says so")
     parser.add_argument(

@@ -29,6 +29,7 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from hear_ssl.checkpoint import exported_manifest
+from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
@@ -155,8 +156,8 @@ def parse_arguments() -> argparse.Namespace:
         "and --public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
         "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME): nothing is uploaded, the rest is done and checked.",
     )
-    parser.add_argument("--tree", required=True, metavar="DIR", help="source tree that package.py wrote")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="weights file that package.py wrote")
-    parser.add_argument("--to", required=True, metavar="TARGET", help="a folder, s3://, gs://, hf:// or any fsspec address")
+    parser.add_argument("--tree", required=True, type=user_path, metavar="DIR", help="source tree that package.py wrote")
+    parser.add_argument("--weights", required=True, type=user_path, metavar="FILE", help="weights file that package.py wrote")
+    parser.add_argument("--to", required=True, type=user_path, metavar="TARGET", help="a folder, s3://, gs://, hf:// or any fsspec address")
     parser.add_argument("--public-url", required=True, metavar="URL", help="http(s) address under which anyone reads the uploaded file")
     return parser.parse_args()

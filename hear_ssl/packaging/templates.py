@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.packaging.licenses import shown
+
 ROOT = Path(__file__).resolve().parents[2]
 EMBED = ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"]  # what `python -m NAME embed` asks for
 CC_BY = (
@@ -170,7 +172,7 @@ def model_card(manifest: dict[str, Any]) -> str:
 def sources_section(title: str, card: dict[str, Any]) -> str:
     """Return hours, split and every source of a data card."""
     rows = "".join(
-        f"| {cell(source['name'])} | {cell(source['license'])} | {source['hours']:.3f} | {source['clips']} |\n"
+        f"| {cell(source['name'])} | {cell(shown(source))} | {source['hours']:.3f} | {source['clips']} |\n"
         for source in card.get("sources", [])
     )
     head = f"## {title}: {card.get('hours', 0.0):.2f} hours, split {card.get('split', '')}"

@@ -18,6 +18,7 @@ import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
@@ -174,8 +175,10 @@ def parse_arguments() -> argparse.Namespace:
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )
-    parser.add_argument("subject", metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module")
-    parser.add_argument("--weights", metavar="FILE", help="weights file to load; without it the module finds its own")
+    parser.add_argument(
+        "subject", type=user_path, metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module"
+    )
+    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the module finds its own")
     parser.add_argument(
         "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
     )

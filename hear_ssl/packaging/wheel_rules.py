@@ -15,6 +15,7 @@ from typing import Any
 from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.model.download import check_url
 from hear_ssl.model.manifest import Manifest
+from hear_ssl.packaging.licenses import known_license, missing_license
 from hear_ssl.packaging.rules.rows import RuleResult
 from hear_ssl.test_data_rule import marks_test
 
@@ -174,9 +175,8 @@ def check_training_data(card: Any) -> None:
             f"the model was trained on data marked {card['split']}: HEAR rule: existing data marked as test may not be used for training"
         )
     for source in sources:
-        if str(source.get("license") or "").strip().lower() in ("", "unknown"):
-            name = source.get("name")
-            raise ValueError(f"training source {name} has no licence; pack it with --license NAME (or a license column) and train again")
+        if not known_license(str(source.get("license") or "")):
+            raise ValueError(missing_license(source))
         wrong = next((key for key, kind in SOURCE_TYPES.items() if not isinstance(source.get(key), kind)), None)
         if wrong:
             raise ValueError(f"a training source's {wrong} is {source.get(wrong)!r:.60}; train from shards packed by hear_ssl.data.pack")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NoReturn
+
+from hear_ssl.machine import usable_cores, user_folder
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,14 @@ class Parser(argparse.ArgumentParser):
 
 def add_output_options(parser: argparse.ArgumentParser, seed: int) -> None:
     """Add --out, --seed and --workers, which every kind has."""
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for what is rendered")
+    parser.add_argument("--out", type=user_folder, required=True, metavar="DIR", help="new folder for what is rendered")
     parser.add_argument("--seed", type=int, default=seed, metavar="S", help="the same seed gives the same clips (default: %(default)s)")
     parser.add_argument(
-        "--workers", type=int, default=os.cpu_count() or 1, metavar="N", help="processes, 1 to 1024 (default: one per core, %(default)s)"
+        "--workers",
+        type=int,
+        default=usable_cores(),
+        metavar="N",
+        help="processes, 1 to 1024 (default: one for each core this process may use, %(default)s)",
     )
 
 

@@ -31,10 +31,10 @@ from hear_ssl.synthesis.recording_chain import record
 LONGEST_SECONDS = 1.2
 TRIES = 20  # voices that are tried for a word
 KEEPS = ("word", "voice")
-SOURCE, LICENSE = "espeak-ng", "output of espeak-ng, which is GPL-3+"
+SOURCE, LICENSE = "espeak-ng", "GPL-3.0-or-later"  # of the program and its voices, whose output the clips are
 RECORDED_SOURCE = "espeak-ng, festival, asterisk-core-sounds, asterisk-prompt-it-menardi"
-RECORDED_LICENSE = (
-    "output of espeak-ng, which is GPL-3+, and of voices of Festival: BSD, LGPL-2.1+, GPL-2+, GPL-3+; CC-BY-3.0, CC-BY-SA-3.0, GPL-2+"
+RECORDED_LICENSE = (  # of the programs, their voices and the recordings
+    "GPL-3.0-or-later AND GPL-2.0-or-later AND LGPL-2.1-or-later AND BSD-3-Clause AND CC-BY-3.0 AND CC-BY-SA-3.0"
 )
 RECORDED_SHARE = 0.5
 

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_ssl.model.pooling import exact
+
 MEASURED_ROWS = 512  # pairs and singular values of more would cost a GPU as much as a training step
 
 
@@ -19,11 +21,12 @@ def effective_rank(embeddings: Tensor) -> Tensor:
     offset does not hide a collapse. The singular values are the roots of the eigenvalues of the smaller Gram matrix, many times
     faster to have; float64 makes up for the squaring.
     """
-    centred = embeddings.double() - embeddings.double().mean(0)
+    values = exact(embeddings)
+    centred = values - values.mean(0)
     gram = centred @ centred.T if centred.shape[0] <= centred.shape[1] else centred.T @ centred
     values = torch.linalg.eigvalsh(gram).clamp_min(0.0).sqrt()
     shares = values / values.sum().clamp_min(1e-12) + 1e-12
-    return torch.exp(-(shares * shares.log()).sum()).float()
+    return torch.exp(-(shares * shares.log()).sum()).float().to(embeddings.device)
 
 
 @torch.no_grad()
@@ -57,10 +60,11 @@ def similarities(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
 
 def measures(clip: Tensor) -> dict[str, Tensor]:
     """Return every measure of the two views' embeddings (2, batch, dim) by its name in metrics.csv; reads at most MEASURED_ROWS clips."""
-    clip = clip[:, :MEASURED_ROWS]
+    device, clip = clip.device, clip[:, :MEASURED_ROWS]
+    clip = clip.cpu() if device.type == "mps" else clip  # there is no pdist there
     first, second = clip[0], clip[min(1, len(clip) - 1)]  # a single view has no other
     positive, negative = similarities(first, second)
-    return {
+    found = {
         "effective_rank": effective_rank(first),
         "spread": spread(first),
         "alignment": alignment(first, second),
@@ -68,3 +72,4 @@ def measures(clip: Tensor) -> dict[str, Tensor]:
         "similarity_positive": positive,
         "similarity_negative": negative,
     }
+    return {name: value.to(device) for name, value in found.items()}

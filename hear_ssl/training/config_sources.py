@@ -13,6 +13,7 @@ from yaml import YAMLError
 
 from hear_ssl import __version__
 from hear_ssl.training.settings import settings_keys
+from hear_ssl.training.spelling import is_text, read_yaml, text_value
 
 VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
 
@@ -64,7 +65,8 @@ def _file(path: Path) -> Source:
     if not path.is_file():
         raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
     try:
-        mapping = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
+        types = {key: hint for key, (hint, _) in settings_keys().items()}
+        mapping = OmegaConf.to_container(read_yaml(path, types), resolve=False)
     except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
         raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(mapping, dict):
@@ -73,14 +75,16 @@ def _file(path: Path) -> Source:
 
 
 def _parse(override: str) -> dict[Any, Any]:
-    key, equals, _ = override.partition("=")
+    key, equals, given = override.partition("=")
     if not equals or not key:
         raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
     if "/" in key:
         raise ValueError(f"{override!r} has a file in its key; select the class by objective=FILE.py:Class, then use its name in keys")
     hint = settings_keys().get(key, (None,))[0]
     try:
-        parsed = OmegaConf.from_dotlist([override])
+        parsed = OmegaConf.from_dotlist([] if is_text(hint) else [override])
+        if is_text(hint):
+            OmegaConf.update(parsed, key, text_value(given, hint))
         mapping = OmegaConf.to_container(parsed, resolve=False)
         value = reduce(lambda node, name: node[name], key.split("."), mapping)
         if hint and value in (None, "???") and type(None) not in get_args(hint):

@@ -8,9 +8,12 @@ from dataclasses import MISSING, replace
 from pathlib import Path
 
 from hear_ssl.data.stream.forkserver import start_early
+from hear_ssl.machine import user_path
 from hear_ssl.training.config import plain_config, whole_config
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
+from hear_ssl.training.places import whole_paths
 from hear_ssl.training.speed import Machine, choose, keep_memory
+from hear_ssl.training.wandb_mode import with_wandb_mode
 
 
 def main() -> int:
@@ -24,8 +27,10 @@ def main() -> int:
     parser.add_argument(
         "-h", "--help", action="store_true", help="show this help; with --config also the keys of that config's own classes"
     )
-    parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="resume a stopped run: its folder; its own config is used")
+    parser.add_argument(
+        "--config", type=user_path, metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml"
+    )
+    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a stopped run: its folder; its own config is used")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
     if arguments.help:
@@ -41,7 +46,7 @@ def main() -> int:
         keep_memory()  # before torch loads
     if plain.data.workers:
         start_early()  # it imports torch while this process does
-    config = whole_config(sources, resuming=bool(arguments.resume))
+    config = with_wandb_mode(whole_paths(whole_config(sources, resuming=bool(arguments.resume))), arguments.overrides)
     run = Path(arguments.resume or config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
 

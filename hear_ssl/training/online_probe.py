@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 
 from hear_ssl import __version__
+from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
@@ -31,29 +32,33 @@ from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.settings import ProbeConfig
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
+SPARE = Path("probe") / "audio"  # in the run folder: audio resampled for tasks whose folders cannot be written
 WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
 PATIENCE_SECONDS = 1800.0  # for the last answers at the end of training
 
 
-def check_probe(config: ProbeConfig, sample_rate: int, seed: int) -> None:
-    """Read the tasks of the probe. Raises ValueError when they are missing, damaged or none are named."""
+def check_probe(config: ProbeConfig, sample_rate: int, seed: int, run: Path) -> None:
+    """Read the tasks of the probe. Raises ValueError when they are missing, damaged or none are named, or its device is not here."""
+    choose_device(config.device, "probe.device")
     if not config.tasks:
         raise ValueError("probe.every is set, but probe.tasks names no task; give folders of tasks in HEAR format, or probe.every=0")
     for task in probe_tasks(config.tasks, config.clips, config.seconds, seed):
         for split in task.splits:
-            audio_folder(task, split, sample_rate)
+            audio_folder(task, split, sample_rate, run / SPARE)
 
 
 class Prober:
     """The process that scores snapshots, one after the other."""
 
     def __init__(self, config: ProbeConfig, seed: int, log: Path) -> None:
-        """Start it; what it has to complain about goes to `log`."""
+        """Start it; its errors go to `log`, which lies in the run folder."""
         self.log = log
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
         root = str(Path(__file__).resolve().parents[2])
         paths = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
+        if choose_device(config.device).type != "cuda":
+            environment["CUDA_VISIBLE_DEVICES"] = ""
         with open(log, "w") as complaints:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE],
@@ -65,7 +70,7 @@ class Prober:
                 start_new_session=True,  # Ctrl-C is for training, which tells this process when to end
             )
         settings = {"folders": [str(Path(folder).resolve()) for folder in config.tasks], "clips": config.clips, "seconds": config.seconds}
-        self.send({**settings, "seed": seed})
+        self.send({**settings, "seed": seed, "device": config.device, "spare": str((log.parent / SPARE).resolve())})
         threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, message: Any) -> None:

@@ -74,6 +74,7 @@ class ProbeConfig:
 
     every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
     tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")
+    device: str = option("auto", "where it computes: auto (a GPU when there is one), cpu, cuda, cuda:1 or mps")
     clips: int = option(400, "most clips of a task to learn from, and as many to validate with", "clips", 2, 100000)
     seconds: float = option(800.0, "most audio of a task to learn from, and as much to validate with", "s", 1.0)
 

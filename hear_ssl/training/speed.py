@@ -9,24 +9,31 @@ Needs no torch, since the allocator must be told before torch loads.
 from __future__ import annotations
 
 import ctypes
-import os
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.machine import usable_cores
 from hear_ssl.training.settings import Config
+
+__all__ = ["Choices", "Machine", "choose", "cpu_bfloat16", "keep_memory", "usable_cores"]
 
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a choice depends on: cpu or gpu, the cores this process may use, and why bfloat16 is fast here ('' when not)."""
+    """What a choice depends on.
+
+    device is cpu or gpu, cores those this process may use; bfloat16 is why it is fast here ('' when it is not), and
+    lacks_compiler what torch.compile lacks ('' when nothing).
+    """
 
     device: str
     cores: int
     bfloat16: str
+    lacks_compiler: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ class Choices:
 
 
 def choose(config: Config, machine: Machine) -> Choices:
-    """Return what a run of this config does on this machine."""
+    """Return what a run of this config does on this machine. Raises ValueError when it asks to compile and a compiler is missing."""
     gpu, plain, auto = machine.device == "gpu", config.performance == "plain", config.performance == "auto"
     why: dict[str, str] = {}
 
@@ -66,6 +73,9 @@ def choose(config: Config, machine: Machine) -> Choices:
         why[name] = reason if asked is None else f"speed.{name}"
         return default if asked is None else asked
 
+    lacking = machine.lacks_compiler
+    if config.speed.compile and lacking:
+        raise ValueError(f"speed.compile=true needs {lacking}, which this machine lacks; install it, or leave speed.compile out")
     precision = config.trainer.precision
     if precision != "auto":
         why["precision"] = "trainer.precision"
@@ -81,16 +91,11 @@ def choose(config: Config, machine: Machine) -> Choices:
         channels_last=switch("channels_last", not plain),
         precision=precision,
         explicit_attention=switch("explicit_attention", not plain and not gpu, "" if gpu else "vit, up to 128 tokens"),
-        compile=switch("compile", auto and gpu, "" if gpu else "gains little on a CPU"),
+        compile=switch("compile", auto and gpu and not lacking, f"needs {lacking}" * bool(lacking) if gpu else "gains little on a CPU"),
         fused_optimizer=switch("fused_optimizer", auto and gpu, "" if gpu else "1 % of a step on a CPU"),
         threads=config.trainer.threads or max(1, machine.cores - workers),
         why=why,
     )
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def cpu_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:

@@ -6,36 +6,39 @@ import json
 import logging
 import math
 import os
-import platform
-import subprocess
-import sys
-import uuid
 import warnings
-from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import wandb
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.files import atomic_write
+from hear_ssl.machine import lacks_to_compile, started_by_srun
 from hear_ssl.model.encoders.vit import Attention
-from hear_ssl.model.options import to_mapping
 from hear_ssl.objectives.weighted_sum import term_weights
 from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
+from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
+from hear_ssl.training.places import whole_paths
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
+from hear_ssl.training.start_checks import (
+    check_shared_memory,
+    cluster_plugins,
+    different_sounds,
+    machine_failure,
+    repeated_clips,
+    unlicensed,
+)
+from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger
 
 
 def fit(config: Config, resume: bool) -> int:
@@ -43,12 +46,15 @@ def fit(config: Config, resume: bool) -> int:
 
     Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
-    run = Path(config.run)
-    check_ranks(config.data.batch_size, math.prod(processes(config.trainer)))
-    weights = term_weights(config.objective)  # refuses a config without an objective before anything is opened
+    config = whole_paths(config)
+    run, ranks = Path(config.run), processes(config.trainer)
+    check_ranks(config.data.batch_size, math.prod(ranks))
+    term_weights(config.objective)  # refuses a config without an objective before anything is opened
     checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
-        check_probe(config.probe, config.frontend.sample_rate, config.seed)
+        check_probe(config.probe, config.frontend.sample_rate, config.seed, run)
+    check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
+    cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
     data = ShardDataModule(config.data, config.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
     if not resume:
@@ -65,22 +71,33 @@ def fit(config: Config, resume: bool) -> int:
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data, choices.precision)
     if trainer.is_global_zero:
-        print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
-        terms = ", ".join(f"{weight:g} * {name}" for name, weight in weights.items())
-        print(f"objective {terms}; encoder {config.encoder.name}", flush=True)
-        print(choices.line(config.performance), flush=True)
+        print("\n".join(start_lines(config, run, data, choices)), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C
             raise KeyboardInterrupt from None
+        except RuntimeError as error:
+            raise machine_failure(error) or error from None
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
         finished = trainer.global_step >= config.trainer.steps
         print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
+
+
+def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choices) -> list[str]:
+    """Return what a run prints first: folder and length, what it trains, choices for speed, warnings about its data."""
+    terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
+    return [
+        f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}",
+        f"objective {terms}; encoder {config.encoder.name}",
+        choices.line(config.performance),
+        *repeated_clips(config.data, different_sounds(data.shards, config.data)),
+        *unlicensed(data.data_card()),
+    ]
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:
@@ -91,22 +108,12 @@ def start_run_folder(run: Path, choices: Choices) -> None:
     if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
         raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
-        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
-
-
-def environment() -> dict[str, Any]:
-    """Return versions, git revision and hardware, as recorded in the run folder."""
-    packages = ("torch", "torchaudio", "pytorch-lightning", "webdataset", "wandb", "omegaconf", "numpy", "soundfile")
-    git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    return {
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in packages},
-        "git_revision": git.stdout.strip() or "unknown",
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-    }
+        record = json.dumps({**environment(), "performance": choices.record()}, indent=1)
+        try:
+            atomic_write(run / "environment.json", record)
+        except OSError as error:
+            reason = error.strerror or error
+            raise OSError(f"run folder {run} cannot be made: {reason}; give another with run=FOLDER or output=FOLDER") from None
 
 
 def processes(options: TrainerConfig) -> tuple[int, int]:
@@ -120,13 +127,14 @@ def processes(options: TrainerConfig) -> tuple[int, int]:
 def machine(options: TrainerConfig) -> Machine:
     """Return what this machine offers to each process of a run. Raises ValueError when it has fewer GPUs than are asked for."""
     (devices, _), gpus = processes(options), torch.cuda.device_count()
-    cores = usable_cores() if "SLURM_PROCID" in os.environ else max(1, usable_cores() // devices)  # SLURM has divided them
+    divided = started_by_srun(math.prod(processes(options)))
+    cores = usable_cores() if divided else max(1, usable_cores() // devices)
     if options.accelerator == "cpu" or (options.accelerator == "auto" and not gpus):
-        return Machine("cpu", cores, cpu_bfloat16())
+        return Machine("cpu", cores, cpu_bfloat16(), lacks_to_compile(gpu=False))
     if devices > gpus:
         raise ValueError(f"trainer.devices is {devices}, torch finds {gpus} GPUs here; give that many, or trainer.accelerator=cpu")
     fast = torch.cuda.get_device_capability() >= (8, 0)
-    return Machine("gpu", cores, torch.cuda.get_device_name() if fast else "")
+    return Machine("gpu", cores, torch.cuda.get_device_name() if fast else "", lacks_to_compile(gpu=True))
 
 
 def apply(choices: Choices, module: PretrainingModule) -> None:
@@ -152,6 +160,8 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
     probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
     timing = [ProfileSteps(run)] if config.profile else []
     devices, nodes = processes(options)
+    logger = build_logger(config, run)
+    record = [RepeatEarlierRows(run)] if logger else []
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=devices,
@@ -162,34 +172,11 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         max_epochs=-1,
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
-        logger=build_logger(config, run),
-        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), KeepConfig(run, config), *probe, *timing],
+        logger=logger,
+        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), KeepConfig(run, config), *record, *probe, *timing],
+        plugins=cluster_plugins(devices, nodes) or None,
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         default_root_dir=str(run),
     )
-
-
-def build_logger(config: Config, run: Path) -> WandbLogger | bool:
-    """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
-    if config.wandb == "disabled" or process_rank():
-        return False
-    kept = run / "wandb_id"
-    if not kept.is_file():
-        atomic_write(kept, uuid.uuid4().hex[:8])
-    try:
-        record = wandb.init(
-            project="hear_ssl",
-            name=config.name,
-            id=kept.read_text(),
-            resume="allow",
-            dir=str(run),
-            mode="online" if config.wandb == "online" else "offline",
-            config=to_mapping(config),
-            settings=wandb.Settings(silent=True),
-        )
-    except wandb.Error as error:
-        reason = " ".join(str(error).split())[:160]
-        raise ValueError(f"wandb=online cannot start ({reason}); run `wandb login` first, or set wandb=offline") from None
-    return WandbLogger(experiment=record)

@@ -22,6 +22,7 @@ from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_clip_offsets, wr
 from hear_ssl.data.shards.fetch import fetch_shard_file
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, read_index
 from hear_ssl.files import sha256_of
+from hear_ssl.machine import expand_home
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
 
@@ -43,10 +44,13 @@ class ShardCache:
     def __init__(self, address: str, root: str | Path, limit_gb: float = 0.0) -> None:
         """Open the cache of an address; limit_gb bounds all under the root, 0 does not. What a crash left is removed."""
         self.address = address.rstrip("/")
-        self.root = Path(root).expanduser()
+        self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OSError(f"data.cache {self.root} cannot be made: {error.strerror}; give another with data.cache=FOLDER") from None
         remove_abandoned(self.folder)
 
     def index(self) -> ShardIndex:

@@ -14,6 +14,7 @@ from braceexpand import braceexpand
 
 from hear_ssl.data.shards.cache import ShardCache, is_remote
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, check_split, read_index
+from hear_ssl.machine import expand_home
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def expand(entry: str) -> tuple[str, list[str]]:
 
     Raises ValueError when braces do not pair, or the shards lie in several folders.
     """
-    entry = entry if is_remote(entry) else os.path.expanduser(entry)
+    entry = entry if is_remote(entry) else expand_home(entry, "data.shards")
     if not entry.endswith(".tar") and "{" not in entry:
         return entry.rstrip("/") or "/", []
     try:

@@ -14,6 +14,9 @@ from hear_ssl.data.exit_with_parent import end_with_parent
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING
 
+SHARED_MEMORY = ("allocate shared memory", "shared memory object", "Bus error", "out of shared memory")  # words of torch
+MORE_SHARED_MEMORY = "start the container with --shm-size=8g, or set data.workers=0 or a smaller data.batch_size"
+
 
 def start_worker(worker: int) -> None:
     """Leave signals to the training process, keep to one thread, and end with the training.
@@ -63,6 +66,10 @@ def plain_error(error: Exception) -> ValueError | OSError | None:
     breaks; DataLoader says that a worker exited only once the forkserver has reaped it.
     """
     text = " ".join(str(error).split())
+    if isinstance(error, RuntimeError) and any(mark in text for mark in SHARED_MEMORY):
+        return OSError(f"shared memory is full ({text.rpartition('RuntimeError: ')[2][:100]}); {MORE_SHARED_MEMORY}")
+    if isinstance(error, RuntimeError) and text.startswith("Too many open files"):
+        return OSError("too many open files to receive batches; raise the limit with `ulimit -n 65536`, or set data.workers=0")
     if text.startswith("Caught ") and "in DataLoader worker process" in text:
         line = str(error).strip().splitlines()[-1].partition(": ")[2]
         return next((kind(line) for kind in (ValueError, OSError) if isinstance(error, kind)), None)

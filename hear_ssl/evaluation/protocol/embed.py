@@ -22,13 +22,14 @@ from hear_ssl.files import atomic_path, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
 WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
+SPARE_AUDIO = "audio"  # folder in the cache, where audio is resampled when the task's folder cannot be written
 TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
 
 
 def task_rows(
     task: Task, model: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, LabelledRows]:
-    """Return the rows of every split of a task.
+    """Return the rows of every split of a task; embeddings, and audio that the task's folder has no room for, are kept in `cache`.
 
     Raises ValueError that names split and clip when an embedding is not finite or has another shape than it should.
     """
@@ -54,7 +55,7 @@ def embed_split(task: Task, split: str, model: ModelUnderTest, cache: Path, prog
     if kept is not None and list(kept) == list(task.indexes[split]):
         return kept
     embedded: Embedded = {}
-    folder = audio_folder(task, split, model.sample_rate)
+    folder = audio_folder(task, split, model.sample_rate, cache.parent / SPARE_AUDIO)
     total = len(task.indexes[split])
     for files, audio in batches(task, split, folder, model.sample_rate):
         embedded.update(embed_batch(task, model, files, audio))

@@ -24,6 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from hear_ssl.evaluation.device import choose_device, keep_float32
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, from_checkpoint
 from hear_ssl.evaluation.protocol.embed import Embedded, batches, embed_batch, event_rows, scene_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
@@ -87,15 +88,15 @@ def clip_seconds(task: Task, split: str, file: str) -> float:
         raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
 
 
-def probe(task: Task, model: ModelUnderTest) -> dict[str, float]:
+def probe(task: Task, model: ModelUnderTest, spare: Path | None = None) -> dict[str, float]:
     """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each within 0 and 1.
 
     Scene tasks have their own first score (d' as area under ROC), event tasks the average precision of frames. Raises
     ValueError when an embedding is not finite or has another shape than it should.
     """
     *train_splits, valid_split = task.splits
-    train = LabelledRows.joined([split_rows(task, split, model) for split in train_splits])
-    valid = split_rows(task, valid_split, model)
+    train = LabelledRows.joined([split_rows(task, split, model, spare) for split in train_splits])
+    valid = split_rows(task, valid_split, model, spare)
     mean, spread = train.embeddings.mean(0), train.embeddings.std(0, unbiased=False) + 1e-6
     known, asked = (train.embeddings - mean) / spread, (valid.embeddings - mean) / spread
     if task.embedding_type == "event":
@@ -107,10 +108,11 @@ def probe(task: Task, model: ModelUnderTest) -> dict[str, float]:
     }
 
 
-def split_rows(task: Task, split: str, model: ModelUnderTest) -> LabelledRows:
+def split_rows(task: Task, split: str, model: ModelUnderTest, spare: Path | None = None) -> LabelledRows:
     """Return the rows of a split, embedded now: weights change from probe to probe, so nothing is kept."""
     embedded: Embedded = {}
-    for files, audio in batches(task, split, audio_folder(task, split, model.sample_rate), model.sample_rate):
+    folder = audio_folder(task, split, model.sample_rate, spare)
+    for files, audio in batches(task, split, folder, model.sample_rate):
         embedded.update(embed_batch(task, model, files, audio))
     rows = scene_rows if task.embedding_type == "scene" else event_rows
     return rows(task, split, list(task.indexes[split]), embedded)
@@ -160,18 +162,20 @@ def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
     return float(compute(predictions[:, mixed].numpy(), targets[:, mixed].numpy()))
 
 
-def probe_all(tasks: list[Task], model: ModelUnderTest) -> dict[str, float]:
+def probe_all(tasks: list[Task], model: ModelUnderTest, spare: Path | None = None) -> dict[str, float]:
     """Return probe_TASK_knn and probe_TASK_linear of every task, and `probe`, the mean over tasks of the mean of both."""
-    results = {task.folder.name: probe(task, model) for task in tasks}
+    results = {task.folder.name: probe(task, model, spare) for task in tasks}
     means = [sum(scores.values()) / len(scores) for scores in results.values()]
     columns = {f"probe_{task}_{kind}": value for task, scores in results.items() for kind, value in scores.items()}
     return {"probe": sum(means) / len(means), **columns}
 
 
-def answer(tasks: list[Task], checkpoint: Path) -> dict[str, object]:
-    """Return the scores of a checkpoint, or why there are none."""
+def answer(tasks: list[Task], checkpoint: Path, device: str = "cpu", spare: Path | None = None) -> dict[str, object]:
+    """Return the scores of a checkpoint, or why there are none; with device `auto` a GPU that fails gives way to the CPU."""
     try:
-        return {"scores": probe_all(tasks, from_checkpoint(checkpoint))}
+        model = from_checkpoint(checkpoint)
+        model.move(choose_device(device, "probe.device"), fall_back=device == "auto")
+        return {"scores": probe_all(tasks, model, spare)}
     except (ValueError, RuntimeError, OSError) as error:
         return {"error": " ".join(str(error).split())[:300] or type(error).__name__}
 
@@ -179,9 +183,12 @@ def answer(tasks: list[Task], checkpoint: Path) -> dict[str, object]:
 def serve() -> None:
     """Answer checkpoints from stdin on stdout until stdin closes, which ends the process at once, whatever it does."""
     torch.set_num_threads(1)
+    keep_float32()
     warnings.simplefilter("ignore")
     replies, sys.stdout = sys.stdout, sys.stderr
-    tasks = probe_tasks(**json.loads(sys.stdin.readline()))
+    settings = json.loads(sys.stdin.readline())
+    device, spare = settings.pop("device", "cpu"), settings.pop("spare", None)
+    tasks = probe_tasks(**settings)
     waiting: queue.Queue[Path] = queue.Queue()
 
     def listen() -> None:
@@ -191,4 +198,4 @@ def serve() -> None:
 
     threading.Thread(target=listen, daemon=True).start()
     while True:
-        print(json.dumps(answer(tasks, waiting.get())), file=replies, flush=True)
+        print(json.dumps(answer(tasks, waiting.get(), device, Path(spare) if spare else None)), file=replies, flush=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hear_ssl.errors import run_main
 from hear_ssl.evaluation.report.build import build
+from hear_ssl.machine import user_path
 
 
 def main() -> int:
@@ -14,13 +15,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m hear_ssl.evaluation.report", description="Write one self-contained HTML page about a model."
     )
-    parser.add_argument("--scores", required=True, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out")
-    parser.add_argument("--module", required=True, metavar="NAME", help="the run folder, checkpoint or module that was scored")
     parser.add_argument(
-        "--weights", default="", metavar="FILE", help="the weights file that the scores are of (default: the one they were made with)"
+        "--scores", required=True, type=user_path, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out"
     )
-    parser.add_argument("--tasks", metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion")
-    parser.add_argument("--out", default="report.html", metavar="FILE", help="page to write (default %(default)s)")
+    parser.add_argument(
+        "--module", required=True, type=user_path, metavar="NAME", help="the run folder, checkpoint or module that was scored"
+    )
+    parser.add_argument(
+        "--weights",
+        default="",
+        type=user_path,
+        metavar="FILE",
+        help="the weights file that the scores are of (default: the one they were made with)",
+    )
+    parser.add_argument(
+        "--tasks", type=user_path, metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion"
+    )
+    parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default %(default)s)")
     arguments = parser.parse_args()
     tasks = Path(arguments.tasks) if arguments.tasks else None
     build(Path(arguments.scores), arguments.module, tasks, Path(arguments.out), arguments.weights)

@@ -21,7 +21,7 @@ import torch
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
-from hear_ssl.evaluation.protocol.embed import task_rows
+from hear_ssl.evaluation.protocol.embed import SPARE_AUDIO, task_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
@@ -61,11 +61,11 @@ def sound(path: Path, sample_rate: int) -> str:
     return "data:audio/wav;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def embedding_map(task: Task, rows: LabelledRows, split: str, sample_rate: int) -> str:
+def embedding_map(task: Task, rows: LabelledRows, folder: Path, sample_rate: int) -> str:
     """Return an SVG of clips by their embeddings in two dimensions, coloured by label; a tap near one or an arrow key plays it."""
     plane = figures.project(rows.embeddings.numpy())
     labels = rows.targets.argmax(1).tolist()
-    folder, marks = audio_folder(task, split, sample_rate), []
+    marks = []
     shown = np.linspace(0, len(plane) - 1, min(CLIPS_ON_MAP, len(plane))).astype(int).tolist()
     for place in range(len(plane)):
         x, y = 320 + 300 * plane[place, 0], 220 - 200 * plane[place, 1]
@@ -114,8 +114,8 @@ def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[P
     rows = task_rows(task, model, cache)
     split = task.folds()[0]["test"][0]
     shown = clip_rows(rows[split])
-    path = audio_folder(task, split, model.sample_rate) / shown.clips[0][0]
-    waveform = read_clip(path, model.sample_rate)[: round(SIMILARITY_SECONDS * model.sample_rate)]
+    folder = audio_folder(task, split, model.sample_rate, cache / SPARE_AUDIO)
+    waveform = read_clip(folder / shown.clips[0][0], model.sample_rate)[: round(SIMILARITY_SECONDS * model.sample_rate)]
     frames, times_ms = model.timestamps(torch.from_numpy(waveform).unsqueeze(0))
     log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
     hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
@@ -125,7 +125,7 @@ def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[P
         section(
             "Clips near each other sound alike to the model",
             f"Test clips of {name} by {figures.projection(len(shown.clips))} of their {task.embedding_type} embeddings. Large dots play.",
-            figure(embedding_map(task, shown, split, model.sample_rate), f"{len(shown.clips)} clips, colour: label"),
+            figure(embedding_map(task, shown, folder, model.sample_rate), f"{len(shown.clips)} clips, colour: label"),
         ),
         section(
             "One clip, moment by moment",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hear_ssl.errors import run_main
 from hear_ssl.evaluation.tasks.official_tasks import RECORD, listing
+from hear_ssl.machine import user_path
 
 
 def main() -> int:
@@ -19,7 +20,11 @@ def main() -> int:
     fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command resumes where it stopped")
     fetch.add_argument("names", nargs="+", metavar="NAME", help="tasks as listed, or all")
     fetch.add_argument(
-        "--out", required=True, metavar="DIR", help="folder for the unpacked tasks, as --tasks of hear_ssl.evaluate wants it"
+        "--out",
+        required=True,
+        type=user_path,
+        metavar="DIR",
+        help="folder for the unpacked tasks, the --tasks of hear_ssl.evaluate",
     )
     fetch.add_argument(
         "--from",

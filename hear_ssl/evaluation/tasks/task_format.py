@@ -204,12 +204,12 @@ def _spans_time(start: Any, end: Any) -> bool:
 def source_rate(task: Task, split: str) -> int | None:
     """Return the highest sample rate at which every clip of a split came with the task, or was made whole; None without one."""
     whole = [rate for rate in RATES if all((task.folder / str(rate) / split / file).is_file() for file in task.indexes[split])]
-    return next((rate for rate in whole if not _made_mark(task, split, rate).is_file()), whole[0] if whole else None)
+    return next((rate for rate in whole if not _made_mark(task.folder, split, rate).is_file()), whole[0] if whole else None)
 
 
-def _made_mark(task: Task, split: str, rate: int) -> Path:
-    """Return the empty file that says that a split's audio of this rate was made here from another."""
-    return task.folder / str(rate) / f".{split}.resampled"
+def _made_mark(folder: Path, split: str, rate: int) -> Path:
+    """Return the empty file that marks a split's audio of this rate in this folder as made from another."""
+    return folder / str(rate) / f".{split}.resampled"
 
 
 def _hash_clips(task: Task, split: str) -> str:
@@ -220,32 +220,37 @@ def _hash_clips(task: Task, split: str) -> str:
     return digest.hexdigest()[:12]
 
 
-def audio_folder(task: Task, split: str, sample_rate: int) -> Path:
+def audio_folder(task: Task, split: str, sample_rate: int, spare: Path | None = None) -> Path:
     """Return the folder of a split's audio at `sample_rate`; made from another rate (soxr HQ) when it is not there.
 
-    A clip made here is made again when its source is newer. Raises ValueError when no rate has every clip, or one is damaged
-    or not mono.
+    It is made in the task's folder, or under `spare` when that cannot be written. A clip made here is made again when its source
+    is newer. Raises ValueError when no rate has every clip, one is damaged or not mono, or there is nowhere to write.
     """
     wanted, source = task.folder / str(sample_rate) / split, source_rate(task, split)
     if source is None:
         given = next((place for rate in (sample_rate, *RATES) if (place := task.folder / str(rate) / split).is_dir()), wanted)
         missing = next(file for file in task.indexes[split] if not (given / file).is_file())
         raise ValueError(f"{given / missing} is missing, and no other rate has every clip of {split}; unpack the task again")
-    origin, mark = task.folder / str(source) / split, _made_mark(task, split, sample_rate)
     if source == sample_rate:
         return wanted
-    try:
-        if not wanted.is_dir():
-            mark.parent.mkdir(exist_ok=True)
-            mark.touch()
-        for file in task.indexes[split]:
-            old = mark.is_file() and (wanted / file).is_file() and (wanted / file).stat().st_mtime < (origin / file).stat().st_mtime
-            if old or not (wanted / file).is_file():
-                _resample(origin / file, source, wanted / file, sample_rate)
-    except OSError as error:
-        raise ValueError(
-            f"{wanted} cannot be made from {source} Hz: {error.strerror}; make room there, or unpack the task elsewhere"
-        ) from None
+    reason = None
+    for folder in (task.folder, *([spare / f"{task.folder.name}-{task.clip_hashes[split]}"] if spare else [])):
+        try:
+            return _resampled(task, split, source, sample_rate, folder)
+        except OSError as error:
+            reason = error.strerror
+    raise ValueError(f"{wanted} cannot be made from {source} Hz: {reason}; make room there, or unpack the task elsewhere")
+
+
+def _resampled(task: Task, split: str, source: int, sample_rate: int, folder: Path) -> Path:
+    wanted, origin, mark = folder / str(sample_rate) / split, task.folder / str(source) / split, _made_mark(folder, split, sample_rate)
+    if not wanted.is_dir():
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    for file in task.indexes[split]:
+        old = mark.is_file() and (wanted / file).is_file() and (wanted / file).stat().st_mtime < (origin / file).stat().st_mtime
+        if old or not (wanted / file).is_file():
+            _resample(origin / file, source, wanted / file, sample_rate)
     return wanted
 
 

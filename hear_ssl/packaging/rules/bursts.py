@@ -23,7 +23,7 @@ def burst_offsets(submission: Submission, first_hops: float, seconds: float) -> 
     rate = submission.model.sample_rate
     audio = submission.noise(seconds, seed=99) * FLOOR
     base, times = submission.timestamps(audio)
-    times_ms = times.reshape(-1).double().cpu()
+    times_ms = times.reshape(-1).cpu().double()
     hop = float((times_ms[-1] - times_ms[0]) / (len(times_ms) - 1))
     spacing = (round(1000.0 / hop) + 1.0 / BURSTS) * hop
     length, centres = int(0.005 * rate), []
@@ -31,7 +31,7 @@ def burst_offsets(submission: Submission, first_hops: float, seconds: float) -> 
         start = round((first_hops * hop + spacing * number - 2.5) * rate / 1000.0)
         audio[0, start : start + length] = submission.noise(1.0, seed=number)[0, :length]
         centres.append((start + length / 2.0) * 1000.0 / rate)
-    change = (submission.timestamps(audio)[0] - base).reshape(len(times_ms), -1).double().norm(dim=-1).cpu()
+    change = (submission.timestamps(audio)[0] - base).reshape(len(times_ms), -1).cpu().double().norm(dim=-1)
     offsets = []
     for centre in centres:
         near = torch.where((times_ms - centre).abs() <= spacing / 2.0, change, torch.zeros_like(change))
@@ -62,5 +62,5 @@ def late_bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
 
 
 def _hop(submission: Submission) -> float:
-    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).double()
+    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).cpu().double()
     return float((times_ms[-1] - times_ms[0]) / (len(times_ms) - 1))

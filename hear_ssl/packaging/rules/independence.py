@@ -16,7 +16,7 @@ TOLERANCE = 1e-4  # another batch size takes other kernels, which sum in another
 
 def difference(one: Tensor, other: Tensor) -> float:
     """Return the largest difference relative to the largest value; infinite when sizes differ or a value is not finite."""
-    one, other = one.double().reshape(-1), other.double().reshape(-1)
+    one, other = one.cpu().double().reshape(-1), other.cpu().double().reshape(-1)
     if one.shape != other.shape or not (torch.isfinite(one).all() and torch.isfinite(other).all()):
         return float("inf")
     return float((one - other).abs().max() / one.abs().max().clamp_min(1e-6))

@@ -136,7 +136,7 @@ def multiples_of_the_hop(submission: Submission) -> RuleResult:
 
     audio[:, :-remainder] is empty when the remainder is 0.
     """
-    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).double()
+    times_ms = submission.timestamps(submission.noise(4.0))[1].reshape(-1).cpu().double()
     hop_ms = float(times_ms[-1] - times_ms[0]) / max(len(times_ms) - 1, 1)
     hop, bad = round(hop_ms * submission.model.sample_rate / 1000.0), []
     if hop < 1:

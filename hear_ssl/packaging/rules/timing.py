@@ -17,7 +17,7 @@ GRID_TOLERANCE_MS = 1.0  # float32 steps stay below 0.02 ms within 3 minutes; a 
 
 def ticks(submission: Submission, seconds: float) -> Tensor:
     """Return the timestamps (n_timestamps,) of noise, float64 ms."""
-    return submission.timestamps(submission.noise(seconds))[1].reshape(-1).double().cpu()
+    return submission.timestamps(submission.noise(seconds))[1].reshape(-1).cpu().double()
 
 
 def hop_of(times_ms: Tensor) -> float:
@@ -61,7 +61,7 @@ def timestamps_evenly_spaced(submission: Submission) -> RuleResult:
 
 def same_timestamps_in_a_batch(submission: Submission) -> RuleResult:
     """Every sound of a batch has the same timestamps: all have one length."""
-    batch = submission.timestamps(submission.noise(4.0, 3))[1].double().cpu()
+    batch = submission.timestamps(submission.noise(4.0, 3))[1].cpu().double()
     apart = float((batch - batch[:1]).abs().max())
     return found(f"{apart:.3g} ms apart", apart == 0.0)
 

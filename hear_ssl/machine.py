@@ -1,0 +1,152 @@
+"""What a machine grants to this process: CPU cores, a home folder, a user's name, shared memory. Imports no torch."""
+
+from __future__ import annotations
+
+import atexit
+import getpass
+import math
+import os
+import shutil
+import sys
+import sysconfig
+import tempfile
+from pathlib import Path
+
+CGROUPS, MEMBERSHIP, SHARED_MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/dev/shm")
+CPU_MOUNTS = ("", "unified", "cpu", "cpu,cpuacct", "cpuacct,cpu")  # of version 2, of both at once, of version 1
+WRITTEN_AT_HOME = ("MPLCONFIGDIR", "TRITON_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")  # not read there: weights and keys may be
+_made: list[str] = []  # the folder in place of a home that is missing or cannot be written
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: those of its affinity, at most its cgroup's CPU quota rounded up."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
+    """Return the smallest CPU quota of this process's cgroup and of those above it, in cores; infinity without one.
+
+    Version 2 keeps quota and period in cpu.max, version 1 in two files; both in microseconds, `max` or -1 for no quota
+    (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
+    """
+    groups = {Path()}  # a container sees its own group as the root
+    for line in _read(membership).splitlines():
+        group = Path(line.split(":", 2)[-1].lstrip("/"))
+        groups |= {group, *group.parents}
+    quotas = [math.inf]
+    for folder in {root / mount / group for mount in CPU_MOUNTS for group in groups if ".." not in group.parts}:
+        words = _read(folder / "cpu.max").split() or [_read(folder / f"cpu.cfs_{name}_us").strip() for name in ("quota", "period")]
+        if len(words) == 2 and all(word.isdecimal() and int(word) for word in words):
+            quotas.append(int(words[0]) / int(words[1]))
+    return min(quotas)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError):
+        return ""
+
+
+def name_user() -> None:
+    """Give a user without a name one, in LOGNAME: torch names its cache by it (getpass.getuser)."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError, ImportError):
+        os.environ["LOGNAME"] = f"uid{os.getuid()}"
+
+
+def settle_process() -> None:
+    """Set environment variables for what libraries ask of a machine and do not find; processes started from here inherit them.
+
+    A user without a name: see name_user. No home folder, or one that cannot be written: wandb, matplotlib and
+    triton write there; they get a temporary folder, which is removed at the end. A CPU quota below the number of cores: numpy
+    and torch start a thread for each core. What is set already is left as it is.
+    """
+    name_user()
+    home = os.path.expanduser("~")
+    names = ["HOME"] if not os.path.isdir(home) else [] if os.access(home, os.W_OK | os.X_OK) else list(WRITTEN_AT_HOME)
+    names = [name for name in names if name == "HOME" or name not in os.environ]
+    folder = _home_stand_in() if names else ""
+    os.environ.update({name: folder for name in names if folder})
+    cores = usable_cores()
+    if "OMP_NUM_THREADS" not in os.environ and hasattr(os, "sched_getaffinity") and cores < len(os.sched_getaffinity(0)):
+        os.environ["OMP_NUM_THREADS"] = str(cores)
+
+
+def _home_stand_in() -> str:
+    try:
+        folder = tempfile.mkdtemp(prefix="hear-home-")
+    except OSError:  # nor a temporary folder: what needs one ends with that line
+        return ""
+    _made.append(folder)
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    return folder
+
+
+def expand_home(path: str, where: str) -> str:
+    """Return a path with ~ and ~user as the home folder; other paths as they are.
+
+    Raises ValueError that names `where` it was given when there is no such home folder.
+    """
+    if not path.startswith("~"):
+        return path
+    user, expanded = path.partition("/")[0][1:], os.path.expanduser(path)
+    if not user and (expanded == path or os.path.expanduser("~") in _made):
+        raise ValueError(f"{where} is {path}, but there is no home folder; set HOME to a folder, or give a path without ~")
+    if expanded == path:
+        raise ValueError(f"{where} is {path}, but there is no user {user}; write ./{path} for a folder of that name")
+    return expanded
+
+
+def user_path(text: str) -> str:
+    """Return a path of a command line with ~ expanded, for `type=` of argparse.
+
+    Raises FileNotFoundError, which argparse leaves to run_main, when there is no such home folder.
+    """
+    try:
+        return expand_home(text, "the path")
+    except ValueError as error:
+        raise FileNotFoundError(str(error)) from None
+
+
+def user_folder(text: str) -> Path:
+    """Return `user_path` as a Path."""
+    return Path(user_path(text))
+
+
+def free_shared_memory(folder: Path = SHARED_MEMORY) -> float:
+    """Return the bytes free in shared memory, infinity where it is no file system of its own (macOS)."""
+    try:
+        found = os.statvfs(folder)
+    except (OSError, AttributeError):
+        return math.inf
+    return found.f_bavail * found.f_frsize
+
+
+def lacks_to_compile(gpu: bool) -> str:
+    """Return what torch.compile lacks on this machine, '' for nothing: the compiler that it calls, and Python's headers.
+
+    For the CPU it writes C++ (CXX or g++), for a GPU a C launcher of each kernel (CC, gcc, clang or cc).
+    """
+    default = ("gcc", "clang", "cc") if gpu else ("clang++" if sys.platform == "darwin" else "g++",)
+    given = os.environ.get("CC" if gpu else "CXX")
+    names = (given,) if given else default
+    if not any(shutil.which(name) for name in names):
+        return f"a {'C' if gpu else 'C++'} compiler ({' or '.join(names)}) in PATH"
+    return "" if (Path(sysconfig.get_path("include")) / "Python.h").is_file() else "Python.h, of the package python3-dev"
+
+
+def started_by_srun(tasks: int) -> bool:
+    """Say whether srun started this process as one of `tasks`.
+
+    A batch script has SLURM_PROCID too, but no step; an interactive step is numbered from the top (slurm.h, SLURM_INTERACTIVE_STEP).
+    """
+    if "SLURM_PROCID" not in os.environ:
+        return False
+    step = os.environ.get("SLURM_STEP_ID", "")
+    if step.isdecimal():
+        return int(step) < 0xFFFFFFF0
+    return os.environ.get("SLURM_NTASKS") == str(tasks)

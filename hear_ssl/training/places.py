@@ -1,0 +1,32 @@
+"""Paths in a config: ~ is the home folder, and a run keeps whole paths, so that it resumes from any folder."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from hear_ssl.data.shards.cache import is_remote
+from hear_ssl.machine import expand_home
+from hear_ssl.training.settings import Config
+
+
+def whole_paths(config: Config) -> Config:
+    """Return the config with every local path as one from the root; addresses stay, and so do symbolic links.
+
+    The cache keeps its ~, which is expanded where it is opened: another user may resume the run.
+    Raises ValueError that names the key when there is no home folder for a ~.
+    """
+    cache = config.data.cache if config.data.cache.startswith("~") else os.path.abspath(config.data.cache)
+    shards = [_whole(entry, "data.shards") for entry in config.data.shards]
+    tasks = [_whole(folder, "probe.tasks") for folder in config.probe.tasks]
+    return replace(
+        config,
+        run=_whole(config.run, "run"),
+        output=_whole(config.output, "output"),
+        data=replace(config.data, shards=shards, cache=cache),
+        probe=replace(config.probe, tasks=tasks),
+    )
+
+
+def _whole(path: str, key: str) -> str:
+    return path if not path or is_remote(path) else os.path.abspath(expand_home(path, key))
