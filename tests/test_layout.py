@@ -19,7 +19,7 @@ FILES = sorted(
 )
 
 SHIPPED = ("hear_ssl/model/", "hear_ssl/packaging/rules/")  # they run where nothing else of hear_ssl is installed
-HELPERS = {f"hear_ssl.{name}" for name in ("download", "errors", "files", "old_versions", "sample_random", "test_data_rule")}
+HELPERS = {f"hear_ssl.{name}" for name in ("download", "errors", "files", "folder_lock", "old_versions", "sample_random", "test_data_rule")}
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all

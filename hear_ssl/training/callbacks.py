@@ -1,13 +1,11 @@
-"""Callbacks of the trainer: checkpoints that appear whole, the progress line, metrics.csv, a clean stop."""
+"""Callbacks of the trainer: the progress line, metrics.csv, a clean stop."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -18,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 
 from hear_ssl.distributed.gather import gather_constant
-from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.files import atomic_write, disk_errors_of
 from hear_ssl.training.collapse import measures
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.delayed_scalar import DelayedScalar
@@ -26,56 +24,6 @@ from hear_ssl.training.module import PretrainingModule
 
 COLLAPSED_REPORTS = 3
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
-
-
-class SaveCheckpoints(pl.Callback):
-    """Write checkpoints/last.ckpt, and step-N.ckpt beside it, every `every` steps and at the end; each whole or not at all."""
-
-    def __init__(self, run: Path, every: int) -> None:
-        self.folder = run / "checkpoints"
-        self.every = every
-        self.saved_step = -1
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when a multiple of `every` steps is done."""
-        if trainer.global_step % self.every == 0:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the last state, finished or stopped."""
-        self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""
-        step, module = trainer.global_step, trainer.lightning_module
-        if step == self.saved_step:
-            return
-        assert isinstance(module, PretrainingModule)
-        module.check_loss()
-        numbered = self.folder / f"step-{step:08d}.ckpt"
-        with module.step_timer("checkpoint"):
-            if trainer.is_global_zero:
-                with atomic_path(numbered) as temporary:
-                    _save(trainer, temporary)
-                with atomic_path(self.folder / "last.ckpt") as temporary:
-                    _link_or_copy(numbered, temporary)
-            else:
-                _save(trainer, numbered)
-        self.saved_step = step
-
-
-def _save(trainer: pl.Trainer, path: Path) -> None:
-    try:
-        trainer.save_checkpoint(path)
-    except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-        raise OSError(f"cannot write the checkpoint {path.name}: {str(error).splitlines()[0]}; free space, then --resume") from None
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 class StopCleanly(pl.Callback):
@@ -203,7 +151,7 @@ class Progress(pl.Callback):
         if any(name not in self.columns for name in row):
             self.columns += [name for name in row if name not in self.columns]
             self._rewrite(read_metrics(self.path)[1])
-        with open(self.path, "a", newline="") as file:
+        with disk_errors_of(self.path), open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
 
     def add(self, step: int, values: dict[str, float]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import MISSING, replace
 from pathlib import Path
 
@@ -21,24 +20,40 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--config", metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml")
-    parser.add_argument("--resume", metavar="RUN", help="resume a stopped run: its folder; its own config is used")
+    parser.add_argument(
+        "--resume", metavar="RUN", help="resume a stopped run: its folder, or one of its checkpoints; its own config is used"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
     if bool(arguments.config) == bool(arguments.resume):
         raise ValueError("give either --config FILE to start a run or --resume RUN to resume one; see fit.py --help")
+    file = None
     if arguments.resume:
-        run = Path(arguments.resume)
-        config = resumed_config(run, arguments.overrides)
+        run, file = resumed_run(arguments.resume)
+        config = replace(resumed_config(run, arguments.overrides), run=str(run))
     else:
         config = load_config(arguments.config, arguments.overrides)
-        run = Path(config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
     if choose(config, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
     if config.data.workers:
         start_early()  # it imports torch while this process does
     from hear_ssl.training.trainer import fit  # torch and Lightning load only once the command line is right
 
-    return fit(replace(config, run=str(run)), resume=bool(arguments.resume))
+    return fit(config, resume=bool(arguments.resume), resumed_file=file)
+
+
+def resumed_run(given: str) -> tuple[Path, Path | None]:
+    """Return the run folder that --resume names, and the checkpoint file where it names one.
+
+    Raises ValueError when a file lies in no run folder.
+    """
+    path = Path(given)
+    if not path.is_file():
+        return path, None
+    run = next((folder for folder in path.absolute().parents[:3] if (folder / "config.yaml").is_file()), None)
+    if run is None:
+        raise ValueError(f"{path} lies in no run folder; give RUN/checkpoints/step-N.ckpt, or the run's folder for its last checkpoint")
+    return run, path
 
 
 def key_help() -> str:

@@ -9,8 +9,8 @@ import os
 import platform
 import subprocess
 import sys
-import uuid
 import warnings
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,31 +28,40 @@ from hear_ssl.files import atomic_write
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.model.options import to_mapping
 from hear_ssl.objectives.weighted_sum import term_weights
-from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
+from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
+from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.config import Config, TrainerConfig
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
+from hear_ssl.training.run_folder import check_new, held_run_folder, wandb_id
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 
 
-def fit(config: Config, resume: bool) -> int:
+def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
     """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
 
-    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. Raises ValueError for data,
+    checkpoint or folder mistakes, OSError when the disk is full.
     """
-    run = Path(config.run)
     check_ranks(config.data.batch_size, math.prod(processes(config.trainer)))
     term_weights(config.objective)  # refuses a config without an objective before anything is opened
-    checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
+    checkpoint, saved = resume_checkpoint(Path(config.run), config, resumed_file) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
         check_probe(config.probe, config.embedder.frontend.sample_rate, config.seed)
     data = ShardDataModule(config.data, config.embedder.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
-    if not resume:
-        start_run_folder(run, choices)
+    with held_run_folder(config) as run:
+        if not resume:
+            start_run_folder(run, choices)
+        return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
+
+
+def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
+    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
+    run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     module = PretrainingModule(config, data.data_card())
@@ -63,7 +72,7 @@ def fit(config: Config, resume: bool) -> int:
         normalise_over_ranks(module)
     apply(choices, module)
     stop = StopCleanly()
-    trainer = build_trainer(config, run, stop, data, choices.precision)
+    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
         print(choices.line(config.performance), flush=True)
@@ -82,13 +91,12 @@ def fit(config: Config, resume: bool) -> int:
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:
-    """Make the run folder with the environment.
+    """Write the environment into the run folder.
 
     Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
     """
-    if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
-        raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
+        check_new(run)
         atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 
 
@@ -143,13 +151,16 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
         module.compile_parts()
 
 
-def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str) -> pl.Trainer:
-    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
+def build_trainer(
+    config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str, resumed: Path | None = None
+) -> pl.Trainer:
+    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
     probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
     timing = [ProfileSteps(run)] if config.profile else []
     devices, nodes = processes(options)
+    saving = SaveCheckpoints(run, options.checkpoint_every, options.keep_checkpoints, options.keep_every)
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=devices,
@@ -161,7 +172,8 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=build_logger(config, run),
-        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), KeepConfig(run, config), *probe, *timing],
+        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *probe, *timing],
+        plugins=[CheckpointFile()],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
@@ -173,14 +185,11 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out."""
     if config.wandb == "disabled" or process_rank():
         return False
-    kept = run / "wandb_id"
-    if not kept.is_file():
-        atomic_write(kept, uuid.uuid4().hex[:8])
     try:
         record = wandb.init(
             project="hear_ssl",
             name=config.name,
-            id=kept.read_text(),
+            id=wandb_id(run),
             resume="allow",
             dir=str(run),
             mode="online" if config.wandb == "online" else "offline",
