@@ -8,10 +8,12 @@ CRC-32 of the whole file as their comment, because torch.load checks no CRC-32, 
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
+import shutil
 import struct
 import tarfile
 import tempfile
@@ -68,6 +70,19 @@ def remove_parts(folder: Path) -> None:
     for part in folder.glob(".*.part"):
         if PART.fullmatch(part.name):
             part.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove the folders that killed processes left in `folder` by `unfinished_folder(folder, name)`; nobody else writes there now."""
+    for left in folder.glob(f".{glob.escape(name)}.unfinished-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def unfinished_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Give a new folder in `folder` in which FOLDER/NAME is made, to be renamed when it is whole; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}.unfinished-", dir=folder, ignore_cleanup_errors=True) as unfinished:
+        yield Path(unfinished)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:

@@ -11,11 +11,13 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 LOCK_NAME = ".lock"
+OUT_BUSY = "wait for it to end, or give another folder"
 PAUSE_SECONDS = 0.05
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
 
@@ -33,7 +35,7 @@ def folder_lock(folder: str | os.PathLike[str], remedy: str, wait_seconds: float
     """
     path = Path(folder)
     made = [parent for parent in (path, *path.parents) if not os.path.lexists(parent)]
-    descriptor = _hold(path, remedy, time.monotonic() + wait_seconds)
+    descriptor = _wait(partial(_make_and_try, path), path, remedy, time.monotonic() + wait_seconds)
     try:
         yield
     finally:
@@ -43,21 +45,38 @@ def folder_lock(folder: str | os.PathLike[str], remedy: str, wait_seconds: float
         os.close(descriptor)
 
 
-def _hold(path: Path, remedy: str, deadline: float) -> int:
-    """Return an open descriptor that holds the lock until it is closed."""
+@contextmanager
+def file_lock(file: str | os.PathLike[str], remedy: str, wait_seconds: float) -> Iterator[None]:
+    """Hold a file, which is made if need be, for a short change to another file in its folder; raises as `folder_lock` does."""
+    path = Path(file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = _wait(partial(_try_file, path), path.parent, remedy, time.monotonic() + wait_seconds)
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _wait(attempt: Callable[[], int | None], folder: Path, remedy: str, deadline: float) -> int:
+    """Return the open descriptor of the first attempt that holds the lock; closing it ends the lock."""
+    while True:
+        held = attempt()
+        if held is not None:
+            return held
+        if time.monotonic() >= deadline:
+            raise FolderBusyError(f"another process is writing to {folder}; {remedy}")
+        time.sleep(PAUSE_SECONDS)
+
+
+def _make_and_try(path: Path) -> int | None:
     while True:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            held = _try_folder(path)
+            return _try_folder(path)
         except FileNotFoundError:  # another process has removed it, empty, since
             continue
         except (FileExistsError, NotADirectoryError):
             raise ValueError(f"{path} is no folder; give another one") from None
-        if held is not None:
-            return held
-        if time.monotonic() >= deadline:
-            raise FolderBusyError(f"another process is writing to {path}; {remedy}")
-        time.sleep(PAUSE_SECONDS)
 
 
 def _try_folder(path: Path) -> int | None:

@@ -15,6 +15,7 @@ import torch
 
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.files import atomic_write
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.model import Embedder
 from hear_ssl.model.manifest import FORMAT, parse_manifest
 from hear_ssl.model.options import EmbedderConfig, from_mapping, to_mapping
@@ -25,7 +26,7 @@ from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
-from hear_ssl.packaging.writer import check_place, write_export
+from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
@@ -75,8 +76,9 @@ def package(request: PackageRequest, out: Path) -> Path:
     report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()
     tree = source_tree_files(request, files, manifest)
-    atomic_write(out / weights_file(request), weights)
-    return write_export(out / request.name, request.version, tree)
+    with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
+        atomic_write(out / weights_file(request), weights)
+        return write_export(out / request.name, request.version, tree)
 
 
 def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
