@@ -24,6 +24,12 @@ class DataConfig:
     crops: int = option(2, "crops cut from each clip, one for both views or one for each", "crops", 1, 2)
     crop_seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
+    worker_timeout: float = option(
+        600.0,
+        "a run ends when a decoding process is stopped, or hands over nothing while no shard is being fetched, for so long; 0: never",
+        "s",
+        0.0,
+    )
     positives: str = option(
         "crops", "the two views: two crops of a clip, or the two clips of a pair where the shards name one", choices=("crops", "pairs")
     )

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 import shlex
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from hear_ssl.data.stream.workers import kill_workers
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_write, disk_errors_of
 from hear_ssl.training.collapse import measures
@@ -23,15 +26,23 @@ from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.module import PretrainingModule
 
 COLLAPSED_REPORTS = 3
+SAME_SIGNAL_SECONDS = 0.5  # the end of a job may reach a process twice: with its group, and from torchrun
+LAST_SECONDS = 20.0
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
 
 
 class StopCleanly(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C ends at once."""
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or the same signal again ends at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.noted = 0.0
+        self.at_once = False
         self.delayed = DelayedScalar()
+
+    def requested(self) -> bool:
+        """Return whether the run is to end."""
+        return self.signal is not None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals, after Lightning has set its own handlers."""
@@ -51,9 +62,24 @@ class StopCleanly(pl.Callback):
             trainer.should_stop = True
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self.noted = number, now
+        elif number == signal.SIGINT or (number == self.signal and now - self.noted > SAME_SIGNAL_SECONDS):
+            self.at_once = True
+            end_soon(128 + number)
             raise KeyboardInterrupt
-        self.signal = number
+
+
+def end_soon(status: int) -> None:
+    """Kill the decoding workers, and end this process with a status in a while, should it hang on its way out; returns at once."""
+    kill_workers()
+
+    def end() -> None:
+        time.sleep(LAST_SECONDS)
+        os._exit(status)
+
+    threading.Thread(target=end, daemon=True).start()
 
 
 class Progress(pl.Callback):

@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 
 from hear_ssl.checkpoint import numbered_checkpoints, save_tensors
+from hear_ssl.data.stream.worker_watch import WorkerError
 from hear_ssl.files import atomic_path, check_zip
 from hear_ssl.training.module import PretrainingModule
 
@@ -45,6 +46,11 @@ class SaveCheckpoints(pl.Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Save the last state, finished or stopped."""
         self.save(trainer)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Save what is trained when a decoding worker failed: it did so between two steps. Other ranks would wait for this one."""
+        if isinstance(exception, WorkerError) and trainer.world_size == 1 and trainer.global_step:
+            self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
         """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""

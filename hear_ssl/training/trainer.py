@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import platform
+import signal
 import subprocess
 import sys
 import warnings
@@ -73,6 +74,8 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
     apply(choices, module)
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
+    if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
+        data.stopping = stop.requested
     if trainer.is_global_zero:
         print(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}", flush=True)
         print(choices.line(config.performance), flush=True)
@@ -80,7 +83,10 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:  # what Lightning makes of Ctrl-C, and of KeyboardInterrupt by a second signal
+            if stop.at_once and stop.signal != signal.SIGINT:
+                print(f"ended at once by a second signal, not saved; resume with: python {sys.argv[0]} --resume {run}", flush=True)
+                return 128 + (stop.signal or 0)
             raise KeyboardInterrupt from None
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:

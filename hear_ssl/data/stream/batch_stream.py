@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -85,20 +86,40 @@ class BatchStream(IterableDataset[Batch]):
         """Fill crops (crops, time) from a clip, or one in its place; return the key of the one that was read."""
         for attempt in range(REPLACEMENTS):
             try:
-                clip = self.shards.clip(number)
-                self._decode(crops, clip, number, seed)
-                return clip.key
+                return self._fill(crops, number, seed)
             except (ValueError, OSError) as error:
                 lost.append(UnreadableClip(*self.shards.place(number), " ".join(str(error).split())))
                 number = self.order.substitute(position, hash_integers(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
+    def _fill(self, crops: Waveform, number: int, seed: int) -> str:
+        """Fill crops (crops, time) from a clip, once more where its shard was damaged in the cache only; return its key."""
+        clip = self.shards.clip(number)
+        try:
+            self._decode(crops, clip, number, seed)
+        except (ValueError, OSError):
+            if not self._mend(clip, number):
+                raise
+            self._decode(crops, clip, number, seed)
+        return clip.key
+
+    def _mend(self, clip: Clip, number: int) -> bool:
+        mended = self.shards.mend(clip)
+        with suppress(ValueError, OSError):
+            partner = self._partner(clip, number)
+            mended = (partner is not None and self.shards.mend(partner)) or mended
+        return mended
+
+    def _partner(self, clip: Clip, number: int) -> Clip | None:
+        """Return the other clip of a clip's pair; None where pairs are not asked for or it has none."""
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
-        if not self.partners or partner is None:
+        return None if not self.partners or partner is None else self.shards.clip(self.partners.number(number, partner))
+
+    def _decode(self, crops: Waveform, clip: Clip, number: int, seed: int) -> None:
+        other = self._partner(clip, number)
+        if other is None:
             decode_into(crops, self._audio(clip), [hash_integers(seed, 4, crop) / 2**63 for crop in range(len(crops))], self.sample_rate)
             return
-        other = self.shards.clip(self.partners.number(number, partner))
         share = hash_integers(seed, 4, 0) / 2**63  # the same place in both, so that events meet
         for row, one in enumerate((clip, other)):
             decode_into(crops[row : row + 1], self._audio(one), [share], self.sample_rate)
