@@ -7,9 +7,11 @@ CRC-32 of the whole file as their comment, because torch.load checks no CRC-32, 
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -99,6 +101,43 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the rows of a CSV file that was written line by line; a half-written last row is left out.
+
+    Raises OSError when it cannot be read, ValueError that names it when it is no text or a row before the last is no row of it.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+        columns = list(reader.fieldnames or [])
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({str(error)[:100]}); mend or remove it, nothing else is lost") from None
+    broken = [row for row in rows if None in row or None in row.values()]
+    if broken and broken != rows[-1:]:
+        line = rows.index(broken[0]) + 2
+        raise ValueError(f"{path} is damaged (line {line} has not its {len(columns)} values); mend or remove it, nothing else is lost")
+    return columns, rows[: len(rows) - len(broken)]
+
+
+def read_metrics(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of a metrics.csv, numbers or nothing in every place; a missing or empty file has none.
+
+    Raises ValueError that names the file when it is damaged.
+    """
+    if not Path(path).is_file():
+        return [], []
+    columns, rows = read_rows(path)
+    for row in rows:
+        try:
+            int(row["step"])
+            [float(value) for value in row.values() if value]
+        except (KeyError, ValueError):
+            values = ",".join(row.values())[:60]
+            raise ValueError(f"{path} is damaged (the row {values!r}); mend or remove it, nothing else is lost") from None
+    return columns, rows
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:

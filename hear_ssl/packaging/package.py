@@ -5,7 +5,6 @@ python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import torch
 
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, read_json, read_metrics
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.model import Embedder
 from hear_ssl.model.manifest import FORMAT, parse_manifest
@@ -177,8 +176,12 @@ def numbers(levels: list[Any]) -> list[float]:
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's config without the paths of the machine it ran on."""
-    return {key: value for key, value in config.items() if key not in ("run", "output")} | {"data": {**config["data"], "shards": []}}
+    """Return a run's config without the paths of the machine it ran on, and without what only that machine needed."""
+    kept = {key: value for key, value in config.items() if key not in ("run", "output")}
+    kept["data"] = {key: value for key, value in config["data"].items() if key != "worker_timeout"} | {"shards": []}
+    if "trainer" in config:
+        kept["trainer"] = {key: value for key, value in config["trainer"].items() if key not in ("keep_checkpoints", "keep_every")}
+    return kept
 
 
 def cudnn_version() -> str:
@@ -191,19 +194,15 @@ def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
     """Return a JSON file of the checkpoint's run folder, or {} when there is none."""
     path = checkpoint.parent.parent / name
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
+        record = read_json(path)
+    except OSError:
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
     """Return the run's last row of metrics.csv up to the checkpoint's step."""
-    path = checkpoint.parent.parent / "metrics.csv"
-    if not path.is_file():
-        return {}
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and row.get("loss") and int(row["step"]) <= step]
+    rows = [row for row in read_metrics(checkpoint.parent.parent / "metrics.csv")[1] if row.get("loss") and int(row["step"]) <= step]
     kept = ("step", "loss", "effective_rank", "alignment", "uniformity", "clips_lost")
     return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
 

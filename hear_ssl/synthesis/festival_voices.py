@@ -25,7 +25,7 @@ import soxr
 from tqdm import tqdm
 
 from hear_ssl.data.ordered_pool import in_order
-from hear_ssl.files import remove_unfinished, unfinished_folder
+from hear_ssl.files import disk_errors_of, remove_unfinished, unfinished_folder
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.synthesis.command import Command, add_output_options
 from hear_ssl.synthesis.engines import SAMPLE_RATE
@@ -202,7 +202,7 @@ def write_voices(
     check_festival()
     rng = np.random.default_rng(seed)
     remove_unfinished(final.parent, final.name)
-    with folder_lock(final, OUT_BUSY), unfinished_folder(final.parent, final.name) as unfinished:
+    with disk_errors_of(final), folder_lock(final, OUT_BUSY), unfinished_folder(final.parent, final.name) as unfinished:
         folder = unfinished / final.name
         failed = write_words(draw_jobs(folder, words, rng), workers, progress)
         for source, files in speech.items():

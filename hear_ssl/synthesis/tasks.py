@@ -226,7 +226,7 @@ def write_tasks(out: str | os.PathLike[str], seed: int = 0) -> list[Path]:
             if folder.exists():
                 _check_same(task.metadata(seed), folder)
                 continue
-            with unfinished_folder(root, folder.name) as temporary:
+            with disk_errors_of(folder), unfinished_folder(root, folder.name) as temporary:
                 (temporary / folder.name).mkdir()
                 _write_task(task, seed, temporary / folder.name)
                 (temporary / folder.name).rename(folder)
@@ -255,7 +255,6 @@ def _write_task(task: RenderedTask, seed: int, folder: Path) -> None:
             name = f"{split}_{number:03d}.wav"
             encoded = io.BytesIO()  # on a full disk libsndfile names neither the file nor the reason
             soundfile.write(encoded, example.waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
-            with disk_errors_of(audio / name):
-                (audio / name).write_bytes(encoded.getvalue())
+            (audio / name).write_bytes(encoded.getvalue())
             index[name] = [example.label] if isinstance(example.label, str) else example.label
         (folder / f"{split}.json").write_text(json.dumps(index))

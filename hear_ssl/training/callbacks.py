@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import re
 import shlex
 import signal
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from hear_ssl import files
 from hear_ssl.data.stream.workers import kill_workers
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_write, disk_errors_of
@@ -206,12 +206,7 @@ def _number(value: float) -> str:
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and rows of a metrics.csv; a missing or empty file has none, a half-written last row is dropped."""
-    if not path.is_file():
-        return [], []
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if re.fullmatch(r"\d+", row.get("step") or "") and None not in row.values()]
-        return list(reader.fieldnames or []), rows
+    return files.read_metrics(path)
 
 
 def resume_line(run: Path, stop: StopCleanly) -> str:
