@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 PART = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.part")  # a temporary file of `atomic_path`: final name and process
 BLOCK = 1 << 20  # bytes read at once
 COMMENT_LENGTH = struct.Struct("<H")  # ends a zip archive without a comment (APPNOTE.TXT 6.3.10, section 4.3.16)
+END_BYTES, END_MARK = 22, b"PK\x05\x06"  # of the record that ends it
 COMMENT = b"crc32:%08x"
 COMMENT_BYTES = len(COMMENT % 0)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
@@ -209,6 +210,10 @@ def check_zip(path: str | os.PathLike[str]) -> None:
             if archive.comment != COMMENT % crc32_of(file, size - COMMENT_BYTES):
                 raise ValueError("its bytes are not those that were written")
             return
+        file.seek(-END_BYTES, os.SEEK_END)
+        end = file.read()
+        if not end.startswith(END_MARK) or not end.endswith(COMMENT_LENGTH.pack(0)):
+            raise ValueError("its end is cut off")
         for member in members:
             with archive.open(member) as content:
                 while content.read(BLOCK):  # compared at its end
