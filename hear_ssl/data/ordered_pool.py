@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """Yield work(job) of every job, in order, from `workers` processes. Raises OSError when one of them dies."""
     waiting: deque[Future[Result]] = deque()
-    others = set(multiprocessing.active_children())
+    others, interrupted = set(multiprocessing.active_children()), False
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         for job in jobs:
@@ -30,14 +30,16 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
                 yield _result(waiting.popleft(), others)
         while waiting:
             yield _result(waiting.popleft(), others)
-    except BaseException as error:
-        for worker in set(multiprocessing.active_children()) - others:
-            worker.kill()  # one that is stopped would keep this process from ending
-        if isinstance(error, BrokenProcessPool):
-            raise OSError("a worker process died (out of memory?); run the same command again, with fewer --workers") from None
+    except BrokenProcessPool:
+        raise OSError("a worker process died (out of memory?); run the same command again, with fewer --workers") from None
+    except BaseException:
+        interrupted = True
         raise
     finally:
         executor.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - others:
+            if interrupted or is_stopped(worker.pid):
+                worker.kill()  # this process would wait for one that is stopped before it ends
 
 
 def _result(future: Future[Result], others: set[BaseProcess]) -> Result:

@@ -32,11 +32,11 @@ SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}
 
 
 class StopCleanly(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or the same signal again ends at once."""
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or SIGTERM ends at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
-        self.noted = 0.0
+        self.first: dict[int, float] = {}  # when each signal came first
         self.at_once = False
         self.delayed = DelayedScalar()
 
@@ -63,9 +63,10 @@ class StopCleanly(pl.Callback):
 
     def _note(self, number: int, frame: Any) -> None:
         now = time.monotonic()
+        again = now - self.first.setdefault(number, now) > SAME_SIGNAL_SECONDS
         if self.signal is None:
-            self.signal, self.noted = number, now
-        elif number == signal.SIGINT or (number == self.signal and now - self.noted > SAME_SIGNAL_SECONDS):
+            self.signal = number
+        elif number == signal.SIGINT or (number == signal.SIGTERM and again):
             self.at_once = True
             end_soon(128 + number)
             raise KeyboardInterrupt
