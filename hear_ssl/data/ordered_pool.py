@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -21,7 +22,7 @@ Result = TypeVar("Result")
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """Yield work(job) of every job, in order, from `workers` processes. Raises OSError when one of them dies."""
     waiting: deque[Future[Result]] = deque()
-    others, interrupted = set(multiprocessing.active_children()), False
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         for job in jobs:
@@ -32,14 +33,11 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
             yield _result(waiting.popleft(), others)
     except BrokenProcessPool:
         raise OSError("a worker process died (out of memory?); run the same command again, with fewer --workers") from None
-    except BaseException:
-        interrupted = True
-        raise
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
         for worker in set(multiprocessing.active_children()) - others:
-            if interrupted or is_stopped(worker.pid):
-                worker.kill()  # this process would wait for one that is stopped before it ends
+            if worker.pid and is_stopped(worker.pid):
+                os.kill(worker.pid, signal.SIGCONT)  # to end; one killed amid a result would leave the pool waiting for the rest of it
+        executor.shutdown(cancel_futures=True)
 
 
 def _result(future: Future[Result], others: set[BaseProcess]) -> Result:
