@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import shlex
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -24,10 +22,9 @@ from hear_ssl.training.collapse import measures
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.second_signal import SecondSignal, is_second
 
 COLLAPSED_REPORTS = 3
-SAME_SIGNAL_SECONDS = 0.5  # the end of a job may reach a process twice: with its group, and from torchrun
-LAST_SECONDS = 20.0
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
 
 
@@ -38,6 +35,7 @@ class StopCleanly(pl.Callback):
         self.signal: int | None = None
         self.first: dict[int, float] = {}  # when each signal came first
         self.at_once = False
+        self.second = SecondSignal()
         self.delayed = DelayedScalar()
 
     def requested(self) -> bool:
@@ -48,6 +46,7 @@ class StopCleanly(pl.Callback):
         """Take over the signals, after Lightning has set its own handlers."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
+        self.second.watch()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
@@ -62,25 +61,11 @@ class StopCleanly(pl.Callback):
             trainer.should_stop = True
 
     def _note(self, number: int, frame: Any) -> None:
-        now = time.monotonic()
-        again = now - self.first.setdefault(number, now) > SAME_SIGNAL_SECONDS
-        if self.signal is None:
-            self.signal = number
-        elif number == signal.SIGINT or (number == signal.SIGTERM and again):
-            self.at_once = True
-            end_soon(128 + number)
+        self.at_once = is_second(self.first, number)
+        self.signal = self.signal or number
+        if self.at_once:
+            kill_workers()
             raise KeyboardInterrupt
-
-
-def end_soon(status: int) -> None:
-    """Kill the decoding workers, and end this process with a status in a while, should it hang on its way out; returns at once."""
-    kill_workers()
-
-    def end() -> None:
-        time.sleep(LAST_SECONDS)
-        os._exit(status)
-
-    threading.Thread(target=end, daemon=True).start()
 
 
 class Progress(pl.Callback):

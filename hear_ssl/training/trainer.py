@@ -88,6 +88,8 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
                 print(f"ended at once by a second signal, not saved; resume with: python {sys.argv[0]} --resume {run}", flush=True)
                 return 128 + (stop.signal or 0)
             raise KeyboardInterrupt from None
+        finally:
+            stop.second.close()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
