@@ -1,7 +1,7 @@
 """One process at a time in an output folder.
 
 The folder itself is locked by flock(2), which ends with the process, however that ends, and leaves no file behind. Where a
-folder cannot be locked, as on NFS, a file `.lock` in it is; where the file system has no locks at all, one line says so.
+folder cannot be locked, as on NFS, a file `.lock` in it is; a file system without locks is named on stderr.
 """
 
 from __future__ import annotations

@@ -30,20 +30,20 @@ class ScoresFile:
     def __init__(self, path: Path, grid: str, seeds: int) -> None:
         self.path, self.asked = path, {"grid": grid, "points": points_hash(grid), "seeds": seeds}
 
-    def record(self) -> dict[str, Any]:
+    def record(self, held: bool = False) -> dict[str, Any]:
         """Return the record of what was asked for, an empty one where there is none.
 
-        A file that is damaged or of another version is set aside, and one line says so.
+        A file that is damaged or of another version counts as none; where the lock is `held` it is set aside and named on stderr.
         """
         try:
             record = read_json(self.path)
         except FileNotFoundError:
             record = None
         except ValueError as error:
-            self._set_aside(str(error))
+            self._set_aside(str(error), held)
             record = None
         if record is not None and not is_record(record):
-            self._set_aside(f"{self.path} is of another version")
+            self._set_aside(f"{self.path} is of another version", held)
             record = None
         kept = [] if record is None else [{name: value for name, value in record.items() if name != OTHERS}, *record.get(OTHERS, [])]
         fitting = [one for one in kept if all(one[name] == value for name, value in self.asked.items())]
@@ -54,7 +54,7 @@ class ScoresFile:
     def put(self, task: str, results: dict[str, dict[str, Any]], faults: dict[str, str]) -> None:
         """Write the results or the faults of models on a task; each replaces what the file contains of that model."""
         with file_lock(self.path.with_name(LOCK), LOCKED, LOCK_SECONDS):
-            record = self.record()
+            record = self.record(held=True)
             for kind, new in (("tasks", results), ("faults", faults)):
                 known = record[kind].setdefault(task, {})
                 for name in (*results, *faults):
@@ -62,7 +62,9 @@ class ScoresFile:
                 known.update(new)
             atomic_write(self.path, json.dumps(record, indent=1))
 
-    def _set_aside(self, reason: str) -> None:
+    def _set_aside(self, reason: str, held: bool) -> None:
+        if not held:
+            return
         name = next(name for number in count(1) if not (name := self.path.with_name(f"scores-damaged-{number}.json")).exists())
         self.path.rename(name)
         print(f"{reason}: kept as {name}, its scores are computed again", file=sys.stderr, flush=True)
@@ -74,6 +76,7 @@ def is_record(record: Any) -> bool:
         return False
     parts = record["tasks"], record["faults"]
     whole = all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
+    whole = whole and all(isinstance(result, dict) for of_task in record["tasks"].values() for result in of_task.values())
     others = record.get(OTHERS, [])
     return whole and isinstance(others, list) and all(is_record(other) for other in others)
 

@@ -9,7 +9,7 @@ from hear_ssl.files import atomic_write, check_writable, remove_parts
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.wheel import build_wheel, wheel_name
 
-WRITING_SECONDS = 60.0  # that another package's writing into the same folder may take
+WRITING_SECONDS = 60.0  # to wait for another package that is written to the same folder
 
 
 def check_place(out: Path, name: str) -> None:

@@ -14,7 +14,7 @@ LAST_SECONDS = 20.0  # to end in order
 
 
 class SecondSignal:
-    """Tells the second of two signals, and ends the process after LAST_SECONDS where its main thread does not.
+    """Recognises the second of two signals, and ends the process after LAST_SECONDS where its main thread does not.
 
     The main thread may wait for other ranks in a collective operation, in which Python's handlers do not run; a thread therefore
     reads the signals as the C handler writes them.

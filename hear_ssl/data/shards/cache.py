@@ -96,7 +96,7 @@ class ShardCache:
             yield path
 
     def mend(self, record: ShardRecord) -> bool:
-        """Fetch a shard again when the bytes of its copy have changed since it was fetched; return whether it was, and say so.
+        """Fetch a shard again when the bytes of its copy have changed since it was fetched, print a line, and return whether it was.
 
         A copy that cannot be replaced stays: most of its clips may be whole.
         """

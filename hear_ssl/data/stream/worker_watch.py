@@ -1,7 +1,7 @@
 """Notice decoding workers that are stopped or hang.
 
-The DataLoader's own timeout does not reach everywhere: to map a batch's memory the training process asks the worker, and waits
-without end for one that is stopped. A thread therefore watches, and kills the workers; whatever the training process waits for
+The DataLoader's own timeout does not reach everywhere: to map a batch's memory the training process connects to the worker,
+and waits without end for one that is stopped. A thread therefore watches, and kills the workers; whatever the training process waits for
 then fails.
 """
 
@@ -27,7 +27,7 @@ class WorkerError(OSError):
 
 @dataclass(frozen=True)
 class Patience:
-    """What a watch goes by: seconds without a batch (0: no bound), what changes while workers fetch, whether the run is to end."""
+    """Limits of a watch: seconds without a batch (0: none), a value that changes while workers fetch, whether the run is to end."""
 
     seconds: float = 0.0
     activity: Callable[[], object] = lambda: None
@@ -35,7 +35,7 @@ class Patience:
 
 
 class WorkerWatch:
-    """Watches the workers of one loader from a thread; `reason` says why it has ended them, `stopped` that the run was to end."""
+    """Watches the workers of one loader from a thread; `reason` is why it has ended them, `stopped` whether the run was to end."""
 
     def __init__(self, workers: Sequence[BaseProcess], patience: Patience) -> None:
         self.workers, self.patience = workers, patience

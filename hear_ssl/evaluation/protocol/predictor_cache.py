@@ -24,7 +24,7 @@ class Trained(TypedDict):
 class PredictorCache:
     """Results of one model on one task, by what each network was trained with.
 
-    A file that is damaged, down to one digit, counts as empty, and one line says so; without a path nothing is kept.
+    A file that is damaged, down to one digit, counts as empty and is named on stderr; without a path nothing is kept.
     """
 
     def __init__(self, path: Path | None = None) -> None:
