@@ -32,7 +32,7 @@ $(QUICKSTART)/shards/index.json: | $(VENV)/installed
 	$(BIN)/python -m hear_ssl.synthesis instruments --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
 
 # Resume a run, or begin it: $(call fit,RUN,ARGUMENTS).
-fit = if [ -f $(1)/checkpoints/last.ckpt ]; then $(BIN)/python train/fit.py --resume $(1); \
+fit = if ls $(1)/checkpoints/*.ckpt >/dev/null 2>&1; then $(BIN)/python train/fit.py --resume $(1); \
 	else rm -rf $(1) && $(BIN)/python train/fit.py $(2) run=$(1); fi
 
 $(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import pickle
-import zipfile
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hear_ssl.files import add_checksum, atomic_path, check_zip
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config
 from hear_ssl.model.encoders import Encoder
@@ -36,36 +37,58 @@ def find_checkpoint(path: str | Path) -> Path:
     raise ValueError(f"{given} is neither a checkpoint nor a run folder with checkpoints/last.ckpt; give the folder that fit.py printed")
 
 
+def numbered_checkpoints(folder: Path) -> list[Path]:
+    """Return the files step-N.ckpt of a folder, the newest first."""
+    found = [(int(name[1]), path) for path in folder.glob("step-*.ckpt") if (name := re.fullmatch(r"step-(\d+)\.ckpt", path.name))]
+    return [path for _, path in sorted(found, reverse=True)]
+
+
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint of plain data and tensors onto the CPU; one of version 0.1.0 is translated to the names of this version.
 
-    Raises ValueError when the file is damaged, holds anything but plain data, or is not one of ours.
+    Raises ValueError when a byte of the file has changed, it holds anything but plain data, or is not one of ours.
     """
     file = find_checkpoint(path)
     try:
-        check_archive(file)
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        checkpoint = load_tensors(file)
     except pickle.UnpicklingError:
         raise ValueError(
             f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by fit.py"
         ) from None
     except Exception as error:  # the unpickler of damaged bytes raises nearly anything, AttributeError and IndexError included
         reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one") from None
+        raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one{_earlier_than(file)}") from None
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in ("state_dict", "config")):
         raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
     return current_checkpoint(checkpoint)
 
 
-def check_archive(file: Path) -> None:
-    """Raise ValueError or BadZipFile unless the file is a zip archive as torch.save writes it: nothing in it is compressed.
+def _earlier_than(file: Path) -> str:
+    earlier = next((path for path in numbered_checkpoints(file.parent) if path.name != file.name), None)
+    return f", such as {earlier}" if earlier else ""
 
-    A compressed or doubly listed member could unpack to any size.
+
+def load_tensors(file: str | Path) -> Any:
+    """Return what `save_tensors` or torch.save wrote to a file, on the CPU, once all its bytes are checked.
+
+    Raises ValueError or BadZipFile when one has changed, UnpicklingError when it holds more than tensors and plain data, and
+    whatever torch.load raises.
     """
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
-    if unpacked > file.stat().st_size:
-        raise ValueError(f"{file.stat().st_size} bytes would unpack to {unpacked}")
+    check_zip(file)
+    return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def save_tensors(content: dict[str, Any], file: str | Path) -> None:
+    """Write tensors and plain data to a file with a checksum, whole or not at all. Raises OSError that names it when the disk is full."""
+    with atomic_path(file) as temporary:
+        try:
+            with open(temporary, "wb") as stream:
+                torch.save(content, stream)
+        except RuntimeError as error:  # of torch's zip writer, after the stream has raised what is wrong
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
+        add_checksum(temporary)
 
 
 def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Embedder, dict[str, Any]]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
+from types import FrameType
 from typing import NoReturn
 
 from hear_ssl.machine import settle_process
@@ -21,19 +23,35 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
     """Run a script's main, once the process has what libraries ask of a machine, and exit with its status.
 
     ValueError, FileNotFoundError and every other OSError are a user's mistake or the machine's state: one line, exit
-    status 2. Anything else is our mistake and keeps its traceback.
+    status 2. Anything else is our mistake and keeps its traceback. SIGTERM ends the script as Ctrl-C does, so that unfinished
+    files are removed, with exit status 143.
     """
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         settle_process()
+        if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, _terminate)
         sys.exit(main() or 0)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        line = " ".join(str(error).split())
+        line = " ".join(_line(error).split())
         if "No usable temporary directory" in line:  # of tempfile
             line += "; set TMPDIR to a folder that can be written"
         print(f"error: {line or type(error).__name__}", file=sys.stderr)
         sys.exit(2)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_DFL)  # a second one ends it at once
+    print("terminated", file=sys.stderr)
+    raise SystemExit(128 + number)
+
+
+def _line(error: ValueError | OSError) -> str:
+    """Return an error's message; of a full disk, the file that cannot be written and the remedy."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename:
+        return f"{error.filename} cannot be written: {error.strerror}; free space, then run the command again (a training: --resume)"
+    return str(error)

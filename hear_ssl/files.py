@@ -1,38 +1,100 @@
-"""Files that appear under their final name only when whole.
+"""Files that appear under their final name only when whole, and that are checked before they are used.
 
 Everything is written under a temporary name in the same folder, flushed to the disk and then renamed, so that a full
-disk or a killed process leaves the earlier good file untouched.
+disk or a killed process leaves the earlier good file untouched. The zip archives of torch.save and numpy.savez get the
+CRC-32 of the whole file as their comment, because torch.load checks no CRC-32, and numpy.load not always.
 """
 
 from __future__ import annotations
 
+import csv
 import errno
+import glob
 import hashlib
+import io
+import json
 import os
+import re
+import shutil
+import struct
 import tarfile
 import tempfile
 import uuid
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, BinaryIO
+
+PART = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.part")  # a temporary file of `atomic_path`: final name and process
+BLOCK = 1 << 20  # bytes read at once
+COMMENT_LENGTH = struct.Struct("<H")  # ends a zip archive without a comment (APPNOTE.TXT 6.3.10, section 4.3.16)
+END_BYTES, END_MARK = 22, b"PK\x05\x06"  # of the record that ends it
+COMMENT = b"crc32:%08x"
+COMMENT_BYTES = len(COMMENT % 0)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to, and rename it to `path` when the block ends without an error.
+    """Give a temporary path in the folder of `path` to write to, and rename it to `path` when the block ends without an error.
 
-    Raises whatever the block or the file system raises; the temporary file is then removed.
+    Raises whatever the block or the file system raises, with the name of `path` where the disk failed; the temporary file is
+    then removed.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".{final.name}.{os.getpid()}.{uuid.uuid4().hex[:8]}.part")
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, final)
+        with disk_errors_of(final, temporary):
+            yield temporary
+            with open(temporary, "rb+") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, final)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def disk_errors_of(path: str | os.PathLike[str], temporary: str | os.PathLike[str] = "") -> Iterator[None]:
+    """Name `path` in an OSError of the disk that names no file, as that of a failed write, or names `temporary`."""
+    try:
+        yield
+    except OSError as error:
+        nameless = error.filename is None and error.errno in DISK_ERRORS
+        if nameless or (temporary and error.filename in (temporary, str(temporary))):
+            raise type(error)(error.errno, error.strerror or os.strerror(error.errno or 0), str(path)) from None
+        raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove the temporary files that killed processes left in a folder which no other process writes to now."""
+    for part in folder.glob(".*.part"):
+        if PART.fullmatch(part.name):
+            part.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path, name: str) -> None:
+    """Remove the folders that killed processes left in `folder` by `unfinished_folder(folder, name)`; nobody else writes there now."""
+    for left in folder.glob(f".{glob.escape(name)}.unfinished-*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def unfinished_folder(folder: Path, name: str) -> Iterator[Path]:
+    """Give a new folder in `folder` in which FOLDER/NAME is made, to be renamed when it is whole; removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=f".{name}.unfinished-", dir=folder, ignore_cleanup_errors=True) as unfinished:
+        yield Path(unfinished)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return what a JSON file contains. Raises OSError when it cannot be read, ValueError that names it when it is damaged."""
+    content = Path(path).read_bytes()
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({' '.join(str(error).split())[:100]})") from None
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -40,6 +102,43 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
+
+
+def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and the rows of a CSV file that was written line by line; a half-written last row is left out.
+
+    Raises OSError when it cannot be read, ValueError that names it when it is no text or a row before the last is no row of it.
+    """
+    try:
+        text = Path(path).read_bytes().decode()
+        reader = csv.DictReader(io.StringIO(text, newline=""))
+        rows = list(reader)
+        columns = list(reader.fieldnames or [])
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path} is damaged ({str(error)[:100]}); mend or remove it, nothing else is lost") from None
+    broken = [row for row in rows if None in row or None in row.values()]
+    if broken and broken != rows[-1:]:
+        line = rows.index(broken[0]) + 2
+        raise ValueError(f"{path} is damaged (line {line} has not its {len(columns)} values); mend or remove it, nothing else is lost")
+    return columns, rows[: len(rows) - len(broken)]
+
+
+def read_metrics(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
+    """Return the columns and rows of a metrics.csv, numbers or nothing in every place; a missing or empty file has none.
+
+    Raises ValueError that names the file when it is damaged.
+    """
+    if not Path(path).is_file():
+        return [], []
+    columns, rows = read_rows(path)
+    for row in rows:
+        try:
+            int(row["step"])
+            [float(value) for value in row.values() if value]
+        except (KeyError, ValueError):
+            values = ",".join(row.values())[:60]
+            raise ValueError(f"{path} is damaged (the row {values!r}); mend or remove it, nothing else is lost") from None
+    return columns, rows
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -59,7 +158,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of a file as lower-case hex. Raises OSError when it cannot be read."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
+        for block in iter(lambda: file.read(BLOCK), b""):
             digest.update(block)
     return digest.hexdigest()
 
@@ -75,3 +174,55 @@ def tar_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     block = tar.fileobj.read(tarfile.BLOCKSIZE)
     if not block or any(block):
         raise tarfile.ReadError("a damaged header" if block else "no end mark")
+
+
+def add_checksum(path: str | os.PathLike[str]) -> None:
+    """Write the CRC-32 of a zip archive into its comment. Raises ValueError when it is no archive without a comment."""
+    with open(path, "rb+") as file:
+        end = file.seek(-COMMENT_LENGTH.size, os.SEEK_END)
+        if file.read() != COMMENT_LENGTH.pack(0):
+            raise ValueError(f"{path} is no zip archive without a comment")
+        file.seek(end)
+        file.write(COMMENT_LENGTH.pack(COMMENT_BYTES))
+        size = file.tell()
+        file.seek(0)
+        crc = crc32_of(file, size)
+        file.seek(size)
+        file.write(COMMENT % crc)
+
+
+def check_zip(path: str | os.PathLike[str]) -> None:
+    """Compare a zip archive with the CRC-32 in its comment, or where it has no comment each member with its own.
+
+    Raises ValueError or zipfile.BadZipFile when they differ, when members are compressed or have one name twice, and could so
+    unpack to any size, and whatever zipfile raises for damaged headers.
+    """
+    size = os.path.getsize(path)
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        unpacked = sum(member.file_size for member in members)
+        if unpacked > size:
+            raise ValueError(f"{size} bytes would unpack to {unpacked}")
+        if len({member.filename for member in members}) < len(members):
+            raise ValueError("two members have one name")
+        if archive.comment:
+            file.seek(0)
+            if archive.comment != COMMENT % crc32_of(file, size - COMMENT_BYTES):
+                raise ValueError("its bytes are not those that were written")
+            return
+        file.seek(-END_BYTES, os.SEEK_END)
+        end = file.read()
+        if not end.startswith(END_MARK) or not end.endswith(COMMENT_LENGTH.pack(0)):
+            raise ValueError("its end is cut off")
+        for member in members:
+            with archive.open(member) as content:
+                while content.read(BLOCK):  # compared at its end
+                    pass
+
+
+def crc32_of(file: BinaryIO, size: int) -> int:
+    """Return the CRC-32 of the next `size` bytes of an open file."""
+    crc = 0
+    while size > 0 and (block := file.read(min(BLOCK, size))):
+        crc, size = zlib.crc32(block, crc), size - len(block)
+    return crc

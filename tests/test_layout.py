@@ -21,7 +21,18 @@ FILES = sorted(
 SHIPPED = ("hear_ssl/model/", "hear_ssl/packaging/rules/")  # they run where nothing else of hear_ssl is installed
 HELPERS = {
     f"hear_ssl.{name}"
-    for name in ("download", "errors", "files", "machine", "old_versions", "part_files", "part_imports", "sample_random", "test_data_rule")
+    for name in (
+        "download",
+        "errors",
+        "files",
+        "folder_lock",
+        "machine",
+        "old_versions",
+        "part_files",
+        "part_imports",
+        "sample_random",
+        "test_data_rule",
+    )
 }
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}

@@ -88,7 +88,7 @@ def test_cores_are_those_of_the_affinity_and_at_most_the_quota(monkeypatch: pyte
         "sys.argv = ['p', 'x', '--out', 'y']; from hear_ssl.data.pack import parse_arguments as p; print(p().workers)",
         "import argparse; from hear_ssl.synthesis.command import add_output_options as a; p = argparse.ArgumentParser(); a(p, 0);"
         " print(p.parse_args(['--out', 'x']).workers)",
-        "from hear_ssl.training.trainer import machine; from hear_ssl.training.settings import TrainerConfig as c; print(machine(c()).cores)",
+        "from hear_ssl.training.trainer import TrainerConfig, machine; print(machine(TrainerConfig()).cores)",
     ],
 )
 def test_every_default_counts_the_cores_of_the_process(line: str) -> None:

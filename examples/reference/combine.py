@@ -22,10 +22,9 @@ import torch
 
 from examples.reference.levels import bring_to_level
 from hear_ssl import __version__
-from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, save_tensors
 from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
-from hear_ssl.files import atomic_path
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig
 from hear_ssl.model.options import to_mapping
@@ -99,8 +98,7 @@ def check_new(out: Path) -> None:
 def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
     """Write a checkpoint made of that of a run, and beside it in a run folder of its own what the model card says of the run's machine."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(out) as temporary:
-        torch.save(checkpoint, temporary)
+    save_tensors(checkpoint, out)
     environment = find_checkpoint(run).parent.parent / "environment.json"
     copy = out.parent.parent / "environment.json"  # the model card names the revision
     if out.parent.name == "checkpoints" and environment.is_file() and not copy.exists():

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.files import atomic_path
+from hear_ssl.checkpoint import load_tensors, save_tensors
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.training.datamodule import ShardDataModule
 
@@ -63,7 +63,7 @@ class Pass:
     def _load(self) -> None:
         mend = "remove it to begin anew"
         try:
-            state = torch.load(self.file, weights_only=True)
+            state = load_tensors(self.file)
             asked, self.batches, losses = state["asked"], int(state["batches"]), state["losses"]
             kept = {name: {key: values[key] for key in vars(Moments(0))} for name, values in state["moments"].items()}
         except Exception as error:  # what a damaged file raises is not documented
@@ -82,8 +82,7 @@ class Pass:
             "losses": self.data.unreadable.state(),
             "moments": {name: vars(moments) for name, moments in self.moments.items()},
         }
-        with atomic_path(self.file) as temporary:
-            torch.save(state, temporary)
+        save_tensors(state, self.file)
 
     @torch.inference_mode()
     def run(self, clips: int) -> dict[str, Moments]:

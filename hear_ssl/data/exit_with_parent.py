@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, also when that is killed."""
+"""Processes that end with the one that started them, also when that is killed, and those that are stopped."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import threading
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
 
 def end_with_parent() -> None:
@@ -18,3 +19,11 @@ def end_with_parent() -> None:
 def _wait(parent: BaseProcess) -> None:
     parent.join()
     os._exit(1)
+
+
+def is_stopped(pid: int | None) -> bool:
+    """Return whether a process is stopped by a signal or a debugger; False where the system does not tell (no /proc)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
+    except (OSError, IndexError, UnicodeDecodeError):
+        return False

@@ -34,6 +34,12 @@ class DataConfig:
         "crops cut from each clip: lengths in seconds and how many, such as [{seconds: 4, count: 2}, {seconds: 1, count: 4}]",
     )
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
+    worker_timeout: float = option(
+        600.0,
+        "a run ends when a decoding process is stopped, or hands over nothing while no shard is being fetched, for so long; 0: never",
+        "s",
+        0.0,
+    )
     positives: str = option(
         "crops", "crops of a clip, or of the two clips of a pair in turn where the shards name one", choices=("crops", "pairs")
     )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
-from hear_ssl.data.exit_with_parent import end_with_parent
+from hear_ssl.data.exit_with_parent import end_with_parent, is_stopped
 
+STOPPED_SECONDS = 30.0
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
@@ -19,18 +22,33 @@ Result = TypeVar("Result")
 def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -> Iterator[Result]:
     """Yield work(job) of every job, in order, from `workers` processes. Raises OSError when one of them dies."""
     waiting: deque[Future[Result]] = deque()
+    others = set(multiprocessing.active_children())
     executor = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_start_worker)
     try:
         for job in jobs:
             waiting.append(executor.submit(work, job))
             if len(waiting) > 4 * workers:
-                yield waiting.popleft().result()
+                yield _result(waiting.popleft(), others)
         while waiting:
-            yield waiting.popleft().result()
+            yield _result(waiting.popleft(), others)
     except BrokenProcessPool:
         raise OSError("a worker process died (out of memory?); run the same command again, with fewer --workers") from None
     finally:
-        executor.shutdown(wait=False, cancel_futures=True)
+        for worker in set(multiprocessing.active_children()) - others:
+            if worker.pid and is_stopped(worker.pid):
+                os.kill(worker.pid, signal.SIGCONT)  # to end; one killed amid a result would leave the pool waiting for the rest of it
+        executor.shutdown(cancel_futures=True)
+
+
+def _result(future: Future[Result], others: set[BaseProcess]) -> Result:
+    """Return a result once it is there. Raises OSError that names a worker which stays stopped."""
+    stopped: set[int | None] = set()
+    while not wait([future], STOPPED_SECONDS).done:
+        now = {worker.pid for worker in set(multiprocessing.active_children()) - others if is_stopped(worker.pid)}
+        if now & stopped:
+            raise OSError(f"the worker process {min(now & stopped, key=str)} is stopped (SIGSTOP); run the same command again")
+        stopped = now
+    return future.result()
 
 
 def _start_worker() -> None:

@@ -61,7 +61,7 @@ def main() -> int:
     """Pack as the command line says."""
     arguments = parse_arguments()
     options = check_arguments(arguments)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # both end like Ctrl-C: finished shards stay
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
     items = list_items(arguments.inputs, arguments.license, arguments.split)
     index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, progress=True)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
@@ -18,9 +17,9 @@ from hear_ssl.evaluation.protocol.grid import SEED, points_hash
 from hear_ssl.evaluation.protocol.predictor_cache import PredictorCache
 from hear_ssl.evaluation.protocol.score_task import score_task
 from hear_ssl.evaluation.protocol.scores import SCORES
-from hear_ssl.evaluation.scores_file import kept_record
+from hear_ssl.evaluation.scores_file import ScoresFile
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
-from hear_ssl.files import atomic_write, check_writable
+from hear_ssl.files import check_writable
 
 CLEAR = "\r\033[K"  # the line of progress on a terminal
 LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
@@ -49,40 +48,33 @@ def models_to_compare(module: str, weights: str, compare: list[str], device: str
 def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
-    A task is read and hashed once for all models. Every result is written as soon as it is there; one of the same model, the
+    A task is read and hashed once for all models. Every result is written as soon as it is there, and what other evaluations
+    write to the file meanwhile stays, as do results of other grids and seeds under `others`; one of the same model, the
     same task and the same grid, point for point, is not computed again, nor are the networks of one that was interrupted.
     Raises ValueError before anything is computed when OUT cannot be written.
     """
-    path = out / "scores.json"
-    check_writable(path)
-    record = kept_record(path, grid, seeds)
+    check_writable(out / "scores.json")
+    scores = ScoresFile(out / "scores.json", grid, seeds)
     for folder in folders:
-        known, faults = (record[kind].setdefault(folder.name, {}) for kind in ("tasks", "faults"))
         try:
             task = read_task(folder)
         except ValueError as error:
-            reason = _complain(folder.name, error)
-            for model in models:
-                known.pop(model.name, None)
-                faults[model.name] = reason
-            atomic_write(path, json.dumps(record, indent=1))
+            scores.put(folder.name, {}, dict.fromkeys((model.name for model in models), _complain(folder.name, error)))
             continue
         hashed = task_hash(task)
         for model in models:
-            earlier = known.pop(model.name, {})
-            faults.pop(model.name, None)
+            earlier = scores.record()["tasks"].get(folder.name, {}).get(model.name, {})
             keys = {"key": model.key, "task_hash": hashed}
             same = all(earlier.get(name) == value for name, value in keys.items())
             networks = PredictorCache(out / "networks" / f"{folder.name}-{hashed}-{model.key}-{points_hash(grid)}.json")
             try:
                 result = earlier if same else score(model, task, out, grid, seeds, show, networks)
-                known[model.name] = {**result, **keys, "weights": model.weights}
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
-                faults[model.name] = _complain(f"{folder.name}: {model.name}", error)
-            atomic_write(path, json.dumps(record, indent=1))
-            if model.name in known:
-                networks.forget()
-    return record
+                scores.put(folder.name, {}, {model.name: _complain(f"{folder.name}: {model.name}", error)})
+                continue
+            scores.put(folder.name, {model.name: {**result, **keys, "weights": model.weights}}, {})
+            networks.forget()
+    return scores.record()
 
 
 def _complain(what: str, error: Exception) -> str:

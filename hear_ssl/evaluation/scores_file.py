@@ -3,25 +3,71 @@
 from __future__ import annotations
 
 import json
+import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, model_name
 from hear_ssl.evaluation.protocol.grid import points_hash
-from hear_ssl.files import sha256_of
+from hear_ssl.files import atomic_write, read_json, sha256_of
+from hear_ssl.folder_lock import file_lock
 
+OTHERS = "others"  # records of other grids and seed counts
+LOCK = ".scores.lock"
+LOCKED = "wait for it to end, or give another --out"
+LOCK_SECONDS = 60.0  # a result is written in milliseconds
 WEIGHTS = ", or give the file with --weights FILE"
 
 
-def kept_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
-    """Return the record at `path` if it is of this grid and as many seeds, else an empty one."""
-    asked = {"grid": grid, "points": points_hash(grid), "seeds": seeds}
-    fresh: dict[str, Any] = {**asked, "tasks": {}, "faults": {}}
-    try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return fresh
-    return record if is_record(record) and all(record[name] == value for name, value in asked.items()) else fresh
+class ScoresFile:
+    """The scores.json that several evaluations may write to at once: each result is added to what the file contains then.
+
+    The record of the grid, its points and the seeds that were asked for last is the whole of the file but its key `others`,
+    the list of the records of other ones.
+    """
+
+    def __init__(self, path: Path, grid: str, seeds: int) -> None:
+        self.path, self.asked = path, {"grid": grid, "points": points_hash(grid), "seeds": seeds}
+
+    def record(self, held: bool = False) -> dict[str, Any]:
+        """Return the record of what was asked for, an empty one where there is none.
+
+        A file that is damaged or of another version counts as none; where the lock is `held` it is set aside and named on stderr.
+        """
+        try:
+            record = read_json(self.path)
+        except FileNotFoundError:
+            record = None
+        except ValueError as error:
+            self._set_aside(str(error), held)
+            record = None
+        if record is not None and not is_record(record):
+            self._set_aside(f"{self.path} is of another version", held)
+            record = None
+        kept = [] if record is None else [{name: value for name, value in record.items() if name != OTHERS}, *record.get(OTHERS, [])]
+        fitting = [one for one in kept if all(one[name] == value for name, value in self.asked.items())]
+        others = [one for one in kept if one not in fitting]
+        found = fitting[0] if fitting else {**self.asked, "tasks": {}, "faults": {}}
+        return {**found, OTHERS: others} if others else found
+
+    def put(self, task: str, results: dict[str, dict[str, Any]], faults: dict[str, str]) -> None:
+        """Write the results or the faults of models on a task; each replaces what the file contains of that model."""
+        with file_lock(self.path.with_name(LOCK), LOCKED, LOCK_SECONDS):
+            record = self.record(held=True)
+            for kind, new in (("tasks", results), ("faults", faults)):
+                known = record[kind].setdefault(task, {})
+                for name in (*results, *faults):
+                    known.pop(name, None)
+                known.update(new)
+            atomic_write(self.path, json.dumps(record, indent=1))
+
+    def _set_aside(self, reason: str, held: bool) -> None:
+        if not held:
+            return
+        name = next(name for number in count(1) if not (name := self.path.with_name(f"scores-damaged-{number}.json")).exists())
+        self.path.rename(name)
+        print(f"{reason}: kept as {name}, its scores are computed again", file=sys.stderr, flush=True)
 
 
 def is_record(record: Any) -> bool:
@@ -29,7 +75,10 @@ def is_record(record: Any) -> bool:
     if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
         return False
     parts = record["tasks"], record["faults"]
-    return all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
+    whole = all(isinstance(part, dict) and all(isinstance(of_task, dict) for of_task in part.values()) for part in parts)
+    whole = whole and all(isinstance(result, dict) for of_task in record["tasks"].values() for result in of_task.values())
+    others = record.get(OTHERS, [])
+    return whole and isinstance(others, list) and all(is_record(other) for other in others)
 
 
 def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:
@@ -42,8 +91,10 @@ def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dic
 def read_scores(scores: Path) -> dict[str, Any]:
     """Return the record of a folder of scores. Raises ValueError when there is none."""
     try:
-        record: dict[str, Any] = json.loads((scores / "scores.json").read_text())
-    except (OSError, ValueError):
+        record: dict[str, Any] = read_json(scores / "scores.json")
+    except ValueError as error:
+        raise ValueError(f"{error}; make it again with python -m hear_ssl.evaluate --out {scores}") from None
+    except OSError:
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
     if not is_record(record):
         raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")

@@ -5,7 +5,6 @@ python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
 from collections.abc import Sequence
@@ -16,7 +15,8 @@ import torch
 
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.data.options import DataConfig
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, read_json, read_metrics
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.model import Embedder
 from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.manifest import FORMAT, parse_manifest
@@ -30,7 +30,7 @@ from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, require
 from hear_ssl.packaging.package_cli import PackageRequest, read_request
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
-from hear_ssl.packaging.writer import check_place, write_export
+from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
 from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
@@ -82,8 +82,9 @@ def package(request: PackageRequest, out: Path) -> Path:
     report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()
     tree = source_tree_files(request, files, manifest)
-    atomic_write(out / weights_file(request), weights)
-    return write_export(out / request.name, request.version, tree, manifest["requires_python"])
+    with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
+        atomic_write(out / weights_file(request), weights)
+        return write_export(out / request.name, request.version, tree, manifest["requires_python"])
 
 
 def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
@@ -187,11 +188,13 @@ def numbers(levels: list[Any]) -> list[float]:
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's config without the paths of the machine it ran on."""
+    """Return a run's config without the paths of the machine it ran on, and without what only that machine needed."""
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
     probe = {"probe": {**kept["probe"], "tasks": []}} if "probe" in kept else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
-    shortened: dict[str, Any] = with_short_names({**kept, **probe, "data": {**kept["data"], **cache, "shards": []}})
+    data = {key: value for key, value in kept["data"].items() if key != "worker_timeout"} | cache | {"shards": []}
+    trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
+    shortened: dict[str, Any] = with_short_names({**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})})
     return shortened
 
 
@@ -212,19 +215,15 @@ def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
     """Return a JSON file of the checkpoint's run folder, or {} when there is none."""
     path = checkpoint.parent.parent / name
     try:
-        record = json.loads(path.read_text())
-    except (OSError, ValueError):
+        record = read_json(path)
+    except OSError:
         return {}
     return record if isinstance(record, dict) else {}
 
 
 def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
     """Return the run's last row of metrics.csv up to the checkpoint's step."""
-    path = checkpoint.parent.parent / "metrics.csv"
-    if not path.is_file():
-        return {}
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit() and row.get("loss") and int(row["step"]) <= step]
+    rows = [row for row in read_metrics(checkpoint.parent.parent / "metrics.csv")[1] if row.get("loss") and int(row["step"]) <= step]
     kept = ("step", "loss", "effective_rank", "alignment", "uniformity", "clips_lost")
     return {name: float(rows[-1][name]) for name in kept if rows and rows[-1].get(name)}
 

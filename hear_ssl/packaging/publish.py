@@ -22,6 +22,7 @@ import json
 import os
 import subprocess
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -29,6 +30,8 @@ from urllib.parse import unquote, urlsplit
 import fsspec
 
 from hear_ssl.checkpoint import exported_manifest
+from hear_ssl.files import PART
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
@@ -36,7 +39,7 @@ from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.url_check import check_published
-from hear_ssl.packaging.writer import write_export
+from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
 
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
@@ -87,8 +90,13 @@ def upload(weights: Path, target: str, name: str) -> str:
         if filesystem.protocol not in STORES:
             filesystem.makedirs(folder, exist_ok=True)
         partial = f"{path}.part"
-        filesystem.pipe_file(partial, content)
-        filesystem.mv(partial, path)
+        try:
+            filesystem.pipe_file(partial, content)
+            filesystem.mv(partial, path)
+        except BaseException:
+            with suppress(Exception):
+                filesystem.rm_file(partial)
+            raise
         if filesystem.cat_file(path) != content:
             raise ValueError(f"{path} came out differently; upload again")
     except ImportError as error:
@@ -109,7 +117,7 @@ def with_url(tree: Path, url: str) -> Path:
     files = {
         file.relative_to(tree).as_posix(): file.read_bytes()
         for file in sorted((tree / name).rglob("*"))
-        if file.is_file() and "__pycache__" not in file.parts
+        if file.is_file() and "__pycache__" not in file.parts and not PART.fullmatch(file.name)
     }
     manifest: dict[str, Any] = json.loads(files[f"{name}/manifest.json"])
     manifest["weights"]["url"] = url
@@ -121,7 +129,8 @@ def with_url(tree: Path, url: str) -> Path:
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
     files["MODEL_CARD.md"] = texts.model_card(current).encode()
-    return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
+    with folder_lock(tree.absolute().parent, OUT_BUSY, wait_seconds=WRITING_SECONDS):
+        return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:

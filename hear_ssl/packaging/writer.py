@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from hear_ssl.files import atomic_write, check_writable
+from hear_ssl.files import atomic_write, check_writable, remove_parts
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.wheel import build_wheel, wheel_name
+
+WRITING_SECONDS = 60.0  # to wait for another package that is written to the same folder
 
 
 def check_place(out: Path, name: str) -> None:
@@ -22,9 +24,12 @@ def write_export(folder: Path, version: str, files: dict[str, bytes], python: st
     """Write a source tree into `folder`, named as its package, and its wheel beside it; return the wheel's path.
 
     Each file appears whole. What else lies in the folder, a .git or files of the user's, stays; only in the package
-    itself nothing else does. Raises OSError when the disk is full or may not be written.
+    itself nothing else does, and what killed processes left unfinished is removed. Raises OSError when the disk is full or may
+    not be written.
     """
     name = folder.name
+    for place in (folder.parent, folder):
+        remove_parts(place)
     metadata = texts.metadata(name, version, files["README.md"].decode(), python)
     package = {path: content for path, content in files.items() if path.startswith(f"{name}/")}
     wheel = build_wheel(name, version, package, metadata, texts.licenses())

@@ -25,6 +25,8 @@ import soxr
 from tqdm import tqdm
 
 from hear_ssl.data.ordered_pool import in_order
+from hear_ssl.files import disk_errors_of, remove_unfinished, unfinished_folder
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.synthesis.command import Command, add_output_options
 from hear_ssl.synthesis.engines import SAMPLE_RATE
 from hear_ssl.synthesis.pair_shards import check_run
@@ -199,9 +201,9 @@ def write_voices(
     speech = list_speech(recordings)
     check_festival()
     rng = np.random.default_rng(seed)
-    final.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{final.name}-", dir=final.parent) as unfinished:
-        folder = Path(unfinished) / final.name
+    remove_unfinished(final.parent, final.name)
+    with disk_errors_of(final), folder_lock(final, OUT_BUSY), unfinished_folder(final.parent, final.name) as unfinished:
+        folder = unfinished / final.name
         failed = write_words(draw_jobs(folder, words, rng), workers, progress)
         for source, files in speech.items():
             voice = folder / source / "voice"

@@ -11,8 +11,6 @@ import csv
 import io
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +19,8 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from hear_ssl.files import disk_errors_of, read_json, remove_unfinished, unfinished_folder
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.synthesis.engines import SAMPLE_RATE
 from hear_ssl.synthesis.parameter_space import Array, decode, held_out_region
 from hear_ssl.synthesis.scene import KINDS, PHRASE, layout_of, render, render_note
@@ -217,28 +217,26 @@ def write_tasks(out: str | os.PathLike[str], seed: int = 0) -> list[Path]:
     when the folder of a task holds anything else.
     """
     root = Path(out)
-    root.mkdir(parents=True, exist_ok=True)
     written = []
-    for task in TASKS:
-        folder = root / task.folder_name
-        written.append(folder)
-        if folder.exists():
-            _check_same(task.metadata(seed), folder)
-            continue
-        temporary = Path(tempfile.mkdtemp(prefix=f".{task.name}-", dir=root))
-        try:
-            _write_task(task, seed, temporary)
-            temporary.chmod(0o755)
-            temporary.rename(folder)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+    with folder_lock(root, OUT_BUSY, wait_seconds=60.0):
+        for task in TASKS:
+            folder = root / task.folder_name
+            written.append(folder)
+            remove_unfinished(root, folder.name)
+            if folder.exists():
+                _check_same(task.metadata(seed), folder)
+                continue
+            with disk_errors_of(folder), unfinished_folder(root, folder.name) as temporary:
+                (temporary / folder.name).mkdir()
+                _write_task(task, seed, temporary / folder.name)
+                (temporary / folder.name).rename(folder)
     return written
 
 
 def _check_same(metadata: dict[str, Any], folder: Path) -> None:
     """Raise FileExistsError unless the folder holds the task of this metadata."""
     file = folder / "task_metadata.json"
-    if not file.is_file() or json.loads(file.read_text()) != metadata:
+    if not file.is_file() or read_json(file) != metadata:
         raise FileExistsError(
             f"{folder} holds something other than this task with seed {metadata['synthetic_seed']}: give another folder, or remove it first"
         )
@@ -255,6 +253,8 @@ def _write_task(task: RenderedTask, seed: int, folder: Path) -> None:
         index = {}
         for number, example in enumerate(examples):
             name = f"{split}_{number:03d}.wav"
-            soundfile.write(audio / name, example.waveform, SAMPLE_RATE, subtype="PCM_16")
+            encoded = io.BytesIO()  # on a full disk libsndfile names neither the file nor the reason
+            soundfile.write(encoded, example.waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
+            (audio / name).write_bytes(encoded.getvalue())
             index[name] = [example.label] if isinstance(example.label, str) else example.label
         (folder / f"{split}.json").write_text(json.dumps(index))

@@ -1,13 +1,10 @@
-"""Callbacks of the trainer: checkpoints that appear whole, the progress line, metrics.csv, a clean stop."""
+"""Callbacks of the trainer: the progress line, metrics.csv, a clean stop."""
 
 from __future__ import annotations
 
 import csv
 import io
-import os
-import re
 import shlex
-import shutil
 import signal
 import sys
 import time
@@ -17,78 +14,39 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
+from hear_ssl import files
+from hear_ssl.data.stream.workers import kill_workers
 from hear_ssl.distributed.gather import gather_constant
-from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.files import atomic_write, disk_errors_of
 from hear_ssl.training.collapse import measures
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.module import PretrainingModule
+from hear_ssl.training.second_signal import SecondSignal, is_second
 
 COLLAPSED_REPORTS = 3
 SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}  # what a report is late by is in the next one
 
 
-class SaveCheckpoints(pl.Callback):
-    """Write checkpoints/last.ckpt, and step-N.ckpt beside it, every `every` steps and at the end; each whole or not at all."""
-
-    def __init__(self, run: Path, every: int) -> None:
-        self.folder = run / "checkpoints"
-        self.every = every
-        self.saved_step = -1
-
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when a multiple of `every` steps is done."""
-        if trainer.global_step % self.every == 0:
-            self.save(trainer)
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the last state, finished or stopped."""
-        self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""
-        step, module = trainer.global_step, trainer.lightning_module
-        if step == self.saved_step:
-            return
-        assert isinstance(module, PretrainingModule)
-        module.check_loss()
-        numbered = self.folder / f"step-{step:08d}.ckpt"
-        with module.step_timer("checkpoint"):
-            if trainer.is_global_zero:
-                with atomic_path(numbered) as temporary:
-                    _save(trainer, temporary)
-                with atomic_path(self.folder / "last.ckpt") as temporary:
-                    _link_or_copy(numbered, temporary)
-            else:
-                _save(trainer, numbered)
-        self.saved_step = step
-
-
-def _save(trainer: pl.Trainer, path: Path) -> None:
-    try:
-        trainer.save_checkpoint(path)
-    except RuntimeError as error:  # torch reports a full disk as a RuntimeError of its zip writer
-        raise OSError(f"cannot write the checkpoint {path.name}: {str(error).splitlines()[0]}; free space, then --resume") from None
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 class StopCleanly(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C ends at once."""
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or SIGTERM ends at once."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
+        self.first: dict[int, float] = {}  # when each signal came first
+        self.at_once = False
+        self.second = SecondSignal()
         self.delayed = DelayedScalar()
+
+    def requested(self) -> bool:
+        """Return whether the run is to end."""
+        return self.signal is not None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take over the signals, after Lightning has set its own handlers."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
             signal.signal(number, self._note)
+        self.second.watch()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
@@ -103,9 +61,11 @@ class StopCleanly(pl.Callback):
             trainer.should_stop = True
 
     def _note(self, number: int, frame: Any) -> None:
-        if self.signal is not None and number == signal.SIGINT:
+        self.at_once = is_second(self.first, number)
+        self.signal = self.signal or number
+        if self.at_once:
+            kill_workers()
             raise KeyboardInterrupt
-        self.signal = number
 
 
 class Progress(pl.Callback):
@@ -203,7 +163,7 @@ class Progress(pl.Callback):
         if any(name not in self.columns for name in row):
             self.columns += [name for name in row if name not in self.columns]
             self._rewrite(read_metrics(self.path)[1])
-        with open(self.path, "a", newline="") as file:
+        with disk_errors_of(self.path), open(self.path, "a", newline="") as file:
             csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
 
     def add(self, step: int, values: dict[str, float]) -> None:
@@ -232,12 +192,7 @@ def _number(value: float) -> str:
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """Return the columns and rows of a metrics.csv; a missing or empty file has none, a half-written last row is dropped."""
-    if not path.is_file():
-        return [], []
-    with open(path, newline="") as file:
-        reader = csv.DictReader(file)
-        rows = [row for row in reader if re.fullmatch(r"\d+", row.get("step") or "") and None not in row.values()]
-        return list(reader.fieldnames or []), rows
+    return files.read_metrics(path)
 
 
 def resume_line(run: Path, stop: StopCleanly) -> str:

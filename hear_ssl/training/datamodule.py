@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -17,6 +18,7 @@ from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.unreadable import UnreadableClips
+from hear_ssl.data.stream.worker_watch import Patience
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
 
 
@@ -45,6 +47,7 @@ class ShardDataModule(pl.LightningDataModule):
         self.first_step = 0
         self.unreadable = UnreadableClips(config.max_lost_fraction)
         self.copier = Copier()
+        self.stopping: Callable[[], bool] = lambda: False  # whether the run is to end, with or without its next batch
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
@@ -61,6 +64,7 @@ class ShardDataModule(pl.LightningDataModule):
             worker_init_fn=start_worker if workers else None,
             pin_memory=torch.cuda.is_available(),
             prefetch_factor=2 if workers else None,
+            patience=Patience(self.config.worker_timeout, self.shards.fetched, self.stopping),
         )
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import time
 from dataclasses import MISSING, replace
 from pathlib import Path
 
@@ -30,7 +29,12 @@ def main() -> int:
     parser.add_argument(
         "--config", type=user_path, metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml"
     )
-    parser.add_argument("--resume", type=user_path, metavar="RUN", help="resume a stopped run: its folder; its own config is used")
+    parser.add_argument(
+        "--resume",
+        type=user_path,
+        metavar="RUN",
+        help="resume a stopped run: its folder, or one of its checkpoints; its own config is used",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
     arguments = parser.parse_args()
     if arguments.help:
@@ -47,16 +51,30 @@ def main() -> int:
     if plain.data.workers:
         start_early()  # it imports torch while this process does
     config = with_wandb_mode(whole_paths(whole_config(sources, resuming=bool(arguments.resume))), arguments.overrides)
-    run = Path(arguments.resume or config.run or Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    run, file = resumed_run(arguments.resume) if arguments.resume else (Path(config.run), None)
     from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
 
-    return fit(replace(config, run=str(run)), resume=bool(arguments.resume))
+    return fit(replace(config, run=str(run)) if arguments.resume else config, resume=bool(arguments.resume), resumed_file=file)
+
+
+def resumed_run(given: str) -> tuple[Path, Path | None]:
+    """Return the run folder that --resume names, and the checkpoint file where it names one.
+
+    Raises ValueError when a file lies in no run folder.
+    """
+    path = Path(given)
+    if not path.is_file():
+        return path, None
+    run = next((folder for folder in path.absolute().parents[:3] if (folder / "config.yaml").is_file()), None)
+    if run is None:
+        raise ValueError(f"{path} lies in no run folder; give RUN/checkpoints/step-N.ckpt, or the run's folder for its last checkpoint")
+    return run, path
 
 
 def given_sources(arguments: argparse.Namespace) -> list[Source]:
     """Return the keys of the config or run that the command line names, and of its key=value arguments."""
     if arguments.resume:
-        return run_sources(Path(arguments.resume), arguments.overrides)
+        return run_sources(resumed_run(arguments.resume)[0], arguments.overrides)
     return read_sources(arguments.config, arguments.overrides)
 
 

@@ -18,16 +18,17 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
-import torch
 
 from hear_ssl import __version__
+from hear_ssl.checkpoint import save_tensors
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
-from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.training.callbacks import Progress, StopCleanly
+from hear_ssl.training.checkpoints import step_of
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.settings import ProbeConfig
 
@@ -158,8 +159,7 @@ class OnlineProbe(pl.Callback):
         self.taken = step
         assert isinstance(pl_module, PretrainingModule)
         path = self.run / "probe" / f"step-{step:08d}.ckpt"
-        with atomic_path(path) as temporary:
-            torch.save(embedder_checkpoint(pl_module, step), temporary)
+        save_tensors(embedder_checkpoint(pl_module, step), path)
         self._submit(path)
 
     def _submit(self, path: Path) -> None:
@@ -217,15 +217,10 @@ def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
     }
 
 
-def step_of(path: Path) -> int:
-    """Return the step of a snapshot's name."""
-    return int(path.stem.rpartition("-")[2])
-
-
 def read_best(run: Path) -> float:
     """Return the probe of the run's best checkpoint, -1 when it has none."""
     try:
         best = float(json.loads((run / "checkpoints" / "best.json").read_text())["probe"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return -1.0
     return best if (run / "checkpoints" / "best.ckpt").is_file() else -1.0

@@ -9,12 +9,14 @@ import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
 from hear_ssl import __version__
-from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import find_checkpoint, load_checkpoint, numbered_checkpoints
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.training.checkpoints import LAST, set_aside_later
 from hear_ssl.training.config_parts import config_keys
 from hear_ssl.training.config_sources import VERSION_LINE, of_old_version
+from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
@@ -26,24 +28,45 @@ TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightni
 class KeepConfig(pl.Callback):
     """Keep in the run folder what a run was told, once nothing of it is refused: --resume reads it."""
 
-    def __init__(self, run: Path, config: Config) -> None:
-        self.run, self.config = run, config
+    def __init__(self, run: Path, config: Config, resumed: Path | None = None) -> None:
+        self.run, self.config, self.resumed = run, config, resumed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the resolved config to config.yaml."""
+        """Write the resolved config to config.yaml; checkpoints after the step that the run resumes from are set aside."""
         if trainer.is_global_zero:
+            set_aside_later(self.run / "checkpoints", trainer.global_step, self.resumed)
             text = OmegaConf.to_yaml(OmegaConf.create(to_mapping(self.config)))
             atomic_write(self.run / "config.yaml", f"{VERSION_LINE}{__version__}\n{text}")
 
 
-def resume_checkpoint(run: Path, config: Config) -> tuple[Path, dict[str, Any]]:
-    """Return the run's last checkpoint, its path and what it holds.
+def whole_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
+    """Return the run's last checkpoint or, where that is damaged or missing, the newest whole one: its path and what it holds.
+
+    Raises ValueError when there is none.
+    """
+    folder = run / "checkpoints"
+    files = [path for path in (folder / LAST, *numbered_checkpoints(folder)) if path.exists()] or [find_checkpoint(run)]
+    mistakes: list[ValueError] = []
+    for path in files:
+        try:
+            saved = load_checkpoint(path)
+        except ValueError as error:
+            mistakes.append(error)
+            continue
+        if path.name != LAST and process_rank() == 0:
+            damage = f"{files[0]} is damaged" if mistakes else f"{folder / LAST} is missing"
+            print(f"{damage}: resuming from {path}, the newest whole checkpoint", flush=True)
+        return path, saved
+    raise mistakes[0]
+
+
+def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tuple[Path, dict[str, Any]]:
+    """Return the checkpoint that a run resumes from, `file` or the run's last whole one: its path and what it holds.
 
     Raises ValueError when it belongs to another architecture or objective, one of whose files has changed, was written by an earlier
     version, or contains no training state.
     """
-    path = find_checkpoint(run)
-    saved = load_checkpoint(path)
+    path, saved = (file, load_checkpoint(file)) if file else whole_checkpoint(run)
     if not str(saved.get(VERSION_KEY, "")).startswith(".".join(__version__.split(".")[:2])):
         raise ValueError(of_old_version(run, str(saved.get(VERSION_KEY, ""))))
     for key, sha256 in config.own_parts().items():

@@ -45,7 +45,11 @@ class TrainerConfig:
         "auto", "arithmetic of the encoder; losses are always float32; auto follows `performance`", choices=("32", "bf16", "auto")
     )
     log_every: int = option(20, "a row in metrics.csv and a progress line", "steps", 1)
-    checkpoint_every: int = option(500, "a numbered checkpoint; the last one is kept beside them", "steps", 1)
+    checkpoint_every: int = option(500, "a numbered checkpoint; the last one is kept too", "steps", 1)
+    keep_checkpoints: int = option(
+        0, "numbered checkpoints kept, the newest ones; the best probe's and those of trainer.keep_every stay too; 0: all", "checkpoints", 0
+    )
+    keep_every: int = option(0, "with trainer.keep_checkpoints: those at multiples of so many steps are kept for good; 0: none", "steps", 0)
     accelerator: str = option("auto", "where it runs", choices=("auto", "cpu", "gpu"))
     devices: int = option(1, "processes on this machine, one per GPU", "processes", 1, 1024)
     nodes: int = option(1, "machines", "machines", 1, 4096)

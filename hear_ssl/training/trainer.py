@@ -6,8 +6,13 @@ import json
 import logging
 import math
 import os
+import signal
+import sys
+import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -20,7 +25,8 @@ from hear_ssl.files import atomic_write
 from hear_ssl.machine import lacks_to_compile, started_by_srun
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.objectives.weighted_sum import term_weights
-from hear_ssl.training.callbacks import Progress, SaveCheckpoints, StopCleanly, resume_line
+from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
+from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
@@ -28,6 +34,7 @@ from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.places import whole_paths
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
+from hear_ssl.training.run_folder import check_new, held_run_folder
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
@@ -41,24 +48,32 @@ from hear_ssl.training.start_checks import (
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger
 
 
-def fit(config: Config, resume: bool) -> int:
+def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
     """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
 
-    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. Raises ValueError for data,
+    checkpoint or folder mistakes, OSError when the disk is full.
     """
-    config = whole_paths(config)
-    run, ranks = Path(config.run), processes(config.trainer)
+    config, ranks = whole_paths(config), processes(config.trainer)
     check_ranks(config.data.batch_size, math.prod(ranks))
     term_weights(config.objective)  # refuses a config without an objective before anything is opened
-    checkpoint, saved = resume_checkpoint(run, config) if resume else (None, {})
+    checkpoint, saved = resume_checkpoint(Path(config.run), config, resumed_file) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
-        check_probe(config.probe, config.frontend.sample_rate, config.seed, run)
+        with tempfile.TemporaryDirectory() as spare:  # the run folder does not exist yet
+            check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
     data = ShardDataModule(config.data, config.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
-    if not resume:
-        start_run_folder(run, choices)
+    with held_run_folder(config) as run:
+        if not resume:
+            start_run_folder(run, choices)
+        return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
+
+
+def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
+    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
+    run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     module = PretrainingModule(config, data.data_card())
@@ -69,17 +84,24 @@ def fit(config: Config, resume: bool) -> int:
         normalise_over_ranks(module)
     apply(choices, module)
     stop = StopCleanly()
-    trainer = build_trainer(config, run, stop, data, choices.precision)
+    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
+    if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
+        data.stopping = stop.requested
     if trainer.is_global_zero:
         print("\n".join(start_lines(config, run, data, choices)), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # what Lightning makes of Ctrl-C
+        except SystemExit:  # what Lightning makes of Ctrl-C, and of KeyboardInterrupt by a second signal
+            if stop.at_once and stop.signal != signal.SIGINT:
+                print(f"ended at once by a second signal, not saved; resume with: python {sys.argv[0]} --resume {run}", flush=True)
+                return 128 + (stop.signal or 0)
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             raise machine_failure(error) or error from None
+        finally:
+            stop.second.close()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
@@ -101,13 +123,12 @@ def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choic
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:
-    """Make the run folder with the environment.
+    """Write the environment into the run folder.
 
     Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
     """
-    if (run / "checkpoints" / "last.ckpt").exists() and process_rank() == 0:
-        raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
     if process_rank() == 0:
+        check_new(run)
         record = json.dumps({**environment(), "performance": choices.record()}, indent=1)
         try:
             atomic_write(run / "environment.json", record)
@@ -153,8 +174,10 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
         module.compile_parts()
 
 
-def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str) -> pl.Trainer:
-    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop."""
+def build_trainer(
+    config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str, resumed: Path | None = None
+) -> pl.Trainer:
+    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
     probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
@@ -162,6 +185,7 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
     devices, nodes = processes(options)
     logger = build_logger(config, run)
     record = [RepeatEarlierRows(run)] if logger else []
+    saving = SaveCheckpoints(run, options.checkpoint_every, options.keep_checkpoints, options.keep_every)
     return pl.Trainer(
         accelerator=options.accelerator,
         devices=devices,
@@ -173,8 +197,8 @@ def build_trainer(config: Config, run: Path, stop: StopCleanly, data: ShardDataM
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=logger,
-        callbacks=[stop, progress, SaveCheckpoints(run, options.checkpoint_every), KeepConfig(run, config), *record, *probe, *timing],
-        plugins=cluster_plugins(devices, nodes) or None,
+        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *record, *probe, *timing],
+        plugins=[CheckpointFile(), *cluster_plugins(devices, nodes)],
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,

@@ -7,6 +7,7 @@ offline record therefore has an id of its own; those of one run share a group, a
 from __future__ import annotations
 
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.settings import Config
 
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 VARIABLES = {"project": "WANDB_PROJECT", "name": "WANDB_NAME", "dir": "WANDB_DIR", "group": "WANDB_RUN_GROUP", "resume": "WANDB_RESUME"}
 
 
@@ -53,8 +55,10 @@ def record_id(kept: Path, mode: str) -> tuple[str, str]:
 
     An online record is resumed under its id; every other record gets a new one.
     """
-    lines = kept.read_text().split("\n") if kept.is_file() else []
-    records = [[*line.split(), mode][:2] for line in lines if line.strip()]
+    lines = kept.read_bytes().decode(errors="replace").split("\n") if kept.is_file() else []
+    records = [[*line.split(), mode][:2] for line in lines if line.strip() and ID.fullmatch(line.split()[0])]
+    if kept.is_file() and not records:
+        print(f"{kept} holds no id of a wandb record: this run begins a new record", flush=True)
     if records and records[-1][1] == mode == "online":
         return records[-1][0], records[0][0] if len(records) > 1 else ""
     first = records[0][0] if records else os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import zipfile
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 import pytest
 
 from hear_ssl.files import atomic_write
+from hear_ssl.folder_lock import FolderBusyError, folder_lock
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import writer as tree
 from hear_ssl.packaging.package import package
+from hear_ssl.packaging.publish import with_url
 from tests.packaging.test_package import request
 
 
@@ -80,3 +83,38 @@ def test_a_killed_export_leaves_a_tree_that_can_be_written_again(run: Path, tmp_
         assert len(list((tmp_path / "hear_test").rglob("*.*"))) >= (2 if first else 20)
         written.clear()
         package(request(run), tmp_path)
+
+
+def test_what_a_killed_command_left_unfinished_is_removed_and_never_shipped(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compliance, "measure", lambda *arguments: [])
+    package(request(run), tmp_path)
+    folder = tmp_path / "hear_test"
+    parts = [
+        place / f".{name}.4711.0123abcd.part"
+        for place, name in ((tmp_path, "hear_test-0.1.0.safetensors"), (folder, "README.md"), (folder / "hear_test", "manifest.json"))
+    ]
+    for part in parts:
+        part.touch()
+    wheel = with_url(folder, "https://example.com/w.safetensors")
+    assert not [part for part in parts if part.exists()]
+    with zipfile.ZipFile(wheel) as archive:
+        assert not [name for name in archive.namelist() if name.endswith(".part")]
+
+
+def test_packages_of_one_folder_are_written_one_after_the_other(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compliance, "measure", lambda *arguments: [])
+    monkeypatch.setattr("hear_ssl.packaging.package.WRITING_SECONDS", 0.2)
+    with folder_lock(tmp_path, ""), pytest.raises(FolderBusyError, match="another process is writing to"):
+        package(request(run), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    package(request(run), tmp_path)
+
+
+@pytest.mark.parametrize(("name", "content"), [("metrics.csv", b"step,loss\n1,\xff\n2,1\n"), ("environment.json", b"[" * 50_000)])
+def test_a_damaged_record_of_the_run_is_named(run: Path, tmp_path: Path, name: str, content: bytes) -> None:
+    copied = Path(shutil.copytree(run, tmp_path / "run"))
+    (copied / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"run/{name} is damaged"):
+        package(request(copied), tmp_path / "out")

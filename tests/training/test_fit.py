@@ -354,7 +354,7 @@ def fill(path: Path) -> None:
 def test_a_full_disk_leaves_the_earlier_checkpoint(shards: Path, tmp_path: Path) -> None:
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)], capture_output=True).returncode:
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)], capture_output=True).returncode:
         pytest.skip("this machine does not let a test mount a tmpfs")
     try:
         config = tiny(shards, disk / "run", "trainer.steps=4", "trainer.checkpoint_every=2", "encoder.audio_ntt.dim=64")

@@ -30,7 +30,8 @@ from hear_ssl.data.packing.inputs import Item, printable
 from hear_ssl.data.packing.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
 from hear_ssl.data.shards.clip_offsets import load_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, SourceRecord, write_index
-from hear_ssl.files import atomic_write, sha256_of
+from hear_ssl.files import atomic_write, read_json, remove_parts, sha256_of
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
 STATE_NAME = ".pack.json"
 
@@ -57,6 +58,11 @@ def pack(
     command, OSError when the disk is full; shards that are finished stay, and the same call resumes after them.
     """
     split = one_split(items)
+    with folder_lock(out, OUT_BUSY):
+        return _pack(items, out, options, split, clips_per_shard, workers, progress)
+
+
+def _pack(items: list[Item], out: Path, options: PackOptions, split: str, clips_per_shard: int, workers: int, progress: bool) -> ShardIndex:
     state = _load_state(out, items, options, clips_per_shard)
     _save_state(out, state)  # before the first shard: what lies in the folder from now on is this packing's own
     items = packing_order(items)  # shards should be alike: a shard of one source makes a batch of one source
@@ -93,13 +99,12 @@ def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_sh
         check_free(out)
         return PackState(fingerprint)
     try:
-        state = PackState(**json.loads(path.read_text()))
+        state = PackState(**read_json(path))
     except (ValueError, TypeError):
         raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
     if state.shards and state.fingerprint != fingerprint:
         raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
-    for part in out.glob(".*.????????.part"):  # what a packing that was killed left half written
-        part.unlink()
+    remove_parts(out)  # what a packing that was killed left half written
     damaged = _damaged(out, state)
     if damaged:
         print(f"{out / damaged} is missing or not as it was packed: packing from the beginning", file=sys.stderr)

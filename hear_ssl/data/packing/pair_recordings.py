@@ -24,6 +24,8 @@ from hear_ssl.data.packing.shard_writer import EncodedClip, check_free, write_sh
 from hear_ssl.data.shards.clip_offsets import Clip
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, write_index
+from hear_ssl.files import remove_parts
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
 CLIPS_PER_SHARD = 512
 NUMBER = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
@@ -60,8 +62,13 @@ def write_pairs(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, S
     Raises ValueError when shards are damaged, do not go together (`read_records`) or contain no two recordings of one
     source, FileExistsError when OUT holds shards.
     """
-    for name in ("pairs", "others"):
-        check_free(out / name)
+    with folder_lock(out, OUT_BUSY):
+        for name in ("pairs", "others"):
+            check_free(out / name)
+        return _write_pairs(shards, out, excluded)
+
+
+def _write_pairs(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
     clips, records = shards.clips, read_records(shards)
     pairs = pairs_of(records, excluded)
     if not pairs:
@@ -96,6 +103,7 @@ def read_records(shards: ShardSet) -> Records:
 def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dict[str, str], folder: Path) -> ShardIndex:
     """Write clips with their pairs as shards with an index, and return the index."""
     folder.mkdir(parents=True, exist_ok=True)
+    remove_parts(folder)
 
     def encoded() -> Iterator[EncodedClip]:
         for clip in tqdm(clips, unit="clip", desc=f"writing {folder.name}"):

@@ -18,7 +18,8 @@ from tqdm import tqdm
 from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_clips, write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
 from hear_ssl.data.stream.decode import check_length, decoder_reason
-from hear_ssl.files import sha256_of
+from hear_ssl.files import remove_parts, sha256_of
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.test_data_rule import marks_test
 
 
@@ -32,6 +33,12 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train") 
     if not paths:
         raise ValueError(f"{folder} holds no .tar shards; give the folder of a WebDataset")
     check_split(split, "--split")
+    with folder_lock(folder, OUT_BUSY):
+        return _reindex(folder, paths, license, source, split)
+
+
+def _reindex(folder: Path, paths: list[Path], license: str, source: str, split: str) -> ShardIndex:
+    remove_parts(folder)
     if (folder / INDEX_NAME).exists():
         raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
     records, kinds = [], set()

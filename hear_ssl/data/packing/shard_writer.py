@@ -13,7 +13,8 @@ from typing import Any
 
 from hear_ssl.data.shards.clip_offsets import write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, SourceRecord, write_index
-from hear_ssl.files import atomic_path, sha256_of
+from hear_ssl.files import atomic_path, remove_parts, sha256_of
+from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
 CLIPS_PER_SHARD = 500  # of what is rendered
 REJECTED_NAME = "rejected.csv"  # what pack lists beside its shards
@@ -62,13 +63,19 @@ def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: 
 def write_rendered(
     folder: Path, clips: Iterable[EncodedClip], count: int, sample_rate: int, codec: str, split: str, source: str, license: str
 ) -> ShardIndex:
-    """Write `count` clips of one source and one licence as shards and then their index into a folder, made if need be; return the index."""
+    """Write `count` clips of one source and one licence as shards and then their index into a folder, made if need be; return the index.
+
+    Raises FolderBusyError when another process writes there, FileExistsError when the folder holds shards.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    shards = write_shards(folder, split, clips, count, CLIPS_PER_SHARD)
-    hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
-    index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})
-    write_index(folder, index)
-    return index
+    with folder_lock(folder, OUT_BUSY):
+        check_free(folder)
+        remove_parts(folder)
+        shards = write_shards(folder, split, clips, count, CLIPS_PER_SHARD)
+        hours, total = sum(shard.seconds for shard in shards) / 3600.0, sum(shard.clips for shard in shards)
+        index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})
+        write_index(folder, index)
+        return index
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -72,19 +72,49 @@ class ShardCache:
         """Return the local copy of a shard; fetch it when it is not there. Raises ValueError when it cannot be fetched."""
         path = self.folder / record.name
         if not present(path, record):
-            with locked(self.folder / f".{record.name}.lock"):
-                if not present(path, record) and not whole(path, record):
-                    try:
-                        with self.room(record):
-                            fetch_shard_file(f"{self.address}/{record.name}", path, record)
-                    except ConnectionError as error:
-                        raise ValueError(str(error)) from None
-                if not present(path, record):
-                    with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
-                        write_clip_offsets(path, record.sha256)
+            with self.held(record):
+                pass
         with contextlib.suppress(OSError):
             os.utime(path)  # used now: others give way first
         return path
+
+    @contextmanager
+    def held(self, record: ShardRecord) -> Iterator[Path]:
+        """Keep a shard in the cache while it is opened, fetched first when it is not there: no other process removes it meanwhile.
+
+        Raises ValueError when it cannot be fetched.
+        """
+        path = self.folder / record.name
+        with locked(self.folder / f".{record.name}.lock"):
+            if not present(path, record) and not whole(path, record):
+                try:
+                    with self.room(record):
+                        fetch_shard_file(f"{self.address}/{record.name}", path, record)
+                except ConnectionError as error:
+                    raise ValueError(str(error)) from None
+            if not present(path, record):
+                with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
+                    write_clip_offsets(path, record.sha256)
+            with contextlib.suppress(OSError):
+                os.utime(path)
+            yield path
+
+    def mend(self, record: ShardRecord) -> bool:
+        """Fetch a shard again when the bytes of its copy have changed since it was fetched, print a line, and return whether it was.
+
+        A copy that cannot be replaced stays: most of its clips may be whole.
+        """
+        path = self.folder / record.name
+        with locked(self.folder / f".{record.name}.lock"):
+            if not path.is_file() or sha256_of(path) == record.sha256:
+                return False
+            say(f"{path} is damaged: it is fetched again")
+            try:
+                fetch_shard_file(f"{self.address}/{record.name}", path, record)
+            except (ConnectionError, ValueError) as error:
+                say(str(error))
+                return False
+            return True
 
     def fetch_all(self, index: ShardIndex, lossy: float = 0.0) -> None:
         """Fetch every shard that is missing, with progress.
@@ -117,6 +147,10 @@ class ShardCache:
                 " or bound it by data.cache_gb with data.window_shards"
             )
 
+    def fetched(self) -> object:
+        """Return names, sizes and times of the partial files, which change while shards of the address are fetched."""
+        return [(path, size, time) for time, size, path in used_last(self.folder.glob(".*.part"))]
+
     @contextmanager
     def room(self, record: ShardRecord) -> Iterator[None]:
         """Keep room for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
@@ -141,13 +175,22 @@ class ShardCache:
                 return False
             used = needed + sum(size for _, size, _ in there)
             for _, size, path in there:
-                if used > self.limit:
-                    path.unlink(missing_ok=True)
-                    path.with_suffix(SUFFIX).unlink(missing_ok=True)
+                if used > self.limit and remove_unless_held(path):
                     used -= size
+            if used > self.limit and any(path.exists() for _, _, path in there):
+                return False  # the rest is being opened; it is free in a moment
             with open(kept, "wb") as file:
                 file.truncate(record.bytes)
             return True
+
+
+def remove_unless_held(path: Path) -> bool:
+    """Remove a shard of the cache with its clip offsets; return False when a process is opening it."""
+    with locked(path.with_name(f".{path.name}.lock"), wait=False) as free:
+        if free:
+            path.unlink(missing_ok=True)
+            path.with_suffix(SUFFIX).unlink(missing_ok=True)
+        return free
 
 
 def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
@@ -187,13 +230,19 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
     Without waiting, say whether it is held now or by somebody else.
     """
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
-        yield True
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        free = True
+    except BlockingIOError:
+        free = False
+    except OSError:
+        os.close(descriptor)
+        raise
+    try:
+        yield free
+    finally:
+        os.close(descriptor)
 
 
 def say(line: str) -> None:

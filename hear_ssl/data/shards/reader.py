@@ -47,6 +47,7 @@ class ShardSet:
         self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
         self.tables_kept = tables_kept
         self._tables: dict[int, ClipOffsets] = {}
+        self._checked: set[str] = set()  # shards of a cache whose bytes were compared
         self._retry: dict[int, float] = {}  # when shards that could not be had are asked for again
 
     def __len__(self) -> int:
@@ -55,7 +56,7 @@ class ShardSet:
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to a worker without the tables, which are read there as needed."""
-        return {**self.__dict__, "_tables": {}, "_retry": {}}
+        return {**self.__dict__, "_tables": {}, "_retry": {}, "_checked": set()}
 
     @property
     def indexes(self) -> list[ShardIndex]:
@@ -85,6 +86,10 @@ class ShardSet:
         reasons = {number: source.damage(record) for number, (source, record) in enumerate(self.shards)}
         return {number: reason for number, reason in reasons.items() if reason}
 
+    def fetched(self) -> object:
+        """Return what changes while any process fetches shards into the caches of the addresses."""
+        return [source.cache.fetched() for source in self.sources if source.cache]
+
     def shard_of(self, number: int) -> int:
         """Return the shard that holds a clip."""
         return bisect.bisect_right(self.first_clips, number) - 1
@@ -109,8 +114,8 @@ class ShardSet:
                 del self._tables[next(iter(self._tables))]
             source, record = self.shards[shard]
             try:
-                path = source.path(record)
-                self._tables[shard] = self._read(path, record)
+                with source.held(record) as path:
+                    self._tables[shard] = self._read(path, record)
             except (ValueError, OSError) as error:
                 self._tables[shard] = no_clip_offsets(" ".join(str(error).split()))
                 self._retry[shard] = time.monotonic() + RETRY_SECONDS
@@ -141,12 +146,21 @@ class ShardSet:
         try:
             return read_bytes(path, offset, size)
         except FileNotFoundError:  # a bounded cache may have given it up since its table was read
-            place = Path(path)
-            for source, record in self.shards:
-                if source.cache and source.cache.folder / record.name == place:
-                    source.path(record)
+            for source, record in self._cached(path):
+                with source.held(record):
                     return read_bytes(path, offset, size)
             raise
+
+    def _cached(self, path: str) -> list[tuple[Source, ShardRecord]]:
+        """Return the source and the record of a shard in a cache; nothing for another one."""
+        place = Path(path)
+        return [(source, record) for source, record in self.shards if source.cache and source.cache.folder / record.name == place][:1]
+
+    def mend(self, clip: Clip) -> bool:
+        """Fetch the shard of a clip again where its copy in a cache is damaged; return whether it was. Each copy is checked once."""
+        found = [] if clip.shard in self._checked else self._cached(clip.shard)
+        self._checked.add(clip.shard)
+        return any(source.cache is not None and source.cache.mend(record) for source, record in found)
 
     def record(self, clip: Clip) -> dict[str, Any]:
         """Return the JSON member of a clip. Raises ValueError when it is damaged."""

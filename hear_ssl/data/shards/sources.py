@@ -6,6 +6,8 @@ shards/    shards/train-{000000..000007}.tar    https://example.com/shards    s3
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tarfile import BLOCKSIZE  # of a member's header, and a clip has two
@@ -31,6 +33,18 @@ class Source:
         Raises ValueError when it cannot be fetched.
         """
         return self.cache.path(record) if self.cache else Path(self.address) / record.name
+
+    @contextmanager
+    def held(self, record: ShardRecord) -> Iterator[Path]:
+        """Give the path of a shard that stays while it is opened: one of an address is fetched, and kept in the cache meanwhile.
+
+        Raises ValueError when it cannot be fetched.
+        """
+        if self.cache is None:
+            yield self.path(record)
+            return
+        with self.cache.held(record) as path:
+            yield path
 
     def damage(self, record: ShardRecord) -> str:
         """Return why a shard cannot be whole by its sizes, '' when they are right. That of an address is checked as it is fetched."""

@@ -10,6 +10,7 @@ import math
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -87,19 +88,37 @@ class BatchStream(IterableDataset[Batch]):
         """Fill the crops of each length (crops, time) from a clip, or one in its place; return the key of the one that was read."""
         for attempt in range(REPLACEMENTS):
             try:
-                clip = self.shards.clip(number)
-                self._decode(crops, clip, number, seed)
-                return clip.key
+                return self._fill(crops, number, seed)
             except (ValueError, OSError) as error:
                 lost.append(UnreadableClip(*self.shards.place(number), " ".join(str(error).split())))
                 number = self.order.substitute(position, hash_integers(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _decode(self, crops: list[Waveform], clip: Clip, number: int, seed: int) -> None:
+    def _fill(self, crops: list[Waveform], number: int, seed: int) -> str:
+        """Fill the crops of each length (crops, time), once more where the clip's shard was damaged in the cache only; return its key."""
+        clip = self.shards.clip(number)
+        try:
+            self._decode(crops, clip, number, seed)
+        except (ValueError, OSError):
+            if not self._mend(clip, number):
+                raise
+            self._decode(crops, clip, number, seed)
+        return clip.key
+
+    def _mend(self, clip: Clip, number: int) -> bool:
+        mended = self.shards.mend(clip)
+        with suppress(ValueError, OSError):
+            partner = self._partner(clip, number)
+            mended = (partner is not None and self.shards.mend(partner)) or mended
+        return mended
+
+    def _partner(self, clip: Clip, number: int) -> Clip | None:
+        """Return the other clip of a clip's pair; None where pairs are not asked for or it has none."""
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
-        clips = [clip]
-        if self.partners and partner is not None:
-            clips.append(self.shards.clip(self.partners.number(number, partner)))
+        return None if not self.partners or partner is None else self.shards.clip(self.partners.number(number, partner))
+
+    def _decode(self, crops: list[Waveform], clip: Clip, number: int, seed: int) -> None:
+        clips = [clip, *([partner] if (partner := self._partner(clip, number)) is not None else [])]
         for turn, one in enumerate(clips):  # crops in turn, at the same place of both clips of a pair, so that events meet
             audio, first = self._audio(one), 0
             for group in crops:

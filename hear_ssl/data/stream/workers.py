@@ -6,6 +6,7 @@ import atexit
 import multiprocessing
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -13,6 +14,7 @@ from torch.utils.data import DataLoader
 from hear_ssl.data.exit_with_parent import end_with_parent
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING
+from hear_ssl.data.stream.worker_watch import Patience, WorkerError, WorkerWatch
 
 SHARED_MEMORY = ("allocate shared memory", "shared memory object", "Bus error", "out of shared memory")  # words of torch
 MORE_SHARED_MEMORY = "start the container with --shm-size=8g, or set data.workers=0 or a smaller data.batch_size"
@@ -38,29 +40,45 @@ def kill_workers() -> None:
 
 
 class WorkerLoader(DataLoader[Batch]):
-    """A DataLoader whose errors are for a user to read."""
+    """A DataLoader whose errors are for a user to read, and which notices workers that are stopped or hang."""
+
+    def __init__(self, *arguments: Any, patience: Patience | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.patience = patience or Patience()
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield the batches. Raises what reading them raised without its worker's traceback, OSError when a worker died."""
+        """Yield the batches; they end where the run is to end and the next one does not come.
+
+        Raises what reading them raised without its worker's traceback, WorkerError when a worker died or hangs.
+        """
         received = super().__iter__()
-        if self.num_workers:
-            atexit.unregister(kill_workers)
-            atexit.register(kill_workers)  # after what multiprocessing has registered, so that it comes before
-        while True:
-            try:
-                batch = next(received)
-            except StopIteration:
-                return
-            except Exception as error:
-                plain = plain_error(error) if self.num_workers else None
-                if plain is None:
-                    raise
-                raise plain from None
-            yield batch
+        if not self.num_workers:
+            yield from received
+            return
+        atexit.unregister(kill_workers)
+        atexit.register(kill_workers)  # after what multiprocessing has registered, so that it comes before
+        watch = WorkerWatch(getattr(received, "_workers", []), self.patience)
+        try:
+            while True:
+                try:
+                    with watch.wait():
+                        batch = next(received)
+                except StopIteration:
+                    return
+                except Exception as error:
+                    if watch.stopped:
+                        return
+                    plain = WorkerError(watch.reason) if watch.reason else plain_error(error)
+                    if plain is None:
+                        raise
+                    raise plain from None
+                yield batch
+        finally:
+            watch.closed.set()
 
 
 def plain_error(error: Exception) -> ValueError | OSError | None:
-    """Return one line for what came out of a loader with workers: OSError when a worker died, None for a mistake of ours.
+    """Return one line for what came out of a loader with workers: WorkerError when a worker died, None for a mistake of ours.
 
     A worker that is killed while the training process takes a batch's memory from it shows itself as a connection that
     breaks; DataLoader says that a worker exited only once the forkserver has reaped it.
@@ -76,5 +94,7 @@ def plain_error(error: Exception) -> ValueError | OSError | None:
     torn = isinstance(error, OSError) and text == "got end of file during message"
     exited = isinstance(error, RuntimeError) and text.startswith(("DataLoader worker (pid", "Pin memory thread exited"))
     if torn or exited or isinstance(error, (ConnectionError, EOFError)):
-        return OSError(f"a decoding worker died ({text[:120] or type(error).__name__}); is memory short? Lower data.workers, then --resume")
+        return WorkerError(
+            f"a decoding worker died ({text[:120] or type(error).__name__}); is memory short? Lower data.workers, then --resume"
+        )
     return None

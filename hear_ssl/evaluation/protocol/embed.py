@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from hear_ssl.evaluation.model_under_test import ModelUnderTest
 from hear_ssl.evaluation.protocol.events import EventLists
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_clip
-from hear_ssl.files import atomic_path, sha256_of
+from hear_ssl.files import add_checksum, atomic_path, check_zip, sha256_of
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
 WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
@@ -69,14 +70,21 @@ def embed_split(task: Task, split: str, model: ModelUnderTest, cache: Path, prog
             embeddings=np.concatenate([rows for rows, _ in ordered.values()]),
             timestamps_ms=np.concatenate([times for _, times in ordered.values()]),
         )
+        file.close()
+        add_checksum(temporary)
     return ordered
 
 
 def _kept(path: Path) -> Embedded | None:
+    if not path.is_file():
+        return None
     try:
+        check_zip(path)
         with np.load(path, allow_pickle=False) as stored:
             return _unpack(dict(stored))
-    except Exception:  # not there, or damaged, which raises nearly anything: embedded anew
+    except Exception as error:  # a damaged file raises nearly anything
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        print(f"{path} is damaged ({reason}): its clips are embedded again", file=sys.stderr, flush=True)
         return None
 
 

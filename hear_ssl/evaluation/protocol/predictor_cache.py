@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypedDict
 
-from hear_ssl.files import atomic_write
+from hear_ssl.files import atomic_write, read_json
 
 
 class Trained(TypedDict):
@@ -22,7 +24,7 @@ class Trained(TypedDict):
 class PredictorCache:
     """Results of one model on one task, by what each network was trained with.
 
-    A file that is damaged counts as empty; without a path nothing is kept.
+    A file that is damaged, down to one digit, counts as empty and is named on stderr; without a path nothing is kept.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -37,7 +39,8 @@ class PredictorCache:
             with self.lock:
                 self.results[key] = trained
                 if self.path:
-                    atomic_write(self.path, json.dumps(self.results, indent=1))
+                    content = json.dumps(self.results)
+                    atomic_write(self.path, json.dumps({"crc32": zlib.crc32(content.encode()), "results": self.results}, indent=1))
         return self.results[key]
 
     def forget(self) -> None:
@@ -48,9 +51,13 @@ class PredictorCache:
 
 def _kept(path: Path) -> dict[str, Trained]:
     try:
-        results = json.loads(path.read_text())
-    except (OSError, ValueError):
+        kept = read_json(path)
+        results, crc = kept["results"], kept["crc32"]
+        if zlib.crc32(json.dumps(results).encode()) == crc:
+            return dict(results)
+    except FileNotFoundError:
         return {}
-    fields = Trained.__required_keys__
-    whole = isinstance(results, dict) and all(isinstance(one, dict) and set(one) == fields for one in results.values())
-    return results if whole else {}
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    print(f"{path} is damaged or of another version: its networks are trained again", file=sys.stderr, flush=True)
+    return {}

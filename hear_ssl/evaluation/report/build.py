@@ -8,7 +8,6 @@ It holds no address of another file: figures are inline SVG, sounds are inline W
 from __future__ import annotations
 
 import base64
-import csv
 import html
 import io
 from pathlib import Path
@@ -28,7 +27,7 @@ from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
 from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
-from hear_ssl.files import atomic_write, check_writable
+from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
 
 CLIPS_ON_MAP = 60
 SOUND_SECONDS = 2.0
@@ -178,9 +177,10 @@ def profile_section(run: Path) -> list[str]:
     path = run / "profile.csv"
     if not path.is_file():
         return []
-    with open(path, newline="") as file:
-        rows = list(csv.DictReader(file))
+    columns, rows = read_rows(path)
     names = ("stage", "process", "ms_per_step", "share_of_step")
+    if not set(names) <= set(columns):
+        raise ValueError(f"{path} is damaged: it lacks columns; remove it, nothing else is lost")
     lines = [
         f"<tr><th>{html.escape(row['stage'])}</th>{''.join(f'<td>{html.escape(row[name])}</td>' for name in names[1:])}</tr>"
         for row in rows
@@ -195,8 +195,7 @@ def run_sections(run: Path) -> list[str]:
     found = []
     metrics = run / "metrics.csv"
     if metrics.is_file():
-        with open(metrics, newline="") as file:
-            rows = [row for row in csv.DictReader(file) if (row.get("step") or "").isdigit()]
+        rows = read_metrics(metrics)[1]
         if rows:
             content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
             found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))

@@ -24,6 +24,7 @@ from hear_ssl.errors import nearest
 from hear_ssl.evaluation.tasks.download import Remote, as_published, download_archive
 from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official, chosen_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
+from hear_ssl.files import disk_errors_of
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
 LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
@@ -145,7 +146,7 @@ def check_space(out: Path, wanted: int) -> None:
 def unpack(archive: Path, folder: str, target: Path, limit: int) -> None:
     """Unpack tasks/{folder}/ of an archive into `target`. Raises ValueError when it is damaged, unsafe or too large."""
     try:
-        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with disk_errors_of(target), gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
             size = 0
             for member, path in safe_members(tar, folder):
                 size += member.size

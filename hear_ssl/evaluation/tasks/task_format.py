@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 from collections import Counter
 from dataclasses import dataclass, field
@@ -256,8 +257,10 @@ def _resampled(task: Task, split: str, source: int, sample_rate: int, folder: Pa
 
 def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
     resampled = soxr.resample(read_clip(origin, source), source, sample_rate, quality="HQ")
+    encoded = io.BytesIO()  # on a full disk libsndfile names neither the file nor the reason
+    soundfile.write(encoded, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
     with atomic_path(path) as temporary:
-        soundfile.write(temporary, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
+        temporary.write_bytes(encoded.getvalue())
 
 
 def read_clip(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -189,9 +189,11 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
             command(monkeypatch, trained, *fit_to, *arguments, "--out", file)
     with pytest.raises(ValueError, match=r"white.fit has 16 clips already"):
         command(monkeypatch, trained, *fit_to, "--clips", 12, "--out", out)
-    part.write_bytes(kept[: len(kept) // 2])
-    with pytest.raises(ValueError, match=r"white.fit, where a fit was stopped, is damaged: remove it"):
-        command(monkeypatch, trained, *fit_to, "--out", out)
+    flipped = [kept[:place] + bytes([kept[place] ^ 4]) + kept[place + 1 :] for place in range(7, len(kept), len(kept) // 10)]
+    for damaged in (kept[: len(kept) // 2], *flipped):
+        part.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"white.fit, where a fit was stopped, is damaged: remove it"):
+            command(monkeypatch, trained, *fit_to, "--out", out)
     part.write_bytes(kept)
     capsys.readouterr()
     assert command(monkeypatch, trained, *fit_to, "--out", out) == 0

@@ -1,0 +1,57 @@
+"""The run folder: new for each run, and held by one process while it trains."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+from hear_ssl.files import remove_parts
+from hear_ssl.folder_lock import folder_lock
+from hear_ssl.training.datamodule import process_rank
+from hear_ssl.training.settings import Config
+
+BUSY = "wait for that run to end, or give another folder with run=FOLDER"
+
+
+@contextmanager
+def held_run_folder(config: Config) -> Iterator[Path]:
+    """Give the run folder, held by this process until the block ends; without `run` a new one under `output`.
+
+    Of several ranks the first holds it for all. Raises FolderBusyError when another process holds it.
+    """
+    named = Path(config.run) if config.run else None
+    stem = Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    if process_rank():
+        yield named or stem
+        return
+    run = named or new_folder(stem)
+    try:
+        with folder_lock(run, BUSY):
+            for folder in (run, run / "checkpoints", run / "probe"):
+                remove_parts(folder)
+            yield run
+    finally:
+        if not named:
+            with suppress(OSError):
+                run.rmdir()  # fails unless it is empty: the run was refused
+
+
+def new_folder(stem: Path) -> Path:
+    """Make the folder STEM, or STEM-2, STEM-3 and so on where it exists, and return it."""
+    stem.parent.mkdir(parents=True, exist_ok=True)
+    for number in count(1):
+        folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
+        with suppress(FileExistsError):
+            os.mkdir(folder)
+            return folder
+    raise AssertionError
+
+
+def check_new(run: Path) -> None:
+    """Raise ValueError when a folder holds a run that has saved a checkpoint; a new one would overwrite it."""
+    if next((run / "checkpoints").glob("*.ckpt"), None):
+        raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")
