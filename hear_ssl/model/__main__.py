@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Iterator, List
 
 PACKAGE = str(__package__)
-BLOCK_FRAMES = 1 << 14
+BLOCK_FRAMES, UNKNOWN = 1 << 14, 2**63 - 1
 BEGINNINGS = {b"fLaC": b"fLaC[\0\x80]\0\0\x22", b"OggS": b"OggS\0[\2\3\6\7]"}
 CAF, AIFF, WAV = ">4sq", ">4sI", "<4sI"  # name and size of a chunk
 FORMS = {b"RIFF": (WAV, 12, b"data"), b"RF64": (WAV, 12, b"data"), b"FORM": (AIFF, 12, b"SSND"), b"caff": (CAF, 8, b"data")}
@@ -88,9 +88,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
 
 
 def read_audio(file: str, sample_rate: int) -> Any:
-    """Return a clip as the model takes it: mono (the mean of its channels), at `sample_rate` Hz (soxr HQ), float32 (time,).
-
-    What a file that ends early lacks is named on stderr. Raises ValueError that names a file that cannot be used."""
+    """Return a clip (time,), the mean of its channels at `sample_rate` Hz (soxr HQ). Raises ValueError that names a file it cannot use."""
     import numpy
     import soundfile
     import soxr
@@ -102,7 +100,7 @@ def read_audio(file: str, sample_rate: int) -> Any:
         for stream in streams(Path(file).read_bytes()):
             mono = numpy.concatenate([parts[0], *(block.mean(axis=1) for block in stream.blocks())])
             if stream.loss:
-                print(f"{file} {stream.loss}", file=sys.stderr)
+                print(f"{file} {stream.loss}", file=sys.stderr)  # what comes before is embedded
             parts.append(soxr.resample(mono, stream.rate, sample_rate, quality="HQ") if len(mono) and stream.rate != sample_rate else mono)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"{file} cannot be read as audio ({one_line(error)})") from None
@@ -168,7 +166,7 @@ class Stream(io.RawIOBase):
                 self.count += len(found)
                 yield found
         if self.count < self.expected:
-            self.loss = f"ends after {self.count} of {self.frames} samples"
+            self.loss = f"ends after {self.count} of {self.frames or 'an unknown number of'} samples"
 
 
 def streams(content: Any) -> List[Stream]:
@@ -185,14 +183,19 @@ def streams(content: Any) -> List[Stream]:
         at = content.find(b"data\xf3\xac\xd3\x11", start) + 16
         return [Stream(content, at + 8, length, content[start:at] + struct.pack("<Q", length - at + 16))]
     if mark not in BEGINNINGS:
-        return other(content, start)
+        return mpeg(content, start) if mark[:1] == b"\xff" else other(content, start)
     for found in re.compile(BEGINNINGS[mark]).finditer(content, start):
         if found.start() != end:  # the first pages of parallel OGG streams follow one another
             starts.append(found.start())
         end = found.start() + 27 + sum(content[found.start() + 26 : found.start() + 27])
         end = end + sum(content[found.start() + 27 : end]) if mark == b"OggS" else -1
-    parts = map(lambda first, stop: Stream(content, first, stop), starts or [start], [*starts[1:], length])
-    return list(parts if mark == b"OggS" else map(flac, parts))
+    parts = list(map(lambda first, stop: Stream(content, first, stop), starts or [start], [*starts[1:], length]))
+    for part in parts if mark == b"OggS" else []:
+        last = content.rfind(mark, part.shift, part.shift + part.bytes)  # the last page: a flag says so, and it is whole
+        sizes = content[last + 27 : last + 27 + sum(content[last + 26 : last + 27])]
+        fits = last + 27 + len(sizes) + sum(sizes) <= part.shift + part.bytes
+        part.expected = 0 if fits and sum(content[last + 5 : last + 6]) & 4 else UNKNOWN
+    return parts if mark == b"OggS" else list(map(flac, parts))
 
 
 def flac(stream: Stream) -> Stream:
@@ -204,9 +207,7 @@ def flac(stream: Stream) -> Stream:
 
 def other(content: Any, start: int) -> List[Stream]:
     """Return the streams of MPEG audio, which may begin within a frame, or the whole file. Raises what libsndfile raises."""
-    if content[start : start + 1] == b"\xff":
-        return mpeg(content, start)
-    for place in (0, *(start + found.start() for found in re.finditer(b"\xff[\xe2-\xff]", content[start : start + 16384]))):
+    for place in (0, *(start + found.start() for found in re.finditer(b"\xff[\xe2-\xff]", content[start : start + 4096]))):
         with contextlib.suppress(RuntimeError), Stream(content, place, len(content)).open() as sound:
             return mpeg(content, max(place, start)) if sound.format == "MP3" else [Stream(content, 0, len(content))]
     return [Stream(content, 0, len(content))]
@@ -221,9 +222,9 @@ def mpeg(content: Any, start: int) -> List[Stream]:
                 marks[place] = mark.start()
     for place, at in sorted(marks.items()):
         stop = min((later for later in marks if later > place), default=len(content))
-        end = stop - (128 if content[stop - 128 : stop - 125] == b"TAG" else 0)
         flags, frames, size = struct.unpack(">III", content[at + 4 : at + 16].ljust(12, b"\0")) if at else (0, 0, 0)
-        end = place + size if content[place + size : place + size + 3] in (b"ID3", b"APE") else end
+        tagged = content[place + size : place + size + 3] in (b"ID3", b"APE")
+        end = place + size if tagged else stop - 128 * (content[stop - 128 : stop - 125] == b"TAG")
         fits = flags & 3 == 3 and frames and abs(end - place - size) <= 2 * size // frames
         first = max(place, content.find(content[place : place + 2], at + 120, stop) if at else 0)
         frames *= 1152 if content[place + 1] & 8 else 576  # an encoder's delay and padding are at most three times that
@@ -240,8 +241,7 @@ def forms(content: Any, start: int) -> List[Stream]:
         while place + struct.calcsize(order) <= length and content[place : place + 4] not in FORMS:
             name, size = struct.unpack_from(order, content, place)
             body = place + struct.calcsize(order)
-            if name == b"fmt ":
-                align = max(1, int.from_bytes(content[body + 12 : body + 14], "little"))
+            align = max(1, int.from_bytes(content[body + 12 : body + 14], "little")) if name == b"fmt " else align
             if name == data and size == 0xFFFFFFFF and content[first : first + 4] == b"RF64":
                 size = int.from_bytes(content[first + 28 : first + 36], "little")
             if name == data and (size < 0 or size % align or not goes_on(content, body + size, order)):

@@ -119,6 +119,22 @@ def test_embed_reads_what_was_decoded_and_names_what_is_missing(tmp_path: Path, 
     assert (str(path) in shown, shown.count("\n")) == (FILES[name].loss, int(FILES[name].loss))
 
 
+def test_what_is_left_of_an_ogg_file_without_its_last_page_is_read_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = encoded(sound(5 * RATE), RATE, "OGG", "VORBIS")
+    path = written(tmp_path, HardFile("ogg", whole[: whole.rindex(b"OggS") + 40]))
+    samples = embed.read_audio(str(path), RATE)
+    assert RATE < len(samples) < 5 * RATE
+    line = f"ends after {len(samples)} of an unknown number of samples"
+    assert capsys.readouterr().err == f"{path} {line}\n"
+    index = pack(list_items([str(path)], "MIT", "train"), tmp_path / "out", PackOptions())
+    assert (index.shards[0].seconds, index.rejected) == (round(len(samples) / RATE, 3), {"unreadable": 1})
+    assert line in (tmp_path / "out" / "rejected.csv").read_text()
+    (crop,) = decode_crops(path.read_bytes(), [0.0], len(samples), RATE)
+    assert np.abs(crop - samples).max() < 1e-4
+    with pytest.raises(ValueError, match=line):
+        read_clip(path, RATE)
+
+
 @pytest.mark.parametrize("mode", ["CONSTANT", "VARIABLE"])
 def test_what_memory_held_before_never_reaches_the_model(tmp_path: Path, mode: str) -> None:
     """The allocator hands out memory that was full of NaN; a buffer read as far as the header states would show them."""
