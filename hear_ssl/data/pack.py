@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
+import sys
+from collections import Counter
 from pathlib import Path
 
 from hear_ssl.data.packing.clips import FORMATS, PackOptions
@@ -26,7 +28,8 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         type=user_path,
         metavar="INPUT",
-        help="audio file, folder, tar or zip archive, or a CSV or JSONL list with the columns path and optionally license, split, source",
+        help="audio file, folder, tar or zip archive, or a list (CSV, TSV, JSON, JSONL, text) with a column path, file_name, "
+        "audio_filepath or wav and optionally license, split, source",
     )
     parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
@@ -35,7 +38,17 @@ def parse_arguments() -> argparse.Namespace:
         "--license", default="unknown", metavar="NAME", help="licence of the audio where a list names none (SPDX, such as CC-BY-4.0)"
     )
     parser.add_argument(
-        "--split", default="train", metavar="NAME", help="split of the audio where a list names none (default: %(default)s)"
+        "--split",
+        default="train",
+        metavar="NAME",
+        help="split of the audio; of a list that names splits, the rows of this one (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--not-test",
+        action="append",
+        default=[],
+        metavar="SOURCE",
+        help="source that is no test data though a folder, an archive or a list says so (repeatable); noted in the data card",
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
@@ -62,10 +75,13 @@ def main() -> int:
     arguments = parse_arguments()
     options = check_arguments(arguments)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
-    items = list_items(arguments.inputs, arguments.license, arguments.split)
+    left: Counter[str] = Counter()
+    items = list_items(arguments.inputs, arguments.license, arguments.split, arguments.out, arguments.not_test, left)
     index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, progress=True)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
     print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {arguments.out}; rejected: {rejected}")
+    if left:
+        print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)
     unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")
     if unlicensed:
         print(f"{unlicensed:.2f} hours have no licence: export will ask for one; say it with --license or in a list")

@@ -20,8 +20,15 @@ def main() -> int:
     parser.add_argument("--license", default="unknown", help="licence of the audio (SPDX, such as CC-BY-4.0); the export asks for it")
     parser.add_argument("--source", default="", metavar="NAME", help="what the data card calls the audio (default: the folder's name)")
     parser.add_argument("--split", default="train", metavar="NAME", help="split of the audio (default: %(default)s)")
+    parser.add_argument(
+        "--not-test", default="", metavar="SOURCE", help="source that is no test data though a name says so; noted in the data card"
+    )
     arguments = parser.parse_args()
-    index = reindex(Path(arguments.folder), arguments.license, arguments.source, arguments.split)
+    folder = Path(arguments.folder)
+    stated = arguments.not_test == (arguments.source or folder.resolve().name)
+    if arguments.not_test and not stated:
+        raise ValueError(f"--not-test {arguments.not_test!r} is not the source, which is {arguments.source or folder.resolve().name!r}")
+    index = reindex(folder, arguments.license, arguments.source, arguments.split, stated)
     what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
     print(f"{arguments.folder}/{INDEX_NAME}: {what}")
     return 0

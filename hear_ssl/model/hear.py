@@ -6,6 +6,8 @@ the device of the model; the audio given is never changed.
 
 from __future__ import annotations
 
+import warnings
+import weakref
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Iterator, Tuple
@@ -21,6 +23,8 @@ from .manifest import packaged_parts, read_manifest
 from .weights import load_weights, weights_sha256
 
 HERE = Path(__file__).resolve().parent
+LOUDEST = 10.0  # beyond it samples are no floats in [-1, 1] that overshoot, but integers
+_warned: "weakref.WeakSet[Embedder]" = weakref.WeakSet()
 
 
 def load_model(model_file_path: str = "") -> Embedder:
@@ -54,7 +58,8 @@ def load_model(model_file_path: str = "") -> Embedder:
 def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
     """Return one embedding per sound (n_sounds, model.scene_embedding_size) of audio (n_sounds, n_samples) in [-1, 1].
 
-    Raises ValueError when the audio has another number of dimensions, no samples or integers, or the model is not float32.
+    Raises ValueError when the audio is no tensor, has another number of dimensions, no samples or integers, or the model is
+    not float32. Audio far beyond [-1, 1] is embedded with one warning a model.
     """
     with _embedding_mode(model):
         return model.scene(_prepare(audio, model))
@@ -63,14 +68,15 @@ def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
 def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Tensor]:
     """Return embeddings (n_sounds, n_timestamps, model.timestamp_embedding_size) and their centres in ms.
 
-    audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError when it has another number of dimensions, no samples or
-    integers, or the model is not float32.
+    audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError and warns as `get_scene_embeddings` does.
     """
     with _embedding_mode(model):
         return model.timestamps(_prepare(audio, model))
 
 
 def _prepare(audio: Tensor, model: Embedder) -> Tensor:
+    if not isinstance(audio, Tensor):
+        raise ValueError(f"audio is {type(audio).__module__}.{type(audio).__name__}; it must be a torch.Tensor: torch.from_numpy(array)")
     if audio.dim() != 2 or 0 in audio.shape:
         raise ValueError(f"audio has shape {tuple(audio.shape)}; it must be (n_sounds, n_samples) with at least one sample")
     if not audio.is_floating_point():
@@ -78,7 +84,13 @@ def _prepare(audio: Tensor, model: Embedder) -> Tensor:
     weights = next(model.parameters())
     if weights.dtype != torch.float32:
         raise ValueError(f"the model is {weights.dtype}; embeddings are computed in torch.float32: call model.float()")
-    return audio.detach().to(weights.device, torch.float32)
+    audio = audio.detach().to(weights.device, torch.float32)
+    if model not in _warned and float(audio.abs().max()) > LOUDEST:
+        _warned.add(model)
+        warnings.warn(
+            f"audio has a peak of {float(audio.abs().max()):.6g}, but samples are in [-1, 1]: divide 16-bit samples by 32768", stacklevel=3
+        )
+    return audio
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from typing import Any
 
 from hear_ssl.packaging.licenses import shown
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
-from hear_ssl.packaging.templates import cell, requires_python, sources_of
+from hear_ssl.packaging.templates import cell, not_test, requires_python, sources_of
 
 RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"
@@ -59,7 +59,8 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         ("Licence of the weights: CC BY 4.0 or compatible", "CC BY 4.0; LICENSE-weights in the package", "holds"),
         (
             "Training data: none that is marked as test",
-            f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}",
+            f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}"
+            + "".join(cell(f"; {source['name']}{not_test(source)}") for source in sources if source.get("not_test")),
             "holds, by its record",
         ),
         (

@@ -172,11 +172,16 @@ def model_card(manifest: dict[str, Any]) -> str:
 def sources_section(title: str, card: dict[str, Any]) -> str:
     """Return hours, split and every source of a data card."""
     rows = "".join(
-        f"| {cell(source['name'])} | {cell(shown(source))} | {source['hours']:.3f} | {source['clips']} |\n"
+        f"| {cell(source['name'] + not_test(source))} | {cell(shown(source))} | {source['hours']:.3f} | {source['clips']} |\n"
         for source in card.get("sources", [])
     )
     head = f"## {title}: {card.get('hours', 0.0):.2f} hours, split {card.get('split', '')}"
     return f"\n{head}\n\n| source | licence | hours | clips |\n|---|---|---|---|\n{rows}"
+
+
+def not_test(source: dict[str, Any]) -> str:
+    """Return what was stated of a source whose path says test; '' of others."""
+    return f" (path says {source['not_test']!r}; stated to be no test data)" if source.get("not_test") else ""
 
 
 def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:

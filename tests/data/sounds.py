@@ -30,6 +30,11 @@ def encoded(waveform: NDArray[Any], rate: int = 16000, format: str = "WAV", subt
     return file.getvalue()
 
 
+def of_length(flac: bytes, samples: int) -> bytes:
+    """Return a FLAC file whose header states another length."""
+    return flac[:21] + bytes([flac[21] & 0xF0 | samples >> 32]) + (samples & 0xFFFFFFFF).to_bytes(4, "big") + flac[26:]
+
+
 def of_unknown_length(flac: bytes) -> bytes:
     """Return a FLAC file whose header does not say how long it is, as a pipe writes it."""
-    return flac[:21] + bytes([flac[21] & 0xF0]) + bytes(4) + flac[26:]
+    return of_length(flac, 0)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -169,6 +171,27 @@ def test_input_is_not_changed_and_float64_is_taken(embedder: Embedder) -> None:
 def test_wrong_shapes_are_refused_in_one_line(embedder: Embedder, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="must be"):
         get_scene_embeddings(torch.zeros(shape), embedder)
+
+
+def test_integers_as_floats_are_warned_of_once_a_model() -> None:
+    model = Embedder(RICH)
+    audio = noise(1, 8000)
+    with pytest.warns(UserWarning, match=r"^audio has a peak of \d+.*, but samples are in \[-1, 1\]: divide 16-bit samples by 32768$"):
+        get_scene_embeddings(audio * 32767, model)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        get_scene_embeddings(audio * 32767, model)
+        get_timestamp_embeddings(audio * 32767, model)
+        get_scene_embeddings(audio * 5, Embedder(RICH))  # overshoots
+    with pytest.warns(UserWarning, match="audio has a peak"):
+        get_timestamp_embeddings(audio * 32767, Embedder(RICH))
+
+
+@pytest.mark.parametrize("embed", [get_scene_embeddings, get_timestamp_embeddings])
+@pytest.mark.parametrize("audio", [np.zeros((1, 8000), np.float32), [[0.0] * 8000], None])
+def test_what_is_no_tensor_is_refused_with_the_way_to_make_one(embed: Any, audio: Any) -> None:
+    with pytest.raises(ValueError, match=r"^audio is \w+\.\w+; it must be a torch.Tensor: torch.from_numpy\(array\)$"):
+        embed(audio, Embedder(RICH))
 
 
 def test_integers_and_a_model_in_half_precision_are_refused_in_one_line() -> None:

@@ -20,6 +20,7 @@ import soxr
 import torch
 
 from hear_ssl.packaging.package import package
+from tests.data.hard_files import hard_files
 from tests.packaging.test_package import load, request
 
 pytestmark = pytest.mark.slow
@@ -100,6 +101,22 @@ def test_a_bad_file_costs_one_line_and_the_others_go_on(exported: Exported, tmp_
     with np.load(tmp_path / "e.npz") as found:
         assert found["files"].tolist() == ["silent.wav"]
         assert found["scene_embeddings"].shape[0] == 1
+
+
+def test_files_whose_headers_are_wrong_are_embedded_to_their_end(exported: Exported, tmp_path: Path) -> None:
+    files = hard_files()
+    chosen = {"vbr.mp3": "mp3 without xing, VARIABLE", "piped.flac": "flac of 0", "two.ogg": "ogg and ogg", "cut.mp3": "mp3 cut"}
+    for name, kind in chosen.items():
+        (tmp_path / name).write_bytes(files[kind].content)
+    result = exported.embed(*chosen, "--out", "e.npz", "--timestamps", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == "cut.mp3 ends after 28800 of 49536 samples\n"
+    model = exported.module.load_model()
+    with np.load(tmp_path / "e.npz") as found:
+        for row, kind in enumerate(chosen.values()):
+            length = round(files[kind].frames * model.sample_rate / 16000)
+            expected = exported.module.get_timestamp_embeddings(torch.zeros(1, length), model)[1]
+            assert np.array_equal(found[f"timestamps_ms_{row}"], expected[0].numpy())
 
 
 def test_weights_are_those_given(exported: Exported, run: Path, tmp_path: Path) -> None:

@@ -9,8 +9,9 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, BinaryIO, Iterator
 from urllib.parse import urlsplit
 
 from .weights import sha256_of
@@ -94,6 +95,22 @@ def fetch(url: str, sha256: str, size: int, package: str) -> Path:
     except OSError as error:
         raise OSError(f"the weights cannot be kept in {target.parent} ({error.strerror or error}); {ELSEWHERE}") from None
     return target
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an open file to write to; it appears as `path` when the block ends without an error, and not at all otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(str(temporary), "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
 
 
 def download(url: str, sha256: str, size: int, target: Path) -> None:

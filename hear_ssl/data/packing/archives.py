@@ -15,7 +15,7 @@ import zlib
 from collections import defaultdict, deque
 from functools import lru_cache
 
-from hear_ssl.data.packing.inputs import Item
+from hear_ssl.data.packing.item import Item
 
 KEPT_OPEN = 32  # archives: an open one holds a file and, of an xz, 10 MB or so
 

@@ -1,7 +1,8 @@
 """One audio file to clips: decode piece by piece, mix to mono, resample, check, encode. Runs in worker processes.
 
 A recording longer than the limit is cut into equal pieces, so that no short rest is left over. Each piece is decoded
-and resampled alone (soxr HQ), so memory does not grow with the recording.
+and resampled alone (soxr HQ), so memory does not grow with the recording. Only what was decoded counts: where the length that
+a header states turns out wrong, the recording is cut again by its real one.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import io
 import math
+import mmap
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,11 +21,14 @@ import soundfile
 import soxr
 
 from hear_ssl.data.packing.archives import read_item
-from hear_ssl.data.packing.inputs import Item
+from hear_ssl.data.packing.item import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
-from hear_ssl.data.stream.decode import Waveform, check_length, decoder_reason
+from hear_ssl.data.stream.decode import Waveform, decoder_reason
+from hear_ssl.model.__main__ import Stream, streams
 
 SILENT_PEAK = 1e-4
+UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives a file whose header states none
+LOUDEST = 2.0**31  # integers of 32 bits that were taken for floats; beyond it lie bytes that are no sound
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 
 
@@ -58,44 +64,103 @@ def pack_item(item: Item, options: PackOptions) -> Packed:
         packed.rejected.append((0.0, item.refused))
         return packed
     try:
-        with soundfile.SoundFile(io.BytesIO(read_item(item)) if item.archive else os.fsencode(item.path)) as file:
-            _pack_pieces(item, file, options, packed)
+        offset_seconds = 0.0
+        for stream in streams(_content(item)):
+            offset_seconds += _pack_stream(item, stream, options, packed, offset_seconds)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
         packed.rejected.append((0.0, f"unreadable: {decoder_reason(error)[:120]}"))
     return packed
 
 
-def _pack_pieces(item: Item, file: soundfile.SoundFile, options: PackOptions, packed: Packed) -> None:
-    rate, frames = file.samplerate, file.frames
-    if frames <= 0:
-        packed.rejected.append((0.0, "empty"))
-        return
-    check_length(frames)
-    if frames / rate < options.min_seconds:
-        packed.rejected.append((0.0, f"too short: {frames / rate:.3f} s"))
-        return
-    pieces = math.ceil(frames / (options.max_seconds * rate))
-    for piece in range(pieces):
-        first, last = frames * piece // pieces, frames * (piece + 1) // pieces
-        file.seek(first)
-        decoded = file.read(last - first, dtype="float32", always_2d=True)
-        if len(decoded) < last - first:
-            packed.rejected.append((round(first / rate, 6), f"unreadable: ends after {len(decoded)} of {last - first} samples"))
-            continue
-        mono = decoded.mean(axis=1)
-        waveform = mono if rate == options.sample_rate else soxr.resample(mono, rate, options.sample_rate, quality="HQ")
+def _content(item: Item) -> bytes | mmap.mmap:
+    """Return the encoded bytes of a file, mapped where it is no member of an archive. Raises ValueError when there are none."""
+    if item.archive:
+        content = read_item(item)
+        if not content:
+            raise ValueError("holds 0 bytes")
+        return content
+    with open(os.fsencode(item.path), "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            raise ValueError("holds 0 bytes")
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _pack_stream(item: Item, stream: Stream, options: PackOptions, packed: Packed, offset_seconds: float) -> float:
+    """Add the clips of one stream of a file, which begins at an offset, and return its length in seconds."""
+    frames = stated_frames(stream)
+    if not frames:
+        frames = sum(len(block) for block in stream.blocks())
+    made = _cut(item, stream, frames, options, len(packed.clips), offset_seconds)
+    if stream.count != frames:
+        made = _cut(item, stream, stream.count, options, len(packed.clips), offset_seconds)
+    seconds = stream.count / stream.rate
+    if not stream.count and not stream.loss:
+        packed.rejected.append((round(offset_seconds, 6), "empty"))
+    elif stream.count and seconds < options.min_seconds:
+        packed.rejected.append((round(offset_seconds, 6), f"too short: {seconds:.3f} s"))
+    else:
+        packed.clips += made.clips
+        packed.rejected += made.rejected
+    if stream.loss:
+        packed.rejected.append((round(offset_seconds + seconds, 6), f"unreadable: {stream.loss}"))
+    return seconds
+
+
+def stated_frames(stream: Stream) -> int:
+    """Return how many frames a stream states; 0 when it states none, or libsndfile only guesses them from the size."""
+    with stream.open() as sound:
+        frames = int(sound.frames)
+    return stream.frames if stream.frames or stream.claimed > stream.bytes else frames % UNKNOWN_LENGTH
+
+
+def _cut(item: Item, stream: Stream, frames: int, options: PackOptions, number: int, offset_seconds: float) -> Packed:
+    """Return the clips of a stream cut into equal pieces as if it had so many frames, the first with the given number."""
+    made = Packed()
+    with stream.open():
+        pieces = max(1, math.ceil(frames / (options.max_seconds * stream.rate)))
+    for piece, mono in enumerate(_pieces(stream, frames, pieces)):
+        seconds = offset_seconds + frames * piece // pieces / stream.rate
+        waveform = mono if stream.rate == options.sample_rate else soxr.resample(mono, stream.rate, options.sample_rate, quality="HQ")
         reason = unfit(mono) or unfit(waveform)  # a resampled one may overflow, or lack what lay above half the new rate
         if reason:
-            packed.rejected.append((round(first / rate, 6), reason))
+            made.rejected.append((round(seconds, 6), reason))
         else:
-            packed.clips.append(_clip(item, waveform, (rate, file.channels, first / rate), piece, options))
+            made.clips.append(_clip(item, waveform, (stream.rate, stream.channels, seconds), number + piece, options))
+    return made
+
+
+def _pieces(stream: Stream, frames: int, pieces: int) -> Iterator[Waveform]:
+    """Yield the equal pieces (time,) of a stream of so many frames, as far as it decodes; what comes after them is only counted."""
+    piece, start, parts = 1, 0, [np.empty(0, np.float32)]
+    for block in stream.blocks():
+        mono = block.mean(axis=1)
+        while piece <= pieces and start + len(mono) >= frames * piece // pieces:
+            cut = frames * piece // pieces - start
+            parts.append(mono[:cut])
+            yield np.concatenate(parts)
+            piece, start, mono, parts = piece + 1, start + cut, mono[cut:], []
+        start += len(mono)
+        if piece <= pieces:
+            parts.append(mono)
 
 
 def unfit(waveform: Waveform) -> str:
-    """Return why a waveform (time,) must not be trained on: non-finite or silent; '' when it may."""
+    """Return why a waveform (time,) must not be trained on: non-finite, silent, or of a level that cannot be; '' when it may."""
+    if not len(waveform):
+        return "empty"
     if not np.isfinite(waveform).all():
         return "non-finite"
-    return "silent" if float(np.abs(waveform).max()) < SILENT_PEAK else ""
+    low, high = float(waveform.min()), float(waveform.max())
+    peak = max(high, -low)
+    if high - low < SILENT_PEAK or peak < SILENT_PEAK:  # a constant is no sound either
+        return "silent"
+    if peak > LOUDEST:
+        return f"implausible level: a peak of {peak:.3g}"
+    if peak > 1.0:  # then the clip is scaled down, to 16 bits
+        level = np.abs(waveform)
+        if np.count_nonzero(level >= peak / 32767.0) < 0.5 * np.count_nonzero(level >= SILENT_PEAK):
+            return f"implausible level: next to a peak of {peak:.3g} the rest is silence"
+    return ""
 
 
 def _clip(item: Item, waveform: Waveform, original: tuple[int, int, float], piece: int, options: PackOptions) -> PackedClip:

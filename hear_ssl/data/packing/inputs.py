@@ -1,87 +1,122 @@
 """What there is to pack: audio files in files, folders, tar and zip archives and lists, in a stable order.
 
 Archives are never extracted: members are read in place. Links, devices, absolute names, names that climb out with `..`
-and members that unpack to far more than they occupy are rejected by name, not followed.
+and members that unpack to far more than they occupy are rejected by name, not followed. What is marked as test data by a folder's,
+an archive's or a list's name is refused (HEAR rules).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import lzma
 import os
-import re
 import stat
 import tarfile
 import zipfile
 import zlib
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
+from hear_ssl.data.packing.file_kinds import (
+    AUDIO_SUFFIXES,
+    COMPRESSED_TARS,
+    begins_as_sound,
+    holds_no_sound,
+    is_leftover,
+    not_read,
+    suffix_of,
+    unread_archive,
+)
+from hear_ssl.data.packing.folders import walk
+from hear_ssl.data.packing.item import Item, printable
+from hear_ssl.data.packing.lists import LIST_SUFFIXES, from_list
+from hear_ssl.data.packing.split_zip import check_whole_zip
 from hear_ssl.data.shards.shard_index import check_split
 from hear_ssl.files import tar_members
+from hear_ssl.test_data_rule import RULE, marked_folder, marked_part
 
-AUDIO_SUFFIXES = {".aif", ".aiff", ".au", ".caf", ".flac", ".mp2", ".mp3", ".oga", ".ogg", ".opus", ".rf64", ".sph", ".w64", ".wav"}
-UNREAD = re.compile(  # sound, or films with sound, that libsndfile does not read
-    r"\.(3gp|aac|ac3|alac|amr|ape|dff|dsf|dts|eac3|m4a|m4b|mka|mkv|mov|mp4|mpc|oma|ra|spx|tak|tta|webm|wma|wv)"
-)
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
-NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for a byte of a file's name are text
-CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
-COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
+LEFT = "files that operating systems leave behind"
 
 
-@dataclass(frozen=True)
-class Item:
-    """One audio file: where it lies and what is known of it.
-
-    archive is the kind of archive that holds it ('' for a plain file); name is its path relative to the input, or the
-    member name; offset and size are its place in the archive. refused is the reason why it must not be read, '' when it
-    may. copy counts the files of one source and name, which two folders or two members may share.
-    """
-
-    path: str
-    name: str
-    source: str
-    license: str
-    split: str
-    archive: str = ""
-    offset: int = 0
-    size: int = 0
-    refused: str = ""
-    copy: int = 0
-
-
-def list_items(inputs: list[str], license: str, split: str) -> list[Item]:
+def list_items(
+    inputs: list[str], license: str, split: str, out: str = "", not_test: Iterable[str] = (), left: Counter[str] | None = None
+) -> list[Item]:
     """Return every audio file of the inputs, sorted by source and name; those of formats that are not read are refused.
 
-    Raises ValueError when an input is missing or nothing is found, when a list is malformed, or when a split is no name or
-    marks test data, which may not be used for training (HEAR rules).
+    Of a list with a column of splits the rows of `split` are taken. What lies where the packing writes (`out`) is no input.
+    Files marked as test data are refused unless their source is one of `not_test`. `left` counts what is passed over: files
+    that hold no sound, by suffix, and those that operating systems leave behind.
+
+    Raises ValueError when an input is missing, marked as test data or nothing is found, when a list is malformed, or when a
+    split is no name or marks test data, which may not be used for training (HEAR rules).
     """
     check_split(split, "--split")
+    passed: Counter[str] = Counter() if left is None else left
+    stated = set(not_test)
     items: list[Item] = []
     for given in inputs:
-        items += _one_input(Path(given), license, split)
+        found = list(_one_input(Path(given), license, split, Path(out) if out else None, passed))
+        mark = _input_mark(Path(given), found[0]) if found else ""
+        items += [_checked(item, given, mark, stated) for item in found]
     if not items:
         raise ValueError(f"no audio files in {', '.join(inputs)}; formats read: {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
+    sources = {item.source for item in items}
+    if stated - sources:
+        raise ValueError(f"--not-test {min(stated - sources)!r} is no source here; there are {', '.join(sorted(sources)[:5])}")
+    marked = next((item for item in items if item.marked and item.refused), None)
+    if marked and all(item.refused for item in items):
+        raise ValueError(_refusal(printable(marked.path), marked.marked, marked.source))
     items.sort(key=lambda item: (item.source, item.name, item.path, item.offset))
     return _numbered([_readable(item) for item in items])
 
 
+def _input_mark(path: Path, first: Item) -> str:
+    """Return the part of an input's own path that marks it as test data, '' when none does; first is one of its items."""
+    parent = os.path.basename(os.path.dirname(os.path.abspath(path)))
+    typed = "" if path.is_absolute() else marked_part(path.parts[:-1])
+    if path.is_dir():
+        return (
+            typed or marked_folder(path.resolve().name) or marked_folder(os.path.basename(os.path.abspath(path))) or marked_folder(parent)
+        )
+    if first.archive:
+        return typed or marked_part([path.name.partition(".tar")[0]]) or marked_folder(parent)
+    if path.name.lower().endswith(LIST_SUFFIXES):
+        return typed or (first.marked if first.marked == path.stem else "")
+    return typed or marked_folder(path.resolve().parent.name)
+
+
+def _checked(item: Item, given: str, mark: str, not_test: set[str]) -> Item:
+    """Return an item, refused when a folder on its path is marked as test data. Raises ValueError when its input is (mark)."""
+    if mark and item.source not in not_test:
+        raise ValueError(_refusal(given, mark, item.source))
+    mark = mark or item.marked or _mark_inside(item.name.replace("\\", "/").rpartition("/")[0])
+    if not mark or item.source in not_test:
+        return replace(item, marked=mark) if mark else item
+    return replace(item, marked=mark, refused=item.refused or f"test data: its path says {mark!r} (HEAR rule); see --not-test")
+
+
+@lru_cache(1000)
+def _mark_inside(folder: str) -> str:
+    """Return the marked part of a folder within an input; that of an absolute path is found by its list."""
+    return "" if folder.startswith("/") else marked_part(folder.split("/"))
+
+
+@lru_cache(1000)
+def _mark_of_link(folder: Path) -> str:
+    """Return the name of the real folder when that is marked as test data; '' when it is not."""
+    return marked_part([os.path.basename(os.path.realpath(folder))])
+
+
+def _refusal(where: str, mark: str, source: str) -> str:
+    return f"{where} says {mark!r}: {RULE}; if it is no test data, add --not-test {source!r}"
+
+
 def _readable(item: Item) -> Item:
     return replace(item, name=printable(item.name), source=printable(item.source), license=printable(item.license))
-
-
-def printable(name: str) -> str:
-    """Return a file's name in valid UTF-8 on one line: bytes that are none, tabs and the ends of lines are written out."""
-    text = os.fsencode(name).decode("utf-8", "backslashreplace")
-    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def _numbered(items: list[Item]) -> list[Item]:
@@ -94,78 +129,51 @@ def _numbered(items: list[Item]) -> list[Item]:
     return numbered
 
 
-def _one_input(path: Path, license: str, split: str) -> list[Item]:
+def _one_input(path: Path, license: str, split: str, out: Path | None, left: Counter[str]) -> Iterator[Item]:
     if path.is_dir():
-        return list(_from_folder(path, license, split))
+        return _named(_from_folder(path, license, split, out, left), left)
     if not path.exists():
-        raise ValueError(f"input {path} does not exist; give a file, folder, tar or zip archive, or a CSV or JSONL list")
+        raise ValueError(f"input {path} does not exist; give a file, folder, tar or zip archive, or a CSV, TSV, JSON or text list")
     name = path.name.lower()
-    if name.endswith((".csv", ".jsonl")):
-        return list(_from_list(path, license, split))
+    if name.endswith(LIST_SUFFIXES):
+        return from_list(path, license, split, left)
     if name.endswith(".zip"):
-        return list(_from_zip(path, license, split))
+        return _named(_from_zip(path, license, split), left)
     if name.endswith((".tar", *COMPRESSED_TARS)):
-        return list(_from_tar(path, license, split))
-    return [Item(str(path), path.name, path.resolve().parent.name, license, split)]
+        return _named(_from_tar(path, license, split), left)
+    if unread_archive(name):
+        raise ValueError(f"{path} is an archive of a kind that is not read ({unread_archive(name)}); unpack it and give the folder")
+    return iter([Item(str(path), path.name, path.resolve().parent.name, license, split)])
 
 
-def _from_folder(path: Path, license: str, split: str) -> Iterator[Item]:
+def _named(items: Iterator[Item], left: Counter[str]) -> Iterator[Item]:
+    """Yield sound and what looks like it; count what operating systems leave behind and what holds no sound.
+
+    Files of other suffixes, or of none, are refused with one item for each suffix.
+    """
+    unknown: dict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        if is_leftover(item.name):
+            left[LEFT] += 1
+        elif item.refused == "?" and holds_no_sound(item.name):
+            left[suffix_of(item.name)] += 1
+        elif item.refused == "?":
+            unknown[suffix_of(item.name)].append(item)
+        else:
+            yield item
+    for suffix, group in sorted(unknown.items()):
+        first = min(group, key=lambda item: item.name)
+        yield replace(first, refused=f"unknown kind of file: {len(group)} {suffix}, this is the first")
+
+
+def _from_folder(path: Path, license: str, split: str, out: Path | None, left: Counter[str]) -> Iterator[Item]:
     source = path.resolve().name
-    for file in sorted(path.rglob("*")):
-        reason = _not_read(file.name)
-        if reason is not None and (file.is_file() or not file.exists()):  # a link that leads nowhere is named as unreadable
-            yield Item(str(file), file.relative_to(path).as_posix(), source, license, split, refused=reason)
-
-
-def _from_list(path: Path, license: str, split: str) -> Iterator[Item]:
-    for number, row in _rows(path):
-        where = f"{path}, line {number}"
-        if not isinstance(row, dict):
-            raise ValueError(f"{where} is no JSON object; give one a line, with a path and optionally license, split, source")
-        given = _text(row, "path", where)
-        if not given:
-            raise ValueError(f"{where} has no path; the columns are path and optionally license, split, source")
-        file = path.parent / given
-        row_split = _text(row, "split", where) or split
-        check_split(row_split, where)
-        source = _text(row, "source", where) or file.resolve().parent.name
-        row_license = _text(row, "license", where) or _text(row, "licence", where) or license
-        yield Item(str(file), given, source, row_license, row_split)
-
-
-def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield each entry of a list with the number of its line. Raises ValueError that names the line that cannot be read."""
-    number = 1
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if path.suffix.lower() == ".csv":
-            reader = csv.DictReader(io.StringIO(text, newline=""))
-            if reader.fieldnames:
-                number = reader.line_num + 1
-            for row in reader:
-                yield reader.line_num, row
-                number = reader.line_num + 1
-            return
-        for number, line in enumerate(text.split("\n"), start=1):
-            if line.strip():
-                yield number, json.loads(line)
-    except (ValueError, RecursionError, csv.Error) as error:
-        if isinstance(error, UnicodeDecodeError):
-            number += error.object.count(b"\n", 0, error.start)
-        reason = " ".join(str(error).split())[:80]
-        raise ValueError(
-            f"{path}, line {number} is not readable ({reason}); give CSV with a header line, or one JSON object a line"
-        ) from None
-
-
-def _text(row: dict[str, Any], key: str, where: str) -> str:
-    """Return an entry's text of a key, '' when it has none. Raises ValueError when it is no text, or none that a file can hold."""
-    value = row.get(key)
-    if value is None:
-        return ""
-    if not isinstance(value, str) or NO_TEXT.search(value):
-        raise ValueError(f"{where}: {key} is {value!r:.60}; give plain text")
-    return value
+    for file in walk(path, out, left):
+        reason = not_read(file.name)
+        if reason is None:
+            reason = "" if begins_as_sound(file.path) and not holds_no_sound(file.name) else "?"
+        linked = _mark_of_link(file.path.parent) if file.path.parent != path else ""
+        yield Item(str(file.path), file.name, source, license, split, refused=file.refused or reason, marked=linked)
 
 
 def unsafe_name(name: str) -> bool:
@@ -174,27 +182,23 @@ def unsafe_name(name: str) -> bool:
     return not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
 
 
-def _not_read(name: str) -> str | None:
-    """Return why a file with sound in it is not read, '' when it is; None for a file that is no sound."""
-    suffix = PurePosixPath(name).suffix.lower()
-    if name.lower().endswith(ARCHIVES):
-        return "archive within an input: give it by itself"
-    if suffix in AUDIO_SUFFIXES:
-        return ""
-    return f"format not read: {suffix}" if UNREAD.fullmatch(suffix) else None
+def _not_read(name: str) -> str:
+    reason = not_read(name)
+    return "?" if reason is None else reason
 
 
 def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
     source = path.name[: -len(".zip")]
+    check_whole_zip(path)
     try:
         with zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 refused = _not_read(info.filename)
-                if info.is_dir() or refused is None:
+                if info.is_dir():
                     continue
-                if unsafe_name(info.filename) or stat.S_ISLNK(info.external_attr >> 16):
+                if refused != "?" and (unsafe_name(info.filename) or stat.S_ISLNK(info.external_attr >> 16)):
                     refused = "unsafe member name or link"
-                elif info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024):
+                elif not refused and (info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024)):
                     refused = "unpacks to far more than it occupies"
                 yield Item(str(path), info.filename, source, license, split, "zip", info.header_offset, info.file_size, refused)
     except zipfile.BadZipFile as error:
@@ -211,11 +215,11 @@ def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
                 if kind == "packed tar" and member.offset_data + member.size > limit:
                     raise ValueError(f"archive {path} unpacks to far more than it occupies; unpack it yourself if you trust it")
                 refused = _not_read(member.name)
-                if member.isdir() or refused is None:
+                if member.isdir():
                     continue
-                if not member.isreg() or unsafe_name(member.name):
+                if refused != "?" and (not member.isreg() or unsafe_name(member.name)):
                     refused = "unsafe member name or link"
-                elif member.issparse():
+                elif not refused and member.issparse():
                     refused = "sparse member"
                 yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
     except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:

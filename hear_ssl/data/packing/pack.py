@@ -26,7 +26,7 @@ from tqdm import tqdm
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.archives import packing_order
 from hear_ssl.data.packing.clips import Packed, PackOptions, pack_item
-from hear_ssl.data.packing.inputs import Item, printable
+from hear_ssl.data.packing.item import Item, printable
 from hear_ssl.data.packing.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
 from hear_ssl.data.shards.clip_offsets import load_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, SourceRecord, write_index
@@ -118,7 +118,10 @@ def _fingerprint(items: list[Item], options: PackOptions, clips_per_shard: int) 
         with contextlib.suppress(OSError, ValueError):  # rejected as unreadable when its turn comes
             found = os.stat(os.fsencode(path))
             files[printable(path)] = (found.st_size, found.st_mtime_ns)
-    places = [(item.source, item.name, item.license, item.split, files.get(printable(item.path))) for item in items]
+    places = []
+    for item in items:
+        place = [item.source, item.name, item.license, item.split, files.get(printable(item.path))]
+        places.append([*place, item.marked, item.refused] if item.marked else place)
     return hashlib.sha256(json.dumps([places, asdict(options), clips_per_shard]).encode()).hexdigest()
 
 
@@ -149,6 +152,8 @@ def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> li
         row = state.sources.setdefault(f"{item.source}\t{item.license}", {"seconds": 0.0, "clips": 0})
         row["seconds"] += clip.record["seconds"]
         row["clips"] += 1
+        if item.marked:
+            row["not_test"] = item.marked
         accepted.append(clip)
     return accepted
 
@@ -168,7 +173,7 @@ def _finish(out: Path, state: PackState, options: PackOptions, split: str, items
     sources = []
     for key, row in sorted(state.sources.items()):
         name, _, license = key.partition("\t")
-        sources.append(SourceRecord(name, license, round(row["seconds"] / 3600.0, 6), row["clips"]))
+        sources.append(SourceRecord(name, license, round(row["seconds"] / 3600.0, 6), row["clips"], row.get("not_test", "")))
     reasons = Counter(reason.partition(":")[0] for *_, reason in state.rejected)
     seconds = sum(shard.seconds for shard in shards)
     clips = sum(shard.clips for shard in shards)

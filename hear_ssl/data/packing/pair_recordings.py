@@ -117,7 +117,10 @@ def write_part(shards: ShardSet, clips: list[Clip], records: Records, pairs: dic
         place = records[clip.key]["source"], records[clip.key]["license"]
         seconds[place] += records[clip.key]["seconds"]
         counts[place] += 1
-    sources = tuple(SourceRecord(*place, round(seconds[place] / 3600.0, 6), counts[place]) for place in sorted(counts))
+    stated = {(source.name, source.license): source.not_test for index in shards.indexes for source in index.sources}
+    sources = tuple(
+        SourceRecord(*place, round(seconds[place] / 3600.0, 6), counts[place], stated.get(place, "")) for place in sorted(counts)
+    )
     hours = round(sum(seconds.values()) / 3600.0, 6)
     index = replace(shards.indexes[0], hours=hours, clips=len(clips), shards=written, sources=sources, rejected={})
     write_index(folder, index)

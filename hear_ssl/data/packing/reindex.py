@@ -8,8 +8,8 @@ members are passed over; keys and suffixes are webdataset's. Shards are read, ne
 
 from __future__ import annotations
 
-import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import soundfile
@@ -17,27 +17,34 @@ from tqdm import tqdm
 
 from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_clips, write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
-from hear_ssl.data.stream.decode import check_length, decoder_reason
+from hear_ssl.data.stream.decode import decode_whole, decoder_reason
+from hear_ssl.data.stream.stated_length import MAGIC, states_its_length
 from hear_ssl.files import remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
-from hear_ssl.test_data_rule import marks_test
+from hear_ssl.model.__main__ import streams
+from hear_ssl.test_data_rule import RULE, marked_folder, marked_part, marks_test
 
 
-def reindex(folder: Path, license: str, source: str = "", split: str = "train") -> ShardIndex:
-    """Write the index of a folder of shards and return it.
+def reindex(folder: Path, license: str, source: str = "", split: str = "train", not_test: bool = False) -> ShardIndex:
+    """Write the index of a folder of shards and return it. not_test: a name that says test marks no test data.
 
     Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip does not decode or is
-    marked as test, or rates differ; FileExistsError when there is an index already.
+    marked as test, or rates differ, or when the folder, the source or a shard has the name of test data; FileExistsError when
+    there is an index already.
     """
     paths = sorted(folder.glob("*.tar"))
     if not paths:
         raise ValueError(f"{folder} holds no .tar shards; give the folder of a WebDataset")
     check_split(split, "--split")
+    name = source or folder.resolve().name
+    mark = marked_folder(folder.resolve().name) or marked_part([source, *(path.stem for path in paths)])
+    if mark and not not_test:
+        raise ValueError(f"{folder} says {mark!r}: {RULE}; if it is no test data, add --not-test {name!r}")
     with folder_lock(folder, OUT_BUSY):
-        return _reindex(folder, paths, license, source, split)
+        return _reindex(folder, paths, SourceRecord(name, license, 0.0, 0, mark), split)
 
 
-def _reindex(folder: Path, paths: list[Path], license: str, source: str, split: str) -> ShardIndex:
+def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str) -> ShardIndex:
     remove_parts(folder)
     if (folder / INDEX_NAME).exists():
         raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
@@ -59,7 +66,7 @@ def _reindex(folder: Path, paths: list[Path], license: str, source: str, split: 
         raise ValueError(f"{folder} holds no clips: a clip is an audio member and a .json member of one key")
     hours, count = round(sum(record.seconds for record in records) / 3600, 6), sum(record.clips for record in records)
     codecs = "+".join(sorted({codec for _, codec in kinds}))
-    sources = (SourceRecord(source or folder.resolve().name, license, hours, count),)
+    sources = (replace(source, hours=hours, clips=count),)
     index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
     for record in records:
         write_clip_offsets(folder / record.name, record.sha256)
@@ -68,13 +75,26 @@ def _reindex(folder: Path, paths: list[Path], license: str, source: str, split: 
 
 
 def header(clip: Clip) -> tuple[int, float]:
-    """Return sample rate in Hz and length in seconds of a clip. Raises ValueError when its header does not decode."""
+    """Return sample rate in Hz and real length in seconds of a clip; one whose header does not state that length is decoded.
+
+    Raises ValueError when it does not decode to its end, or states a sample rate that cannot be.
+    """
+    content = read_bytes(clip.shard, clip.offset, clip.size)
     try:
-        info = soundfile.info(io.BytesIO(read_bytes(clip.shard, clip.offset, clip.size)))
-        check_length(info.frames)
+        rate, frames = _stated(content)
+        frames = frames or len(decode_whole(content, rate))
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
-    return info.samplerate, info.frames / info.samplerate
+    return rate, frames / rate
+
+
+def _stated(content: bytes) -> tuple[int, int]:
+    """Return the sample rate in Hz and the length in samples that a clip states; 0 for a length that cannot be trusted."""
+    first = streams(content)[0]
+    with first.open() as sound:
+        frames = int(sound.frames)
+    known = first.frames if content[:4] == MAGIC else frames
+    return first.rate, known if states_its_length(content, known) else 0
 
 
 def check_record(clip: Clip) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
@@ -38,12 +38,13 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where clips come from: name, licence, hours, clips."""
+    """Where clips come from: name, licence, hours, clips, and the part of a path that says test where the packer was told it is none."""
 
     name: str
     license: str
     hours: float
     clips: int
+    not_test: str = ""
 
 
 def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,6 +54,10 @@ def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         known = found.setdefault((source["name"], source["license"]), {**source, "hours": 0.0, "clips": 0})
         known["hours"] += source["hours"]
         known["clips"] += source["clips"]
+        known["not_test"] = known.get("not_test") or source.get("not_test", "")
+    for known in found.values():
+        if not known["not_test"]:
+            del known["not_test"]
     return list(found.values())
 
 
@@ -86,7 +91,11 @@ def check_split(split: str, where: str) -> None:
 
 def write_index(folder: Path, index: ShardIndex) -> None:
     """Write index.json into the folder, whole or not at all."""
-    atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **asdict(index)}, indent=1) + "\n")
+    mapping = asdict(index)
+    mapping["sources"] = [
+        {key: value for key, value in source.items() if (key, value) != ("not_test", "")} for source in mapping["sources"]
+    ]
+    atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **mapping}, indent=1) + "\n")
 
 
 def read_index(path: str | Path) -> ShardIndex:
@@ -137,11 +146,13 @@ def _list(mapping: dict[str, Any], key: str) -> list[Any]:
 
 
 def _record(kind: type[Record], entry: Any, where: str) -> Record:
-    names = {item.name for item in fields(kind)}  # type: ignore[arg-type]
+    names = {item.name for item in fields(kind) if item.default is MISSING}  # type: ignore[arg-type]
     if not isinstance(entry, dict) or not names <= set(entry):
         raise ValueError(f"an entry of {where} lacks {', '.join(sorted(names - set(entry if isinstance(entry, dict) else ())))}")
     values = {}
     for name, hint in get_type_hints(kind).items():
+        if name not in entry:
+            continue
         value = entry[name]
         simple = hint if hint in (int, float, str) else object
         if isinstance(value, bool) or not isinstance(value, (int, float) if simple is float else simple):

@@ -1,6 +1,7 @@
 """Decode just a crop of a clip from its encoded bytes.
 
-WAV with 16-bit samples is sliced without a decoder; everything else goes through soundfile, which seeks.
+WAV with 16-bit samples is sliced without a decoder; everything else goes through libsndfile, which seeks. A clip whose header
+does not state its real length is decoded from its start to its end.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import soundfile
 from numpy.typing import NDArray
 
 from hear_ssl.data.stream.memory_sound_file import open_sound
+from hear_ssl.data.stream.stated_length import states_its_length
+from hear_ssl.model.__main__ import streams
 
 Waveform = NDArray[np.float32]
 PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
-UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives FLAC whose header says none
 LARGEST = 1e12  # a sample: the power of its spectrum still is a float32
 
 
@@ -40,10 +42,10 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
     """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
 
     In a clip shorter than the crop the share places the clip within zeros. Raises ValueError when the clip does not
-    decode, has another sample rate, no length, or samples that cannot be trained on.
+    decode to its end, has another sample rate, no samples, or samples that cannot be trained on.
     """
     layout = wav_layout(content)
-    if layout is not None and layout[1] == 1:
+    if layout is not None and layout[1] == 1 and _is_all(content, layout[2]):
         rate, _, offset, length = layout
         samples = np.frombuffer(content, "<i2", length // 2, offset)
         _check_rate(rate, sample_rate)
@@ -52,20 +54,49 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
             _place(samples, share, crop, np.float32(1.0 / 32768.0))
         return
     try:
-        with open_sound(content) as file:
-            _check_rate(file.samplerate, sample_rate)
-            check_length(file.frames)
-            _read_crops(file, crops, starts)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise ValueError(f"does not decode ({decoder_reason(error)[:80]})") from None
+        done = _read_seeking(crops, content, starts, sample_rate)
+    except (soundfile.SoundFileError, RuntimeError):  # damaged, or several files in one
+        done = False
+    if not done:
+        whole = decode_whole(content, sample_rate)
+        for crop, share in zip(crops, starts, strict=True):
+            _place(whole, share, crop, np.float32(1.0))
     if not (crops.max() < LARGEST and crops.min() > -LARGEST):  # nor NaN
         raise ValueError("holds samples that are no finite numbers, or far beyond 1")
 
 
+def _is_all(content: bytes, offset: int) -> bool:
+    """Say whether the data of a WAV of 16-bit samples, which begin at an offset, has the size that it states and no file follows."""
+    size = int.from_bytes(content[offset - 4 : offset], "little")
+    if size % 2 or offset + size >= len(content):
+        return size % 2 == 0 and offset + size == len(content)
+    found = streams(content)
+    return len(found) == 1 and not found[0].head
+
+
+def decode_whole(content: bytes, sample_rate: int) -> Waveform:
+    """Return all samples of a clip (time,), the mean of its channels, whatever length its header states.
+
+    Raises ValueError when it has another sample rate, no samples, or does not decode to its end.
+    """
+    parts = []
+    try:
+        for stream in streams(content):
+            parts += [block.mean(axis=1) for block in stream.blocks()]
+            _check_rate(stream.rate, sample_rate)
+            if stream.loss:
+                raise ValueError(stream.loss)
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise ValueError(f"does not decode ({decoder_reason(error)[:80]})") from None
+    waveform: Waveform = np.concatenate(parts) if parts else np.empty(0, np.float32)
+    check_length(len(waveform))
+    return waveform
+
+
 def check_length(frames: int) -> None:
-    """Raise ValueError when a clip has no samples, or a header that does not say how many, as FLAC from a pipe."""
-    if not 0 < frames < UNKNOWN_LENGTH:
-        raise ValueError("its header does not say how long it is" if frames > 0 else "holds no samples")
+    """Raise ValueError when a clip has no samples."""
+    if frames <= 0:
+        raise ValueError("holds no samples")
 
 
 def decoder_reason(error: Exception) -> str:
@@ -73,31 +104,38 @@ def decoder_reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
-def _read_crops(file: Any, crops: Waveform, starts: list[float]) -> None:
-    spare = file.frames - crops.shape[1]
-    if spare <= 0:
-        whole = np.empty(file.frames, np.float32)
-        _read(file, whole)
-        for crop, share in zip(crops, starts, strict=True):
-            _place(whole, share, crop, np.float32(1.0))
-        return
-    for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
-        if number and file.format == "OGG":
-            file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
-        start = int(share * (spare + 1))
-        before = min(start, PREROLL) if file.format == "MP3" else 0
-        file.seek(start - before)
-        _read(file, np.empty(before, np.float32))
-        _read(file, crop)
+def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> bool:
+    """Fill crops by seeking to each and return True; return False when the length that the clip states is not its real one."""
+    with open_sound(content) as file:
+        _check_rate(file.samplerate, sample_rate)
+        if not states_its_length(content, file.frames):
+            return False
+        check_length(file.frames)
+        spare = file.frames - crops.shape[1]
+        if spare <= 0:
+            whole = np.empty(file.frames, np.float32)
+            if not _filled(file, whole):
+                return False
+            for crop, share in zip(crops, starts, strict=True):
+                _place(whole, share, crop, np.float32(1.0))
+            return True
+        for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
+            if number and file.format == "OGG":
+                file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
+            start = int(share * (spare + 1))
+            before = min(start, PREROLL) if file.format == "MP3" else 0
+            file.seek(start - before)
+            if not (_filled(file, np.empty(before, np.float32)) and _filled(file, crop)):
+                return False
+    return True
 
 
-def _read(file: Any, waveform: Waveform) -> None:
-    """Fill a waveform (time,) with the mean of the channels from where the file stands."""
+def _filled(file: Any, waveform: Waveform) -> bool:
+    """Fill a waveform (time,) with the mean of the channels from where the file stands; return whether there were enough samples."""
     frames = file.read(out=waveform if file.channels == 1 else np.empty((len(waveform), file.channels), np.float32))
-    if len(frames) != len(waveform):
-        raise ValueError(f"ends after {len(frames)} of {len(waveform)} samples")
-    if file.channels > 1:
+    if file.channels > 1 and len(frames) == len(waveform):
         np.mean(frames, axis=1, out=waveform)
+    return len(frames) == len(waveform)
 
 
 def _check_rate(rate: int, expected: int) -> None:

@@ -19,7 +19,6 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
-import soundfile
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -29,7 +28,7 @@ from hear_ssl.evaluation.model_under_test import ModelUnderTest, from_checkpoint
 from hear_ssl.evaluation.protocol.embed import Embedded, batches, embed_batch, event_rows, scene_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.protocol.scores import SCORES, mean_average_precision
-from hear_ssl.evaluation.tasks.task_format import RATES, Task, audio_folder, find_tasks, read_task
+from hear_ssl.evaluation.tasks.task_format import RATES, Task, audio_folder, find_tasks, read_clip, read_task
 
 NEIGHBOURS = 5
 FRAMES = 10_000  # rows of an event task that the ridge regression learns from
@@ -79,13 +78,10 @@ def few_clips(task: Task, split: str, clips: int, seconds: float, seed: int) -> 
 
 def clip_seconds(task: Task, split: str, file: str) -> float:
     """Return a clip's length at any rate that is there. Raises ValueError when it is missing or damaged."""
-    path = next((task.folder / str(rate) / split / file for rate in RATES if (task.folder / str(rate) / split / file).is_file()), None)
-    if path is None:
+    rate = next((rate for rate in RATES if (task.folder / str(rate) / split / file).is_file()), None)
+    if rate is None:
         raise ValueError(f"{task.folder} has no audio of {split}/{file} at any rate; unpack the task again")
-    try:
-        return float(soundfile.info(path).duration)
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
+    return len(read_clip(task.folder / str(rate) / split / file, rate)) / rate
 
 
 def probe(task: Task, model: ModelUnderTest, spare: Path | None = None) -> dict[str, float]:

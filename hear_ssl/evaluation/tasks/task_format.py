@@ -23,6 +23,7 @@ import soxr
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.tasks.task_parameters import LARGEST, read_parameters
 from hear_ssl.files import atomic_path
+from hear_ssl.model.__main__ import one_line, streams
 
 RATES = (48000, 44100, 32000, 22050, 16000)
 CHOICES = {
@@ -264,12 +265,24 @@ def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
 
 
 def read_clip(path: Path, sample_rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return a mono clip (time,) in [-1, 1]. Raises ValueError when it cannot be read, has another rate or several channels."""
+    """Return a mono clip (time,) in [-1, 1], read to its real end.
+
+    Raises ValueError when it cannot be read to that end, has another rate, several channels or samples that are not finite.
+    """
+    kinds, blocks = [], []
     try:
-        waveform, rate = soundfile.read(path, dtype="float32")
-    except (soundfile.SoundFileError, OSError) as error:
-        raise ValueError(f"{path} cannot be read: {str(error)[:100]}; unpack the task again") from None
-    if rate != sample_rate or waveform.ndim != 1 or not len(waveform):
-        shape = "empty" if not waveform.size else f"{rate} Hz with {1 if waveform.ndim == 1 else waveform.shape[1]} channels"
-        raise ValueError(f"{path} is {shape}; it must be mono at {sample_rate} Hz")
-    return np.asarray(waveform, dtype=np.float32)
+        for stream in streams(path.read_bytes()):
+            blocks += list(stream.blocks())
+            kinds.append((stream.rate, stream.channels))
+            if stream.loss:
+                raise ValueError(stream.loss)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
+        raise ValueError(f"{path} cannot be read: {one_line(error)[:100]}; unpack the task again") from None
+    wrong = next((f"{rate} Hz with {channels} channels" for rate, channels in kinds if (rate, channels) != (sample_rate, 1)), "")
+    wrong = wrong if any(len(block) for block in blocks) else "empty"
+    if wrong:
+        raise ValueError(f"{path} is {wrong}; it must be mono at {sample_rate} Hz")
+    waveform: np.ndarray[Any, np.dtype[np.float32]] = np.concatenate(blocks)[:, 0]
+    if not np.isfinite(waveform).all():
+        raise ValueError(f"{path} holds samples that are not finite; unpack the task again")
+    return waveform

@@ -1,0 +1,189 @@
+"""Lists of files as corpora bring them: CSV and TSV with a header, JSON and JSONL (NeMo, Hugging Face), fairseq's tsv, plain text.
+
+Columns: a path (see PATHS) and optionally license, split, source. A list names files relative to its own folder, one of fairseq
+relative to the folder in its first line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from hear_ssl.data.packing.file_kinds import AUDIO_SUFFIXES, UNREAD
+from hear_ssl.data.packing.item import Item
+from hear_ssl.data.shards.shard_index import check_split
+from hear_ssl.test_data_rule import marked_folder, marked_part, marks_test
+
+JSON_SUFFIXES = (".json", ".jsonl", ".ndjson")
+LIST_SUFFIXES = (".csv", ".tsv", *JSON_SUFFIXES, ".txt", ".lst", ".list")
+FAIRSEQ = re.compile(r"[^\t\n]+\t\d+\s*(\n|$)")  # a file and its number of samples, after a line with the folder
+PATHS = (
+    *("path", "audio_filepath", "file_name", "filename", "wav", "audio_path", "audio_file", "file_path", "filepath", "wav_path"),
+    *("wav_filename", "audio", "audio_filename"),
+)
+LICENSES, SPLITS = ("license", "licence"), ("split", "subset")
+COLUMNS = f"the columns are path (or {', '.join(PATHS[1:5])}, ...) and optionally license, split, source"
+NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for a byte of a file's name are text
+Row = dict[str, Any]
+
+
+def from_list(path: Path, license: str, split: str, left: Counter[str]) -> Iterator[Item]:
+    """Yield the files that a list names, of the rows of `split` where it has a column of splits; `left` counts the other rows.
+
+    Raises ValueError that names the line when the list is malformed, or has no row of the split.
+    """
+    splits: Counter[str] = Counter()
+    taken = 0
+    for number, row in _rows(path):
+        where = f"{path}, line {number}"
+        if not isinstance(row, dict):
+            raise ValueError(f"{where} is no JSON object; give one a line, with a path and optionally license, split, source")
+        row = {str(key).strip().lower(): value for key, value in row.items()}
+        given = _text(row, PATHS, where)
+        if not given:
+            raise ValueError(f"{where} has no path; {COLUMNS}")
+        row_split = _text(row, SPLITS, where)
+        if row_split and row_split.strip().lower() != split.lower():
+            if not marks_test(row_split):
+                check_split(row_split, where)
+            splits[row_split] += 1
+            continue
+        taken += 1
+        file = _found(path.parent, given)
+        source = _text(row, ("source",), where) or file.resolve().parent.name
+        mark = "" if row_split else marked_part([path.stem]) or _mark_above(path, given)
+        yield Item(str(file), given, source, _text(row, LICENSES, where) or license, split, marked=mark)
+    if splits and not taken:
+        _refuse(path, split, splits)
+    for name, count in splits.items():
+        left[f"rows of the split {name}"] += count
+
+
+def _refuse(path: Path, split: str, splits: Counter[str]) -> None:
+    """Raise the ValueError of a list that has rows of other splits alone."""
+    if all(marks_test(name) for name in splits):
+        check_split(next(iter(splits)), str(path))
+    names = ", ".join(f"{name} ({count})" for name, count in splits.most_common(5))
+    usable = next(name for name in splits if not marks_test(name))
+    raise ValueError(f"{path} has no row of the split {split!r}, but of {names}; choose one of them, such as --split {usable}")
+
+
+def _mark_above(path: Path, given: str) -> str:
+    """Return the marked folder between an absolute path and the folder that it shares with its list; '' when none is."""
+    if not os.path.isabs(given):
+        return ""
+    shared = os.path.commonpath([os.path.abspath(path.parent), os.path.dirname(given)])
+    return next(filter(None, map(marked_folder, Path(os.path.relpath(given, shared)).parts[:-1])), "")
+
+
+def _found(folder: Path, given: str) -> Path:
+    """Return where a file lies: below the list's folder, in its `clips` as in Common Voice, or with the separators of Windows."""
+    choices = [folder / given, folder / "clips" / given, folder / given.replace("\\", "/")]
+    return next((choice for choice in choices if os.path.lexists(choice)), choices[0])
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    """Yield each entry of a list with the number of its line. Raises ValueError that names the line that cannot be read."""
+    number = 1
+    try:
+        content = path.read_bytes()
+        wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
+        text = content.decode("utf-16" if wide else "utf-8-sig")
+        for number, row in _json_rows(text) if path.suffix.lower() in JSON_SUFFIXES else _table_rows(text, path):
+            if isinstance(row, Exception):
+                raise row
+            yield number, row
+    except (ValueError, RecursionError, csv.Error) as error:
+        if str(error).startswith(str(path)):  # raised by whoever takes the entries
+            raise
+        number += content[: error.start].count(b"\n") if isinstance(error, UnicodeDecodeError) and not wide else 0
+        reason = " ".join(str(error).split())[:80]
+        raise ValueError(
+            f"{path}, line {number} is not readable ({reason}); give CSV with a header line, or one JSON object a line"
+        ) from None
+
+
+def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
+    """Yield the objects of a JSON array, or of one JSON text a line; an error comes as the entry of its line."""
+    if text.lstrip().startswith("["):
+        try:
+            whole = json.loads(text)
+        except (ValueError, RecursionError):
+            whole = None
+        if isinstance(whole, list) and all(isinstance(row, dict) for row in whole) and whole:
+            yield from enumerate(whole, start=1)
+            return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except (ValueError, RecursionError) as error:
+            yield number, error
+            return
+
+
+def _table_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
+    """Return the entries of a table with a header, whatever separates its columns, of fairseq's tsv, or of a plain list."""
+    first, _, rest = text.partition("\n")
+    if "\t" not in first.rstrip() and FAIRSEQ.match(rest):
+        root = path.parent / first.strip()
+        return ((number, {**row, "path": str(root / row["path"])}) for number, row in _plain_rows(rest, 2))
+    for separator in (",", "\t", ";", "|"):
+        header = next(csv.reader([first.rstrip("\r")], delimiter=separator), [])
+        if {name.strip().lower() for name in header} & set(PATHS):
+            return _csv_rows(text, separator)
+    if any(_is_sound(row["path"]) for _, row in _plain_rows(text, 1)) and not _is_table(path, first):
+        return _plain_rows(text, 1)
+    rows = list(_csv_rows(text, max(",\t;|", key=first.count)))
+    return iter(rows or [(1, {})] if first.strip() else rows)
+
+
+def _is_table(path: Path, first: str) -> bool:
+    """Say whether a file is a table by its suffix, with a header that names no path."""
+    return path.suffix.lower() in (".csv", ".tsv") and not any(map(_is_sound, re.split(r"[,;\t|]", first.strip())))
+
+
+def _csv_rows(text: str, separator: str) -> Iterator[tuple[int, Any]]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=separator)
+    number = 2
+    try:
+        for row in reader:
+            yield reader.line_num, row
+            number = reader.line_num + 1
+    except csv.Error as error:
+        yield number, error
+
+
+def _plain_rows(text: str, number: int) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield the first column of each line that is not empty; lines are counted from `number`."""
+    for line, content in enumerate(text.split("\n"), start=number):
+        if content.strip():
+            yield line, {"path": content.strip("\r").split("\t")[0].strip()}
+
+
+def _is_sound(name: str) -> bool:
+    suffix = PurePosixPath(name.strip().strip('"').replace("\\", "/")).suffix.lower()
+    return suffix in AUDIO_SUFFIXES or bool(UNREAD.fullmatch(suffix))
+
+
+def _text(row: Row, keys: tuple[str, ...], where: str) -> str:
+    """Return an entry's text of the first of some keys that it has, '' when it has none.
+
+    Raises ValueError when it is no text, or none that a file can hold.
+    """
+    for key in keys:
+        value = row.get(key)
+        value = value.get("path") if isinstance(value, dict) and key == "audio" else value
+        if value is not None and (not isinstance(value, str) or NO_TEXT.search(value)):
+            raise ValueError(f"{where}: {key} is {value!r:.60}; give plain text")
+        if value:
+            return str(value)
+    return ""
