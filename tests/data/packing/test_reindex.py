@@ -83,7 +83,7 @@ def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="marked as test"):
         reindex(tmp_path / "rates", "MIT", split="eval")
     with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 says 'test-clean': refused by the HEAR rule"):
-        reindex(foreign(tmp_path / "test", record={"split": "test-clean"}), "MIT")
+        reindex(foreign(tmp_path / "stated", record={"split": "test-clean"}), "MIT")
     with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 is damaged"):
         reindex(foreign(tmp_path / "json", record=b"{"), "MIT")
     assert not list(tmp_path.rglob("index.json"))
