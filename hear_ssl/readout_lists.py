@@ -189,7 +189,7 @@ def default_readout(key: str) -> Part:
         for item in fields(options):
             if item.default is MISSING and item.default_factory is MISSING:
                 raise ValueError(f"Options.{item.name} has no default; declare it as {item.name}: float = option(0.5, 'meaning')")
-        check_signature(file.kind, OFFERED)
+        check_signature(file.kind, OFFERED if file.kind.maps_before else OFFERED[:-1])
         if not set(file.kind.kinds) <= set(KINDS) or isinstance(file.kind.kinds, str) or not file.kind.kinds:
             raise ValueError(f"{file.kind.__name__}.kinds is {file.kind.kinds!r}; it must be a tuple of {' and '.join(map(repr, KINDS))}")
         return Part(key, file.kind, options(), file.sha256)
