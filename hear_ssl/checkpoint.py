@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import torch
 
 from hear_ssl.files import add_checksum, atomic_path, check_zip
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config
+from hear_ssl.model.embedder_config import KINDS, EmbedderConfig, embedder_config, without_maps
 from hear_ssl.model.encoders import Encoder
 from hear_ssl.model.manifest import Manifest, parse_manifest
+from hear_ssl.model.readouts import Readout
 from hear_ssl.model.weights import check_names
-from hear_ssl.old_versions import EMBEDDER, current_checkpoint, current_manifest
+from hear_ssl.old_versions import EMBEDDER, SEVERAL, current_checkpoint, current_manifest
 from hear_ssl.part_files import is_reference, load_part, moved
 
 PREFIX = "embedder."
@@ -44,7 +44,7 @@ def numbered_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint of plain data and tensors onto the CPU; one of version 0.1.0 is translated to the names of this version.
+    """Load a checkpoint of plain data and tensors onto the CPU; one of an earlier version is translated to the names of this version.
 
     Raises ValueError when a byte of the file has changed, it holds anything but plain data, or is not one of ours.
     """
@@ -101,11 +101,11 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
     """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
 
     The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights,
-    and without reductions, which a random one would be worth less than none.
+    and without linear maps, of which a random one would be worth less than none.
     Raises ValueError when a tensor is missing, unknown or of another shape.
     """
     config = embedder_config_of(checkpoint)
-    embedder = Embedder(config if trained else without_reductions(config))
+    embedder = Embedder(config if trained else without_maps(config))
     if trained:
         state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
         wanted = embedder.state_dict()
@@ -119,39 +119,51 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
 
 
 def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
-    """Return the embedder's config of a checkpoint; a user's encoder is imported from its file.
+    """Return the embedder's config of a checkpoint; a user's encoder and readouts are imported from their files.
 
-    Raises ValueError when the config is not whole, or the file is missing or has changed since the training.
+    Raises ValueError when the config is not whole, the model has several encoders, which only earlier versions combined, or a file is
+    missing or has changed since the training.
     """
     config, own = checkpoint["config"], {}
+    if config.get(SEVERAL):
+        raise ValueError(
+            "the checkpoint has several encoders, as an earlier version combined them: evaluate and package it with that version, or"
+            " combine its runs anew with examples/reference/combine.py"
+        )
     embedder = {key: config[key] for key in EMBEDDER if key in config}
-    if isinstance(encoder := embedder.get("encoder"), dict):
-        embedder["encoder"] = {moved(key) if is_reference(str(key)) else key: options for key, options in encoder.items()}
-        for key in embedder["encoder"]:
+
+    def located(element: Any, section: str, base: type[Any]) -> Any:
+        """Return {name: options} with the present path of a user's file, whose class goes into `own`."""
+        if not isinstance(element, dict):
+            return element
+        element = {moved(key) if is_reference(str(key)) else key: options for key, options in element.items()}
+        for key in element:
             if is_reference(str(key)):
-                kind = own_class(key, checkpoint.get("parts"))
+                kind = own_class(key, section, base, checkpoint.get("parts"))
                 own[kind.__name__] = kind
+        return element
+
+    if "encoder" in embedder:
+        embedder["encoder"] = located(embedder["encoder"], "encoder", Encoder)
+    for section in KINDS:
+        if isinstance(elements := embedder.get(section), (list, tuple)):
+            embedder[section] = [located(element, section, Readout) for element in elements]
     return embedder_config(embedder, "config", own)
 
 
-def own_class(key: str, recorded: Any) -> type[Encoder]:
-    """Return a user's encoder class, imported from its file; `recorded` has the SHA-256 of the files that a run was trained with.
+def own_class(key: str, section: str, base: type[Any], recorded: Any) -> type[Any]:
+    """Return a user's class, imported from its file; `recorded` has the SHA-256 of the files that a run was trained with.
 
     Raises ValueError when the file is missing, has changed since the training, or its SHA-256 is not recorded.
     """
-    sha256 = recorded.get(f"encoder.{key.rpartition(':')[2]}") if isinstance(recorded, dict) else None
+    sha256 = recorded.get(f"{section}.{key.rpartition(':')[2]}") if isinstance(recorded, dict) else None
     if not isinstance(sha256, str) or not sha256:
         raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by fit.py")
-    return load_part(key, Encoder, sha256).kind
-
-
-def without_reductions(config: EmbedderConfig) -> EmbedderConfig:
-    """Return the config whose embeddings are all that the reductions of `config` map onto fewer numbers."""
-    return replace(config, scene=replace(config.scene, reduction=()), timestamp=replace(config.timestamp, reduction=()))
+    return load_part(key, base, sha256).kind
 
 
 def exported_manifest(content: bytes | str, where: str) -> Manifest:
-    """Return the manifest of an exported package, of this version or of 0.1.0.
+    """Return the manifest of an exported package, of this version or an earlier one.
 
     Raises ValueError with one line when it is not JSON, has a wrong type or an unknown key.
     """
@@ -160,6 +172,6 @@ def exported_manifest(content: bytes | str, where: str) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({str(error)[:80]}); install the package again") from None
     manifest = parse_manifest(current_manifest(mapping), where)
-    if not manifest.parts:  # a user's classes are known to their package alone
+    if not manifest.parts and SEVERAL not in manifest.embedder:  # a user's classes, and several encoders, are known to their package alone
         embedder_config(manifest.embedder, f"{where}.embedder")
     return manifest

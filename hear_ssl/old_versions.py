@@ -1,19 +1,25 @@
 """Translate what versions 0.1.0 and 0.2.0 wrote (checkpoints, configs, manifests of packages) to the names of this version.
 
 Checkpoints and manifests are plain data that was read from a file. A mapping of this version is returned as it is, and so is one of an
-unexpected form: its reader reports what is wrong with it. Runs are translated to be evaluated and packaged, not to be resumed.
+unexpected form: its reader reports what is wrong with it. Runs are translated to be evaluated and packaged, not to be resumed. A model
+of several encoders, which only these versions combined, keeps its key `beside`, which no reader accepts.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 MANIFESTS = ("hear_ssl.manifest/1", "hear_ssl.manifest/2")  # of 0.1.0, of 0.2.0
 MANIFEST = "hear_ssl.manifest/3"
 VERSION_KEY = "hear_ssl_version"  # in a checkpoint; version 0.1.0 wrote none
 OLD = (None, "0.2.0")  # its values in checkpoints to translate
-TENSORS = {f"embedder.{part}_projection.": f"embedder.{part}_reduction." for part in ("scene", "timestamp")}
-EMBEDDER = ("frontend", "encoder", "beside", "scene", "timestamp", "chunk_frames")
+KINDS = ("scene", "timestamp")
+MAP = "embedder.{}_readout.readouts.0.map"
+MAPS = ("projection", "reduction")  # what 0.1.0 and 0.2.0 called a linear map in two stages
+EMBEDDER = ("frontend", "encoder", "scene", "timestamp", "timestamps_per_token", "chunk_frames")
+SEVERAL = "beside"  # the encoders after the first
 ENCODER_OPTIONS = {  # of the one list of options that all encoders shared
     "audio_ntt": ("channels", "dim", "context", "band_pool", "dropout"),
     "convnext": ("channels", "dim", "depth", "dropout"),
@@ -42,15 +48,35 @@ def current_embedder(embedder: Any) -> Any:
     """Return the `embedder` of a config or manifest of an earlier version with the names of this version."""
     if not isinstance(embedder, dict):
         return embedder
-    current = {
-        **embedder,
-        **{part: _renamed(embedder[part], "projection", "reduction") for part in ("scene", "timestamp") if part in embedder},
-    }
-    encoder, others = embedder.get("encoder"), embedder.get("beside", [])
+    current = {key: value for key, value in embedder.items() if key != SEVERAL}
+    for kind in KINDS:
+        if isinstance(composition := embedder.get(kind), dict):
+            current[kind] = _readouts(kind, composition)
+            if kind == "timestamp":
+                current["timestamps_per_token"] = composition.get("per_token", 1)
+    encoder, others = embedder.get("encoder"), embedder.get(SEVERAL, [])
     if isinstance(encoder, dict) and isinstance(others, (list, tuple)):
-        encoders = [one for old in (encoder, *others) for one in _encoders(old)]
-        current |= {"encoder": encoders[0], "beside": encoders[1:]}
-    return current
+        first, *others = [one for old in (encoder, *others) for one in _encoders(old)]
+        current["encoder"] = first
+    return {**current, **({SEVERAL: others} if others else {})}
+
+
+def _readouts(kind: str, old: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the composition of a scene or timestamp embedding as a list of readouts; an unknown key stays an option of the first."""
+    layers = old.get("layers", "concat")
+    layers = {"layers": "all" if layers == "concat" else layers}
+    known = {"layers", "towers", "pooling", "raw_mel", "per_token", "contexts_ms", "around_ms", *MAPS}
+    unknown = {key: value for key, value in old.items() if key not in known}
+    if kind == "scene":
+        found = [{"pooled": {**layers, "how": old.get("pooling", "mean+max"), **unknown}}]
+        found += [{"bands": {}}] if old.get("raw_mel") else []
+    else:
+        found = [{"tokens": {**layers, **unknown}}]
+        found += [{"contexts": {**layers, "ms": old["contexts_ms"]}}] if old.get("contexts_ms") else []
+        found += [{"frames": {}}] if old.get("raw_mel") else []
+        found += [{"around": {"ms": old["around_ms"]}}] if old.get("around_ms") else []
+    ranks = next((old[name] for name in MAPS if old.get(name)), None)
+    return [*found, {"linear": {"dims": ranks[-1] if isinstance(ranks, (list, tuple)) else ranks}}] if ranks else found
 
 
 def _encoders(old: Any) -> list[Any]:
@@ -69,7 +95,24 @@ def current_checkpoint(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the names of this version: config, names of tensors, and records of how it was made."""
     if checkpoint.get(VERSION_KEY) not in OLD:
         return checkpoint
-    return {**_training(checkpoint), "state_dict": {_tensor(name): tensor for name, tensor in checkpoint["state_dict"].items()}}
+    return {**_training(checkpoint), "state_dict": _tensors(checkpoint["state_dict"])}
+
+
+def _tensors(state: dict[Any, Any]) -> dict[Any, Any]:
+    """Return a state with the two stages of each linear map multiplied out to one matrix: the same map but for rounding."""
+    current = dict(state)
+    for kind, name in ((kind, f"embedder.{kind}_{name}.") for kind in KINDS for name in MAPS):
+        own = {str(key)[len(name) :]: current.pop(key) for key in list(current) if isinstance(key, str) and key.startswith(name)}
+        if not own:
+            continue
+        try:
+            parts = [own[f"parts.{place}.weight"].double() for place in range(len(own) - 2)]
+            blocks: torch.Tensor = torch.block_diag(*parts)  # type: ignore[no-untyped-call]
+            current[f"{MAP.format(kind)}.weight"] = (own["joint.weight"].double() @ blocks).float()
+            current[f"{MAP.format(kind)}.bias"] = own["joint.bias"]
+        except (KeyError, AttributeError, RuntimeError):  # a tensor is missing or of another shape
+            return state
+    return current
 
 
 def current_manifest(manifest: Any) -> Any:
@@ -85,23 +128,29 @@ def current_manifest(manifest: Any) -> Any:
 
 
 def _training(record: Any) -> Any:
-    """Translate what a checkpoint and the `training` of a manifest have in common: config, reduction, other encoders."""
-    record = _renamed(record, "projection", "reduction")
+    """Translate what a checkpoint and the `training` of a manifest have in common: config, linear maps, other encoders."""
     if not isinstance(record, dict):
         return record
+    current = {key: value for key, value in record.items() if key not in MAPS}
     if "config" in record:
-        record = {**record, "config": current_config(record["config"])}
-    if isinstance(record.get("other_towers"), list):
-        record = {**record, "other_towers": [_training(other) for other in record["other_towers"]]}
-    return record
+        current["config"] = current_config(record["config"])
+    fitted = next((record[name] for name in MAPS if record.get(name)), None)
+    if isinstance(fitted, dict):
+        current["fitted"] = {key: fitted[key] for key in ("clips", "data") if key in fitted}
+    if notes := _notes(record):
+        current["notes"] = notes
+    return current
 
 
-def _renamed(mapping: Any, old: str, new: str) -> Any:
-    if not isinstance(mapping, dict) or old not in mapping:
-        return mapping
-    return {new if name == old else name: value for name, value in mapping.items()}
-
-
-def _tensor(name: Any) -> Any:
-    prefix = next((prefix for prefix in TENSORS if isinstance(name, str) and name.startswith(prefix)), "")
-    return TENSORS[prefix] + name[len(prefix) :] if prefix else name
+def _notes(record: dict[str, Any]) -> list[str]:
+    """Return what a record has of other encoders as text."""
+    others, notes = record.get("other_towers"), []
+    for other in others if isinstance(others, list) else []:
+        data = other.get("config", {}).get("data", {}) if isinstance(other, dict) and isinstance(other.get("config"), dict) else {}
+        batch = data.get("batch_size") if isinstance(data, dict) else None
+        notes.append(f"another encoder: {other.get('steps') if isinstance(other, dict) else '?'} steps of {batch} clips")
+    if record.get("random_tower") is True:
+        notes.append("another encoder of random weights, the first")
+    if isinstance(levels := record.get("tower_levels"), list) and levels:
+        notes.append(f"RMS scales of the last layers of the encoders: {' : '.join(map(str, levels))}")
+    return notes

@@ -1,6 +1,7 @@
 """Small models, compositions and audio whose embeddings are stored: plain data, so that code before and after a change builds the same.
 
-Nothing here imports the framework. Names of fields are those of `CompositionConfig` and `EncoderConfig`.
+Nothing here imports the framework. Names of fields are those that versions 0.1.0 and 0.2.0 used; `hear_ssl.old_versions` translates
+them.
 """
 
 from __future__ import annotations
@@ -15,21 +16,17 @@ FRONTENDS: dict[str, dict[str, Any]] = {
     "log": {"layout": "log", "n_fft": 2048, "min_window": 512, "n_mels": 48, "f_min": 40.0, "log_offset": 1e-8, "mean": -12.0},
 }
 WITH_CONTEXT = {"channels": 4, "dim": 24, "context": 2, "band_pool": 2}
-TOWERS = {"channels": 4, "dim": 16, "towers": 2}
-ENCODERS: dict[str, tuple[str, list[dict[str, Any]]]] = {  # features, and encoders: the first and those of other kinds
-    "audio_ntt": ("mel", [{"channels": 8, "dim": 32}]),
-    "audio_ntt on pitch bands": ("log", [{"channels": 4, "dim": 16}]),
-    "audio_ntt with context": ("mel", [WITH_CONTEXT]),
-    "convnext": ("mel", [{"name": "convnext", "channels": 4, "dim": 16, "depth": 3}]),
-    "convnext of one width": ("mel", [{"name": "convnext", "channels": 4, "dim": 32, "depth": 2}]),
-    "vit": ("mel", [{"name": "vit", "dim": 12, "depth": 2, "heads": 2, "window_frames": 200}]),
-    "two towers": ("mel", [TOWERS]),
-    "towers of two kinds": ("mel", [TOWERS, WITH_CONTEXT]),
+ENCODERS: dict[str, tuple[str, dict[str, Any]]] = {  # features, and the encoder
+    "audio_ntt": ("mel", {"channels": 8, "dim": 32}),
+    "audio_ntt on pitch bands": ("log", {"channels": 4, "dim": 16}),
+    "audio_ntt with context": ("mel", WITH_CONTEXT),
+    "convnext": ("mel", {"name": "convnext", "channels": 4, "dim": 16, "depth": 3}),
+    "convnext of one width": ("mel", {"name": "convnext", "channels": 4, "dim": 32, "depth": 2}),
+    "vit": ("mel", {"name": "vit", "dim": 12, "depth": 2, "heads": 2, "window_frames": 200}),
 }
 SHORT_TIME = 18007  # samples: 1.1 s, encoded whole
 LONG_TIME = 60007  # samples: 3.8 s, encoded in four chunks of `chunk_frames` 100, or in two windows of the vit
 ONE_WIDTH = ("convnext of one width", "vit")  # layers of other encoders have no mean
-SEVERAL = ("two towers", "towers of two kinds")
 COMPOSITIONS: dict[str, dict[str, dict[str, Any]]] = {
     "default": {"scene": {}, "timestamp": {}},
     "last layer": {
@@ -48,24 +45,14 @@ COMPOSITIONS: dict[str, dict[str, dict[str, Any]]] = {
         "scene": {"layers": "last", "pooling": "std", "raw_mel": True},
         "timestamp": {"layers": "last", "raw_mel": True, "per_token": 4},
     },
-    "first tower": {
-        "scene": {"towers": 1, "pooling": "mean+max,std"},
-        "timestamp": {"layers": "last", "towers": 1, "raw_mel": True},
-    },
 }
-PROJECTED = "bands"  # the composition that is also stored with reductions
+MAPPED = "bands"  # the composition that is also stored with linear maps
 
 
 def compositions_of(encoder: str) -> list[str]:
     """Return which compositions an encoder allows."""
     refused = set() if encoder in ONE_WIDTH else {"mean of layers"}
-    refused |= set() if encoder in SEVERAL else {"first tower"}
     return [name for name in COMPOSITIONS if name not in refused]
-
-
-def ranks_of(widths: list[int], numbers: int) -> tuple[int, ...]:
-    """Return a reduction of parts of so many `widths`: a few dimensions of each part, and `numbers` of them together."""
-    return (*(min(width, 3 + place % 3) for place, width in enumerate(widths)), numbers)
 
 
 def exact_audio(clips: int, time: int) -> Tensor:

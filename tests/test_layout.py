@@ -40,6 +40,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/model/__main__.py", {"numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/model/", {"."}),
     ("hear_ssl/checkpoint.py", {"hear_ssl.model"}),
+    ("hear_ssl/readout_lists.py", {"hear_ssl.model"}),
     ("hear_ssl/distributed/", {"hear_ssl.distributed"}),
     ("hear_ssl/objectives/", {"hear_ssl.model", "hear_ssl.distributed", "hear_ssl.objectives"}),
     ("hear_ssl/views/", {"torchaudio", "hear_ssl.model", "hear_ssl.distributed", "hear_ssl.views"}),
@@ -50,17 +51,8 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (
         "hear_ssl/packaging/",
-        {
-            "fsspec",
-            "tqdm",
-            "packaging",
-            "vermin",
-            "hear_ssl.model",
-            "hear_ssl.checkpoint",
-            "hear_ssl.evaluation",
-            "hear_ssl.data",
-            "hear_ssl.packaging",
-        },
+        {"fsspec", "tqdm", "packaging", "vermin", "omegaconf", "yaml", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.readout_lists"}
+        | {"hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
     ),
     ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "wandb", "omegaconf", "yaml", "hear_ssl"}),
     ("hear_ssl/", set()),

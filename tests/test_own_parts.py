@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import os
 import shutil
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint
+from hear_ssl.model import Embedder
 from hear_ssl.model.options import options_of
 from hear_ssl.model.parts import check_signature
 from hear_ssl.packaging.own_parts import oldest_python
@@ -65,12 +67,40 @@ class Distance(Objective):
 """
 
 
+READOUT = """
+from dataclasses import dataclass
+import torch
+from hear_ssl.model import Readout, option
+
+class Peak(Readout):
+    @dataclass(frozen=True)
+    class Options:
+        times: float = option(1.0, "factor", "", 0.5, 4.0)
+
+    kinds = ("scene",)
+
+    def __init__(self, n_mels, times):
+        super().__init__()
+        self.width, self.times = n_mels, times
+
+    def start(self, out):
+        return []
+
+    def add(self, state, chunk):
+        state.append(chunk.features.amax(2))
+
+    def result(self, state):
+        return torch.stack(state).amax(0) * self.times
+"""
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return a working folder with a file of each kind."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "net.py").write_text(NET)
     (tmp_path / "loss.py").write_text(LOSS)
+    (tmp_path / "peak.py").write_text(READOUT)
     return tmp_path
 
 
@@ -96,6 +126,9 @@ def test_help_lists_the_keys_of_a_users_class(folder: Path) -> None:
     assert "  encoder.Net.width: int = 8 [dimensions]\n      width of the tokens" in text
     assert "  objective.Distance.power: float = 2.0\n" in text
     assert "encoder.Net" not in key_help(read_sources(None, []))
+    text = key_help(read_sources(None, ["scene=[pooled,./peak.py:Peak]"]))
+    assert "  Peak.times: float = 1.0\n      factor" in text
+    assert "  pooled.how: str = 'mean+max'\n" in text
 
 
 def changed(text: str, *pairs: tuple[str, str]) -> str:
@@ -211,6 +244,100 @@ def test_what_an_objective_requires_is_checked_when_the_config_is_read(
         load_config(None, ["objective=./loss.py:Distance", *overrides])
     assert line in str(caught.value)
     assert load_config(None, ["objective={nt_xent: {}, ./loss.py:Distance: {weight: 0}}"]).objective["Distance"].options.weight == 0
+
+
+def test_a_config_selects_readouts_and_changes_one_of_them(folder: Path) -> None:
+    file = folder / "own.yaml"
+    file.write_text("scene: [{pooled: {layers: 1}}, {./peak.py:Peak: {times: 2}}, bands]\ntimestamps_per_token: 2\n")
+    config = load_config(file, ["scene.0.how=mean,std", "scene.1.Peak.times=3", "timestamp=[tokens,contexts]", "timestamp.1.ms=400"])
+    assert [(part.name, getattr(part.options, "how", "")) for part in config.scene] == [("pooled", "mean,std"), ("Peak", ""), ("bands", "")]
+    assert config.scene[0].options.layers == "1"
+    assert config.scene[1].key == f"{folder}/peak.py:Peak"
+    assert config.scene[1].options.times == 3.0
+    assert config.timestamp[1].options.ms == (400.0,)
+    assert config.own_parts() == {"scene.Peak": hashlib.sha256(READOUT.encode()).hexdigest()}
+    assert [part.name for part in load_config(file, ["scene.0=Peak", "scene.1=bands"]).scene] == ["Peak", "bands", "bands"]
+    assert [part.name for part in load_config(file, ["scene=[Peak]", "scene=pooled"]).scene] == ["pooled"]
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("scene.0.hw=mean", "scene.0.hw=mean: scene.0.pooled.hw is not known; allowed are layers, how"),
+        ("scene.1.how=mean", "scene has no element 1: scene.0 is pooled; to add one give the whole list"),
+        ("scene.0.how=[1]", "scene.0.pooled.how is [1]; it must be of type str"),
+        (
+            "scene.how=mean",
+            "scene.how has no number; give a list of readouts, such as scene=[pooled], or change one as scene.0.OPTION=VALUE",
+        ),
+        (
+            "timestamp.per_token=2",
+            "there is no config key 'timestamp.per_token'; timestamp is a list of readouts, see docs/extend.md: times",
+        ),
+        ("scene=[]", "scene is an empty list; name at least one readout"),
+        ("scene=3", "scene is 3; give a list of readouts"),
+        ("scene=[3]", "scene.0 is 3; give a name, or one name with its options"),
+        ("scene=[{pooled: {}, bands: {}}]", "give a name, or one name with its options"),
+        ("scene=[pold]", "scene.0 is 'pold' (did you mean 'pooled'?); it can be pooled, bands, linear or path/to/file.py:Class"),
+        ("scene=[tokens]", "scene.0 is 'tokens', which only timestamp can have; it can be pooled, bands, linear or"),
+        ("timestamp=[./peak.py:Peak]", "timestamp.0 is Peak, which is for scene, see its kinds"),
+        ("scene=[{./peak.py:Peak: {times: 9}}]", "scene.0.Peak.times is 9.0; it must be at least 0.5 and at most 4"),
+        ("scene=[./peak.py:Peek]", "peak.py has no class Peek; it defines Peak"),
+        ("scene=[./net.py:Net]", "is not a subclass of hear_ssl.model.readouts.base.Readout"),
+        ("scene=[./none.py:Peak]", "there is no file none.py in"),
+        ("scene=[./peak.py:Peak,./copy.py:Peak]", "have the same class name; rename one of the classes"),
+    ],
+)
+def test_a_mistake_in_a_list_of_readouts_is_one_line(folder: Path, override: str, line: str) -> None:
+    shutil.copy(folder / "peak.py", folder / "copy.py")
+    with pytest.raises(ValueError, match=r".") as caught:
+        load_config(None, [override])
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("pairs", "line"),
+    [
+        ([("import torch\n", "import numpy, torch\n")], "peak.py, line 3: imports numpy, which a wheel does not have"),
+        ([('kinds = ("scene",)', 'kinds = "scene"')], "Peak.kinds is 'scene'; it must be a tuple of 'scene' and 'timestamp'"),
+        ([('kinds = ("scene",)', 'kinds = ("clip",)')], "it must be a tuple of"),
+        ([("    @dataclass(frozen=True)\n", "")], "Peak.Options must be a class with @dataclass(frozen=True)"),
+        ([("n_mels, times)", "n_bands, times)"), ("n_mels, times\n", "n_bands, times\n")], "Peak.__init__ requires n_bands"),
+        ([("self.width, self.times = n_mels, times", "self.times = times")], "scene.0.Peak: it must set width"),
+        (
+            [("amax(0) *", "amax(0)[:, 1:] *")],
+            "scene.0.Peak: result must return embeddings (1, 64) for a clip of 7 tokens; it returned (1, 63)",
+        ),
+        (
+            [("torch.stack(state).amax(0)", "torch.stack(state).mean(0)")],
+            "scene.0.Peak: its result depends on where a clip is cut into chunks",
+        ),
+        ([("torch.stack(state).amax(0)", "state[0].log()")], "result has dimensions that are not finite"),
+    ],
+)
+def test_a_mistake_in_a_readouts_file_is_one_line(folder: Path, pairs: list[tuple[str, str]], line: str) -> None:
+    (folder / "peak.py").write_text(changed(READOUT, *pairs))
+    with pytest.raises(ValueError, match=r".") as caught:
+        Embedder(load_config(None, ["scene=[./peak.py:Peak]"]).embedder)
+    assert line in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_readouts_file_that_changed_since_the_training_is_refused(shards: Path, folder: Path) -> None:
+    run = folder / "run"
+    fit(tiny(shards, run, "scene=[./peak.py:Peak]", "trainer.steps=2"), resume=False)
+    assert embedder_from_checkpoint(run)[0].scene_embedding_size == 64
+    (folder / "peak.py").write_text(READOUT + "\n")
+    with pytest.raises(ValueError, match=r"trained with another version of the file of scene\.Peak"):
+        fit(resumed_config(run, ["trainer.steps=3"]), resume=True)
+    with pytest.raises(ValueError, match=r"peak\.py has changed since the training: its SHA-256 was \w+ and is"):
+        embedder_from_checkpoint(run)
+    (folder / "elsewhere").mkdir()
+    (folder / "peak.py").unlink()
+    (folder / "elsewhere" / "peak.py").write_text(READOUT)
+    os.chdir(folder / "elsewhere")  # `folder` restores it
+    assert fit(resumed_config(run, ["trainer.steps=3"]), resume=True) == 0
 
 
 def test_an_encoder_that_cannot_drop_time_steps_is_refused_with_views_that_do(folder: Path) -> None:
@@ -337,7 +464,7 @@ def test_the_project_gains_a_class_by_one_file_and_its_import_and_entry(tmp_path
     done = subprocess.run([sys.executable, "-c", PROJECT], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     text = (ROOT / "docs" / "extend.md").read_text()
-    for row in ("| an objective | 1: its file | 2: its file in", "| an encoder | 1: its file | 2: its file in"):
+    for row in (f"| {part} | 1: its file | 2: its file in" for part in ("an objective", "an encoder", "a readout")):
         assert row in text
 
 

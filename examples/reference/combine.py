@@ -1,10 +1,10 @@
-"""Put the encoders of several runs side by side into one checkpoint, to evaluate and to package like any other.
+"""Concatenate the encoders of several runs in one checkpoint, to evaluate and to package like any other.
 
-python examples/reference/combine.py RUN [RUN ...] [--random] [--level [TIMES ...]] --out RUN/checkpoints/last.ckpt
+python examples/reference/combine.py RUN [RUN ...] [--random] [--level [SCALE ...]] [--timestamp-encoders N] --out RUN/checkpoints/last.ckpt
 
-Contrastive runs with different positives keep different things: pairs that share a score tell pitches apart, pairs that share a
-sound tell sources apart. Encoders of both kinds beside each other keep both, and what training gives up altogether an untrained tower
-of random weights has still.
+Contrastive runs with different positives keep different things: with pairs that share a score an encoder learns pitch, with pairs that
+share a sound it learns sources. Both together encode both, and an untrained encoder keeps what training discards. The result is the
+encoder concatenated.py:Concatenated, whose layers have names.
 """
 
 from __future__ import annotations
@@ -25,58 +25,101 @@ from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, save_tensors
 from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
+from hear_ssl.files import sha256_of
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig
+from hear_ssl.model.encoders import build_encoder
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.part_files import is_reference
 
-TOWERS = f"{PREFIX}encoder.towers."
+ENCODERS = f"{PREFIX}encoder.encoders."
+FILE = Path(__file__).resolve().with_name("concatenated.py")
 
 
-def combine(runs: list[Path], random: bool = False, level: list[float] | None = None) -> dict[str, Any]:
-    """Return a checkpoint whose encoder has the encoders of checkpoints or run folders as its towers, each of its own kind.
+def combine(
+    runs: list[Path], random: bool = False, level: list[float] | None = None, timestamp_encoders: int | None = None
+) -> dict[str, Any]:
+    """Return a checkpoint whose encoder concatenates those of checkpoints or run folders.
 
-    The lower layers of an embedding are the first tower's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one level, the towers' last so many times it as the numbers in `level` say, if any, see `levels.py`;
-    `tower_levels` keeps these numbers. Config and step are the first run's, `other_towers` holds the others', the data card lists the
-    sources of all. Raises ValueError when there are fewer than two towers, or a run is damaged, given twice, has towers itself, or
+    The lower layers of an embedding are the first encoder's: with `random` that is an untrained one of seed 0, before the runs. With
+    `level` all layers have one RMS scale, the last ones so many times it as the numbers in `level` say, if any, see `levels.py`;
+    `rms_scales` keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
+    `timestamp_encoders` of the first so many. Config and step are the first run's, `notes` describe the others, the data card lists the
+    sources of all. Raises ValueError when there are fewer than two encoders, or a run is damaged, given twice, combined itself, or has
     other features than the first, or tokens of another length.
     """
-    if len(runs) + random < 2:
-        raise ValueError("give two runs or more to put side by side, or one and --random")
+    count = len(runs) + random
+    if count < 2:
+        raise ValueError("give two runs or more to combine, or one and --random")
+    if timestamp_encoders is not None and not 1 <= timestamp_encoders <= count:
+        raise ValueError(f"--timestamp-encoders is {timestamp_encoders}; give 1 to {count}, the encoders there are")
     places = [find_checkpoint(run) for run in runs]
     for run, place in zip(runs, places, strict=True):
         if sum(place.samefile(other) for other in places) > 1:
-            raise ValueError(f"{run} is given twice; a tower beside its copy adds nothing")
+            raise ValueError(f"{run} is given twice; a copy of an encoder adds nothing")
     checkpoints = [load_checkpoint(run) for run in runs]
     embedders = [embedder_of(checkpoint, run) for checkpoint, run in zip(checkpoints, runs, strict=True)]
-    first = embedders[0].config
-    for run, config in zip(runs, (embedder.config for embedder in embedders), strict=True):
-        if config.frontend != first.frontend:
-            raise ValueError(f"{run} has another frontend than {runs[0]}; towers share their features")
-        if config.beside:
-            raise ValueError(f"{run} has towers itself; give the runs it was made of")
+    check_combined(runs, embedders)
     if random:
         torch.manual_seed(0)
-        embedders.insert(0, Embedder(first))
-    states = [embedder.encoder.state_dict() for embedder in embedders]
-    mapping = json.loads(json.dumps(checkpoints[0]["config"]))
-    mapping["beside"] = to_mapping(EmbedderConfig(beside=tuple(embedder.config.encoder for embedder in embedders[1:])))["beside"]
+        embedders.insert(0, Embedder(embedders[0].config))
     combined = {
         VERSION_KEY: __version__,
-        "state_dict": {f"{TOWERS}{place}.{name}": tensor for place, state in enumerate(states) for name, tensor in state.items()},
-        "config": mapping,
+        "state_dict": {
+            f"{ENCODERS}{place}.{name}": tensor
+            for place, embedder in enumerate(embedders)
+            for name, tensor in embedder.encoder.state_dict().items()
+        },
+        "config": combined_config(checkpoints[0]["config"], [embedder.config for embedder in embedders], timestamp_encoders),
+        "parts": {**(checkpoints[0].get("parts") or {}), "encoder.Concatenated": sha256_of(FILE)},
         "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),
         "global_step": checkpoints[0].get("global_step", 0),
-        "random_tower": random,
-        "other_towers": [{"steps": one.get("global_step", 0), "config": one["config"]} for one in checkpoints[1:]],
+        "notes": notes_of(checkpoints, random),
     }
-    embedder = embedder_of(combined, runs[0])  # refuses towers that do not fit beside each other
+    embedder = embedder_of(combined, runs[0])  # refuses encoders that do not fit together
     if level is not None:
         combined["levels"] = bring_to_level(embedder, level)
-        combined["tower_levels"] = level or [1.0] * len(states)
+        combined["rms_scales"] = level or [1.0] * count
+        combined["notes"].append(f"RMS scales of the last layers: {' : '.join(f'{scale:g}' for scale in combined['rms_scales'])}")
         combined["state_dict"] = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in embedder.state_dict().items()}
     return combined
+
+
+def check_combined(runs: list[Path], embedders: list[Embedder]) -> None:
+    """Raise ValueError unless the embedders of runs have the same features and encoders of hear_ssl."""
+    for run, embedder in zip(runs, embedders, strict=True):
+        if embedder.config.frontend != embedders[0].config.frontend:
+            raise ValueError(f"{run} has another frontend than {runs[0]}; combined encoders share their features")
+        if is_reference(embedder.config.encoder.key):
+            raise ValueError(f"{run} has the encoder {embedder.config.encoder.name}; give runs with encoders of hear_ssl")
+
+
+def combined_config(first: dict[str, Any], configs: list[EmbedderConfig], timestamp_encoders: int | None) -> dict[str, Any]:
+    """Return the config of the first run with the encoder that concatenates those of `configs`, and readouts of its layers."""
+    config: dict[str, Any] = json.loads(json.dumps(first))
+    encoders = [to_mapping(one)["encoder"] for one in configs]
+    config["encoder"] = {f"{FILE}:Concatenated": {"encoders": json.dumps(encoders)}}
+    for kind, count in (("scene", len(configs)), ("timestamp", timestamp_encoders or len(configs))):
+        config[kind] = to_mapping(configs[0])[kind]
+        for options in (options for element in config[kind] for options in element.values()):
+            if options.get("layers") == "last" or (kind == "timestamp" and timestamp_encoders and options.get("layers") == "all"):
+                lower = [f"first.{place}" for place in range(lower_layers(configs[0]))] if options["layers"] == "all" else []
+                options["layers"] = ",".join([*lower, *(f"last.{place}" for place in range(count))])
+    return config
+
+
+def lower_layers(config: EmbedderConfig) -> int:
+    """Return how many layers an encoder has below its last."""
+    return len(build_encoder(config.encoder, config.frontend.n_mels).layer_dims) - 1
+
+
+def notes_of(checkpoints: list[dict[str, Any]], random: bool) -> list[str]:
+    """Return what the model card has of the runs after the first."""
+    notes = [
+        f"another encoder: {one.get('global_step', 0)} steps of {one['config']['data']['batch_size']} clips" for one in checkpoints[1:]
+    ]
+    return [*notes, *(["another encoder of random weights, the first"] if random else [])]
 
 
 def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -109,24 +152,23 @@ def main() -> int:
     """Combine as the command line says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument(
-        "--random", action="store_true", help="with an untrained tower before the runs, whose lower layers the embedding has"
-    )
+    parser.add_argument("--random", action="store_true", help="with an untrained encoder before the runs, whose lower layers are read out")
     parser.add_argument(
         "--level",
         nargs="*",
         type=float,
-        metavar="TIMES",
-        help="bring layers to one level, which predictors that do not normalise their input need, each tower's last to so many times it",
+        metavar="SCALE",
+        help="rescale layers to one RMS, which predictors that do not normalise their input need, each last layer to so many times it",
     )
+    parser.add_argument("--timestamp-encoders", type=int, metavar="N", help="timestamps have the last layers of the first so many encoders")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
     check_new(given.out)
-    checkpoint = combine(given.runs, given.random, given.level)
+    checkpoint = combine(given.runs, given.random, given.level, given.timestamp_encoders)
     save_checkpoint(checkpoint, given.out, given.runs[0])
     if given.level is not None:
-        print(f"layers brought to their level by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
-    print(f"{given.out}: {len(given.runs) + given.random} encoders side by side")
+        print(f"layers rescaled by factors of {', '.join(f'{factor:.3g}' for factor in checkpoint['levels'])}")
+    print(f"{given.out}: {len(given.runs) + given.random} encoders concatenated")
     return 0
 
 

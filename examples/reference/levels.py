@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.encoders import AudioNTT, Towers
+from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.encoders.audio_ntt import ContextBlock
 from hear_ssl.model.pooling import pool_tokens
 from hear_ssl.synthesis.instruments import Corpus
@@ -28,34 +28,36 @@ SOUNDS = 256  # generated, 1 to 4 s long
 def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int = SOUNDS) -> list[float]:
     """Scale every layer to a root mean square deviation of LEVEL over generated sounds; return their factors.
 
-    A layer is what a scene has of it, mean + max of its tokens over time; the lower layers are the first tower's, the last is
-    each tower's own, and deviates so many `times` as much, where given for each tower. With blocks over time the layer below them has
-    their factor. Raises ValueError for another encoder than audio_ntt, and for `times` that are not one positive number a tower.
+    A layer is what a scene has of it, mean + max of its tokens over time. Of encoders that concatenated.py combines the lower layers are
+    the first one's, the last is each one's own, and deviates so many `times` as much, where given for each. With blocks over time the
+    layer below them has their factor. Raises ValueError for another encoder than audio_ntt, and for `times` that are not one positive
+    number an encoder.
     """
     encoder = embedder.encoder
-    networks = list(encoder.towers) if isinstance(encoder, Towers) else [encoder]
-    towers = [network for network in networks if isinstance(network, AudioNTT)]
-    if len(towers) < len(networks):
+    networks = list(getattr(encoder, "encoders", [encoder]))
+    ours = [network for network in networks if isinstance(network, AudioNTT)]
+    if len(ours) < len(networks):
         raise ValueError("only layers that end in a ReLU, or in blocks over time behind one, can be brought to a level: those of audio_ntt")
     if times:
-        check_levels("--level", times, len(towers))
-    widths = [*encoder.layer_dims[:-1], *encoder.tower_dims]
-    parts = torch.split(deviations(embedder, sounds), widths)
-    relative = [*[1.0] * len(encoder.layer_dims[:-1]), *(times or [1.0] * len(towers))]
+        check_levels("--level", times, len(ours))
+    parts = torch.split(deviations(embedder, sounds), list(encoder.layer_dims))
+    lower = len(parts) - len(ours)
+    relative = [*[1.0] * lower, *(times or [1.0] * len(ours))]
     factors = [LEVEL / float(part.square().mean().sqrt()) * time for part, time in zip(parts, relative, strict=True)]
-    first = len(factors) - len(towers)  # the place of the first tower's last layer
-    if len(towers[0].context):
-        factors[first - 1] = factors[first]
-    scale(towers[0], factors[:3])
-    for tower, factor in zip(towers[1:], factors[first + 1 :], strict=True):
-        scale(tower, [1.0, 1.0, factor])
+    if len(ours[0].context):
+        factors[lower - 1] = factors[lower]
+    scale(ours[0], factors[:3])
+    for network, factor in zip(ours[1:], factors[lower + 1 :], strict=True):
+        scale(network, [1.0, 1.0, factor])
     return factors
 
 
-def check_levels(option: str, levels: Sequence[float], towers: int) -> None:
-    """Raise ValueError unless an option's levels are one positive number a tower."""
-    if len(levels) != towers or not all(0.0 < level < math.inf for level in levels):
-        raise ValueError(f"{option} {' '.join(f'{level:g}' for level in levels)}: give a positive number for each tower, {towers} in all")
+def check_levels(option: str, levels: Sequence[float], encoders: int) -> None:
+    """Raise ValueError unless an option's levels are one positive number an encoder."""
+    if len(levels) != encoders or not all(0.0 < level < math.inf for level in levels):
+        raise ValueError(
+            f"{option} {' '.join(f'{level:g}' for level in levels)}: give a positive number for each encoder, {encoders} in all"
+        )
 
 
 @torch.inference_mode()

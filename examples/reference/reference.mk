@@ -93,11 +93,11 @@ $(eval $(call trained,word,reference_words,spoken,1))
 TOWERS := $(WAY)/pitch $(WAY)/struck $(WAY)/voice $(WAY)/word
 
 $(WAY)/towers/checkpoints/last.ckpt: $(TOWERS:=/done)
-	$(BIN)/python examples/reference/combine.py $(TOWERS) --random --level 1 2 2 2 3 --out $@
+	$(BIN)/python examples/reference/combine.py $(TOWERS) --random --level 1 2 2 2 3 --timestamp-encoders 3 --out $@
 
 FITTED := shards synthetic strokes recorded fewer
 $(WAY)/model/checkpoints/last.ckpt: $(WAY)/towers/checkpoints/last.ckpt $(foreach shards,$(FITTED),$(WAY)/$(shards)/index.json)
-	$(BIN)/python examples/reference/whiten.py $(WAY)/towers --shards $(FITTED:%=$(WAY)/%) --weights 3 2 1 1 2 --timestamp-towers 3 --timestamp-level 1 1 1 $(COMPONENTS) --out $@
+	$(BIN)/python examples/reference/whiten.py $(WAY)/towers --shards $(FITTED:%=$(WAY)/%) --weights 3 2 1 1 2 --timestamp-level 1 1 1 $(COMPONENTS) --out $@
 
 # Export and evaluate.
 

@@ -1,6 +1,6 @@
 """Compare layers and hops of a run's timestamp embedding by the onset score of drum events, on several splits of the drum kits.
 
-    python examples/reference/timestamp_hops.py AUDIO RUN [--rotations 1 2] [--choices concat,1 concat,2 last,2]
+    python examples/reference/timestamp_hops.py AUDIO RUN [--rotations 1 2] [--choices all,1 all,2 last,2]
 
 AUDIO is the folder of `fetch_audio.py`. The task dev_drum_events has one split of the kits and 14 test clips, too few to compare
 compositions. Rotation 1 tests the kits of the task on other mixtures, rotations 2, 3 and 0 test other kits. A choice is
@@ -29,6 +29,7 @@ from hear_ssl.evaluation.protocol.predictor import PredictorSettings
 from hear_ssl.evaluation.protocol.score_task import Fold, LabelledRows, test_scores, train_predictor
 from hear_ssl.evaluation.tasks.task_format import Task
 from hear_ssl.model.embedder import Embedder
+from hear_ssl.model.embedder_config import readout
 
 SCORE = "event_onset_50ms_fms"
 Mixture = tuple[torch.Tensor, list[tuple[str, float, float]]]  # a clip (time,) with its events
@@ -69,7 +70,7 @@ def main() -> int:
     parser.add_argument("audio", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rotations", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--choices", nargs="+", default=["concat,1", "concat,2", "last,2"])
+    parser.add_argument("--choices", nargs="+", default=["all,1", "all,2", "last,2"])
     given = parser.parse_args()
     trained, _ = embedder_from_checkpoint(given.run)
     settings = PredictorSettings(**{name: values[0] for name, values in FAST_EVENTS.items()})
@@ -78,8 +79,8 @@ def main() -> int:
     task = Task(Path(), *kind, tuple(EVENT_COUNTS), (SCORE,), EVENT_LABELS, {}, parameters={"event_postprocessing_grid": grid})
     for choice in given.choices:
         layers, per_token = choice.split(",")
-        composition = replace(trained.config.timestamp, layers=layers, per_token=int(per_token))
-        embedder = Embedder(replace(trained.config, timestamp=composition))
+        readouts = tuple(readout("tokens", layers=layers) if part.name == "tokens" else part for part in trained.config.timestamp)
+        embedder = Embedder(replace(trained.config, timestamp=readouts, timestamps_per_token=int(per_token)))
         embedder.load_state_dict(trained.state_dict())
         embedder.eval()
         scores = []

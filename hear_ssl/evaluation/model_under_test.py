@@ -17,13 +17,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint, without_reductions
+from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.embedder_config import embedder_config
+from hear_ssl.model.embedder_config import embedder_config, without_maps
 from hear_ssl.model.manifest import Manifest, packaged_parts
 from hear_ssl.model.options import to_mapping
+from hear_ssl.old_versions import SEVERAL
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CPU = torch.device("cpu")
@@ -215,14 +216,17 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
 
 
 def untrained(name: str) -> ModelUnderTest | None:
-    """Return the same architecture with random weights, for runs and for modules exported by this framework; else None."""
+    """Return the same architecture with random weights, for runs and for modules exported by this framework; else None.
+
+    It is None too for a module of several encoders of version 0.1.0 or 0.2.0, which only its own package can build.
+    """
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
     manifest = manifest_of(importlib.import_module(name))
-    if manifest is None:
+    if manifest is None or SEVERAL in manifest.embedder:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    config = without_reductions(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
+    config = without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
     return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
 
 

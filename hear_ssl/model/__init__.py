@@ -5,6 +5,7 @@ The functions are imported when they are first asked for, so that reading a conf
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, List
 
 if TYPE_CHECKING:
@@ -12,27 +13,33 @@ if TYPE_CHECKING:
     from .encoders import Encoder
     from .hear import get_scene_embeddings, get_timestamp_embeddings, load_model
     from .options import option
+    from .readouts import Chunk, Readout
 
-__all__ = ["Embedder", "Encoder", "get_scene_embeddings", "get_timestamp_embeddings", "load_model", "option"]
+MODULES = {
+    "Chunk": "readouts",
+    "Embedder": "embedder",
+    "Encoder": "encoders",
+    "Readout": "readouts",
+    "get_scene_embeddings": "hear",
+    "get_timestamp_embeddings": "hear",
+    "load_model": "hear",
+    "option": "options",
+}
+__all__ = [
+    "Chunk",
+    "Embedder",
+    "Encoder",
+    "Readout",
+    "get_scene_embeddings",
+    "get_timestamp_embeddings",
+    "load_model",
+    "option",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Embedder":
-        from .embedder import Embedder
-
-        return Embedder
-    if name == "Encoder":
-        from .encoders import Encoder
-
-        return Encoder
-    if name == "option":
-        from .options import option
-
-        return option
-    if name in __all__:
-        from . import hear
-
-        return getattr(hear, name)
+    if name in MODULES:
+        return getattr(import_module(f".{MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

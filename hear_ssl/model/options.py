@@ -56,28 +56,6 @@ class FrontendConfig:
 
 
 @dataclass(frozen=True)
-class CompositionConfig:
-    """How tokens become an embedding; chosen at export, needs no retraining."""
-
-    layers: str = option("concat", "tokens of the last layer, of all layers, or their mean", choices=("last", "concat", "mean"))
-    towers: int = option(0, "of the last layer, the tokens of the first so many towers; 0: of all", "towers", 0, 16)
-    pooling: str = option("mean+max", "scene, over time: mean, max and std; + sums them, a comma concatenates")
-    raw_mel: bool = option(False, "concatenate log-mel statistics (scene: mean, std, max; timestamps: the frames of the token)")
-    per_token: int = option(1, "timestamps: how many lie evenly in the hop of a token, each encoded for itself", "timestamps", 1, 64)
-    contexts_ms: Tuple[float, ...] = option((), "timestamps: concatenate means over windows of these lengths", "ms", 1.0, 60000.0)
-    around_ms: Tuple[float, ...] = option(
-        (), "timestamps: with raw_mel, concatenate band means of the time before and after, cut at these distances", "ms", 1.0, 60000.0
-    )
-    reduction: Tuple[int, ...] = option(
-        (),
-        "dimensions kept of each part of the embedding, then of all parts together; fitted by examples/reference/whiten.py; empty: all",
-        "dimensions",
-        1,
-        65536,
-    )
-
-
-@dataclass(frozen=True)
 class Part:
     """A class that a config selects by name, such as an encoder, with the values of its options.
 
@@ -104,20 +82,18 @@ def check_ranges(settings: Any, prefix: str = "") -> None:
     for item in fields(settings):
         value, key = getattr(settings, item.name), prefix + item.name
         if isinstance(value, dict):
-            value = list(value.values())
-        if isinstance(value, Part):
-            check_ranges(value.options, f"{key}.{value.name}.")
-            continue
-        if is_dataclass(value):
-            check_ranges(value, key + ".")
-            continue
-        for place, element in enumerate(value) if isinstance(value, (list, tuple)) else [(0, value)]:
+            elements = [(key, element) for element in value.values()]
+        elif isinstance(value, (list, tuple)):
+            elements = [(f"{key}.{place}" if isinstance(element, Part) else key, element) for place, element in enumerate(value)]
+        else:
+            elements = [(key, value)]
+        for place, (name, element) in enumerate(elements):
             if isinstance(element, Part):
-                check_ranges(element.options, f"{key}.{element.name}.")
+                check_ranges(element.options, f"{name}.{element.name}.")
             elif is_dataclass(element):
-                check_ranges(element, f"{key}[{place}].")
+                check_ranges(element, f"{name}." if element is value else f"{name}[{place}].")
             else:
-                _check_value(key, element, item.metadata)
+                _check_value(name, element, item.metadata)
 
 
 def _check_value(key: str, value: Any, rules: Any) -> None:
@@ -157,8 +133,8 @@ def select(classes: Classes, key: str, options: Any, where: str) -> Part:
     return Part(key, classes[name], from_mapping(options_of(classes[name]), options, f"{where}.{name}"))
 
 
-def from_mapping(kind: Type[Options], mapping: Any, where: str, classes: Optional[Classes] = None) -> Options:
-    """Build a settings dataclass from parsed JSON and check its types and ranges; a Part in it is one of `classes`.
+def from_mapping(kind: Type[Options], mapping: Any, where: str, classes: Optional[Mapping[str, Classes]] = None) -> Options:
+    """Build a settings dataclass from parsed JSON and check its types and ranges; a Part is one of the `classes` of its field.
 
     Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
     """
@@ -172,25 +148,28 @@ def printable(text: str) -> str:
     return "".join(character if character.isprintable() else "?" for character in text[:80])
 
 
-def _build(kind: Type[Options], mapping: Any, where: str, classes: Classes) -> Options:
+def _build(kind: Type[Options], mapping: Any, where: str, classes: Mapping[str, Classes]) -> Options:
     if not isinstance(mapping, dict):
         raise ValueError(f"{where} is a {type(mapping).__name__}; it must be an object with the keys of {kind.__name__}")
     hints = get_type_hints(kind)
     unknown = sorted(map(str, set(mapping) - set(hints)))
     if unknown:
         raise ValueError(f"{where}.{printable(unknown[0])} is not known; allowed are {', '.join(hints) or 'no options'}")
-    values: Dict[str, Any] = {name: _convert(hints[name], value, f"{where}.{name}", classes) for name, value in mapping.items()}
+    values: Dict[str, Any] = {
+        name: _convert(hints[name], value, f"{where}.{name}", classes.get(name, {})) for name, value in mapping.items()
+    }
     return kind(**values)
 
 
 def _convert(hint: Any, value: Any, where: str, classes: Classes) -> Any:
     if hint is Part:
+        value = {value: {}} if isinstance(value, str) else value
         if not isinstance(value, dict) or len(value) != 1:
             raise ValueError(f"{where} must be an object with one name and its options")
         ((key, options),) = value.items()
         return select(classes, str(key), options, where)
     if is_dataclass(hint):
-        return _build(hint, value, where, classes)  # type: ignore[arg-type]
+        return _build(hint, value, where, {})  # type: ignore[arg-type]
     if type(None) in getattr(hint, "__args__", ()):  # Optional[...]
         kinds = [kind for kind in hint.__args__ if kind is not type(None)]
         return value if value is None else _convert(kinds[0], value, where, classes)

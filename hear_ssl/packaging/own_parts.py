@@ -39,7 +39,7 @@ def own_parts(config: EmbedderConfig) -> list[OwnPart]:
     Raises ValueError when one imports what a wheel does not have, needs a Python that does not exist, or two have the same name.
     """
     parts: dict[str, OwnPart] = {}
-    for part in (config.encoder, *config.beside):
+    for part in config.own():
         if not is_reference(part.key):
             continue
         path = Path(part.key.rpartition(":")[0])

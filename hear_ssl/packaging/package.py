@@ -13,17 +13,17 @@ from typing import Any
 
 import torch
 
-from hear_ssl.checkpoint import embedder_of, load_checkpoint
+from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write, read_json, read_metrics
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.model import Embedder
-from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.manifest import FORMAT, parse_manifest
 from hear_ssl.model.options import to_mapping
 from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
+from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
@@ -65,8 +65,8 @@ def package(request: PackageRequest, out: Path) -> Path:
     parts = own_parts(model.config)
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
-        if "data" in checkpoint.get("reduction", {}):
-            check_training_data(checkpoint["reduction"]["data"])
+        if "data" in checkpoint.get("fitted", {}):
+            check_training_data(checkpoint["fitted"]["data"])
         manifest = build_manifest(request, checkpoint, model, weights, parts)
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
@@ -85,28 +85,6 @@ def package(request: PackageRequest, out: Path) -> Path:
     with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         atomic_write(out / weights_file(request), weights)
         return write_export(out / request.name, request.version, tree, manifest["requires_python"])
-
-
-def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
-    """Return the checkpoint's embedder with the composition asked for; layers, pooling and raw mel need no retraining."""
-    torch.manual_seed(0)
-    model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
-    mapping = to_mapping(model.config)
-    for key, value in request.composition.items():
-        part, _, leaf = key.partition(".")
-        mapping.setdefault(part, {})[leaf] = value
-    own = {part.name: part.kind for part in (model.config.encoder, *model.config.beside)}
-    composed = Embedder(embedder_config(mapping, "embedder", own))
-    for part in ("scene", "timestamp"):
-        fitted, asked = getattr(model.config, part).reduction, getattr(composed.config, part).reduction
-        if asked not in ((), fitted):
-            raise ValueError(
-                f"{part}.reduction is {list(asked)}; examples/reference/whiten.py fitted {list(fitted)}:"
-                f" leave it, or set {part}.reduction=[]"
-            )
-    wanted = composed.state_dict()
-    composed.load_state_dict({name: value for name, value in model.state_dict().items() if name in wanted})
-    return composed.eval()
 
 
 @torch.no_grad()
@@ -161,11 +139,9 @@ def build_manifest(
             "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
             "config": without_places(config),
-            "random_tower": checkpoint.get("random_tower", False),
-            "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
+            "notes": texts_of(checkpoint.get("notes", [])),
             "stored_in": "float16" if request.half else "float32",
-            "tower_levels": numbers(checkpoint.get("tower_levels", [])),
-            "reduction": reduction_record(checkpoint.get("reduction", {})),
+            "fitted": fitted_record(checkpoint.get("fitted", {})),
             "data": checkpoint["data_card"],
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
@@ -177,14 +153,14 @@ def build_manifest(
     }
 
 
-def reduction_record(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Return what a reduction was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
-    return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
+def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
+    """Return what a linear map was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where it is of another form."""
+    return {**fitted, **({"clips": fitted["clips"] + 0} if fitted else {})}
 
 
-def numbers(levels: list[Any]) -> list[float]:
-    """Return levels of towers. Raises TypeError where one is no number."""
-    return [level * 1.0 for level in levels]
+def texts_of(notes: list[str]) -> list[str]:
+    """Return notes on what was done to a model after its training. Raises TypeError where one is no text."""
+    return [note + "" for note in notes]
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.machine import user_path
@@ -14,10 +17,13 @@ from hear_ssl.model.download import check_url
 from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.naming import check_name, check_version
 
+PER_TOKEN = "timestamps_per_token"
+KEYS = ("scene", "timestamp", PER_TOKEN)
+
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """What the command line asks for; composition maps 'scene.pooling' and the like to new values, data_licenses
+    """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
     sources to licences."""
 
     checkpoint: Path
@@ -56,16 +62,20 @@ def read_request() -> tuple[PackageRequest, Path]:
 
 
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
-    """Return {'scene.pooling': ...} of 'scene.pooling=mean' pairs. Raises ValueError for other keys."""
-    composition = {}
+    """Return {'scene.0.how': ...} of 'scene.0.how=mean' pairs, in their order. Raises ValueError for other keys."""
+    composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or key.partition(".")[0] not in ("scene", "timestamp"):
-            raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
+        if not equals or key.partition(".")[0] not in KEYS or (key.startswith(PER_TOKEN) and key != PER_TOKEN):
+            raise ValueError(
+                f"--set {pair!r} is not of the form scene=LIST, scene.0.OPTION=VALUE, the same of timestamp, or {PER_TOKEN}=NUMBER, such as"
+                " scene=[pooled,bands] or scene.0.how=mean"
+            )
+        composition.pop(key, None)
         try:
-            composition[key] = json.loads(text)
-        except ValueError:
-            composition[key] = text
+            composition[key] = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]))["value"]  # type: ignore[call-overload,index]
+        except (YAMLError, OmegaConfBaseException, KeyError, TypeError, RecursionError) as error:
+            raise ValueError(f"--set {pair[:200]!r} cannot be read ({' '.join(str(error).split())[:100]})") from None
     return composition
 
 
@@ -108,9 +118,8 @@ def parse_arguments() -> argparse.Namespace:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="how tokens become embeddings, without retraining: scene.layers=last|concat|mean, scene.towers=2, "
-        "scene.pooling=mean+max,std, scene.raw_mel=true, timestamp.layers, timestamp.towers, timestamp.raw_mel, "
-        "timestamp.contexts_ms=[200,1000], timestamp.around_ms=[100,300]; "
-        "may be given several times",
+        help="what embeddings are made of, without retraining: scene=[pooled,bands] and timestamp=[{tokens: {layers: last}},frames] name"
+        " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
+        " readouts, FILE.py:Class is one of yours; may be given several times",
     )
     return parser.parse_args()

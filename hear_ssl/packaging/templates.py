@@ -44,7 +44,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
     name = manifest["name"]
-    packages = [name, f"{name}.encoders", *([f"{name}.own"] if manifest["parts"] else [])]
+    packages = [name, f"{name}.encoders", f"{name}.readouts", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
 build-backend = "setuptools.build_meta"
@@ -185,9 +185,9 @@ def not_test(source: dict[str, Any]) -> str:
 
 
 def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return by title the data cards of what a model was trained on, and of what its principal components, if any, were fitted on."""
-    fitted = training.get("reduction", {}).get("data")
-    return {"Training data": training["data"], **({"Data of the principal components": fitted} if fitted else {})}
+    """Return by title the data cards of what a model was trained on, and of what its linear map, if any, was fitted on."""
+    fitted = training.get("fitted", {}).get("data")
+    return {"Training data": training["data"], **({"Data of the linear map": fitted} if fitted else {})}
 
 
 def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
@@ -199,24 +199,11 @@ def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
     return list(sources.values())
 
 
-def levels_of(training: dict[str, Any], levels: list[float]) -> str:
-    """Return the levels of towers as text, in the order of `trained_for`: a random tower is the first of all, and named last."""
-    named = [*levels[1:], *levels[:1]] if training.get("random_tower") else levels
-    return " : ".join(f"{level:g}" for level in named)
-
-
 def trained_for(training: dict[str, Any]) -> str:
-    """Return the steps and batches of every tower, the levels of their last layers if set, and what a reduction was fitted on."""
-    towers = [(training["steps"], training["batch_size"])]
-    towers += [(tower["steps"], tower["config"]["data"]["batch_size"]) for tower in training.get("other_towers", [])]
-    parts = [f"{steps} steps of {batch_size} clips" for steps, batch_size in towers]
-    if training.get("random_tower"):
-        parts.append("a tower of random weights")
-    reduction = training.get("reduction") or {}
-    scenes, timestamps = training.get("tower_levels", []), reduction.get("timestamp_level", [])
-    level = f"; their last layers at levels of {levels_of(training, scenes)}" if scenes else ""
-    level += f"; in timestamps {len(timestamps)} of them at {levels_of(training, timestamps)}" if timestamps else ""
-    return ", beside ".join(parts) + level + (f"; embeddings on principal components of {reduction['clips']} clips" if reduction else "")
+    """Return the steps and batches of the training, what else was done to the model, and what a linear map was fitted on."""
+    parts = [f"{training['steps']} steps of {training['batch_size']} clips", *training.get("notes", [])]
+    fitted = training.get("fitted") or {}
+    return "; ".join([*parts, *([f"embeddings by a linear map fitted on {fitted['clips']} clips"] if fitted else [])])
 
 
 def front_matter(manifest: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Read a config: defaults <- YAML file <- `key=value` arguments.
 
-An unknown key, a wrong type or a value out of range raises ValueError with the nearest valid name. Keys that belong to neither an
-encoder nor an objective can be read without torch, so that a command knows them before torch loads.
+An unknown key, a wrong type or a value out of range raises ValueError with the nearest valid name. Keys that do not belong to an
+encoder, an objective or a readout can be read without torch, so that a command knows them before torch loads.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import Part, check_ranges
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
-from hear_ssl.training.settings import CLASSES, PARTS, Config, settings_keys
+from hear_ssl.training.settings import CLASSES, LISTS, PARTS, Config, settings_keys
 
 __all__ = ["Config", "load_config", "plain_config", "resumed_config", "whole_config"]
 
@@ -43,35 +43,42 @@ def resumed_config(run: Path, overrides: list[str]) -> Config:
 
 
 def plain_config(sources: Sequence[Source]) -> Config:
-    """Return the Config of all keys but those of encoder and objective, which stay empty; needs no torch."""
+    """Return the Config of all keys but those of encoder, objective and readouts, which stay empty; needs no torch."""
     return _config(_merged(sources, {}, []))
 
 
 def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
     """Return the Config of sources, checked as a whole; see `load_config`."""
-    from hear_ssl.training.config_parts import Selection  # loads torch
+    from hear_ssl.readout_lists import ReadoutLists  # loads torch
+    from hear_ssl.training.config_parts import Selection
     from hear_ssl.training.config_views import ViewSelection
     from hear_ssl.training.requirements import check_requirements
 
-    selection, views = Selection(resuming), ViewSelection()
+    selection, views, readouts = Selection(resuming), ViewSelection(), ReadoutLists(resuming)
     for source in sources:
         selection.add(source)
         views.add(source)
+        readouts.add(source)
     parts = selection.parts()
     merged = _merged(sources, parts, selection.changes)
+    with read_write(merged), open_dict(merged):
+        for kind, elements in readouts.plain().items():
+            merged[kind] = elements
     try:
-        OmegaConf.resolve(merged)
+        with read_write(merged):
+            OmegaConf.resolve(merged)
     except OmegaConfBaseException as error:  # a reference such as ${name} that leads nowhere
         raise ValueError(_one_line(sources, error)) from None
     chosen = {
         section: {name: replace(part, options=OmegaConf.to_object(merged[section][name])) for name, part in parts[section].items()}
         for section in PARTS
     }
+    lists = readouts.parts({kind: OmegaConf.to_container(merged[kind]) for kind in LISTS})  # type: ignore[misc]
     with read_write(merged), open_dict(merged):
-        for section in PARTS:
+        for section in PARTS + LISTS:
             merged.pop(section)
     (encoder,) = chosen["encoder"].values()
-    config = replace(_config(merged), encoder=encoder, objective=chosen["objective"])
+    config = replace(_config(merged), encoder=encoder, objective=chosen["objective"], **lists)  # type: ignore[arg-type]
     config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops)))
     check_ranges(config)
     check_requirements(config)

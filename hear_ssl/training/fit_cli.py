@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import MISSING, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, Field, replace
 from pathlib import Path
+from typing import Any
 
 from hear_ssl.data.stream.forkserver import start_early
 from hear_ssl.machine import user_path
@@ -80,16 +82,23 @@ def given_sources(arguments: argparse.Namespace) -> list[Source]:
 
 def key_help(sources: list[Source], resuming: bool = False) -> str:
     """Return the table of every config key: name, type, default, unit and meaning; with the keys of a user's classes in `sources`."""
-    from hear_ssl.training.config_parts import Selection, config_keys  # loads torch
+    from hear_ssl.readout_lists import ReadoutLists, readout_keys  # loads torch
+    from hear_ssl.training.config_parts import Selection, config_keys
 
-    selection = Selection(resuming)
+    selection, readouts = Selection(resuming), ReadoutLists(resuming)
     for source in sources:
         selection.add(source)
-    lines = ["config keys (name: type = default [unit] meaning):"]
-    for key, (kind, item) in config_keys(selection.parts()).items():
+        readouts.add(source)
+    lines = ["config keys (name: type = default [unit] meaning):", *described(config_keys(selection.parts()))]
+    lines += ["readouts, elements of the lists scene and timestamp (scene.0.how=mean sets an option of the first):"]
+    return "\n".join([*lines, *described(readout_keys(readouts.parts()))])
+
+
+def described(keys: Mapping[str, tuple[Any, Field[Any]]]) -> Iterator[str]:
+    """Yield a line for each key: name, type, default, unit and meaning."""
+    for key, (kind, item) in keys.items():
         default = item.default if item.default_factory is MISSING else item.default_factory()
         name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
         unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
         choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
-        lines.append(f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}")
-    return "\n".join(lines)
+        yield f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}"

@@ -21,7 +21,7 @@ from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
 
-KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "chunk_frames")
+KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "timestamps_per_token", "chunk_frames")
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
 
 
@@ -99,6 +99,8 @@ def kept_keys(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(value, dict):
             for name, element in value.items():
                 add(element, f"{prefix}.{str(name).rpartition(':')[2]}")
+        elif isinstance(value, list) and all(isinstance(element, dict) for element in value):  # readouts
+            keys[prefix] = [{str(key).rpartition(":")[2]: options for key, options in element.items()} for element in value]
         else:
             keys[prefix] = list(value) if isinstance(value, tuple) else value
 

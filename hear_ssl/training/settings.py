@@ -1,7 +1,7 @@
 """The configuration of a run: every key with its type, default, unit, meaning and range.
 
-`config.py` fills it from a YAML file and `key=value` arguments. The encoder and the objectives bring their own keys: the
-fields of the dataclass `Options` in their classes.
+`config.py` fills it from a YAML file and `key=value` arguments. The encoder, the objectives and the readouts bring their own keys:
+the fields of the dataclass `Options` in their classes.
 """
 
 from __future__ import annotations
@@ -10,13 +10,14 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 from hear_ssl.data.options import DataConfig
-from hear_ssl.model.options import CompositionConfig, FrontendConfig, Part, option
+from hear_ssl.model.options import FrontendConfig, Part, option
 
 if TYPE_CHECKING:
     from hear_ssl.model.embedder_config import EmbedderConfig
 
 PARTS = ("encoder", "objective")  # keys whose values are classes with options of their own
-CLASSES = (*PARTS, "views")
+LISTS = ("scene", "timestamp")  # keys whose values are lists of such classes: readouts
+CLASSES = (*PARTS, *LISTS, "views")
 
 
 @dataclass(frozen=True)
@@ -87,8 +88,9 @@ class ProbeConfig:
 class Config:
     """One run.
 
-    views (ViewConfigs), encoder and objective are what the config names: crops with augmentations, a network, and the terms of the loss
-    by their names. Until they have been read, which needs torch, they are None and empty.
+    views (ViewConfigs), encoder, objective, scene and timestamp are what the config names: crops with augmentations, a network, the terms
+    of the loss by their names, and the readouts of embeddings in their order. Until they have been read, which needs torch, they are
+    None and empty.
     """
 
     name: str = option("base", "name of the run")
@@ -105,8 +107,11 @@ class Config:
         "over time, tokens to the clip embedding that objectives compare; scene and timestamp are for probe and export",
         choices=("mean+max", "mean", "max"),
     )
-    scene: CompositionConfig = field(default_factory=CompositionConfig)
-    timestamp: CompositionConfig = field(default_factory=lambda: CompositionConfig(pooling="mean"))
+    scene: tuple[Part, ...] = field(default=(), metadata={"omegaconf_ignore": True})
+    timestamp: tuple[Part, ...] = field(default=(), metadata={"omegaconf_ignore": True})
+    timestamps_per_token: int = option(
+        1, "how many timestamps lie evenly in the hop of a token, each encoded for itself", "timestamps", 1, 64
+    )
     chunk_frames: int = option(800, "long audio is encoded in chunks of this many frames", "frames", 64, 1000000)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
@@ -127,13 +132,14 @@ class Config:
         """What the embedder is made of."""
         from hear_ssl.model.embedder_config import EmbedderConfig  # loads torch
 
-        return EmbedderConfig(self.frontend, self.encoder, (), self.scene, self.timestamp, self.chunk_frames)
+        return EmbedderConfig(self.frontend, self.encoder, self.scene, self.timestamp, self.timestamps_per_token, self.chunk_frames)
 
     def selected(self) -> dict[str, Part]:
-        """Return the selected classes by their keys, such as encoder.audio_ntt and objective.nt_xent."""
+        """Return the selected classes by their keys, such as encoder.audio_ntt, objective.nt_xent and scene.pooled."""
         objectives = {f"objective.{name}": part for name, part in self.objective.items()}
         augmentations = {f"augment.{part.name}": part for view in self.views for part in view.augment}
-        return {f"encoder.{self.encoder.name}": self.encoder, **objectives, **augmentations}
+        readouts = {f"{kind}.{part.name}": part for kind in LISTS for part in getattr(self, kind)}
+        return {f"encoder.{self.encoder.name}": self.encoder, **objectives, **augmentations, **readouts}
 
     def own_parts(self) -> dict[str, str]:
         """Return the SHA-256 of the file of each of the user's classes, by keys such as encoder.MyNet."""
@@ -141,7 +147,7 @@ class Config:
 
 
 def settings_keys(kind: type = Config, prefix: str = "") -> dict[str, tuple[type, Field[Any]]]:
-    """Return every dotted key of a settings dataclass with its type and its field, without those of encoders and objectives."""
+    """Return every dotted key of a settings dataclass with its type and its field, without those of its classes."""
     hints, keys = get_type_hints(kind), {}
     for item in fields(kind):
         if is_dataclass(hints[item.name]) and hints[item.name] is not Part:

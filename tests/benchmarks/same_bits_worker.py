@@ -25,12 +25,12 @@ MODULES = {  # where an object may be: the first module of the list that the che
     "Embedder": ["hear_ssl.model.embedder", "hear_ssl.runtime.embedder"],
     "settings": ["hear_ssl.model.options", "hear_ssl.runtime.settings"],
     "selection": ["hear_ssl.model.embedder_config"],
+    "old_versions": ["hear_ssl.old_versions"],
     "hear": ["hear_ssl.model.hear", "hear_ssl.runtime.hear"],
     "DataConfig": ["hear_ssl.data.options", "hear_ssl.config"],
     "ShardSet": ["hear_ssl.data.shards.reader", "hear_ssl.data.shards"],
     "BatchStream": ["hear_ssl.data.stream.batch_stream", "hear_ssl.data.stream"],
 }
-FIELDS = [("projection", "reduction")]  # names of one field
 VALUES = [("doppelgaenger", "pairs")]  # names of one value
 PACKAGES = ("hear_ssl", "train", "export")
 STEPS = 3
@@ -69,15 +69,13 @@ def check_imports() -> None:
 
 
 def built(kind: Any, values: dict[str, Any]) -> Any:
-    """Return a settings dataclass with these values, under whichever names of fields and values it has."""
+    """Return a settings dataclass with these values, under whichever names of values it has."""
     known = {item.name: item for item in fields(kind)}
     found = {}
     for name, value in values.items():
-        names = next((group for group in FIELDS if name in group), (name,))
-        spelled = next((one for one in names if one in known), name)
-        choices = known[spelled].metadata.get("choices") or ()
+        choices = known[name].metadata.get("choices") or ()
         others = next((group for group in VALUES if value in group), (value,)) if choices else (value,)
-        found[spelled] = next((one for one in others if one in choices), value)
+        found[name] = next((one for one in others if one in choices), value)
     return kind(**found)
 
 
@@ -91,43 +89,21 @@ def golden_models() -> Any:
     return module
 
 
-def model_of(encoder: str, composition: str, projected: bool) -> Any:
+def model_of(encoder: str, composition: str) -> Any:
     """Return an embedder of seed 0 from the tables in golden_models.py."""
     models, settings, embedder = golden_models(), module_of("settings"), module_of("Embedder").Embedder
-    features, (first, *others) = models.ENCODERS[encoder]
-    parts = {part: dict(models.COMPOSITIONS[composition][part]) for part in ("scene", "timestamp")}
-
-    def config() -> Any:
-        if not hasattr(settings, "EncoderConfig"):
-            return config_of_classes(models.FRONTENDS[features], [first, *others], parts)
-        return settings.EmbedderConfig(
-            frontend=built(settings.FrontendConfig, models.FRONTENDS[features]),
-            encoder=built(settings.EncoderConfig, first),
-            beside=tuple(built(settings.EncoderConfig, other) for other in others),
-            **{part: built(settings.CompositionConfig, values) for part, values in parts.items()},
-            chunk_frames=100,
-        )
-
-    if projected:
-        plain = embedder(config())
-        parts["scene"]["projection"] = models.ranks_of(plain.scene_parts(), 20)
-        parts["timestamp"]["projection"] = models.ranks_of(plain.timestamp_parts(), 16)
+    features, options = models.ENCODERS[encoder]
     torch.manual_seed(0)
-    model = embedder(config())
+    if hasattr(settings, "EncoderConfig"):  # 0.1.0 and 0.2.0
+        parts = {part: built(settings.CompositionConfig, values) for part, values in models.COMPOSITIONS[composition].items()}
+        frontend = built(settings.FrontendConfig, models.FRONTENDS[features])
+        config = settings.EmbedderConfig(frontend=frontend, encoder=built(settings.EncoderConfig, options), **parts, chunk_frames=100)
+    else:
+        old = {"frontend": models.FRONTENDS[features], "encoder": options, **models.COMPOSITIONS[composition], "chunk_frames": 100}
+        config = module_of("selection").embedder_config(module_of("old_versions").current_embedder(old), "golden")
+    model = embedder(config)
     models.trained_statistics(model)
     return model.eval()
-
-
-def config_of_classes(frontend: dict[str, Any], encoders: list[dict[str, Any]], parts: dict[str, Any]) -> Any:
-    """Return the config of a checkout whose encoders are classes with options of their own."""
-    settings, selection = module_of("settings"), module_of("selection")
-    selected = []
-    for encoder in encoders:
-        options = {name: value for name, value in encoder.items() if name not in ("name", "towers")}
-        selected += [selection.encoder(encoder.get("name", "audio_ntt"), **options)] * encoder.get("towers", 1)
-    compositions = {part: built(settings.CompositionConfig, values) for part, values in parts.items()}
-    frontend = built(settings.FrontendConfig, frontend)
-    return selection.EmbedderConfig(frontend=frontend, encoder=selected[0], beside=tuple(selected[1:]), **compositions, chunk_frames=100)
 
 
 def embeddings() -> dict[str, Tensor]:
@@ -135,13 +111,12 @@ def embeddings() -> dict[str, Tensor]:
     models, hear = golden_models(), module_of("hear")
     found: dict[str, Tensor] = {}
     for encoder in models.ENCODERS:
-        cases = [(name, name, False) for name in models.compositions_of(encoder)]
-        for label, name, projected in [*cases, (f"{models.PROJECTED}, projected", models.PROJECTED, True)]:
-            model = model_of(encoder, name, projected)
+        for name in models.compositions_of(encoder):
+            model = model_of(encoder, name)
             for length, clips, time in (("short", 2, models.SHORT_TIME), ("long", 1, models.LONG_TIME)):
                 audio = models.exact_audio(clips, time)
                 timestamps, timestamps_ms = hear.get_timestamp_embeddings(audio, model)
-                item = f"{encoder}, {label}:{length}"
+                item = f"{encoder}, {name}:{length}"
                 found[f"{item} scene"] = hear.get_scene_embeddings(audio, model)
                 found |= {f"{item} timestamps": timestamps, f"{item} timestamps_ms": timestamps_ms}
     return found

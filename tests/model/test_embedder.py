@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -11,36 +12,28 @@ import pytest
 import torch
 
 from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
-from hear_ssl.model.embedder_config import EmbedderConfig, encoder
-from hear_ssl.model.encoders import Towers, build_encoder
-from hear_ssl.model.options import CompositionConfig, Part
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
+from hear_ssl.model.encoders import build_encoder
+from hear_ssl.model.options import Part
 
 RICH = EmbedderConfig(
     encoder=encoder("audio_ntt", channels=8, dim=32),
-    scene=CompositionConfig(pooling="mean+max,std", raw_mel=True),
-    timestamp=CompositionConfig(raw_mel=True, contexts_ms=(200.0, 1000.0), around_ms=(100.0, 300.0)),
+    scene=(readout("pooled", how="mean+max,std"), readout("bands")),
+    timestamp=(readout("tokens"), readout("contexts", ms=(200.0, 1000.0)), readout("frames"), readout("around", ms=(100.0, 300.0))),
 )
-
 
 ENCODERS = {
     "audio_ntt": encoder("audio_ntt", channels=8, dim=32),
     "audio_ntt with context": encoder("audio_ntt", channels=8, dim=32, context=3),
     "convnext": encoder("convnext", channels=4, dim=16, depth=3),
     "vit": encoder("vit", dim=12, depth=2, heads=2, window_frames=200),
-    "two towers": encoder("audio_ntt", channels=4, dim=16),
 }
-BESIDE = {
-    "two towers": (
-        encoder("audio_ntt", channels=4, dim=16),
-        encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
-    )
-}  # a third of another kind
 
 
 @pytest.fixture(params=list(ENCODERS))
 def embedder(request: pytest.FixtureRequest) -> Embedder:
     torch.manual_seed(0)
-    model = Embedder(replace(RICH, encoder=ENCODERS[request.param], beside=BESIDE.get(request.param, ())))
+    model = Embedder(replace(RICH, encoder=ENCODERS[request.param]))
     for module in model.modules():  # statistics as after training, so that evaluation mode matters
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean = torch.randn_like(module.running_mean) * 0.1
@@ -63,10 +56,10 @@ def test_any_length_gives_finite_embeddings_with_centred_regular_timestamps(embe
     assert timestamps_ms[0, -1] <= time / 16
 
 
-def with_timestamps(embedder: Embedder, **changes: Any) -> Embedder:
-    """Return the same network with another timestamp composition."""
-    timestamp = replace(embedder.config.timestamp, **{"contexts_ms": (), "around_ms": (), **changes})
-    other = Embedder(replace(embedder.config, timestamp=timestamp))
+def with_timestamps(embedder: Embedder, *more: Part, per_token: int = 1) -> Embedder:
+    """Return the same network with timestamps of tokens, frames and more readouts."""
+    timestamp = (readout("tokens"), readout("frames"), *more)
+    other = Embedder(replace(embedder.config, timestamp=timestamp, timestamps_per_token=per_token))
     other.load_state_dict(embedder.state_dict())
     return other
 
@@ -94,9 +87,9 @@ def test_fine_timestamps_of_any_length(embedder: Embedder, time: int) -> None:
 
 
 @pytest.mark.parametrize("time", [1, 3000, 30007])
-def test_around_ms_adds_mean_bands_of_the_time_before_and_after(embedder: Embedder, time: int) -> None:
+def test_around_adds_mean_bands_of_the_time_before_and_after(embedder: Embedder, time: int) -> None:
     plain, _ = get_timestamp_embeddings(noise(2, time), with_timestamps(embedder, per_token=2))
-    found, _ = get_timestamp_embeddings(noise(2, time), with_timestamps(embedder, per_token=2, around_ms=(100.0, 300.0)))
+    found, _ = get_timestamp_embeddings(noise(2, time), with_timestamps(embedder, readout("around"), per_token=2))
     assert torch.equal(found[..., : plain.shape[2]], plain)
     stride, n_mels = embedder.encoder.time_stride, embedder.config.frontend.n_mels
     bands, last = plain[..., -stride * n_mels :].unflatten(2, (stride, n_mels)).mean(2), plain.shape[1] - 1
@@ -109,17 +102,17 @@ def test_around_ms_adds_mean_bands_of_the_time_before_and_after(embedder: Embedd
 
 
 @pytest.mark.parametrize(
-    ("changes", "reason"),
+    ("ms", "reason"),
     [
-        ({"raw_mel": False, "around_ms": (100.0,)}, "needs timestamp.raw_mel=true"),
-        ({"around_ms": (80.0, 90.0)}, "must rise by at least the 40 ms between two timestamps"),
-        ({"around_ms": (10.0,)}, "must rise by at least the 40 ms"),
-        ({"around_ms": (300.0, 100.0)}, "must rise"),
+        ((80.0, 90.0), "timestamp.0.around: ms is .* must rise by at least the 40 ms between two timestamps"),
+        ((10.0,), "must rise by at least the 40 ms"),
+        ((300.0, 100.0), "must rise"),
+        ((), "ms is empty"),
     ],
 )
-def test_distances_that_give_no_window_are_refused(changes: dict[str, Any], reason: str) -> None:
+def test_distances_that_give_no_window_are_refused(ms: tuple[float, ...], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
-        Embedder(replace(RICH, timestamp=replace(RICH.timestamp, **changes)))
+        Embedder(replace(RICH, timestamp=(readout("around", ms=ms),)))
 
 
 def test_timestamps_do_not_drift_in_20_minutes(embedder: Embedder) -> None:
@@ -213,13 +206,15 @@ def test_context_means_equal_a_plain_average(embedder: Embedder) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"scene": CompositionConfig(pooling="median")}, "median"),
-        ({"scene": CompositionConfig(layers="mean")}, "one width"),
-        ({"scene": CompositionConfig(towers=2)}, "towers is 2; the encoder has 1"),
-        ({"timestamp": CompositionConfig(per_token=3)}, "divide the 4 frames of a token"),
+        ({"scene": (readout("pooled", how="median"),)}, "scene.0.pooled: pooling 'median' has the term 'median'"),
+        ({"scene": (readout("bands"), readout("pooled", layers="mean"))}, "scene.1.pooled: layers: mean needs layers of one width"),
+        ({"scene": (readout("pooled", layers="0,3"),)}, "the encoder has no layer '3'; allowed are all, last, mean and 0, 1, 2"),
+        ({"scene": ()}, "scene is an empty list"),
+        ({"scene": (readout("linear"), readout("bands"))}, "scene.0.linear: it maps the readouts before it, and there is none"),
+        ({"timestamp": (readout("contexts", ms=()),)}, "timestamp.0.contexts: ms is empty"),
+        ({"timestamps_per_token": 3}, "divide the 4 frames of a token"),
         ({"frontend": replace(RICH.frontend, n_mels=66)}, "multiple of 4"),
         ({"encoder": encoder("audio_ntt", channels=4, dim=16, band_pool=3)}, "averages 3 bands .* a multiple of 12"),
-        ({"beside": (ENCODERS["vit"],)}, "tower 2 has tokens of 4 frames in windows of 200, the first of 4 in 0"),
     ],
 )
 def test_parts_that_do_not_fit_are_refused(changes: dict[str, object], message: str) -> None:
@@ -251,20 +246,6 @@ def test_every_layers_tokens_are_there_in_their_width(name: str) -> None:
     assert [tuple(layer.shape) for layer in layers] == [(2, 10, width) for width in encoder.layer_dims]
 
 
-def test_towers_are_their_networks_side_by_side() -> None:
-    torch.manual_seed(0)
-    encoder = build_encoder(ENCODERS["two towers"], 64, BESIDE["two towers"]).eval()
-    assert isinstance(encoder, Towers)
-    features = torch.randn(2, 64, 40)
-    *lower, last = encoder(features)
-    first, second, other = (tower(features) for tower in encoder.towers)
-    torch.testing.assert_close(lower, first[:-1])
-    torch.testing.assert_close(last, torch.cat([first[-1], second[-1], other[-1]], -1))
-    assert not torch.equal(first[-1], second[-1])
-    assert encoder.tower_dims == (16, 16, 24)
-    assert (encoder.halo(2), encoder.halo(0)) == (4, encoder.halo_frames) == (4, 28)
-
-
 def test_pooled_bands_are_those_of_a_network_with_fewer_bands() -> None:
     torch.manual_seed(0)
     pooled, plain = (
@@ -275,22 +256,28 @@ def test_pooled_bands_are_those_of_a_network_with_fewer_bands() -> None:
     torch.testing.assert_close(pooled(features), plain(features.reshape(2, 16, 4, 40).mean(2)))
 
 
-def test_an_embedding_can_leave_out_the_last_towers() -> None:
+def test_named_layers_are_those_of_the_encoder_in_the_order_given() -> None:
     torch.manual_seed(0)
-    model = Embedder(replace(RICH, encoder=ENCODERS["two towers"], beside=BESIDE["two towers"][:1]))
-    changes = {"scene": replace(RICH.scene, towers=1), "timestamp": replace(RICH.timestamp, layers="last", towers=1)}
-    fewer = Embedder(replace(model.config, **changes))
-    fewer.load_state_dict(model.state_dict())
-    audio = noise(2, 20000)
-    lower = sum(model.encoder.layer_dims[:-1])
-    keep = [place for start in (0, lower + 32) for place in range(start, start + lower + 16)]  # of mean + max, and of std
-    expected = get_scene_embeddings(audio, model)
-    raw = range(2 * (lower + 32), expected.shape[1])
-    torch.testing.assert_close(get_scene_embeddings(audio, fewer), expected[:, [*keep, *raw]])
-    first, _ = get_timestamp_embeddings(audio, fewer)
-    *_, last = model.eval().encoder(model.frontend(audio))
-    torch.testing.assert_close(first[:, :, :16], last[:, : first.shape[1], :16])
-    assert fewer.raw_begin == 16 * 3
+    every = Embedder(replace(RICH, scene=(readout("pooled"),), timestamp=(readout("tokens"),))).eval()
+    few = Embedder(replace(every.config, scene=(readout("pooled", layers="2, 0"),), timestamp=(readout("tokens", layers="1"),))).eval()
+    few.load_state_dict(every.state_dict())
+    audio, (first, second, third) = noise(2, 20000), every.encoder.layer_dims
+    whole = get_scene_embeddings(audio, every)
+    expected = torch.cat([whole[:, first + second :], whole[:, :first]], 1)
+    torch.testing.assert_close(get_scene_embeddings(audio, few), expected, rtol=0, atol=0)
+    tokens = get_timestamp_embeddings(audio, every)[0][..., first : first + second]
+    torch.testing.assert_close(get_timestamp_embeddings(audio, few)[0], tokens, rtol=0, atol=0)
+    assert third == few.scene_embedding_size - first
+
+
+def test_timestamps_of_a_batch_from_several_threads_are_the_same() -> None:
+    torch.manual_seed(0)
+    model, clips = Embedder(RICH).eval(), [noise(2, 30000 + 5000 * number) for number in range(6)]
+    expected = [(get_scene_embeddings(clip, model), get_timestamp_embeddings(clip, model)[0]) for clip in clips]
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda clip: (get_scene_embeddings(clip, model), get_timestamp_embeddings(clip, model)[0]), clips))
+    for one, other in zip(expected, found, strict=True):
+        assert all(map(torch.equal, one, other))
 
 
 def test_a_clip_little_longer_than_a_chunk_is_encoded_whole(monkeypatch: pytest.MonkeyPatch) -> None:

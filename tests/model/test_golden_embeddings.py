@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,30 +18,26 @@ from tests.golden_models import (
     ENCODERS,
     FRONTENDS,
     LONG_TIME,
-    PROJECTED,
+    MAPPED,
     SHORT_TIME,
     compositions_of,
     exact_audio,
-    ranks_of,
     trained_statistics,
 )
 
 GOLDEN = Path(__file__).with_name("golden_embeddings.safetensors")
 
 
-def embedder(encoder: str, composition: str, projected: bool = False) -> Embedder:
-    """Return a model of seed 0; `projected` adds reductions of scenes and timestamps."""
-    features, (first, *others) = ENCODERS[encoder]
-    parts = {"frontend": FRONTENDS[features], "encoder": first, "beside": others, **COMPOSITIONS[composition], "chunk_frames": 100}
-    parts["timestamp"] = {"pooling": "mean", **COMPOSITIONS[composition]["timestamp"]}
-    config = embedder_config(current_embedder(parts), "golden")
-    if projected:
-        plain = Embedder(config)
-        scene = replace(config.scene, reduction=ranks_of(plain.scene_parts(), 20))
-        timestamp = replace(config.timestamp, reduction=ranks_of(plain.timestamp_parts(), 16))
-        config = replace(config, scene=scene, timestamp=timestamp)
+def embedder(encoder: str, composition: str, mapped: bool = False) -> Embedder:
+    """Return a model of seed 0; `mapped` adds linear maps of scenes and timestamps."""
+    features, options = ENCODERS[encoder]
+    old = {"frontend": FRONTENDS[features], "encoder": options, **COMPOSITIONS[composition], "chunk_frames": 100}
+    mapping = current_embedder(old)
+    if mapped:
+        mapping["scene"].append({"linear": {"dims": 20}})
+        mapping["timestamp"].append({"linear": {"dims": 16}})
     torch.manual_seed(0)
-    model = Embedder(config)
+    model = Embedder(embedder_config(mapping, "golden"))
     trained_statistics(model)
     return model.eval()
 
@@ -57,7 +52,7 @@ def reduced(model: Embedder, audio: Tensor) -> dict[str, Tensor]:
 def embeddings(encoder: str) -> dict[str, Tensor]:
     """Return the reduced embeddings of an encoder with every composition that it allows."""
     models = {name: embedder(encoder, name) for name in compositions_of(encoder)}
-    models[f"{PROJECTED}, projected"] = embedder(encoder, PROJECTED, projected=True)
+    models[f"{MAPPED}, mapped"] = embedder(encoder, MAPPED, mapped=True)
     found: dict[str, Tensor] = {}
     for name, model in models.items():
         for length, audio in (("short", exact_audio(2, SHORT_TIME)), ("long", exact_audio(1, LONG_TIME))):

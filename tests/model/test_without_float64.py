@@ -13,16 +13,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hear_ssl.model import Embedder, pooling
-from hear_ssl.model.embedder_config import EmbedderConfig, encoder
-from hear_ssl.model.options import CompositionConfig, FrontendConfig
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
+from hear_ssl.model.options import FrontendConfig
 from hear_ssl.training.collapse import measures
 
 GPU = torch.device("cuda", 0)  # fake tensors compute shapes, types and devices without one; they have no "mps"
 CONFIG = EmbedderConfig(
     frontend=FrontendConfig(n_mels=32),
     encoder=encoder("audio_ntt", channels=4, dim=16),
-    scene=CompositionConfig(pooling="mean+max,std", raw_mel=True),
-    timestamp=CompositionConfig(pooling="mean", raw_mel=True, per_token=2, around_ms=(100.0, 300.0), contexts_ms=(200.0,)),
+    scene=(readout("pooled", how="mean+max,std"), readout("bands")),
+    timestamp=(readout("tokens"), readout("contexts", ms=(200.0,)), readout("frames"), readout("around")),
+    timestamps_per_token=2,
 )
 
 

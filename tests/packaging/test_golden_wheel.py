@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +16,47 @@ from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.model import Embedder
-from hear_ssl.model.embedder_config import EmbedderConfig, encoder
-from hear_ssl.model.options import CompositionConfig, FrontendConfig, to_mapping
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
+from hear_ssl.model.options import FrontendConfig, to_mapping
 from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import templates as texts
-from hear_ssl.packaging.package import build_manifest, compose, halved, package_files, source_tree_files
+from hear_ssl.packaging.composition import compose
+from hear_ssl.packaging.package import build_manifest, halved, package_files, source_tree_files
 from hear_ssl.packaging.package_cli import PackageRequest
 from hear_ssl.packaging.writer import write_export
 from hear_ssl.training.config import Config
 from tests.conftest import ROOT
-from tests.golden_models import ranks_of
 
 GOLDEN = Path(__file__).with_name("golden_wheel.json")
 ENVIRONMENT = ("torch", "cuda", "cudnn")  # what the manifest records of the machine
 PLAIN = EmbedderConfig(frontend=FrontendConfig(n_mels=32), encoder=encoder("audio_ntt", channels=4, dim=16))
-COMBINED = EmbedderConfig(
+MAPPED = EmbedderConfig(
     frontend=FrontendConfig(n_mels=32),
-    encoder=encoder("audio_ntt", channels=4, dim=16),
-    beside=(
-        encoder("audio_ntt", channels=4, dim=16),
-        encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
-    ),
-    scene=CompositionConfig(pooling="mean,max", raw_mel=True),
-    timestamp=CompositionConfig(layers="last", towers=2, raw_mel=True, per_token=2, around_ms=(100.0, 300.0)),
+    encoder=encoder("audio_ntt", channels=4, dim=24, context=2, band_pool=2),
+    scene=(readout("pooled", how="mean,max"), readout("bands"), readout("linear", dims=20)),
+    timestamp=(readout("tokens", layers="last"), readout("frames"), readout("around"), readout("linear", dims=12)),
+    timestamps_per_token=2,
 )
 CASES: dict[str, tuple[str, dict[str, Any]]] = {  # a checkpoint, and what a request asks for
     "plain": ("plain", {}),
-    "plain, another composition": (
+    "plain, other readouts": (
         "plain",
-        {"composition": {"scene.pooling": "mean,std", "scene.layers": "last", "timestamp.contexts_ms": [200.0]}, "bundle_weights": False},
+        {
+            "composition": {
+                "scene.0.how": "mean,std",
+                "scene.0.layers": "last",
+                "timestamp": ["tokens", {"contexts": {"layers": "all", "ms": [200]}}],
+            },
+            "bundle_weights": False,
+        },
     ),
     "plain, float16": ("plain", {"half": True}),
-    "combined": ("combined", {}),
-    "combined, without reductions": ("combined", {"composition": {"scene.reduction": [], "timestamp.reduction": []}}),
-    "combined, float16": ("combined", {"half": True}),
+    "mapped": ("mapped", {}),
+    "mapped, without maps": (
+        "mapped",
+        {"composition": {"scene": ["pooled"], "timestamp": [{"tokens": {"layers": "last"}}, "frames"], "timestamps_per_token": 1}},
+    ),
+    "mapped, float16": ("mapped", {"half": True}),
 }
 
 
@@ -69,26 +75,15 @@ def state_of(config: EmbedderConfig) -> dict[str, Tensor]:
     return state
 
 
-def projected(config: EmbedderConfig) -> EmbedderConfig:
-    """Return the config with reductions that fit its embeddings."""
-    plain = Embedder(config)
-    scene = replace(config.scene, reduction=ranks_of(plain.scene_parts(), 20))
-    return replace(config, scene=scene, timestamp=replace(config.timestamp, reduction=ranks_of(plain.timestamp_parts(), 12)))
-
-
 def checkpoint_of(name: str) -> dict[str, Any]:
-    """Return a checkpoint of one encoder, or one as combining and fitting reductions write it."""
-    embedder = PLAIN if name == "plain" else projected(COMBINED)
+    """Return a checkpoint as training writes it, or one as combining encoders and fitting linear maps do."""
+    embedder = PLAIN if name == "plain" else MAPPED
     data = {"hours": 0.25, "split": "train", "sources": [{"name": "noise", "license": "CC0-1.0", "hours": 0.25, "clips": 24}]}
     data_config = DataConfig(shards=["/machine/shards"], batch_size=8)
     run = Config(encoder=embedder.encoder, frontend=embedder.frontend, run="/machine/run", data=data_config)
     config = {**to_mapping(run), **to_mapping(embedder)}
     plain = {"hear_ssl_version": __version__, "state_dict": state_of(embedder), "config": config, "data_card": data, "global_step": 3}
-    if name == "plain":
-        return plain
-    other = {"steps": 2, "config": config}
-    fitted = {"clips": 16, "seconds": 2.0, "timestamp_level": [1, 2.0], "data": data}
-    return {**plain, "random_tower": True, "other_towers": [other], "tower_levels": [1, 1, 0.5], "reduction": fitted}
+    return plain if name == "plain" else {**plain, "notes": ["a note"], "fitted": {"clips": 16, "data": data}}
 
 
 def write_run(folder: Path, name: str) -> Path:

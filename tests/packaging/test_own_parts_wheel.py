@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -51,7 +52,7 @@ def script(*arguments: str, cwd: Path) -> str:
 def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the files of examples/ into a folder of their own and train from there; return the folder, with a run in it."""
     folder = tmp_path_factory.mktemp("own")
-    for file in ("own_encoder.py", "own_objective.py", "own_augmentation.py", "own_parts.yaml"):
+    for file in ("own_encoder.py", "own_objective.py", "own_augmentation.py", "own_readout.py", "own_parts.yaml"):
         shutil.copy(ROOT / "examples" / file, folder)
     command = [str(ROOT / "train/fit.py"), "--config", "own_parts.yaml", f"data.shards={shards}", "run=run", *TRAIN]
     printed = script(*command, cwd=folder)
@@ -97,9 +98,15 @@ def test_the_wheel_contains_the_file_and_passes_every_rule(folder: Path) -> None
     original = (folder / "own_encoder.py").read_text()
     with zipfile.ZipFile(wheel) as archive:
         source = archive.read("hear_own/own/own_encoder.py").decode()
+        readout = archive.read("hear_own/own/own_readout.py").decode()
+        manifest = json.loads(archive.read("hear_own/manifest.json"))
         text = "".join(archive.read(name).decode("utf-8", "replace") for name in archive.namelist() if not name.endswith(".safetensors"))
         meta = archive.read("hear_own-0.1.0.dist-info/METADATA").decode()
     assert source == original.replace("from hear_ssl.model import", "from hear_own import")
+    assert readout == (folder / "own_readout.py").read_text().replace("from hear_ssl.model import", "from hear_own import")
+    sha256 = hashlib.sha256((folder / "own_readout.py").read_bytes()).hexdigest()
+    assert manifest["parts"]["Deltas"] == {"module": "own_readout", "sha256": sha256}
+    assert manifest["embedder"]["scene"] == [{"pooled": {"layers": "all", "how": "mean+max"}}, {"Deltas": {"power": 1.0}}]
     assert str(folder) not in text
     assert [line for line in meta.splitlines() if line.startswith("Requires")][:2] == [
         "Requires-Python: >=3.8",
@@ -108,6 +115,25 @@ def test_the_wheel_contains_the_file_and_passes_every_rule(folder: Path) -> None
     rows = verify(wheel, None, memory="none")
     assert {row.name: row.measured for row in rows if row.passed is False} == {}
     assert {row.name: row.passed for row in rows}["golden tensors"]
+
+
+def test_a_readout_named_at_the_export_goes_into_the_wheel_of_a_model_that_was_trained_without_it(shards: Path, folder: Path) -> None:
+    later = folder / "later"
+    later.mkdir()
+    source = (folder / "own_readout.py").read_text().replace("class Deltas", "class Moves")
+    (later / "moves.py").write_text(source)
+    command = [str(ROOT / "train/fit.py"), "--config", str(ROOT / "configs/quickstart.yaml"), f"data.shards={shards}", "run=run", *TINY]
+    script(*command, "trainer.steps=1", cwd=later)
+    options = ["--version", "0.1.0", "--weights-url", "https://example.com/w", "--bundle-weights", "--allow-unpublished", "--out", "dist"]
+    readouts = ["--set", "scene=[{./moves.py:Moves: {power: 2}},bands]", "--set", "scene.0.power=3", "--set", "timestamps_per_token=2"]
+    package_script = str(ROOT / "export/package.py")
+    script(package_script, "--checkpoint", "run", "--name", "hear_later", *options, *readouts, cwd=later)
+    wheel = next((later / "dist").glob("*.whl"))
+    with zipfile.ZipFile(wheel) as archive:
+        manifest = json.loads(archive.read("hear_later/manifest.json"))
+    assert manifest["embedder"]["scene"] == [{"Moves": {"power": 3.0}}, {"bands": {}}]
+    assert (manifest["sizes"]["hop_ms"], manifest["embedder"]["timestamps_per_token"]) == (20.0, 2)
+    assert {row.name: row.measured for row in verify(wheel, None, memory="none") if row.passed is False} == {}
 
 
 def test_two_wheels_and_hear_ssl_load_in_one_process(folder: Path) -> None:

@@ -135,13 +135,16 @@ def test_a_weight_too_large_for_half_precision_is_refused(run: Path, tmp_path: P
 
 @pytest.mark.slow
 def test_the_composition_is_chosen_without_retraining(run: Path, tmp_path: Path) -> None:
-    package(request(run, bundle_weights=True, composition={"scene.pooling": "mean,std", "timestamp.contexts_ms": [200.0]}), tmp_path)
+    package(
+        request(run, bundle_weights=True, composition={"scene.0.how": "mean,std", "timestamp": ["tokens", {"contexts": {"ms": [200]}}]}),
+        tmp_path,
+    )
     module = load(tmp_path)
     model = module.load_model()
     layers = sum(model.encoder.layer_dims)
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (2 * layers, 2 * layers)
-    with pytest.raises(ValueError, match=r"embedder.scene.pooling_ is not known|scene"):
-        package(request(run, composition={"scene.pooling_": "mean"}), tmp_path)
+    with pytest.raises(ValueError, match=r"--set scene.0.pooling: scene.0.pooled.pooling is not known; allowed are layers, how"):
+        package(request(run, composition={"scene.0.pooling": "mean"}), tmp_path)
 
 
 @pytest.mark.slow

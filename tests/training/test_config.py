@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hear_ssl.data.options import CropConfig
-from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config, encoder
+from hear_ssl.model.embedder_config import EmbedderConfig, embedder_config, encoder, readout
 from hear_ssl.model.options import to_mapping
 from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.config_parts import config_keys
@@ -103,5 +103,6 @@ def test_every_key_has_a_meaning() -> None:
 
 
 def test_the_embedder_survives_the_way_through_json() -> None:
-    for config in (EmbedderConfig(), EmbedderConfig(encoder=encoder("vit", depth=2), beside=(encoder("convnext"), encoder("vit")))):
+    readouts = (readout("tokens"), readout("around", ms=(100.0,)))
+    for config in (EmbedderConfig(), EmbedderConfig(encoder=encoder("vit", depth=2), timestamp=readouts, timestamps_per_token=2)):
         assert embedder_config(json.loads(json.dumps(to_mapping(config))), "embedder") == config

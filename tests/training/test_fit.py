@@ -316,7 +316,7 @@ def test_a_config_trains_the_objectives_that_it_names_and_no_others(shards: Path
 def test_training_pools_by_a_key_of_its_own(shards: Path, tmp_path: Path) -> None:
     """The compositions of the embedder are for probe and export."""
     curves = {}
-    for name, override in {"plain": "trainer.steps=3", "scene": "scene.pooling=std", "pool": "training_pool=max"}.items():
+    for name, override in {"plain": "trainer.steps=3", "scene": "scene.0.how=std", "pool": "training_pool=max"}.items():
         fit(tiny(shards, tmp_path / name, "trainer.steps=3", override), resume=False)
         curves[name] = losses(tmp_path / name)
     assert curves["plain"] == curves["scene"] != curves["pool"]

@@ -203,8 +203,8 @@ def run_sections(run: Path) -> list[str]:
     found += profile_section(run)
     checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
     found.append(section("What it learned from", origin, data_card(checkpoint.get("data_card") or {})))
-    fitted = checkpoint.get("reduction", {}).get("data")
-    return [*found, *([section("What its principal components were fitted on", origin, data_card(fitted))] if fitted else [])]
+    fitted = checkpoint.get("fitted", {}).get("data")
+    return [*found, *([section("What its linear map was fitted on", origin, data_card(fitted))] if fitted else [])]
 
 
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Dict, Sequence, Type
+from typing import Dict, Type
 
 import torch
 
@@ -11,24 +11,17 @@ from ..parts import build
 from .audio_ntt import AudioNTT
 from .base import Encoder
 from .convnext import ConvNeXt
-from .towers import Towers
 from .vit import ViT
 
 ENCODERS: Dict[str, Type[Encoder]] = {"audio_ntt": AudioNTT, "convnext": ConvNeXt, "vit": ViT}
 
 
-def build_encoder(part: Part, n_mels: int, beside: Sequence[Part] = ()) -> Encoder:
-    """Build the encoder that a config selects, concatenated with those `beside` it.
-
-    Raises ValueError when one does not fit the number of mel bands, or another one.
-    """
-    encoders = []
-    for selected in (part, *beside):
-        encoder: Encoder = build(selected, n_mels=n_mels)
-        if selected.name not in ENCODERS:
-            check_tokens(encoder, selected.name, n_mels)
-        encoders.append(encoder)
-    return Towers(encoders) if len(encoders) > 1 else encoders[0]
+def build_encoder(part: Part, n_mels: int) -> Encoder:
+    """Build the encoder that a config selects. Raises ValueError when it does not fit the number of mel bands."""
+    encoder: Encoder = build(part, n_mels=n_mels)
+    if part.name not in ENCODERS:
+        check_tokens(encoder, part.name, n_mels)
+    return encoder
 
 
 @torch.no_grad()
@@ -40,6 +33,8 @@ def check_tokens(encoder: Encoder, name: str, n_mels: int) -> None:
             f"the encoder {name} must set layer_dims, the width of each layer, and halo_frames and chunk_frames as multiples of"
             f" time_stride; they are {dims}, {encoder.halo_frames}, {encoder.chunk_frames} and {stride}"
         )
+    if len(encoder.layer_names) not in (0, len(dims)) or len(set(encoder.layer_names)) < len(encoder.layer_names):
+        raise ValueError(f"the encoder {name} must set layer_names to a name for each of its {len(dims)} layers, all different")
     training = encoder.training
     layers = encoder.eval()(torch.zeros(1, n_mels, 8 * stride))
     encoder.train(training)
@@ -49,4 +44,4 @@ def check_tokens(encoder: Encoder, name: str, n_mels: int) -> None:
         raise ValueError(f"the encoder {name} must return a list of tokens {expected} for 8 tokens of silence; it returned {found}")
 
 
-__all__ = ["ENCODERS", "AudioNTT", "ConvNeXt", "Encoder", "Towers", "ViT", "build_encoder"]
+__all__ = ["ENCODERS", "AudioNTT", "ConvNeXt", "Encoder", "ViT", "build_encoder"]

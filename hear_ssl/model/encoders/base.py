@@ -14,6 +14,7 @@ class Encoder(nn.Module):
     n_mels if it names that. It sets these attributes:
     time_stride: frames a token stands for; frames given must be a multiple of it.
     layer_dims: width of each layer's tokens.
+    layer_names: what readouts call the layers; 0, 1, ... when it is empty.
     halo_frames: a token depends on no frame further than this from its own frames, a multiple of time_stride.
     chunk_frames: 0 when tokens do not depend on where a long clip is cut; otherwise clips are cut at multiples of it,
     whoever calls, so that the result is the same.
@@ -23,19 +24,11 @@ class Encoder(nn.Module):
 
     time_stride: int = 1
     layer_dims: Tuple[int, ...] = ()
+    layer_names: Tuple[str, ...] = ()
     halo_frames: int = 0
     chunk_frames: int = 0
     batch_frames: int = 3200
     can_drop: bool = False
-
-    @property
-    def tower_dims(self) -> Tuple[int, ...]:
-        """Width of the last layer's tokens of each network side by side: of one network alone, all of it."""
-        return self.layer_dims[-1:]
-
-    def halo(self, towers: int) -> int:
-        """Return halo_frames of the first so many towers."""
-        return self.halo_frames
 
     def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
         """Return each layer's tokens (batch, tokens, layer_dim), first to last.

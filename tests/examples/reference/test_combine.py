@@ -16,7 +16,7 @@ from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
 
-FIRST = "embedder.encoder.towers.0.hidden.0.weight"
+FIRST = "embedder.encoder.encoders.0.hidden.0.weight"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,24 @@ def test_towers_give_what_the_runs_give(runs: list[Path], tmp_path: Path) -> Non
     audio = torch.randn(2, 16000) * 0.1
     features = both.frontend(audio)
     alone = [embedder_from_checkpoint(run)[0].encoder(features) for run in runs]
-    *lower, last = both.encoder(features)
-    torch.testing.assert_close(lower, alone[0][:-1], rtol=0, atol=1e-5)
-    torch.testing.assert_close(last, torch.cat([layers[-1] for layers in alone], -1), rtol=0, atol=1e-5)
+    torch.testing.assert_close(both.encoder(features), [*alone[0], alone[1][-1]], rtol=0, atol=1e-5)
+    assert both.encoder.layer_names == ("first.0", "first.1", "last.0", "last.1")
+    scenes = torch.cat([embedder_from_checkpoint(run)[0].scene(audio) for run in runs], -1)
+    width, last = sum(layer.shape[-1] for layer in alone[0]), alone[0][-1].shape[-1]
+    torch.testing.assert_close(both.scene(audio), torch.cat([scenes[:, :width], scenes[:, -last:]], -1), rtol=0, atol=1e-4)
+
+
+def test_readouts_of_the_last_layer_have_that_of_every_encoder(runs: list[Path], shards: Path, tmp_path: Path) -> None:
+    fit(tiny(shards, tmp_path / "last", "trainer.steps=1", "timestamp=[{tokens: {layers: last}},contexts]"), resume=False)
+    for count, names in ((None, ["last.0,last.1,last.2", "all"]), (2, ["last.0,last.1", "first.0,first.1,last.0,last.1"])):
+        checkpoint = combine.combine([tmp_path / "last", runs[0]], random=True, timestamp_encoders=count)
+        assert [next(iter(element.values()))["layers"] for element in checkpoint["config"]["timestamp"]] == names
+        torch.save(checkpoint, tmp_path / "all.ckpt")
+        model, _ = embedder_from_checkpoint(tmp_path / "all.ckpt")
+        dims = model.encoder.layer_dims
+        assert model.timestamp_embedding_size == (sum(dims[2:]) + sum(dims) if count is None else sum(dims[2:4]) + sum(dims[:4]))
+    with pytest.raises(ValueError, match="--timestamp-encoders is 4; give 1 to 3"):
+        combine.combine([tmp_path / "last", runs[0]], random=True, timestamp_encoders=4)
 
 
 @pytest.mark.parametrize("level", [None, [1.0, 1.0, 2.0]])
@@ -51,14 +66,15 @@ def test_a_run_of_another_kind_stands_beside_a_random_tower_and_one_like_it(
     checkpoint = combine.combine([runs[0], tmp_path / "other"], random=True, level=level)
     torch.save(checkpoint, path)
     model, config = embedder_from_checkpoint(path)
-    assert [next(iter(part.values()))["context"] for part in [config["encoder"], *config["beside"]]] == [0, 0, 2]
+    encoders = json.loads(next(iter(config["encoder"].values()))["encoders"])
+    assert [encoder["audio_ntt"]["context"] for encoder in encoders] == [0, 0, 2]
     features = model.frontend(torch.randn(2, 16000) * 0.1)
     own = [embedder_from_checkpoint(run)[0].encoder(features)[-1] for run in (runs[0], tmp_path / "other")]
     factors = checkpoint.get("levels", [1.0] * 5)[-2:]
-    given = torch.split(model.encoder(features)[-1], model.encoder.tower_dims, -1)[1:]
+    given = model.encoder(features)[-2:]
     for tokens, alone, factor in zip(given, own, factors, strict=True):
         torch.testing.assert_close(tokens, alone * factor, rtol=1e-4, atol=1e-4)
-    with pytest.raises(ValueError, match="has towers itself"):
+    with pytest.raises(ValueError, match="has the encoder Concatenated; give runs with encoders of hear_ssl"):
         combine.combine([path, runs[0]])
 
 
@@ -69,10 +85,7 @@ def test_a_random_tower_comes_first(runs: list[Path], tmp_path: Path) -> None:
     torch.manual_seed(0)
     random, _ = embedder_from_checkpoint(runs[0], trained=False)
     features = both.frontend(torch.randn(2, 16000) * 0.1)
-    *lower, last = both.encoder(features)
-    alone = random.encoder(features)
-    torch.testing.assert_close(lower, alone[:-1], rtol=0, atol=1e-5)
-    torch.testing.assert_close(last[..., : alone[-1].shape[-1]], alone[-1], rtol=0, atol=1e-5)
+    torch.testing.assert_close(both.encoder(features)[:3], random.encoder(features), rtol=0, atol=1e-5)
     assert torch.equal(
         combine.combine(runs[:1], random=True)["state_dict"][FIRST], torch.load(path, weights_only=True)["state_dict"][FIRST]
     )
@@ -100,11 +113,9 @@ def test_the_command_writes_a_checkpoint_that_packages(runs: list[Path], tmp_pat
     with pytest.raises(FileExistsError, match="give another name"):
         combine.main()
     tree = wheel.parent / "hear_both"
-    towers = "3 steps of 8 clips, beside 3 steps of 8 clips, beside a tower of random weights; their last layers at levels of 1 : 2 : 1"
-    assert f"| {towers} |" in (tree / "MODEL_CARD.md").read_text()
+    trained = "3 steps of 8 clips; another encoder: 3 steps of 8 clips; another encoder of random weights, the first"
+    assert f"| {trained}; RMS scales of the last layers: 1 : 1 : 2 |" in (tree / "MODEL_CARD.md").read_text()
     training = json.loads((tree / "hear_both" / "manifest.json").read_text())["training"]
-    assert training["tower_levels"] == [1.0, 1.0, 2.0]
-    assert training["other_towers"][0]["config"]["data"]["positives"] == "pairs"
     assert str(tmp_path.parent) not in json.dumps(training)
 
 
@@ -116,8 +127,8 @@ def test_what_does_not_stand_side_by_side_is_refused(runs: list[Path], shards: P
     for wrong, line in (
         ([runs[0]], "two runs or more"),
         ([runs[0], tmp_path / "bands"], r"bands has another frontend than .*sound"),
-        ([runs[0], tmp_path / "vit"], "tower 2 has tokens of 4 frames in windows of 1000, the first of 4 in 0"),
-        ([both, runs[0]], "has towers itself"),
+        ([runs[0], tmp_path / "vit"], "encoder 1 has tokens of 4 frames in windows of 1000, the first of 4 in 0"),
+        ([both, runs[0]], "has the encoder Concatenated; give runs"),
         ([runs[0], find_checkpoint(runs[0])], "is given twice"),
         ([runs[0], tmp_path / "nothing"], "neither a checkpoint nor a run folder"),
     ):

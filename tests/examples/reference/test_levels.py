@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,31 +11,37 @@ import pytest
 import torch
 
 from examples.reference import combine
+from examples.reference.concatenated import Concatenated
 from examples.reference.levels import LEVEL, bring_to_level, deviations
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig, encoder
+from hear_ssl.model.options import Part
 from tests.examples.reference.test_combine import runs as runs  # a fixture
 
 
+def concatenated(*encoders: Part) -> Part:
+    """Return the selection of encoders as one."""
+    options = json.dumps([{one.key: vars(one.options)} for one in encoders])
+    return Part(f"{combine.FILE}:Concatenated", Concatenated, Concatenated.Options(encoders=options))
+
+
 @pytest.mark.parametrize(
-    ("towers", "times", "context"), [(1, [], 0), (3, [], 0), (3, [1.0, 0.5, 3.0], 0), (3, [], 2), (3, [1.0, 0.5, 3.0], 2)]
+    ("count", "times", "context"), [(1, [], 0), (3, [], 0), (3, [1.0, 0.5, 3.0], 0), (3, [], 2), (3, [1.0, 0.5, 3.0], 2)]
 )
-def test_every_layer_is_what_it_was_times_its_factor(towers: int, times: list[float], context: int) -> None:
+def test_every_layer_is_what_it_was_times_its_factor(count: int, times: list[float], context: int) -> None:
     torch.manual_seed(0)
     first, last = encoder("audio_ntt", channels=4, dim=32), encoder("audio_ntt", channels=4, dim=32, context=context, band_pool=2)
-    config = EmbedderConfig(encoder=first, beside=(*[first] * (towers - 2), last)) if towers > 1 else EmbedderConfig(encoder=first)
-    embedder = Embedder(config).eval()
+    embedder = Embedder(EmbedderConfig(encoder=concatenated(*[first] * (count - 1), last) if count > 1 else first)).eval()
     features = embedder.frontend(torch.randn(2, 16000) * 0.1)
     with torch.no_grad():
         before = embedder.encoder(features)
         factors = bring_to_level(embedder, times, sounds=6)
         after = embedder.encoder(features)
-    expected = [*factors[:2], torch.tensor(factors[2:]).repeat_interleave(32)]
-    for old, new, factor in zip(before, after, expected, strict=True):
+    for old, new, factor in zip(before, after, factors, strict=True):
         torch.testing.assert_close(new, old * factor, rtol=1e-4, atol=1e-5)
-    parts = torch.split(deviations(embedder, 6), [*embedder.encoder.layer_dims[:2], *[32] * towers])
+    parts = torch.split(deviations(embedder, 6), list(embedder.encoder.layer_dims))
     assert [float(part.square().mean().sqrt()) for part in parts] == pytest.approx(
-        [LEVEL, LEVEL, *(LEVEL * time for time in times or [1.0] * towers)], rel=1e-3
+        [LEVEL, LEVEL, *(LEVEL * time for time in times or [1.0] * count)], rel=1e-3
     )
     assert max(factors) / min(factors) > 2  # there was something to do
 
@@ -45,8 +52,8 @@ def test_combined_runs_are_brought_to_their_levels(runs: list[Path], monkeypatch
     assert "levels" not in plain
     assert set(level["state_dict"]) == set(plain["state_dict"])
     [*_, first, second] = level["levels"]
-    for tower, factor in enumerate((first, second)):
-        name = f"{combine.TOWERS}{tower}.output.1.bias"
+    for place, factor in enumerate((first, second)):
+        name = f"{combine.ENCODERS}{place}.output.1.bias"
         torch.testing.assert_close(level["state_dict"][name], plain["state_dict"][name] * factor)
 
 
@@ -72,8 +79,6 @@ def test_layers_without_a_relu_are_refused() -> None:
 
 @pytest.mark.parametrize("times", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
 def test_times_are_a_positive_number_a_tower(times: list[float]) -> None:
-    embedder = Embedder(
-        EmbedderConfig(encoder=encoder("audio_ntt", channels=4, dim=32), beside=(encoder("audio_ntt", channels=4, dim=32),))
-    )
-    with pytest.raises(ValueError, match="a positive number for each tower, 2 in all"):
+    embedder = Embedder(EmbedderConfig(encoder=concatenated(*[encoder("audio_ntt", channels=4, dim=32)] * 2)))
+    with pytest.raises(ValueError, match="a positive number for each encoder, 2 in all"):
         bring_to_level(embedder, times, sounds=2)

@@ -1,12 +1,10 @@
-"""A fitted reduction: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
+"""A fitted linear map: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
 
 from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,19 +15,21 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
-from hear_ssl.model.embedder_config import EmbedderConfig, encoder
+from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
+from hear_ssl.model.options import FrontendConfig
 from hear_ssl.packaging.compliance import licences
 from hear_ssl.packaging.package import PackageRequest, package
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
+from tests.examples.reference.test_levels import concatenated
 
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Train a very small encoder whose embeddings have bands beside the layers."""
     run = tmp_path_factory.mktemp("whiten") / "run"
-    fit(tiny(shards, run, "trainer.steps=2", "scene.raw_mel=true", "timestamp.raw_mel=true"), resume=False)
+    fit(tiny(shards, run, "trainer.steps=2", "scene=[pooled,bands]", "timestamp=[tokens,frames]"), resume=False)
     return run
 
 
@@ -53,51 +53,53 @@ def test_moments_are_those_of_all_rows_at_once() -> None:
 
 
 @pytest.mark.parametrize("flatten", [0.0, 0.25, 1.0])
-def test_components_are_the_largest_with_variances_evened_out(flatten: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whiten, "SPARE", 3.0)  # parts keep all
+def test_components_are_the_largest_with_variances_evened_out(flatten: float) -> None:
     rows, found = correlated_rows(2000), moments.Moments(10)
     found.add(rows)
-    projected = whiten.fit_reduction(found, [6, 4], 4, flatten)(rows).detach().double().numpy()
+    mapped = whiten.fit_linear(found, 4, flatten)(rows).detach().double().numpy()
     variances = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[-4:]
     wanted = variances ** (1.0 - flatten)
     wanted *= np.trace(np.cov(rows.double().numpy().T, bias=True)) / wanted.sum()
-    covariance = np.cov(projected.T, bias=True)
+    covariance = np.cov(mapped.T, bias=True)
     np.testing.assert_allclose(np.diag(covariance), wanted, rtol=0.02)
     np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-3 * wanted.max())
-    np.testing.assert_allclose(projected.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
+    np.testing.assert_allclose(mapped.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
 
 
-def test_a_part_at_another_level_has_the_components_it_would_have_there() -> None:
-    rows, level = correlated_rows(2000), torch.tensor([1.0] * 6 + [0.25] * 4)
+def test_a_layer_at_another_scale_has_the_components_it_would_have_there() -> None:
+    rows, scale = correlated_rows(2000), torch.tensor([1.0] * 6 + [0.25] * 4)
     found, there = moments.Moments(10), moments.Moments(10)
     found.add(rows)
-    there.add(rows * level)
-    projected = whiten.fit_reduction(found, [6, 4], 4, 0.25, [1.0, 0.25])(rows).detach()
-    wanted = whiten.fit_reduction(there, [6, 4], 4, 0.25)(rows * level).detach()
-    torch.testing.assert_close(projected.abs(), wanted.abs(), rtol=1e-3, atol=2e-3 * float(wanted.std()))  # a component's sign is free
+    there.add(rows * scale)
+    mapped = whiten.fit_linear(found, 4, 0.25, scale)(rows).detach()
+    wanted = whiten.fit_linear(there, 4, 0.25)(rows * scale).detach()
+    torch.testing.assert_close(mapped.abs(), wanted.abs(), rtol=1e-3, atol=2e-3 * float(wanted.std()))  # a component's sign is free
 
 
 @pytest.mark.parametrize(
-    ("changed", "levels", "times"),
+    ("tokens", "more", "levels", "times"),
     [
-        ({}, [1.0, 1.0], [1.0, 1.0 / 4.0, 1.0, 1.0]),
-        ({"layers": "concat", "contexts_ms": (200.0,)}, [1.0, 2.0], [1.0, 1.0, 1.0, 0.5] * 2 + [1.0, 1.0]),
-        ({"towers": 1, "around_ms": ()}, [3.0], [3.0, 1.0]),
-        ({}, [1.0], "for each tower, 2 in all"),
-        ({}, [1.0, -1.0], "give a positive number"),
-        ({"layers": "mean", "towers": 1}, [1.0], "adds them up"),
+        ("last.0,last.1", ["frames", "around"], [1.0, 1.0], [(32, 1.0), (32, 0.25), (128 + 128, 1.0)]),
+        ("first.1,last.0,last.1", ["contexts"], [1.0, 2.0], [(64, 1.0), (32, 0.5), (96, 1.0), (32, 0.5)]),
+        ("last.0", [], [3.0], [(32, 3.0)]),
+        ("last.0,last.1", [], [1.0], "for each encoder, 2 in all"),
+        ("last.0,last.1", [], [1.0, -1.0], "give a positive number"),
+        ("mean", [], [1.0], "adds them up"),
     ],
 )
-def test_levels_of_timestamps_are_those_asked_for(changed: dict[str, Any], levels: list[float], times: list[float] | str) -> None:
-    config = EmbedderConfig()
-    timestamp = replace(config.timestamp, layers="last", raw_mel=True, around_ms=(100.0,))
-    one = encoder("audio_ntt", channels=4, dim=config.frontend.n_mels)
-    embedder = Embedder(replace(config, encoder=one, beside=(one,), timestamp=replace(timestamp, **changed)))
+def test_scales_of_timestamps_are_those_asked_for(
+    tokens: str, more: list[str], levels: list[float], times: list[tuple[int, float]] | str
+) -> None:
+    one = encoder("audio_ntt", channels=4, dim=32)
+    timestamp = (readout("tokens", layers=tokens), *map(readout, more))
+    embedder = Embedder(EmbedderConfig(frontend=FrontendConfig(n_mels=32), encoder=concatenated(one, one), timestamp=timestamp))
+    assert embedder.encoder.layer_dims == (32, 32, 32, 32)
     if isinstance(times, str):
         with pytest.raises(ValueError, match=times):
-            whiten.timestamp_times({"tower_levels": [1.0, 4.0]}, embedder, levels)
+            whiten.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
     else:
-        assert whiten.timestamp_times({"tower_levels": [1.0, 4.0]}, embedder, levels) == times
+        found = whiten.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
+        assert found.tolist() == [value for width, value in times for _ in range(width)]
 
 
 def test_zeros_around_a_sound_are_left_out() -> None:
@@ -108,8 +110,8 @@ def test_zeros_around_a_sound_are_left_out() -> None:
 def test_more_numbers_than_components_are_refused() -> None:
     found = moments.Moments(10)
     found.add(correlated_rows(2000))
-    with pytest.raises(ValueError, match="6 numbers are asked for and 5 components were found"):
-        whiten.fit_reduction(found, [6, 4], 6, 0.25)  # the parts have five and four, the same ones
+    with pytest.raises(ValueError, match="6 dimensions are asked for and 5 components were found"):
+        whiten.fit_linear(found, 6, 0.25)
 
 
 @pytest.mark.slow
@@ -126,36 +128,31 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     clips = [moments.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
     with torch.inference_mode():
         scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
-        assert model.scene_reduction is not None
-        torch.testing.assert_close(model.scene(clips[0]), model.scene_reduction(plain.scene(clips[0])))
+        mapping = model.get_submodule("scene_readout.readouts.0.map")
+        torch.testing.assert_close(model.scene(clips[0]), mapping(plain.scene(clips[0])))
     covariance = np.cov(scenes.T, bias=True)
     assert np.abs(covariance - np.diag(np.diag(covariance))).max() < 1e-3 * np.diag(covariance).max()
     untrained, _ = embedder_from_checkpoint(out, trained=False)
-    assert untrained.scene_reduction is None
+    assert [part.name for part in untrained.config.scene] == ["pooled", "bands"]
     assert untrained.scene_embedding_size == plain.scene_embedding_size
-    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["reduction"]["data"]
-    assert "What its principal components were fitted on" in "".join(run_sections(tmp_path / "white"))
-    with pytest.raises(ValueError, match="has a reduction already"):
+    assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["fitted"]["data"]
+    assert "What its linear map was fitted on" in "".join(run_sections(tmp_path / "white"))
+    with pytest.raises(ValueError, match="has a linear map already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
         command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
     request = PackageRequest(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
     card = (tree / "MODEL_CARD.md").read_text()
-    assert "; in timestamps 1 of them at 0.5; embeddings on principal components of 60 clips |" in card
-    sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the principal components")]
+    assert "; RMS scales in timestamps: 0.5; embeddings by a linear map fitted on 60 clips |" in card
+    sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the linear map")]
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
     manifest = json.loads((tree / "hear_white" / "manifest.json").read_text())
     sources = manifest["training"]["data"]["sources"]
     assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
-    assert manifest["training"]["reduction"] == {
-        "clips": 60,
-        "flatten": 0.25,
-        "data": manifest["training"]["data"],
-        "timestamp_level": [0.5],
-    }
+    assert manifest["training"]["fitted"] == {"clips": 60, "flatten": 0.25, "data": manifest["training"]["data"]}
 
 
 @pytest.mark.slow
@@ -184,7 +181,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     interrupt(other, "--timestamp", 0)
     kept = part.read_bytes()
     line = r"fit is of a stopped fit to other clips .*: remove it to begin anew, or give another --out"
-    for file, arguments in ((out, ["--seconds", 0.5]), (out, ["--timestamp", 0]), (out, ["--timestamp-towers", 1]), (other, [])):
+    for file, arguments in ((out, ["--seconds", 0.5]), (out, ["--timestamp", 0]), (other, [])):
         with pytest.raises(ValueError, match=line):
             command(monkeypatch, trained, *fit_to, *arguments, "--out", file)
     with pytest.raises(ValueError, match=r"white.fit has 16 clips already"):
@@ -200,7 +197,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     assert capsys.readouterr().out.startswith("going on behind the 16 clips")
     assert not part.exists()
     wanted, found = load_checkpoint(whole), load_checkpoint(out)
-    assert found["reduction"] == wanted["reduction"]
+    assert found["fitted"] == wanted["fitted"]
     assert all(torch.equal(tensor, found["state_dict"][name]) for name, tensor in wanted["state_dict"].items())
 
 
@@ -210,11 +207,12 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     command(monkeypatch, trained, "--shards", shards, "--clips", 64, "--seconds", 1, "--scene", 12, "--out", out)
     plain = embedder_from_checkpoint(trained)[0].scene_embedding_size
     values = (out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True)
-    for untrained, composition in ((False, {"scene.reduction": []}), (True, {})):
+    for untrained, composition in ((False, {"scene": ["pooled", "bands"]}), (True, {})):
         tree = package(PackageRequest(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
         assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
-    with pytest.raises(ValueError, match=r"examples/reference/whiten.py fitted .*: leave it, or set scene.reduction=\[\]"):
-        package(PackageRequest(*values, False, {"scene.reduction": [1, 1, 1, 1, 2]}, True), tmp_path / "other")
+    for other in ({"scene": ["pooled", "bands", {"linear": {"dims": 4}}]}, {"scene.0.how": "mean"}):
+        with pytest.raises(ValueError, match=r"scene has a readout linear that was not fitted for the readouts before it: leave those as"):
+            package(PackageRequest(*values, False, other, True), tmp_path / "other")
 
 
 @pytest.mark.parametrize(
@@ -223,11 +221,10 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
         (["--scene", "0"], "give --scene or --timestamp"),
         (["--scene", "4", "--flatten", "2"], "from 0 to 1"),
         (["--scene", "4", "--seconds", "0"], r"data\.crops\[0\]\.seconds is 0"),
-        (["--scene", "4000", "--clips", "16"], "4000 numbers are asked for"),
+        (["--scene", "4000", "--clips", "16"], "4000 dimensions are asked for"),
         (["--scene", "4", "--weights", "1", "2"], "weights"),
-        (["--timestamp", "4", "--timestamp-towers", "2"], "towers is 2; the encoder has 1"),
         (["--scene", "4", "--timestamp-level", "1"], "--timestamp-level changes nothing without --timestamp"),
-        (["--timestamp", "4", "--timestamp-level", "1", "1"], "--timestamp-level 1 1: give a positive number for each tower, 1 in all"),
+        (["--timestamp", "4", "--timestamp-level", "1", "1"], "--timestamp-level 1 1: give a positive number for each encoder, 1 in all"),
     ],
 )
 def test_wrong_arguments_are_one_line_and_write_nothing(
