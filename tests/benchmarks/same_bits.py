@@ -150,7 +150,7 @@ class Side:
         return {**tensors_of(out / f"{name}-0.1.0.safetensors"), **tensors_of(out / name / name / "golden.safetensors")}
 
     def combined(self, corpus: Path) -> Tensors:
-        """Combine the run `small` with a random encoder, fit reductions, and return the checkpoint's tensors."""
+        """Combine the run `small` with a random encoder, fit linear maps, and return the checkpoint's tensors."""
         both, last = self.folder / "both.ckpt", self.folder / "reduced" / "checkpoints" / "last.ckpt"
         self.run(*self.command("combine"), str(self.folder / "small"), "--random", "--out", str(both))
         sizes = ["--clips", "64", "--scene", "24", "--timestamp", "16"]
@@ -176,7 +176,7 @@ def jobs_of(parts: list[str], recipes: list[str], steps: int, corpora: list[Path
     if "package" in parts:
         yield "train the model to package", lambda side: side.train(first, "quickstart", 2, "small")
         yield "package", lambda side: side.package("small", "--bundle-weights")
-        yield "combine and fit reductions", lambda side: side.combined(first)
+        yield "combine and fit linear maps", lambda side: side.combined(first)
         yield "package the combined model in float16", lambda side: side.package("reduced", "--half")
 
 

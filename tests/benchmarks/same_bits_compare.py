@@ -13,8 +13,7 @@ from hear_ssl.model.weights import read_tensors
 Tensors = dict[str, Tensor]
 
 RENAMED: list[tuple[str, str]] = [  # prefixes of tensors in a checkpoint: in OLD, in NEW
-    *((f"{prefix}{part}_projection.", f"{prefix}{part}_reduction.") for prefix in ("embedder.", "") for part in ("scene", "timestamp")),
-    *((f"views.{name}", f"views.views.0.{place}.{name}") for name in ("memory", "filled") for place in range(4)),
+    (f"views.{name}", f"views.views.0.{place}.{name}") for name in ("memory", "filled") for place in range(4)
 ]
 TIMES = ("_share", "_per_second", "seconds")  # how columns of metrics.csv end that hold times
 
