@@ -75,6 +75,7 @@ def difference(name: str, one: Tensor, other: Tensor) -> str:
 
 def line_of(old: Tensors, new: Tensors) -> str:
     """Return `same`, or `differs: ` and the first difference, with the renamings used."""
+    old = {name: tensor for name, tensor in old.items() if name in new or tensor.numel()}  # what holds nothing may be left out
     old, used = renamed(old, new)
     note = f" (renamed: {', '.join(used)})" if used else ""
     for name in {**old, **new}:
