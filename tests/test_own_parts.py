@@ -246,6 +246,15 @@ def test_what_an_objective_requires_is_checked_when_the_config_is_read(
     assert load_config(None, ["objective={nt_xent: {}, ./loss.py:Distance: {weight: 0}}"]).objective["Distance"].options.weight == 0
 
 
+def test_an_encoder_and_a_readout_of_one_name_are_refused(folder: Path) -> None:
+    (folder / "other.py").write_text(READOUT.replace("class Peak", "class Net"))
+    with pytest.raises(ValueError, match=r"other\.py:Net and .*net\.py:Net have the same class name; rename one of the classes"):
+        load_config(None, ["encoder=./net.py:Net", "scene=[./other.py:Net]"])
+    (folder / "both.py").write_text(NET + READOUT)
+    config = load_config(None, ["encoder=./both.py:Net", "scene=[./both.py:Peak]"])
+    assert set(config.own_parts()) == {"encoder.Net", "scene.Peak"}
+
+
 def test_a_config_selects_readouts_and_changes_one_of_them(folder: Path) -> None:
     file = folder / "own.yaml"
     file.write_text("scene: [{pooled: {layers: 1}}, {./peak.py:Peak: {times: 2}}, bands]\ntimestamps_per_token: 2\n")

@@ -82,7 +82,16 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
     config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops)))
     check_ranges(config)
     check_requirements(config)
+    check_names(config)
     return config
+
+
+def check_names(config: Config) -> None:
+    """Raise ValueError when two classes of the user's that ship have the same name: a manifest has them by their names."""
+    keys: dict[str, str] = {}
+    for part in config.embedder.own():
+        if part.sha256 and keys.setdefault(part.name, part.key) != part.key:
+            raise ValueError(f"{part.key} and {keys[part.name]} have the same class name; rename one of the classes")
 
 
 def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mapping[str, Any]]) -> DictConfig:

@@ -72,9 +72,9 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
     for key, sha256 in config.own_parts().items():
         if saved.get("parts", {}).get(key) != sha256:
             raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
-    check_kept(path, kept_keys(saved["config"]), config)
     if not set(saved) >= TRAINING_STATE:
         raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
+    check_kept(path, kept_keys(saved["config"]), config)
     return path, saved
 
 
