@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -28,9 +28,15 @@ def held_run_folder(config: Config) -> Iterator[Path]:
     if process_rank():
         yield named or stem
         return
-    run = named or new_folder(stem)
+    run = named or stem
     try:
-        with folder_lock(run, BUSY):
+        with ExitStack() as held:
+            try:
+                run = named or new_folder(stem)
+                held.enter_context(folder_lock(run, BUSY))
+            except OSError as error:
+                reason = error.strerror or error
+                raise OSError(f"run folder {run} cannot be made: {reason}; give another with run=FOLDER or output=FOLDER") from None
             for folder in (run, run / "checkpoints", run / "probe"):
                 remove_parts(folder)
             yield run

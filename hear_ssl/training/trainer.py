@@ -129,12 +129,7 @@ def start_run_folder(run: Path, choices: Choices) -> None:
     """
     if process_rank() == 0:
         check_new(run)
-        record = json.dumps({**environment(), "performance": choices.record()}, indent=1)
-        try:
-            atomic_write(run / "environment.json", record)
-        except OSError as error:
-            reason = error.strerror or error
-            raise OSError(f"run folder {run} cannot be made: {reason}; give another with run=FOLDER or output=FOLDER") from None
+        atomic_write(run / "environment.json", json.dumps({**environment(), "performance": choices.record()}, indent=1))
 
 
 def processes(options: TrainerConfig) -> tuple[int, int]:

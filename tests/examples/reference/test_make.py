@@ -76,7 +76,8 @@ def test_the_commands_are_those_of_the_model_that_ships(tmp_path: Path) -> None:
         config, *overrides = given[1:]
         load_config(ROOT / config, overrides)
     levels = [f"{level:g}" for level in training["tower_levels"]]
-    assert found["examples/reference/combine.py"][0][4:-2] == ["--random", "--level", *levels]
+    encoders = ["--timestamp-encoders", str(manifest["embedder"]["timestamp"]["towers"])]
+    assert found["examples/reference/combine.py"][0][4:-2] == ["--random", "--level", *levels, *encoders]
     fitted = found["examples/reference/whiten.py"][0]
     timestamp = [f"{level:g}" for level in training["projection"]["timestamp_level"]]
     assert fitted[fitted.index("--timestamp-level") + 1 :][: len(timestamp)] == timestamp
