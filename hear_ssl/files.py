@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import tarfile
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -62,16 +61,3 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def tar_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an open tar, and raise tarfile.ReadError where it stops before its end mark.
-
-    tarfile takes a damaged header that is not the first, and a file cut between two members, for the end.
-    """
-    yield from tar
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    block = tar.fileobj.read(tarfile.BLOCKSIZE)
-    if not block or any(block):
-        raise tarfile.ReadError("a damaged header" if block else "no end mark")

@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.packaging.clean_environment import without_secrets
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.templates import cell, requires_python, sources_of
 
@@ -37,7 +38,7 @@ def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[
         (folder / "checks" / "rules").symlink_to(RULES)
         out, weights_file = folder / "rows.jsonl", folder / "given.safetensors"
         command = [sys.executable, "-m", "rules", name, str(out), str(weights_file), "--memory", "reported"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "checks"), str(folder)])}
+        environment = without_secrets(folder, PYTHONPATH=os.pathsep.join([str(folder / "checks"), str(folder)]))
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         rows = read_results(out, f"the measurement ended with {last[:200]}")

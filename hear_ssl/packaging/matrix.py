@@ -110,7 +110,7 @@ def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tupl
         except ValueError as error:
             return str(error), None
         try:
-            pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
+            pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install", scratch)
         except ValueError as error:
             return str(error), False
         rows = measured_rows(inside, module_name(wheel), weights, scratch, [], memory="none")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.addresses import check_public
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.model.download import check_url
 from hear_ssl.packaging.naming import check_name, check_version
@@ -35,6 +36,7 @@ def read_request() -> tuple[PackageRequest, Path]:
     check_name(arguments.name)
     check_version(arguments.version)
     check_url(arguments.weights_url)
+    check_public(arguments.weights_url, "--weights-url")
     request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,

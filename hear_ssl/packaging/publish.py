@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -28,17 +27,17 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from hear_ssl.addresses import check_public
 from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
-from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.writer import write_export
 
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
-CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
 
 
 def main() -> int:
@@ -46,6 +45,7 @@ def main() -> int:
     arguments = parse_arguments()
     tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
     check_url(arguments.public_url)
+    check_public(arguments.public_url, "--public-url")
     if not arguments.to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
@@ -131,10 +131,8 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
     with tempfile.TemporaryDirectory(prefix="hear-publish-") as scratch:
         folder = Path(scratch)
         python = make_environment(folder)
-        pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(CREDENTIALS)}
-        environment |= {"HEAR_WEIGHTS_CACHE": str(folder / "cache"), "HOME": str(folder), "PYTHONNOUSERSITE": "1"}
-        environment.pop("PYTHONPATH", None)
+        pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install", folder)
+        environment = without_secrets(folder, HEAR_WEIGHTS_CACHE=str(folder / "cache"))
         code = f"import {name}, torch; m = {name}.load_model(); print(tuple({name}.get_scene_embeddings(torch.zeros(1, 16000), m).shape))"
         done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
         if done.returncode:

@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import Part, check_ranges
-from hear_ssl.training.config_sources import Source, read_sources, run_sources
+from hear_ssl.training.config_sources import Source, check_references, read_sources, run_sources
 from hear_ssl.training.settings import PARTS, Config, settings_keys
 
 __all__ = ["Config", "load_config", "plain_config", "resumed_config", "whole_config"]
@@ -58,9 +58,11 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
     parts = selection.parts()
     merged = _merged(sources, parts, selection.changes)
     try:
+        _unlock(merged)
         OmegaConf.resolve(merged)
     except OmegaConfBaseException as error:  # a reference such as ${name} that leads nowhere
         raise ValueError(_one_line(sources, error)) from None
+    check_references(OmegaConf.to_container(merged, resolve=False), "config")  # what references have put together
     chosen = {
         section: {name: replace(part, options=OmegaConf.to_object(merged[section][name])) for name, part in parts[section].items()}
         for section in PARTS
@@ -97,6 +99,14 @@ def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mappin
             raise ValueError(f"{source.where}: {key}: {str(error).splitlines()[0]}") from None
     assert isinstance(merged, DictConfig)
     return merged
+
+
+def _unlock(node: Any) -> None:
+    """Make a tree of frozen dataclasses writable, so that references in it can be replaced by what they refer to."""
+    if isinstance(node, DictConfig):
+        OmegaConf.set_readonly(node, False)
+        for key in node:
+            _unlock(node._get_node(key))
 
 
 def _listed(parts: Mapping[str, Part], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import uuid
 import warnings
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
+from hear_ssl.addresses import redacted, redacted_text
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
@@ -55,6 +57,7 @@ def fit(config: Config, resume: bool) -> int:
         start_run_folder(run, choices)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
+    config = without_credentials(config)  # all that is stored follows from this one
     module = PretrainingModule(config, data.data_card())
     if checkpoint:
         check_state(checkpoint, saved, module)
@@ -83,6 +86,12 @@ def fit(config: Config, resume: bool) -> int:
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
+def without_credentials(config: Config) -> Config:
+    """Return the config as it is stored: no address in it has a user, a password or a signature."""
+    data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
+    return replace(config, data=data, name=redacted_text(config.name), run=redacted_text(config.run), output=redacted_text(config.output))
+
+
 def start_run_folder(run: Path, choices: Choices) -> None:
     """Make the run folder with the environment.
 
@@ -99,7 +108,7 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "torchaudio", "pytorch-lightning", "webdataset", "wandb", "omegaconf", "numpy", "soundfile")
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
-        "command": sys.argv,
+        "command": [redacted_text(argument) for argument in sys.argv],
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "git_revision": git.stdout.strip() or "unknown",
@@ -187,7 +196,8 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
             dir=str(run),
             mode="online" if config.wandb == "online" else "offline",
             config=to_mapping(config),
-            settings=wandb.Settings(silent=True),
+            # wandb's own record of the command line, the git remote and the environment may hold credentials; environment.json has ours
+            settings=wandb.Settings(silent=True, x_disable_meta=True, disable_git=True, save_code=False),
         )
     except wandb.Error as error:
         reason = " ".join(str(error).split())[:160]
