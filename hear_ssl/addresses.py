@@ -16,8 +16,10 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 HARMLESS = frozenset(
-    ("alt", "branch", "confirm", "dl", "download", "export", "file", "filename", "format", "id", "inline", "lfs", "name", "path", "raw")
-    + ("record", "ref", "rev", "revision", "tag", "v", "version", "versionid")
+    [
+        *("alt", "branch", "confirm", "dl", "download", "export", "file", "filename", "format", "id", "inline", "lfs", "name", "path"),
+        *("raw", "record", "ref", "rev", "revision", "tag", "v", "version", "versionid"),
+    ]
 )
 LONGEST_VALUE = 64  # of a harmless parameter; signatures are longer
 USER = re.compile(r"(?<=://)[^/?#\s]*@")

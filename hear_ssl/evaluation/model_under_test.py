@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_ssl.addresses import redacted
 from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint, without_reductions
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
@@ -122,7 +123,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     if absent:
         raise ValueError(f"the model of {name} has no int {absent}; it does not follow the HEAR API")
     manifest = manifest_of(module)
-    place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": manifest.weights.url} if manifest else {}
+    place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": redacted(manifest.weights.url)} if manifest else {}
     key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
     return ModelUnderTest(model_name(name, weights), key, module, model, {**place, "state": state})
 

@@ -19,7 +19,7 @@ def kept_record(path: Path, grid: str, seeds: int) -> dict[str, Any]:
     fresh: dict[str, Any] = {**asked, "tasks": {}, "faults": {}}
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return fresh
     return record if is_record(record) and all(record[name] == value for name, value in asked.items()) else fresh
 
@@ -43,7 +43,7 @@ def read_scores(scores: Path) -> dict[str, Any]:
     """Return the record of a folder of scores. Raises ValueError when there is none."""
     try:
         record: dict[str, Any] = json.loads((scores / "scores.json").read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
     if not is_record(record):
         raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")

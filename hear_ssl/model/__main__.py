@@ -16,6 +16,7 @@ from typing import Any, Iterator, List
 
 PACKAGE = str(__package__)
 BLOCK_FRAMES = 1 << 20
+RATES = (1000, 1 << 22)  # Hz: at a lower rate a small file would be gigabytes at the model's, a higher one is no sound's
 
 
 def main() -> int:
@@ -70,7 +71,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
             try:
                 audio = torch.from_numpy(read_audio(file, model.sample_rate)).unsqueeze(0)
             except ValueError as error:
-                tqdm.write(f"left out: {error}", file=sys.stderr)
+                tqdm.write(f"left out: {shown(error)}", file=sys.stderr)
                 continue
             scenes.append(get_scene_embeddings(audio, model)[0].cpu().numpy())
             if timestamps:
@@ -99,6 +100,8 @@ def read_audio(file: str, sample_rate: int) -> Any:
         raise ValueError(f"{file} is not a file")
     try:
         with soundfile.SoundFile(file) as sound:
+            if not RATES[0] <= sound.samplerate <= RATES[1]:
+                raise ValueError(f"{sound.samplerate} Hz; from {RATES[0]} to {RATES[1]} Hz can be read")
             blocks = [block.mean(axis=1) for block in sound.blocks(BLOCK_FRAMES, dtype="float32", always_2d=True)]
             rate = sound.samplerate
     except (soundfile.SoundFileError, RuntimeError, TypeError, ValueError, OSError) as error:  # TypeError: headerless formats
@@ -140,7 +143,12 @@ def write_array(entries: zipfile.ZipFile, name: str, array: Any) -> None:
 
 def one_line(error: BaseException) -> str:
     """Return an error's message in one line of at most 120 characters."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]
+    return (shown(error) or type(error).__name__)[:120]
+
+
+def shown(text: Any) -> str:
+    """Return a text, such as the name of a file, on one line; what a terminal would obey is written out."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(str(text).split()))
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -169,5 +177,5 @@ if __name__ == "__main__":
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(2)

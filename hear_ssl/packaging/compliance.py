@@ -82,7 +82,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         "|---|---|---|",
         *(f"| {name} | {cell(text)} | {verdict} |" for name, text, verdict in statements),
         weights_line(manifest["weights"], published),
-        *(f"| {row.rule} | {cell(row.measured)} | {VERDICTS[row.passed]} |" for row in rows),
+        *(f"| {cell(row.rule)} | {cell(row.measured)} | {VERDICTS[row.passed]} |" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 
@@ -90,9 +90,10 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
 def weights_line(weights: dict[str, Any], published: bool) -> str:
     """Return the report's line on where the weights are; published: they were fetched from their URL just now."""
     which = f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 {weights['sha256']}"
+    url = cell(weights["url"])
     if published:
-        return f"{WEIGHTS} {which}, fetched from {weights['url']} and found to be these | holds |"
-    return f"{WEIGHTS} {which}, meant for {weights['url']}; NOT fetched from there: packaged with --allow-unpublished | NOT PUBLISHED |"
+        return f"{WEIGHTS} {which}, fetched from {url} and found to be these | holds |"
+    return f"{WEIGHTS} {which}, meant for {url}; NOT fetched from there: packaged with --allow-unpublished | NOT PUBLISHED |"
 
 
 def as_published(report: str, weights: dict[str, Any]) -> str:

@@ -234,7 +234,7 @@ def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
     path = checkpoint.parent.parent / name
     try:
         record = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return record if isinstance(record, dict) else {}
 

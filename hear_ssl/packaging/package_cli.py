@@ -61,7 +61,7 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
             raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
         try:
             composition[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             composition[key] = text
     return composition
 

@@ -21,14 +21,16 @@ import hashlib
 import json
 import subprocess
 import tempfile
+import uuid
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 
-from hear_ssl.addresses import check_public
+from hear_ssl.addresses import check_public, redacted
 from hear_ssl.checkpoint import exported_manifest
+from hear_ssl.errors import one_line
 from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
@@ -49,7 +51,8 @@ def main() -> int:
     if not arguments.to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    print(f"upload       {upload(weights, arguments.to, unquote(urlsplit(arguments.public_url).path).rpartition('/')[2])}", flush=True)
+    name = unquote(urlsplit(arguments.public_url).path).rpartition("/")[2]
+    print(f"upload       {one_line(upload(weights, arguments.to, name))}", flush=True)
     record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
     check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)
@@ -85,7 +88,7 @@ def upload(weights: Path, target: str, name: str) -> str:
             raise ValueError(f"{path} holds other weights; never overwritten: give a new version or another --public-url")
         if filesystem.protocol not in STORES:
             filesystem.makedirs(folder, exist_ok=True)
-        partial = f"{path}.part"
+        partial = f"{path}.{uuid.uuid4().hex}.part"  # a name that nobody can have planted a link under
         filesystem.pipe_file(partial, content)
         filesystem.mv(partial, path)
         if filesystem.cat_file(path) != content:
@@ -95,7 +98,7 @@ def upload(weights: Path, target: str, name: str) -> str:
     except ValueError:
         raise
     except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
-        raise ValueError(f"cannot write to {target}: {' '.join(str(error).split())[:160]}") from None
+        raise ValueError(f"cannot write to {redacted(target)}: {one_line(error)[:160]}") from None
     return f"{path}, {len(content) / 1e6:.1f} MB"
 
 
@@ -140,7 +143,7 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
             raise ValueError(f"a stranger cannot load the model: {last[:200]}; is the file public under that URL?")
         fetched = len(list((folder / "cache").glob("*"))) if (folder / "cache").is_dir() else 0
         origin = "fetched from the URL" if fetched else "weights in the wheel"
-        return f"loads it in a clean environment ({origin}), scene {done.stdout.strip()}"
+        return f"loads it in a clean environment ({origin}), scene {one_line(done.stdout)[:80]}"
 
 
 def parse_arguments() -> argparse.Namespace:

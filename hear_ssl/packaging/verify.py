@@ -18,6 +18,7 @@ import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from hear_ssl.errors import one_line, printable
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
@@ -94,7 +95,7 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 def say(progress: bool, line: str) -> None:
     """Print what is being done, on stderr."""
     if progress:
-        print(f"{line} ...", file=sys.stderr, flush=True)
+        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
@@ -157,13 +158,14 @@ def print_rows(rows: list[RuleResult]) -> None:
     """Print the table, the reason of each rule that is broken, and the verdict."""
     for row in rows:
         mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
-        print(f"{mark}  {row.name}: {row.rule}\n      measured: {row.measured}")
+        print(f"{mark}  {printable(row.name)}: {printable(row.rule)}\n      measured: {one_line(row.measured)}")
         if row.passed is False and row.reason:
-            print(f"      why: {row.reason}")
+            print(f"      why: {printable(row.reason)}")
     broken, open_rows = [[row.name for row in rows if row.passed is verdict] for verdict in (False, None)]
     verdict = f"; broken: {', '.join(broken)}" if broken else ": ready to submit"
     unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
-    print(f"\n{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}")
+    print()
+    print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
 
 
 def parse_arguments() -> argparse.Namespace:

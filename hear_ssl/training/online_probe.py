@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 import torch
 
 from hear_ssl import __version__
+from hear_ssl.errors import one_line
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_path, atomic_write
@@ -170,12 +171,12 @@ class OnlineProbe(pl.Callback):
     def _take(self, trainer: pl.Trainer, answer: dict[str, Any]) -> None:
         """Record an answer and hand over the next snapshot."""
         if "ended" in answer:
-            print(f"no more probes: {answer['ended']}", flush=True)
+            print(f"no more probes: {one_line(str(answer['ended']))}", flush=True)
             self._end()
             return
         path = self.snapshots.pop(0)
         if "error" in answer:
-            print(f"probe of step {step_of(path)} failed: {answer['error']}", flush=True)
+            print(f"probe of step {step_of(path)} failed: {one_line(str(answer['error']))}", flush=True)
             path.unlink(missing_ok=True)
         else:
             self._record(trainer, path, answer["scores"])
@@ -221,6 +222,6 @@ def read_best(run: Path) -> float:
     """Return the probe of the run's best checkpoint, -1 when it has none."""
     try:
         best = float(json.loads((run / "checkpoints" / "best.json").read_text())["probe"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return -1.0
     return best if (run / "checkpoints" / "best.ckpt").is_file() else -1.0

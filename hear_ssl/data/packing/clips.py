@@ -20,7 +20,7 @@ import soxr
 from hear_ssl.data.packing.archives import read_item
 from hear_ssl.data.packing.inputs import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
-from hear_ssl.data.stream.decode import Waveform, check_length, decoder_reason
+from hear_ssl.data.stream.decode import Waveform, check_length, check_rate, decoder_reason
 
 SILENT_PEAK = 1e-4
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
@@ -71,6 +71,7 @@ def _pack_pieces(item: Item, file: soundfile.SoundFile, options: PackOptions, pa
         packed.rejected.append((0.0, "empty"))
         return
     check_length(frames)
+    check_rate(rate, file.channels)
     if frames / rate < options.min_seconds:
         packed.rejected.append((0.0, f"too short: {frames / rate:.3f} s"))
         return

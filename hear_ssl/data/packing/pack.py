@@ -94,7 +94,7 @@ def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_sh
         return PackState(fingerprint)
     try:
         state = PackState(**json.loads(path.read_text()))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
     if state.shards and state.fingerprint != fingerprint:
         raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_clips, write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
-from hear_ssl.data.stream.decode import check_length, decoder_reason
+from hear_ssl.data.stream.decode import check_length, check_rate, decoder_reason
 from hear_ssl.files import sha256_of
 from hear_ssl.test_data_rule import marks_test
 
@@ -65,6 +65,7 @@ def header(clip: Clip) -> tuple[int, float]:
     try:
         info = soundfile.info(io.BytesIO(read_bytes(clip.shard, clip.offset, clip.size)))
         check_length(info.frames)
+        check_rate(info.samplerate, info.channels)
     except (soundfile.SoundFileError, RuntimeError, ValueError) as error:
         raise ValueError(f"{clip.shard}: clip {clip.key} does not decode ({decoder_reason(error)[:80]}); pack again without it") from None
     return info.samplerate, info.frames / info.samplerate

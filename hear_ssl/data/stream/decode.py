@@ -17,6 +17,8 @@ from hear_ssl.data.stream.memory_sound_file import open_sound
 Waveform = NDArray[np.float32]
 PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
 UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives FLAC whose header says none
+LOWEST_RATE, HIGHEST_RATE = 1000, 1 << 22  # Hz
+MOST_CHANNELS = 256
 LARGEST = 1e12  # a sample: the power of its spectrum still is a float32
 
 
@@ -54,6 +56,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
     try:
         with open_sound(content) as file:
             _check_rate(file.samplerate, sample_rate)
+            check_rate(file.samplerate, file.channels)
             check_length(file.frames)
             _read_crops(file, crops, starts)
     except (soundfile.SoundFileError, RuntimeError) as error:
@@ -66,6 +69,14 @@ def check_length(frames: int) -> None:
     """Raise ValueError when a clip has no samples, or a header that does not say how many, as FLAC from a pipe."""
     if not 0 < frames < UNKNOWN_LENGTH:
         raise ValueError("its header does not say how long it is" if frames > 0 else "holds no samples")
+
+
+def check_rate(rate: int, channels: int) -> None:
+    """Raise ValueError at a sample rate at which a small file would be gigabytes at another, or with more channels than there are."""
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise ValueError(f"its sample rate is {rate} Hz; from {LOWEST_RATE} to {HIGHEST_RATE} Hz can be read")
+    if channels > MOST_CHANNELS:
+        raise ValueError(f"it has {channels} channels; up to {MOST_CHANNELS} can be read")
 
 
 def decoder_reason(error: Exception) -> str:

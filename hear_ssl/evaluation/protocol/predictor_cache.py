@@ -49,7 +49,7 @@ class PredictorCache:
 def _kept(path: Path) -> dict[str, Trained]:
     try:
         results = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     fields = Trained.__required_keys__
     whole = isinstance(results, dict) and all(isinstance(one, dict) and set(one) == fields for one in results.values())
