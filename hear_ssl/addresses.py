@@ -22,8 +22,9 @@ HARMLESS = frozenset(
     ]
 )
 LONGEST_VALUE = 64  # of a harmless parameter; signatures are longer
-USER = re.compile(r"(?<=://)[^/?#\s]*@")
-USER_WITH_SLASH = re.compile(r"(?<=://)[^/?#\s\[:]*:(?!\d*(?:[/?#\s,]|$))\S*@")  # user:pa/ss@host: what follows the colon is no port
+USER = re.compile(r"(?<=://)[^/?#]*@")
+USER_WITH_SLASH = re.compile(r"(?<=://)[^/?#\[:]*:(?!\d*(?:[/?#\s,]|$)).*@")  # user:pa/ss@host: what follows the colon is no port
+START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
@@ -47,6 +48,15 @@ def _harmless(pair: str) -> bool:
 def redacted_text(text: str) -> str:
     """Return a text, such as a command line or an error, with every address in it redacted."""
     return IN_TEXT.sub(lambda found: redacted(found[0]), text)
+
+
+def redacted_arguments(arguments: list[str]) -> list[str]:
+    """Return a command line as it is recorded: from the first address in an argument on, all that may be secret is left out."""
+    places = [START.search(argument) for argument in arguments]
+    return [
+        argument[: found.start()] + redacted(argument[found.start() :]) if found else argument
+        for argument, found in zip(arguments, places, strict=True)
+    ]
 
 
 def redacted_values(value: Any) -> Any:

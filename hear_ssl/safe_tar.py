@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-MOST_HEADER_BYTES = 1 << 20  # of all headers before one member: long names, extended attributes, maps of sparse files
+MOST_HEADER_BYTES = 1 << 18  # of all headers before one member: long names, extended attributes, maps of sparse files
 MOST_GLOBAL_RECORDS = 100
 LARGEST = 1 << 60  # bytes of a member
 MOST_EXPANSION = 200  # times the size on disk; silence as 16-bit PCM shrinks to a thousandth, music and speech to a half

@@ -22,7 +22,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.strategies import DDPStrategy
 
-from hear_ssl.addresses import redacted, redacted_text
+from hear_ssl.addresses import redacted, redacted_arguments, redacted_text
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
@@ -108,7 +108,7 @@ def environment() -> dict[str, Any]:
     packages = ("torch", "torchaudio", "pytorch-lightning", "webdataset", "wandb", "omegaconf", "numpy", "soundfile")
     git = subprocess.run(["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent)
     return {
-        "command": [redacted_text(argument) for argument in sys.argv],
+        "command": redacted_arguments(sys.argv),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in packages},
         "git_revision": git.stdout.strip() or "unknown",
