@@ -203,7 +203,8 @@ def check_url(url: str) -> None:
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(parts.path.strip("/")) and parts.port != 0
     except ValueError:  # an impossible port or IPv6 address
         whole = False
-    if not whole or not re.fullmatch(r"[!-~]+", url) or re.search(r"[\"'<>`|\\^{}]", url):
+    after_host = url.partition("://")[2].partition("/")[2]
+    if not whole or not re.fullmatch(r"[!-~]+", url) or re.search(r"[\"'<>`|\\^{}]", url) or re.search(r"[\[\]]", after_host):
         raise ValueError(f"weights URL {plain(url)[:200]!r} is not allowed; give an http or https address of a file, in plain ASCII")
     if "@" in parts.netloc:
         shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
