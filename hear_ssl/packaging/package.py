@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hear_ssl.addresses import redacted_text, redacted_values
 from hear_ssl.checkpoint import embedder_of, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write, read_json, read_metrics
@@ -162,11 +164,13 @@ def build_manifest(
             "batch_size": config["data"]["batch_size"],
             "config": without_places(config),
             "random_tower": checkpoint.get("random_tower", False),
-            "other_towers": [{**tower, "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])],
+            "other_towers": [
+                {**without_paths(tower), "config": without_places(tower["config"])} for tower in checkpoint.get("other_towers", [])
+            ],
             "stored_in": "float16" if request.half else "float32",
             "tower_levels": numbers(checkpoint.get("tower_levels", [])),
             "reduction": reduction_record(checkpoint.get("reduction", {})),
-            "data": checkpoint["data_card"],
+            "data": redacted_values(checkpoint["data_card"]),
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
             "cuda": torch.version.cuda or "none",
@@ -179,6 +183,7 @@ def build_manifest(
 
 def reduction_record(fitted: dict[str, Any]) -> dict[str, Any]:
     """Return what a reduction was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where a level is no number."""
+    fitted = without_paths(fitted)
     return {**fitted, **({"timestamp_level": numbers(fitted["timestamp_level"])} if "timestamp_level" in fitted else {})}
 
 
@@ -188,14 +193,31 @@ def numbers(levels: list[Any]) -> list[float]:
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's config without the paths of the machine it ran on, and without what only that machine needed."""
+    """Return a run's config without the paths and addresses of the machine it ran on, and without what only that machine needed.
+
+    Keys that hold some have their defaults.
+    """
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
-    probe = {"probe": {**kept["probe"], "tasks": []}} if "probe" in kept else {}
+    probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
     data = {key: value for key, value in kept["data"].items() if key != "worker_timeout"} | cache | {"shards": []}
     trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
-    shortened: dict[str, Any] = with_short_names({**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})})
-    return shortened
+    whole = {**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})}
+    named: dict[str, Any] = without_paths(with_short_names(whole))
+    return named
+
+
+def without_paths(value: Any) -> Any:
+    """Return plain data with every text that is an absolute path or an address with credentials as its last part alone."""
+    if isinstance(value, dict):
+        return {key: without_paths(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_paths(element) for element in value)
+    if not isinstance(value, str):
+        return value
+    home = os.path.expanduser("~")
+    local = value.startswith("/") or (len(home) > 1 and home in value)
+    return value.rstrip("/").rpartition("/")[2] if local else redacted_text(value)
 
 
 def with_short_names(config: Any) -> Any:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.addresses import check_public
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
@@ -39,6 +40,7 @@ def read_request() -> tuple[PackageRequest, Path]:
     check_name(arguments.name)
     check_version(arguments.version)
     check_url(arguments.weights_url)
+    check_public(arguments.weights_url, "--weights-url")
     request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,
@@ -64,7 +66,7 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
             raise ValueError(f"--set {pair!r} is not of the form scene.KEY=VALUE or timestamp.KEY=VALUE, such as scene.pooling=mean+max")
         try:
             composition[key] = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             composition[key] = text
     return composition
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -15,6 +17,7 @@ from hear_ssl import __version__
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
 
+REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}")  # to another key: ${name}, ${.seed}, ${data[shards]}
 VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
 
 
@@ -71,6 +74,7 @@ def _file(path: Path) -> Source:
         raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(mapping, dict):
         raise ValueError(f"config {path} is a list; it must be keys with values, such as seed: 1")
+    check_references(mapping, f"config {path}")
     return Source(str(path), mapping, (path.resolve().parent, Path.cwd()))
 
 
@@ -96,4 +100,33 @@ def _parse(override: str) -> dict[Any, Any]:
         raise ValueError(f"{override[:200]!r} cannot be read ({reason}); put a value that is plain text in quotes of its own") from None
     mapping = OmegaConf.to_container(parsed, resolve=False)
     assert isinstance(mapping, dict)
+    check_references(mapping, repr(override[:200]))
     return mapping
+
+
+def check_references(mapping: Any, where: str) -> None:
+    """Raise ValueError when a text has ${...} that is no reference to another key.
+
+    OmegaConf would compute it, such as ${oc.env:NAME} from the environment, and the result would be stored with the config.
+    """
+    for text in _texts(mapping):
+        rest, count = text, 1
+        while count:
+            rest, count = REFERENCE.subn("key", rest)  # from the inside out: ${optimizer.${name}}
+        if "${" in rest or "\\${" in text:
+            raise ValueError(
+                f"{where}: {text[:80]!r} is refused: only references to other keys are allowed in a config, such as ${{name}}; write the"
+                " value itself, and keep what is secret out of a config, because it is stored with the run"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            yield from _texts(key)
+            yield from _texts(element)
+    elif isinstance(value, list):
+        for element in value:
+            yield from _texts(element)
