@@ -20,7 +20,7 @@ from .output import one_line, shown, whole_file
 
 PACKAGE = str(__package__)
 BLOCK_FRAMES, UNKNOWN = 1 << 14, 2**63 - 1
-RATES = (1000, 1000000)  # Hz: at a lower rate a small file would be gigabytes at the model's, a higher one is no sound's
+RATES = (1000, 1 << 22)  # Hz: at a lower rate a small file would be gigabytes at the model's, a higher one is no sound's
 MOST_CHANNELS = 256
 BEGINNINGS = {b"fLaC": b"fLaC[\0\x80]\0\0\x22", b"OggS": b"OggS\0[\2\3\6\7]"}
 CAF, AIFF, WAV = ">4sq", ">4sI", "<4sI"  # name and size of a chunk

@@ -104,6 +104,26 @@ def test_a_resolver_cannot_be_put_together_from_references(monkeypatch: pytest.M
         assert SECRET not in str(error.value)
 
 
+@pytest.mark.parametrize("text", ["[" * 100_000, "a: " + "[" * 100_000, "{a: " * 60_000, "- " * 100_000, "? " * 50_000])
+def test_deep_yaml_is_one_line(tmp_path: Path, text: str) -> None:
+    """libyaml overflows the stack of the process."""
+    (tmp_path / "c.yaml").write_text(text)
+    with pytest.raises(ValueError, match="nested deeper than 50 levels") as error:
+        load_config(tmp_path / "c.yaml", NT_XENT)
+    assert len(str(error.value).splitlines()) == 1
+    with pytest.raises(ValueError, match="nested deeper than 50 levels"):
+        load_config(None, [*NT_XENT, f"name={text}"])
+
+
+def test_aliases_that_multiply_are_refused(tmp_path: Path) -> None:
+    lines = ["a: &a [x, x, x, x, x, x, x, x, x]"] + [
+        f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+    ]
+    (tmp_path / "c.yaml").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match="more than 100000 values"):
+        load_config(tmp_path / "c.yaml", NT_XENT)
+
+
 def test_lists_and_keys_of_a_file_are_looked_at(tmp_path: Path) -> None:
     for text in ("data: {shards: [a, '${oc.env:TOKEN}']}", "'${oc.env:TOKEN}': 1", "objective: {'${oc.env:TOKEN}': {}}"):
         (tmp_path / "c.yaml").write_text(text)

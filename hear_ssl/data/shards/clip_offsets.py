@@ -181,7 +181,7 @@ def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
         if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)) or 0 < len(body) < key_bytes:
             return None
         rows = np.frombuffer(body, row_type(key_bytes))
-    except (OSError, ValueError, struct.error):
+    except (OSError, ValueError, TypeError, struct.error):  # TypeError: a key longer than numpy has
         return None
     return ClipOffsets(str(path), rows, summed=True) if _possible(rows, size) else None
 
