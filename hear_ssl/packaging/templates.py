@@ -248,5 +248,8 @@ def cell(text: str) -> str:
 
 
 def number(value: Any, form: str) -> str:
-    """Return a number of others in a format, such as .2f; what is no number as a cell."""
-    return format(value, form) if isinstance(value, (int, float)) else cell(str(value))
+    """Return a number of others in a format, such as .2f; what is no such number as a cell."""
+    try:
+        return format(value, form) if isinstance(value, (int, float)) else cell(str(value))
+    except (ValueError, OverflowError):
+        return cell(str(value)[:40])

@@ -31,6 +31,7 @@ from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
 
 CLIPS_ON_MAP = 60
+MOST_HOURS = 1e12  # of a data card; a larger integer is no float
 SOUND_SECONDS = 2.0
 SIMILARITY_SECONDS = 10.0
 CURVES = {
@@ -156,7 +157,7 @@ def shown(value: Any) -> str:
 
 def number(value: Any) -> str:
     """Return a number of others with two digits; what is no number as text of the page."""
-    return f"{value:.2f}" if isinstance(value, (int, float)) else shown(value)
+    return f"{value:.2f}" if isinstance(value, (int, float)) and abs(value) < MOST_HOURS else shown(str(value)[:40])
 
 
 def sources_of(card: Any) -> list[dict[str, Any]]:
@@ -168,7 +169,7 @@ def sources_of(card: Any) -> list[dict[str, Any]]:
 def hours_of(source: dict[str, Any]) -> float:
     """Return the hours of a source; 0 where they are no number."""
     hours = source.get("hours")
-    return float(hours) if isinstance(hours, (int, float)) else 0.0
+    return float(hours) if isinstance(hours, (int, float)) and abs(hours) < MOST_HOURS else 0.0
 
 
 def data_card(card: dict[str, Any]) -> str:
