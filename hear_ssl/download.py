@@ -1,8 +1,8 @@
 """Download files: resume where the server can (RFC 9110, section 14), stop slow connections, try again with growing pauses.
 
-`transfer` makes one attempt, `retry` repeats it. http and https are read here; the caller passes an opener for other
-addresses, checks the bytes and words the errors. The weights of an exported package have a downloader of their own,
-hear_ssl/model/download.py, because it ships with them.
+`transfer` makes one attempt, `retry` repeats it. http and https are read here, by hear_ssl/model/download.py, which ships with the
+weights of an exported package and is imported only when something is fetched; the caller passes an opener for other addresses,
+checks the bytes and words the errors. Every download has a slowest rate, and so an end.
 """
 
 from __future__ import annotations
@@ -13,58 +13,82 @@ import os
 import re
 import time
 import urllib.error
-import urllib.request
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from hear_ssl.addresses import authorised, redacted
+from hear_ssl.errors import one_line
+
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
-SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection
+SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection, and over all attempts together
+PATIENCE = 20  # times TIMEOUT_SECONDS: all attempts together may take that much longer than the file at the slowest rate
 BLOCK = 1 << 20  # bytes
+NOT_STORED = "; user, password and signature of an address are never stored: give it again with them, or put them into ~/.netrc"
 LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of this machine's disk; another attempt does not help
 TRANSIENT_REFUSALS = (408, 416, 425, 429)  # the HTTP statuses 4xx that another attempt may get past
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An open download: its stream, the byte it starts with, and the file's size in bytes where the server states it."""
+    """An open download: its stream, the byte it starts with, and the file's size in bytes where the server states it.
+
+    watch: ends the connection when it is silent.
+    """
 
     stream: Any
     start: int = 0
     end: int | None = None
+    watch: Any = None
 
 
 Opener = Callable[[str, int], Answer]
 ProgressCallback = Callable[[int, int | None], None]
 
 
-def open_http(url: str, start: int = 0) -> Answer:
+def open_http(url: str, start: int = 0, anywhere: bool = True) -> Answer:
     """Open an http or https URL from byte `start` on, or from the beginning where the server cannot, and return its answer.
 
-    Raises FileNotFoundError when there is nothing (HTTP 404 or 410), other OSErrors when it refuses or does not answer.
+    User and password are those of the URL, or of ~/.netrc. anywhere: https may lead to another host, for files with a checksum.
+    Raises FileNotFoundError when there is nothing (HTTP 404 or 410), other OSErrors when it refuses or does not answer, ValueError
+    when it redirects where it must not.
     """
+    from hear_ssl.model.download import Watch, open_web  # loads torch
+
+    place, credentials = authorised(url)
     headers = {"User-Agent": "hear_ssl", **({"Range": f"bytes={start}-"} if start else {})}
+    watch = Watch(TIMEOUT_SECONDS)
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT_SECONDS)
+        response = open_web(place, watch, headers, credentials, anywhere, TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        watch.close()
         if error.code in (404, 410):
-            raise FileNotFoundError(f"{url} is not there (HTTP {error.code})") from None
+            raise FileNotFoundError(f"{redacted(url)} is not there (HTTP {error.code})") from None
         if error.code != 416 or not start:
             raise
         if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start):  # nothing is missing
             return Answer(io.BytesIO(), start, start)
-        return open_http(url)  # it serves fewer bytes than `start`: those are of another file
+        return open_http(url, anywhere=anywhere)  # it serves fewer bytes than `start`: those are of another file
+    except BaseException:
+        watch.close()
+        raise
     if start and response.status == 206:
         found = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
         if not found or int(found[1]) != start:
             response.close()
-            return open_http(url)
+            watch.close()
+            return open_http(url, anywhere=anywhere)
     else:
         start = 0
-    return Answer(response, start, None if response.length is None else start + response.length)
+    return Answer(response, start, None if response.length is None else start + response.length, watch)
+
+
+def open_unchecked(url: str, start: int = 0) -> Answer:
+    """Open an http or https URL of a file without a published checksum, which may redirect within its host alone."""
+    return open_http(url, start, anywhere=False)
 
 
 def ignore(size: int, end: int | None) -> None:
@@ -93,25 +117,30 @@ def transfer(
         return
     try:
         answer = opener(url, present)
-        with closing(answer.stream):
-            if answer.start != present:
-                file.truncate(0)
-                file.seek(0)
-            end = size if answer.end is None else answer.end
-            _copy(answer.stream, file, end, min((n for n in (size, end, limit) if n is not None), default=None), progress)
+        try:
+            with closing(answer.stream):
+                if answer.start != present:
+                    file.truncate(0)
+                    file.seek(0)
+                end = size if answer.end is None else answer.end
+                most = min((n for n in (size, end, limit) if n is not None), default=None)
+                _copy(answer, file, end, most, progress)
+        finally:
+            if answer.watch:
+                answer.watch.close()
     except (OSError, ValueError):
         raise
     except Exception as error:  # http.client and the clients of other stores have errors of their own
         raise ConnectionError(one_line(error)) from None
 
 
-def _copy(stream: Any, file: BinaryIO, end: int | None, limit: int | None, progress: ProgressCallback) -> None:
-    """Append a stream to a file block by block. Raises ConnectionError when it is too slow, too long or ends too early."""
+def _copy(answer: Answer, file: BinaryIO, end: int | None, limit: int | None, progress: ProgressCallback) -> None:
+    """Append an answer to a file block by block. Raises ConnectionError when it is too slow, too long or ends too early."""
+    from hear_ssl.model.download import blocks  # loads torch
+
     size = file.tell()
-    since, before = time.monotonic(), size
-    read = getattr(stream, "read1", stream.read)  # returns what has arrived, so that a slow connection is noticed
     progress(size, end)
-    while block := read(BLOCK):
+    for block in blocks(answer.stream, answer.watch, TIMEOUT_SECONDS):
         size += len(block)
         if limit is not None and size > limit:
             file.truncate(0)
@@ -119,22 +148,20 @@ def _copy(stream: Any, file: BinaryIO, end: int | None, limit: int | None, progr
         file.write(block)
         file.flush()
         progress(size, end)
-        seconds = time.monotonic() - since
-        if seconds > TIMEOUT_SECONDS:
-            if size - before < SLOWEST * seconds:
-                raise ConnectionError(f"only {size - before} bytes in {seconds:.0f} s")
-            since, before = time.monotonic(), size
     if end is not None and size < end:
         raise ConnectionError(f"the connection ended after {size} of {end} bytes")
 
 
 def retry(attempt: Callable[[], None], file: BinaryIO) -> None:
-    """Call `attempt` until it returns: six times with growing pauses, counted anew when `file` is longer than ever before.
+    """Call `attempt` until it returns: six times with growing pauses, counted anew when it has made `file` longer at a fair rate.
 
-    Raises ConnectionError with the number of attempts and the last reason, and at once what another attempt cannot mend.
+    Raises ConnectionError with the number of attempts and the last reason, also when all of them together take longer than the
+    slowest rate allows, and at once what another attempt cannot mend.
     """
-    failures, longest = 0, file.seek(0, os.SEEK_END)
+    failures, begun = 0, time.monotonic()
+    first = longest = file.seek(0, os.SEEK_END)
     while True:
+        start = time.monotonic()
         try:
             attempt()
             return
@@ -142,12 +169,19 @@ def retry(attempt: Callable[[], None], file: BinaryIO) -> None:
             if is_final(error):
                 raise
             reason = one_line(error)
-        size = file.seek(0, os.SEEK_END)
-        failures = 1 if size > longest else failures + 1
+        now, size = time.monotonic(), file.seek(0, os.SEEK_END)
+        failures = 1 if size - longest > SLOWEST * (now - start) else failures + 1
         longest = max(longest, size)
         if failures >= ATTEMPTS:
             raise ConnectionError(f"{failures} attempts ({reason[:160]})")
+        if now - begun > PATIENCE * TIMEOUT_SECONDS + (longest - first) / SLOWEST:
+            raise ConnectionError(f"{now - begun:.0f} s with {longest - first} new bytes ({reason[:160]})")
         time.sleep(FIRST_PAUSE_SECONDS * 2 ** (failures - 1))
+
+
+def refused_hint(error: Exception) -> str:
+    """Return what to do about a server that asks for credentials or refuses them; '' for other errors."""
+    return NOT_STORED if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403) else ""
 
 
 def is_final(error: OSError) -> bool:
@@ -155,8 +189,3 @@ def is_final(error: OSError) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return 400 <= error.code < 500 and error.code not in TRANSIENT_REFUSALS
     return isinstance(error, FileNotFoundError) or error.errno in LOCAL_ERRORS
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message on one line, or the name of its class when it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

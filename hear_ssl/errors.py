@@ -10,6 +10,7 @@ from difflib import get_close_matches
 from types import FrameType
 from typing import NoReturn
 
+from hear_ssl.addresses import redacted_text
 from hear_ssl.machine import settle_process
 
 
@@ -17,6 +18,16 @@ def nearest(given: str, allowed: list[str]) -> str:
     """Say which allowed name is nearest to a mistyped one, as ' (did you mean X?)', or nothing when none is near."""
     close = get_close_matches(given, allowed, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def printable(text: str) -> str:
+    """Return a text of others on one line: what a terminal would obey (escape sequences, line breaks) is written out as \\x1b."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def one_line(error: BaseException | str) -> str:
+    """Return an error's message for a terminal or a record: one line, without credentials; its class when it has no message."""
+    return printable(redacted_text(" ".join(str(error).split()))) or type(error).__name__
 
 
 def run_main(main: Callable[[], int | None]) -> NoReturn:
@@ -37,10 +48,10 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        line = " ".join(_line(error).split())
+        line = _line(error)
         if "No usable temporary directory" in line:  # of tempfile
             line += "; set TMPDIR to a folder that can be written"
-        print(f"error: {line or type(error).__name__}", file=sys.stderr)
+        print(f"error: {one_line(line) if line.strip() else type(error).__name__}", file=sys.stderr)
         sys.exit(2)
 
 

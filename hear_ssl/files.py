@@ -17,7 +17,6 @@ import os
 import re
 import shutil
 import struct
-import tarfile
 import tempfile
 import uuid
 import zipfile
@@ -161,19 +160,6 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
         for block in iter(lambda: file.read(BLOCK), b""):
             digest.update(block)
     return digest.hexdigest()
-
-
-def tar_members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an open tar, and raise tarfile.ReadError where it stops before its end mark.
-
-    tarfile takes a damaged header that is not the first, and a file cut between two members, for the end.
-    """
-    yield from tar
-    assert tar.fileobj is not None
-    tar.fileobj.seek(tar.offset)
-    block = tar.fileobj.read(tarfile.BLOCKSIZE)
-    if not block or any(block):
-        raise tarfile.ReadError("a damaged header" if block else "no end mark")
 
 
 def add_checksum(path: str | os.PathLike[str]) -> None:

@@ -16,6 +16,8 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from hear_ssl.safe_open import open_own
+
 LOCK_NAME = ".lock"
 OUT_BUSY = "wait for it to end, or give another folder"
 PAUSE_SECONDS = 0.05
@@ -98,7 +100,7 @@ def _try_folder(path: Path) -> int | None:
 
 def _try_file(path: Path) -> int | None:
     """Return a descriptor that holds a file, which is made if need be, None when another process does."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = open_own(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

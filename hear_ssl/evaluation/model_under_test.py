@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hear_ssl.addresses import redacted
 from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
@@ -170,7 +171,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     place = (
         {"place": os.path.abspath(weights), "sha256": sha256_of(weights)}
         if weights
-        else {"place": manifest.weights.url}
+        else {"place": redacted(manifest.weights.url)}
         if manifest
         else {}
     )

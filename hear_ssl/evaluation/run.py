@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.errors import one_line, printable
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, ModelUnderTest, load_model_under_test, module_hash, untrained
@@ -79,8 +80,8 @@ def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid:
 
 def _complain(what: str, error: Exception) -> str:
     """Print one line on stderr that says what has no score and why; return the reason."""
-    reason = " ".join(str(error).split()) or "out of memory; close other programs"
-    print(f"{CLEAR if sys.stderr.isatty() else ''}{what}: {reason}", file=sys.stderr, flush=True)
+    reason = "out of memory; close other programs" if isinstance(error, MemoryError) and not str(error) else one_line(error)
+    print(f"{CLEAR if sys.stderr.isatty() else ''}{printable(what)}: {reason}", file=sys.stderr, flush=True)
     return reason
 
 
@@ -104,7 +105,7 @@ def score(model: ModelUnderTest, task: Task, out: Path, grid: str, seeds: int, s
 
 def progress_of(what: str) -> Callable[[str], None]:
     """Return what shows how far something is on stderr: one line that changes on a terminal, a line now and then elsewhere."""
-    last = time.monotonic()
+    last, what = time.monotonic(), printable(what)
 
     def show(line: str) -> None:
         nonlocal last
@@ -143,7 +144,7 @@ def table(record: dict[str, Any], names: list[str]) -> str:
         means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
         cells = [f"{mean:>{size}.3f}" for mean, size in zip(means, columns, strict=True)]
         lines.append("  ".join([f"{'mean':{width}}", f"{f'of {len(complete)} tasks':34}", *cells]))
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _cell(result: dict[str, Any] | None) -> str:

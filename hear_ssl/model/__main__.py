@@ -16,8 +16,12 @@ import zipfile
 from pathlib import Path
 from typing import Any, Iterator, List
 
+from .output import one_line, shown, whole_file
+
 PACKAGE = str(__package__)
 BLOCK_FRAMES, UNKNOWN = 1 << 14, 2**63 - 1
+RATES = (1000, 1 << 22)  # Hz: at a lower rate a small file would be gigabytes at the model's, a higher one is no sound's
+MOST_CHANNELS = 256
 BEGINNINGS = {b"fLaC": b"fLaC[\0\x80]\0\0\x22", b"OggS": b"OggS\0[\2\3\6\7]"}
 CAF, AIFF, WAV = ">4sq", ">4sI", "<4sI"  # name and size of a chunk
 FORMS = {b"RIFF": (WAV, 12, b"data"), b"RF64": (WAV, 12, b"data"), b"FORM": (AIFF, 12, b"SSND"), b"caff": (CAF, 8, b"data")}
@@ -57,7 +61,6 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
     from tqdm import tqdm
 
     from . import get_scene_embeddings, get_timestamp_embeddings
-    from .download import whole_file
 
     names: List[str] = []
     scenes: List[Any] = []
@@ -71,7 +74,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
             try:
                 audio = torch.from_numpy(read_audio(name, model.sample_rate)).unsqueeze(0)
             except ValueError as error:
-                tqdm.write(f"left out: {error}", file=sys.stderr)
+                tqdm.write(f"left out: {shown(error)}", file=sys.stderr)
                 continue
             scenes.append(get_scene_embeddings(audio, model)[0].cpu().numpy())
             if timestamps:
@@ -100,7 +103,7 @@ def read_audio(file: str, sample_rate: int) -> Any:
         for stream in streams(Path(file).read_bytes()):
             mono = numpy.concatenate([parts[0], *(block.mean(axis=1) for block in stream.blocks())])
             if stream.loss:
-                print(f"{file} {stream.loss}", file=sys.stderr)  # what comes before is embedded
+                print(shown(f"{file} {stream.loss}"), file=sys.stderr)  # what comes before is embedded
             parts.append(soxr.resample(mono, stream.rate, sample_rate, quality="HQ") if len(mono) and stream.rate != sample_rate else mono)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"{file} cannot be read as audio ({one_line(error)})") from None
@@ -137,15 +140,17 @@ class Stream(io.RawIOBase):
         return len(part)
 
     def open(self) -> Any:
-        """Return the stream as a SoundFile at its start. Raises ValueError when it states a sample rate that cannot be."""
+        """Return the stream as a SoundFile at its start. Raises ValueError when it states a sample rate or channels that cannot be."""
         import soundfile
 
         self.seek(0)
         sound = soundfile.SoundFile(self)
         sound.seekable = lambda: False  # soundfile then neither limits reads to the stated frames nor seeks after each
         self.rate, self.channels = sound.samplerate, sound.channels
-        if not 1000 <= self.rate <= 1000000:
-            raise ValueError(f"implausible sample rate: {self.rate} Hz")
+        if not RATES[0] <= self.rate <= RATES[1]:
+            raise ValueError(f"its sample rate is {self.rate} Hz; from {RATES[0]} to {RATES[1]} Hz can be read")
+        if self.channels > MOST_CHANNELS:
+            raise ValueError(f"it has {self.channels} channels; up to {MOST_CHANNELS} can be read")
         return sound
 
     def blocks(self) -> Iterator[Any]:
@@ -270,11 +275,6 @@ def goes_on(content: Any, place: int, order: str) -> bool:
     return place <= len(content) + 1
 
 
-def one_line(error: BaseException) -> str:
-    """Return an error's message in one line of at most 120 characters; a decoder's without the address of the file's object."""
-    return (" ".join(str(getattr(error, "error_string", error)).split()) or type(error).__name__)[:120]
-
-
 def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog=f"python -m {PACKAGE}", description="Audio embeddings with the HEAR API.")
@@ -296,5 +296,5 @@ if __name__ == "__main__":
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"error: {shown(error)}", file=sys.stderr)
         sys.exit(2)

@@ -1,23 +1,31 @@
-"""Weights from their public URL into a cache of the user's, checked by SHA-256, kept for use offline."""
+"""Weights from their public URL into a cache of the user's, checked by SHA-256, kept for use offline.
+
+`open_web`, `Watch` and `blocks` read any http or https address; hear_ssl/download.py builds on them.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import os
 import re
+import socket
+import threading
 import time
 import urllib.error
 import urllib.request
 import uuid
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator
+from typing import Any, Dict, Iterator, List, Optional
 from urllib.parse import urlsplit
 
 from .weights import weights_sha256
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30.0
+SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection
+BLOCK = 1 << 20  # bytes
+LATE = "the server did not answer in time"
 ELSEWHERE = "set HEAR_WEIGHTS_CACHE to a folder that can be written, or give load_model a local file"
 
 
@@ -25,8 +33,70 @@ class Unreachable(OSError):
     """A fault of the network or of the server, not of this machine's disk; final: another try would not help."""
 
     def __init__(self, url: str, error: Exception) -> None:
-        super().__init__(f"cannot download the weights from {url} ({error})")
+        super().__init__(f"cannot download the weights from {url} ({plain(error)})")
         self.final = isinstance(error, urllib.error.HTTPError) and error.code < 500
+
+
+class Watch:
+    """Ends connections that are not done in time: a server that sends a byte now and then never reaches the timeout of one read."""
+
+    def __init__(self, seconds: float) -> None:
+        """Start to count; `feed` starts anew."""
+        self.expired = False
+        self.sockets: List[socket.socket] = []
+        self.closed = threading.Event()
+        self.feed(seconds)
+        threading.Thread(target=self._wait, daemon=True).start()
+
+    def feed(self, seconds: float) -> None:
+        """Give the connection so many seconds from now on."""
+        self.deadline = time.monotonic() + seconds
+
+    def add(self, connected: socket.socket) -> None:
+        """Watch a connection; the copy made here remains the same one when TLS takes the socket over."""
+        self.sockets.append(connected.dup())
+
+    def close(self) -> None:
+        """Stop to watch."""
+        self.closed.set()
+        for copy in self.sockets:
+            copy.close()
+
+    def _wait(self) -> None:
+        while not self.closed.wait(max(0.0, self.deadline - time.monotonic())):
+            if time.monotonic() >= self.deadline:
+                self.expired = True
+                for copy in self.sockets:
+                    with contextlib.suppress(OSError):
+                        copy.shutdown(socket.SHUT_RDWR)
+                self.closed.wait(0.1)  # one that is just being opened is ended as well
+
+
+def watched(kind: Any, watch: Watch) -> Any:
+    """Return a class of connections like `kind` that `watch` sees, from before the TLS handshake on."""
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch.add(self.sock)
+
+    return Plain if kind is http.client.HTTPConnection else type("Secure", (kind, Plain), {})
+
+
+class WatchedHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
+    """Opens http and https addresses with connections that are watched."""
+
+    def __init__(self, watch: Watch) -> None:
+        super().__init__()
+        self.watch = watch
+
+    def http_open(self, req: Any) -> Any:
+        """Open an http address."""
+        return self.do_open(watched(http.client.HTTPConnection, self.watch), req)
+
+    def https_open(self, req: Any) -> Any:
+        """Open an https address."""
+        return self.do_open(watched(http.client.HTTPSConnection, self.watch), req, context=getattr(self, "_context", None))
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
@@ -35,31 +105,110 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
     GitHub releases and Hugging Face answer from an https address of theirs with one of a storage host. What arrives is
     checked against the SHA-256 of the manifest, so that no host can slip in other weights; what a redirect could still do
     is to read a local file, or to send the request in the clear or into a local network: hence no file:, ftp: or http:.
+    Where nothing checks what arrives, anywhere=False refuses other hosts altogether. Credentials are sent to no other host.
     """
+
+    def __init__(self, anywhere: bool = True) -> None:
+        self.anywhere = anywhere
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         """Return the redirected request; raises ValueError when it leads elsewhere than allowed."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
-        if new.scheme != "https" and (old.scheme, old.netloc) != (new.scheme, new.netloc):
-            shown = f"{new.scheme}://{new.netloc}"
+        same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
+        shown = plain(f"{new.scheme}://{new.netloc.rpartition('@')[2]}")
+        if new.scheme != "https" and not same:
             raise ValueError(f"{req.full_url} redirects to {shown}: refused, only https may lead to another host; ask for the final URL")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+        if "@" in new.netloc or (not self.anywhere and old.hostname != new.hostname):
+            raise ValueError(f"{req.full_url} redirects to {shown}: refused, it is expected on its own host; ask for the final URL")
+        redirected = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if same and redirected is not None and "Authorization" in req.unredirected_hdrs:
+            redirected.add_unredirected_header("Authorization", req.unredirected_hdrs["Authorization"])
+        return redirected
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
         """Follow a redirect; raises ValueError at once for schemes that are no web address."""
         place = urlsplit(headers.get("location") or "")
         if place.scheme not in ("", "http", "https"):
-            raise ValueError(f"{req.full_url} redirects to a {place.scheme}: address: refused; ask for the final URL")
+            raise ValueError(f"{req.full_url} redirects to a {plain(place.scheme)}: address: refused; ask for the final URL")
         return super().http_error_302(req, fp, code, msg, headers)
 
     http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
+def open_web(
+    url: str,
+    watch: Watch,
+    headers: Optional[Dict[str, str]] = None,
+    credentials: Optional[Dict[str, str]] = None,
+    anywhere: bool = True,
+    timeout: float = TIMEOUT_SECONDS,
+) -> Any:
+    """Return the open answer of an http or https URL; `credentials` are headers that no redirect takes to another host.
+
+    Raises ValueError for another scheme or a redirect that is refused, OSError when the server refuses or does not answer.
+    """
+    if urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"{url!r} is no http or https address")
+    request = urllib.request.Request(url, headers=headers or {})
+    for name, value in (credentials or {}).items():
+        request.add_unredirected_header(name, value)
+    opener = urllib.request.build_opener(WatchedHandler(watch), SafeRedirects(anywhere))
+    try:
+        answer = opener.open(request, timeout=timeout)
+    except (OSError, http.client.HTTPException):
+        if watch.expired:
+            raise ConnectionError(LATE) from None
+        raise
+    if watch.expired:  # headers that were cut off look like whole ones
+        answer.close()
+        raise ConnectionError(LATE)
+    return answer
+
+
+def blocks(stream: Any, watch: Optional[Watch] = None, seconds: float = TIMEOUT_SECONDS) -> Iterator[bytes]:
+    """Yield what arrives, block by block. Raises ConnectionError when it is slower than SLOWEST over `seconds`, or stops."""
+    read = getattr(stream, "read1", stream.read)  # returns what has arrived, so that a slow connection is noticed
+    since, received = time.monotonic(), 0
+    while True:
+        if watch:
+            watch.feed(2.0 * seconds)
+        try:
+            block = read(BLOCK)
+        except (OSError, http.client.HTTPException):
+            if watch is None or not watch.expired:
+                raise
+            block = b""
+        if watch and watch.expired:  # what was cut off may look like a whole answer
+            raise ConnectionError(f"nothing whole arrived for {2.0 * seconds:.0f} s")
+        if not block:
+            return
+        received += len(block)
+        yield block
+        elapsed = time.monotonic() - since
+        if elapsed > seconds:
+            if received < SLOWEST * elapsed:
+                raise ConnectionError(f"only {received} bytes in {elapsed:.0f} s")
+            since, received = time.monotonic(), 0
+
+
+def plain(text: Any) -> str:
+    """Return a server's text on one line, with what a terminal would obey as question marks."""
+    return "".join(one if one.isprintable() else "?" for one in " ".join(str(text).split()))
+
+
 def check_url(url: str) -> None:
-    """Raise ValueError unless the URL is http or https and names a host and a file."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or not parts.path.strip("/"):
-        raise ValueError(f"weights URL {url!r} is not allowed; give an http or https address of a file")
+    """Raise ValueError unless the URL is http or https, names a host and a file, and holds no user and no line break or the like."""
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(parts.path.strip("/")) and parts.port != 0
+    except ValueError:  # an impossible port or IPv6 address
+        whole = False
+    after_host = url.partition("://")[2].partition("/")[2]
+    if not whole or not re.fullmatch(r"[!-~]+", url) or re.search(r"[\"'<>`|\\^{}]", url) or re.search(r"[\[\]]", after_host):
+        raise ValueError(f"weights URL {plain(url)[:200]!r} is not allowed; give an http or https address of a file, in plain ASCII")
+    if "@" in parts.netloc:
+        shown = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+        raise ValueError(f"weights URL {shown} was given with a user or password, which everyone could read in the package; leave them out")
 
 
 def cache_folder(package: str) -> Path:
@@ -95,22 +244,6 @@ def fetch_weights(url: str, sha256: str, size: int, package: str) -> Path:
     except OSError as error:
         raise OSError(f"the weights cannot be kept in {target.parent} ({error.strerror or error}); {ELSEWHERE}") from None
     return target
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an open file to write to; it appears as `path` when the block ends without an error, and not at all otherwise."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(str(temporary), "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(str(temporary), str(path))
-    finally:
-        if temporary.exists():
-            temporary.unlink()
 
 
 def download_weights(url: str, sha256: str, size: int, target: Path) -> None:
@@ -149,13 +282,16 @@ def _write(path: Path, url: str, size: int) -> None:
 
 
 def _blocks(url: str) -> Iterator[bytes]:
+    watch = Watch(TIMEOUT_SECONDS)
     try:
-        with urllib.request.build_opener(SafeRedirects).open(url, timeout=TIMEOUT_SECONDS) as response:
-            promised, received = response.headers.get("Content-Length"), 0
-            for block in iter(lambda: response.read(1 << 20), b""):
+        with open_web(url, watch, timeout=TIMEOUT_SECONDS) as response:
+            promised, received = response.length, 0
+            for block in blocks(response, watch, TIMEOUT_SECONDS):
                 received += len(block)
                 yield block
-            if promised is not None and received != int(promised):
+            if promised is not None and received != promised:
                 raise EOFError(f"the connection ended after {received} of {promised} bytes")
     except (OSError, EOFError, http.client.HTTPException) as error:
         raise Unreachable(url, error) from None
+    finally:
+        watch.close()

@@ -6,12 +6,44 @@ their metadata, is added to the new environment's path.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import venv
 from importlib import metadata
 from pathlib import Path
+
+from hear_ssl.addresses import redacted
+
+# What the code of a wheel gets to see of the caller's environment: nothing else, because a token may have any name.
+PASSED = re.compile(
+    r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TMP|TEMP|USER|LOGNAME|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|SYSTEMROOT"
+    r"|CUDA_[A-Z_]+|NVIDIA_[A-Z_]+|HIP_[A-Z_]+"
+    r"|[A-Z]+_NUM_THREADS|KMP_[A-Z_]+|OMP_[A-Z_]+|MALLOC_[A-Z_]+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY",
+    re.IGNORECASE,
+)
+TO_DOWNLOAD = re.compile(r"HOME|XDG_[A-Z_]+|PIP_[A-Z_]+|UV_[A-Z_]+|NETRC|HTTPS?_PROXY|ALL_PROXY", re.IGNORECASE)  # of pip, and only of pip
+
+
+def without_secrets(home: Path, **given: str) -> dict[str, str]:
+    """Return an environment for code of others: what PASSED names, proxies without passwords, `home` as home, and `given`.
+
+    With another home it finds no ~/.netrc, ~/.aws or token of a hub.
+    """
+    passed = {name: _without_password(value) for name, value in os.environ.items() if PASSED.fullmatch(name)}
+    return {**passed, "HOME": str(home), "PYTHONNOUSERSITE": "1", **given}
+
+
+def _without_password(value: str) -> str:
+    return (
+        redacted(value) if "://" in value else value.rpartition("@")[2] if ":" in value.partition("@")[0] else value
+    )  # user:password@proxy
+
+
+def _for_pip() -> dict[str, str]:
+    """Return an environment for pip that downloads: its own settings, which may have the password of an index, and no other secret."""
+    return {name: value for name, value in os.environ.items() if PASSED.fullmatch(name) or TO_DOWNLOAD.fullmatch(name)}
 
 
 def requirement_closure(name: str) -> list[str]:
@@ -74,10 +106,14 @@ def make_environment(folder: Path, fresh_torch: str | None = None, interpreter: 
     return python
 
 
-def pip(python: Path, arguments: list[str], failure: str) -> None:
-    """Run this environment's pip for another Python. Raises ValueError with pip's last line when it fails."""
+def pip(python: Path, arguments: list[str], failure: str, home: Path | None = None) -> None:
+    """Run this environment's pip for another Python; home: it downloads nothing, and the code that it runs gets no secrets.
+
+    Raises ValueError with pip's last line when it fails.
+    """
     command = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--quiet", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True)
+    environment = without_secrets(home, PIP_NO_INDEX="1") if home else _for_pip()
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip() and "WARNING" not in line]
         raise ValueError(f"{failure}: {lines[0][:200] if lines else 'pip gave no reason'}")

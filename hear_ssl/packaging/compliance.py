@@ -13,6 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.packaging.clean_environment import without_secrets
 from hear_ssl.packaging.licenses import shown
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.templates import cell, not_test, requires_python, sources_of
@@ -38,7 +39,7 @@ def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[
         (folder / "checks" / "rules").symlink_to(RULES)
         out, weights_file = folder / "rows.jsonl", folder / "given.safetensors"
         command = [sys.executable, "-m", "rules", name, str(out), str(weights_file), "--memory", "reported"]
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder / "checks"), str(folder)])}
+        environment = without_secrets(folder, PYTHONPATH=os.pathsep.join([str(folder / "checks"), str(folder)]))
         done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
         last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
         rows = read_results(out, f"the measurement ended with {last[:200]}")
@@ -83,7 +84,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         "|---|---|---|",
         *(f"| {name} | {cell(text)} | {verdict} |" for name, text, verdict in statements),
         weights_line(manifest["weights"], published),
-        *(f"| {row.rule} | {cell(row.measured)} | {VERDICTS[row.passed]} |" for row in rows),
+        *(f"| {cell(row.rule)} | {cell(row.measured)} | {VERDICTS[row.passed]} |" for row in rows),
     ]
     return "\n".join(lines) + "\n"
 
@@ -91,9 +92,10 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
 def weights_line(weights: dict[str, Any], published: bool) -> str:
     """Return the report's line on where the weights are; published: they were fetched from their URL just now."""
     which = f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 {weights['sha256']}"
+    url = cell(weights["url"])
     if published:
-        return f"{WEIGHTS} {which}, fetched from {weights['url']} and found to be these | holds |"
-    return f"{WEIGHTS} {which}, meant for {weights['url']}; NOT fetched from there: packaged with --allow-unpublished | NOT PUBLISHED |"
+        return f"{WEIGHTS} {which}, fetched from {url} and found to be these | holds |"
+    return f"{WEIGHTS} {which}, meant for {url}; NOT fetched from there: packaged with --allow-unpublished | NOT PUBLISHED |"
 
 
 def as_published(report: str, weights: dict[str, Any]) -> str:

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from hear_ssl.errors import run_main
+from hear_ssl.errors import one_line, run_main
 from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.verify import measured_rows, module_name
@@ -44,7 +44,7 @@ def main() -> int:
             torches = torch_versions(python)
         except ValueError as error:
             torches, broken = [], broken + 1
-            print(f"{dotted(version):8} {'-':10} {'-':>7}  {error}", flush=True)
+            print(f"{dotted(version):8} {'-':10} {'-':>7}  {one_line(error)}", flush=True)
         for choices in (torches[:1], torches[1:][: -FALLBACKS - 1 : -1]):
             broken += bool(choices) and not one_of(choices, wheel, weights, version, python)
     return 1 if broken else 0
@@ -58,7 +58,7 @@ def one_of(choices: list[tuple[int, ...]], wheel: Path, weights: Path | None, ve
     for torch in choices:
         start = time.monotonic()
         verdict, held = measure(wheel, weights, python, dotted(torch))
-        print(f"{dotted(version):8} {dotted(torch):10} {time.monotonic() - start:7.0f}  {verdict}", flush=True)
+        print(f"{dotted(version):8} {dotted(torch):10} {time.monotonic() - start:7.0f}  {one_line(verdict)}", flush=True)
         if held is not None:
             return held
     return False
@@ -111,7 +111,7 @@ def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tupl
         except ValueError as error:
             return str(error), None
         try:
-            pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
+            pip(inside, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install", scratch)
         except ValueError as error:
             return str(error), False
         rows = measured_rows(inside, module_name(wheel), weights, scratch, [], memory="none")

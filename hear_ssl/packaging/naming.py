@@ -5,10 +5,24 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+from importlib import metadata
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
-OURS = {"hear_ssl", "examples", "export", "train", "tests"}
-BESIDE = {"torch", "torchaudio", "numpy", "soundfile", "soxr", "tqdm", "pip", "setuptools", "wheel", "heareval", "hearvalidator"}
+OURS = {"hear_ssl", "examples", "export", "train", "tests", "rules", "checks"}
+# Modules that Python, pip or pytest import by name, and those of standard libraries from 3.6 on that this Python may not have.
+STARTUP = "sitecustomize usercustomize conftest setup test site pkg_resources virtualenv easy_install readline"
+OTHER_PYTHONS = """aifc annotationlib asynchat asyncore audioop binhex cgi cgitb chunk compression crypt distutils
+dummy_threading formatter imghdr imp lib2to3 macpath macurl2path mailcap msilib nis nntplib ossaudiodev parser
+pipes smtpd sndhdr spwd sunau symbol telnetlib tomllib uu xdrlib zoneinfo graphlib"""
+# What torch, the extra `embed` and the kits of benchmarks import, whether it is installed here or not.
+BESIDE = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
+markupsafe networkx typing_extensions numpy scipy pandas soundfile soxr cffi pycparser tqdm pip setuptools wheel
+packaging heareval hearvalidator hearbaseline mteb maeb tensorflow keras jax flax librosa numba llvmlite sklearn
+joblib matplotlib pytest _pytest pluggy transformers datasets huggingface_hub safetensors onnx onnxruntime requests
+urllib3 certifi idna charset_normalizer yaml attr attrs six dateutil pytz click rich einops timm lightning
+pytorch_lightning lightning_fabric lightning_utilities torchmetrics omegaconf hydra wandb webdataset braceexpand s3fs
+gcsfs boto3 botocore aiohttp intervaltree sed_eval dcase_util pynvml PIL pillow resampy"""
+TAKEN = OURS | set(STARTUP.split()) | set(OTHER_PYTHONS.split()) | {name.lower() for name in BESIDE.split()} | sys.stdlib_module_names
 
 
 def check_name(name: str) -> None:
@@ -17,8 +31,21 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"package name {name!r} is not allowed; use lower-case letters, digits and single underscores, such as hear_mymodel"
         )
-    if name in OURS | BESIDE | sys.stdlib_module_names:
+    if name in TAKEN or name in installed_by_others():
         raise ValueError(f"package name {name!r} would hide another package; choose one of your own, such as hear_mymodel")
+
+
+def installed_by_others() -> set[str]:
+    """Return the names, in lower case with underscores, of modules and distributions installed here, but for models exported before."""
+    names: set[str] = set()
+    for distribution in metadata.distributions():
+        own = str(distribution.metadata["Name"] or "").lower().replace("-", "_").replace(".", "_")
+        files = distribution.files or []
+        if any(file.as_posix() == f"{own}/manifest.json" for file in files):
+            continue
+        tops = {file.parts[0] for file in files if len(file.parts) > 1 or file.suffix == ".py"}
+        names |= {own, *(top.removesuffix(".py").lower() for top in tops)}
+    return names
 
 
 def check_version(version: str) -> None:

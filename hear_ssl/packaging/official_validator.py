@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_closure
+from hear_ssl.files import atomic_write
+from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_closure, without_secrets
 from hear_ssl.packaging.rules.rows import RuleResult
 
 VERSION = "2021.0.6"
@@ -48,8 +49,8 @@ def validator_folder(scratch: Path) -> Path:
         arguments = ["install", "--no-deps", "--ignore-requires-python", "--upgrade", "--target", str(folder), f"hearvalidator=={VERSION}"]
         pip(Path(sys.executable), arguments, "cannot install the official validator")
         (folder / "tensorflow").mkdir(parents=True, exist_ok=True)
-        (folder / "tensorflow" / "__init__.py").write_text(STUB)
-        (folder / "complete").write_text("")
+        atomic_write(folder / "tensorflow" / "__init__.py", STUB)
+        atomic_write(folder / "complete", "")
     return folder
 
 
@@ -63,8 +64,8 @@ def validator_row(python: Path, module: str, weights: Path | None, scratch: Path
     link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
     command = [str(python), "-W", "ignore", "-c", "import sys; from hearvalidator.validate import main; sys.exit(main())", module]
     command += ["--model", str(weights)] if weights else []
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(extras), *paths])}
-    environment["HEAR_WEIGHTS_CACHE"] = str(scratch / CACHE)
+    path = os.pathsep.join([str(folder), str(extras), *paths])
+    environment = without_secrets(scratch, PYTHONPATH=path, HEAR_WEIGHTS_CACHE=str(scratch / CACHE))
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     passed = done.returncode == 0 and any("Looks good" in line for line in lines)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hear_ssl.addresses import redacted_text, redacted_values
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write, read_json, read_metrics
@@ -142,7 +144,7 @@ def build_manifest(
             "notes": texts_of(checkpoint.get("notes", [])),
             "stored_in": "float16" if request.half else "float32",
             "fitted": fitted_record(checkpoint.get("fitted", {})),
-            "data": checkpoint["data_card"],
+            "data": redacted_values(checkpoint["data_card"]),
             "git_revision": run_record(request.checkpoint, "environment.json").get("git_revision", "unknown"),
             "torch": torch.__version__.partition("+")[0],
             "cuda": torch.version.cuda or "none",
@@ -155,6 +157,7 @@ def build_manifest(
 
 def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
     """Return what a linear map was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where it is of another form."""
+    fitted = without_paths(fitted)
     return {**fitted, **({"clips": fitted["clips"] + 0} if fitted else {})}
 
 
@@ -164,14 +167,31 @@ def texts_of(notes: list[str]) -> list[str]:
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's config without the paths of the machine it ran on, and without what only that machine needed."""
+    """Return a run's config without the paths and addresses of the machine it ran on, and without what only that machine needed.
+
+    Keys that hold some have their defaults.
+    """
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
-    probe = {"probe": {**kept["probe"], "tasks": []}} if "probe" in kept else {}
+    probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
     data = {key: value for key, value in kept["data"].items() if key != "worker_timeout"} | cache | {"shards": []}
     trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
-    shortened: dict[str, Any] = with_short_names({**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})})
-    return shortened
+    whole = {**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})}
+    named: dict[str, Any] = without_paths(with_short_names(whole))
+    return named
+
+
+def without_paths(value: Any) -> Any:
+    """Return plain data with every text that is an absolute path or an address with credentials as its last part alone."""
+    if isinstance(value, dict):
+        return {key: without_paths(element) for key, element in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(without_paths(element) for element in value)
+    if not isinstance(value, str):
+        return value
+    home = os.path.expanduser("~")
+    local = value.startswith("/") or (len(home) > 1 and home in value)
+    return value.rstrip("/").rpartition("/")[2] if local else redacted_text(value)
 
 
 def with_short_names(config: Any) -> Any:

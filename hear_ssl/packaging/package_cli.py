@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from hear_ssl.addresses import check_public
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
@@ -45,6 +46,7 @@ def read_request() -> tuple[PackageRequest, Path]:
     check_name(arguments.name)
     check_version(arguments.version)
     check_url(arguments.weights_url)
+    check_public(arguments.weights_url, "--weights-url")
     request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,

@@ -19,9 +19,9 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import subprocess
 import tempfile
+import uuid
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,9 @@ from urllib.parse import unquote, urlsplit
 
 import fsspec
 
+from hear_ssl.addresses import check_public, redacted
 from hear_ssl.checkpoint import exported_manifest
+from hear_ssl.errors import one_line
 from hear_ssl.files import PART
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 from hear_ssl.machine import user_path
@@ -37,12 +39,11 @@ from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
-from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
 
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
-CREDENTIALS = ("AWS_", "GOOGLE_", "GCS", "AZURE_", "HF_", "HUGGING")
 
 
 def main() -> int:
@@ -50,10 +51,12 @@ def main() -> int:
     arguments = parse_arguments()
     tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
     check_url(arguments.public_url)
+    check_public(arguments.public_url, "--public-url")
     if not arguments.to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    print(f"upload       {upload(weights, arguments.to, unquote(urlsplit(arguments.public_url).path).rpartition('/')[2])}", flush=True)
+    name = unquote(urlsplit(arguments.public_url).path).rpartition("/")[2]
+    print(f"upload       {one_line(upload(weights, arguments.to, name))}", flush=True)
     record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
     check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
     wheel = with_url(tree, arguments.public_url)
@@ -89,7 +92,7 @@ def upload(weights: Path, target: str, name: str) -> str:
             raise ValueError(f"{path} holds other weights; never overwritten: give a new version or another --public-url")
         if filesystem.protocol not in STORES:
             filesystem.makedirs(folder, exist_ok=True)
-        partial = f"{path}.part"
+        partial = f"{path}.{uuid.uuid4().hex}.part"  # a name that nobody can have planted a link under
         try:
             filesystem.pipe_file(partial, content)
             filesystem.mv(partial, path)
@@ -104,7 +107,7 @@ def upload(weights: Path, target: str, name: str) -> str:
     except ValueError:
         raise
     except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
-        raise ValueError(f"cannot write to {target}: {' '.join(str(error).split())[:160]}") from None
+        raise ValueError(f"cannot write to {redacted(target)}: {one_line(error)[:160]}") from None
     return f"{path}, {len(content) / 1e6:.1f} MB"
 
 
@@ -141,10 +144,8 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
     with tempfile.TemporaryDirectory(prefix="hear-publish-") as scratch:
         folder = Path(scratch)
         python = make_environment(folder)
-        pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install")
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(CREDENTIALS)}
-        environment |= {"HEAR_WEIGHTS_CACHE": str(folder / "cache"), "HOME": str(folder), "PYTHONNOUSERSITE": "1"}
-        environment.pop("PYTHONPATH", None)
+        pip(python, ["install", "--no-index", str(wheel)], f"{wheel.name} does not install", folder)
+        environment = without_secrets(folder, HEAR_WEIGHTS_CACHE=str(folder / "cache"))
         code = f"import {name}, torch; m = {name}.load_model(); print(tuple({name}.get_scene_embeddings(torch.zeros(1, 16000), m).shape))"
         done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, env=environment, cwd=folder)
         if done.returncode:
@@ -152,7 +153,7 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
             raise ValueError(f"a stranger cannot load the model: {last[:200]}; is the file public under that URL?")
         fetched = len(list((folder / "cache").glob("*"))) if (folder / "cache").is_dir() else 0
         origin = "fetched from the URL" if fetched else "weights in the wheel"
-        return f"loads it in a clean environment ({origin}), scene {done.stdout.strip()}"
+        return f"loads it in a clean environment ({origin}), scene {one_line(done.stdout)[:80]}"
 
 
 def parse_arguments() -> argparse.Namespace:

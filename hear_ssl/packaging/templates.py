@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.packaging.licenses import shown
 
+MARKUP = re.compile(r"[\\|\[\]`*]")
 ROOT = Path(__file__).resolve().parents[2]
 EMBED = ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"]  # what `python -m NAME embed` asks for
 CC_BY = (
@@ -147,7 +149,7 @@ def model_card(manifest: dict[str, Any]) -> str:
     """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub."""
     training, sizes = manifest["training"], manifest["sizes"]
     data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
-    metrics = "".join(f"| {key} | {value} |\n" for key, value in sorted(manifest["metrics"].items()))
+    metrics = "".join(f"| {cell(key)} | {cell(str(value))} |\n" for key, value in sorted(manifest["metrics"].items()))
     return f"""{front_matter(manifest)}
 # {manifest["name"]} {manifest["version"]}
 
@@ -157,9 +159,9 @@ def model_card(manifest: dict[str, Any]) -> str:
 | scene embedding | {sizes["scene_embedding_size"]} |
 | timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
 | parameters | {sizes["parameters"]}, stored in {training.get("stored_in", "float32")}, computed in float32 |
-| encoder | {next(iter(manifest["embedder"]["encoder"]))} |
+| encoder | {cell(next(iter(manifest["embedder"]["encoder"])))} |
 | trained for | {trained_for(training)} |
-| code revision | {training["git_revision"]} |
+| code revision | {cell(str(training["git_revision"]))} |
 {data}
 ## Last values of training (metrics.csv of the run)
 
@@ -172,10 +174,11 @@ def model_card(manifest: dict[str, Any]) -> str:
 def sources_section(title: str, card: dict[str, Any]) -> str:
     """Return hours, split and every source of a data card."""
     rows = "".join(
-        f"| {cell(source['name'] + not_test(source))} | {cell(shown(source))} | {source['hours']:.3f} | {source['clips']} |\n"
+        f"| {cell(source['name'] + not_test(source))} | {cell(shown(source))} | {number(source['hours'], '.3f')} |"
+        f" {number(source['clips'], 'd')} |\n"
         for source in card.get("sources", [])
     )
-    head = f"## {title}: {card.get('hours', 0.0):.2f} hours, split {card.get('split', '')}"
+    head = f"## {title}: {number(card.get('hours', 0.0), '.2f')} hours, split {cell(str(card.get('split', '')))}"
     return f"\n{head}\n\n| source | licence | hours | clips |\n|---|---|---|---|\n{rows}"
 
 
@@ -226,5 +229,14 @@ def printable(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return a text as one cell of a Markdown table."""
-    return printable(text).replace("|", "\\|")
+    """Return a text of others as one cell of a Markdown table: it makes no row, link, image or HTML of its own."""
+    escaped = MARKUP.sub(r"\\\g<0>", printable(text))
+    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def number(value: Any, form: str) -> str:
+    """Return a number of others in a format, such as .2f; what is no such number as a cell."""
+    try:
+        return format(value, form) if isinstance(value, (int, float)) else cell(str(value))
+    except (ValueError, OverflowError):
+        return cell(str(value)[:40])

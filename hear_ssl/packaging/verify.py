@@ -18,8 +18,9 @@ import zipfile
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from hear_ssl.errors import one_line, printable
 from hear_ssl.machine import user_path
-from hear_ssl.packaging.clean_environment import make_environment, pip
+from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
@@ -82,7 +83,7 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
     """Install a wheel into a clean environment that has torch; alone: without looking for anything else."""
     rule = "pip installs it in a clean environment that has torch."
     try:
-        pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses")
+        pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses", python.parents[2] if alone else None)
     except ValueError as error:
         return RuleResult(
             "installs with pip", rule, str(error), False, "Several submissions pin versions that no current Python can install."
@@ -95,7 +96,7 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 def say(progress: bool, line: str) -> None:
     """Print what is being done, on stderr."""
     if progress:
-        print(f"{line} ...", file=sys.stderr, flush=True)
+        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
@@ -113,7 +114,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
         source = scratch / "source" / subject.resolve().name  # building leaves folders of its own in a tree
         shutil.copytree(subject, source, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info", "__pycache__"))
         arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(source)]
-        pip(Path(sys.executable), arguments, f"{subject} does not build")
+        pip(Path(sys.executable), arguments, f"{subject} does not build", scratch)
         return next((scratch / "built").glob("*.whl"))
     if not str(subject).replace(".", "_").isidentifier():
         raise ValueError(f"{subject} is neither a wheel nor a source tree nor a module's name")
@@ -144,8 +145,7 @@ def measured_rows(
     (home / "rules").symlink_to(RULES)
     out = scratch / "rows.jsonl"
     command = [str(python), "-m", "rules", module, str(out), *([str(weights)] if weights else []), "--memory", memory]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(home), *paths]), "PYTHONNOUSERSITE": "1"}
-    environment["HEAR_WEIGHTS_CACHE"] = str(scratch / CACHE)
+    environment = without_secrets(scratch, PYTHONPATH=os.pathsep.join([str(home), *paths]), HEAR_WEIGHTS_CACHE=str(scratch / CACHE))
     try:
         done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch, timeout=TIMEOUT_SECONDS)
     except subprocess.TimeoutExpired:
@@ -159,13 +159,14 @@ def print_rows(rows: list[RuleResult]) -> None:
     """Print the table, the reason of each rule that is broken, and the verdict."""
     for row in rows:
         mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
-        print(f"{mark}  {row.name}: {row.rule}\n      measured: {row.measured}")
+        print(f"{mark}  {printable(row.name)}: {printable(row.rule)}\n      measured: {one_line(row.measured)}")
         if row.passed is False and row.reason:
-            print(f"      why: {row.reason}")
+            print(f"      why: {printable(row.reason)}")
     broken, open_rows = [[row.name for row in rows if row.passed is verdict] for verdict in (False, None)]
     verdict = f"; broken: {', '.join(broken)}" if broken else ": ready to submit"
     unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
-    print(f"\n{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}")
+    print()
+    print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
 
 
 def parse_arguments() -> argparse.Namespace:

@@ -12,10 +12,12 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.addresses import check_public
 from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.model.download import check_url
 from hear_ssl.model.manifest import Manifest
 from hear_ssl.packaging.licenses import known_license, missing_license
+from hear_ssl.packaging.naming import TAKEN
 from hear_ssl.packaging.rules.rows import RuleResult
 from hear_ssl.test_data_rule import marks_test
 
@@ -85,8 +87,10 @@ def record_hash(content: bytes) -> str:
 def top_level_row(files: dict[str, bytes], info: str) -> RuleResult:
     """Check that there is one importable package and nothing beside it."""
     tops = sorted({name.partition("/")[0] for name in files} - {info})
-    passed = len(tops) == 1 and f"{tops[0]}/__init__.py" in files
-    return RuleResult("one package", "The wheel installs one package under its own name and nothing else.", ", ".join(tops), passed)
+    hiding = [top for top in tops if top.removesuffix(".py").lower() in TAKEN]
+    passed = len(tops) == 1 and f"{tops[0]}/__init__.py" in files and not hiding
+    measured = ", ".join(tops)[:160] + (f"; {hiding[0]} hides another module" if hiding else "")
+    return RuleResult("one package", "The wheel installs one package under its own name and nothing else.", measured, passed)
 
 
 def requirements_row(requirements: list[str]) -> RuleResult:
@@ -138,6 +142,7 @@ def url_row(manifest: Manifest, at_hand: bool) -> RuleResult:
     rule = "The weights have a publicly accessible URL."
     try:
         check_url(manifest.weights.url)
+        check_public(manifest.weights.url, "the address")
     except ValueError as error:
         return RuleResult("weights URL", rule, str(error), False)
     how = "not fetched, weights are at hand; export/publish.py loads them from there" if at_hand else AWAITED

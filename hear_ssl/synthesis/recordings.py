@@ -41,7 +41,7 @@ def _parse(line: str, position: str) -> Recording:
     try:
         fields = json.loads(line)
         return Recording(*(str(fields[name]) for name in FIELDS))
-    except (ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
         example = '{"path": "kick1.wav", "license": "CC0-1.0", "source": "drums"}'
         raise ValueError(f"{position} is {line[:60]!r}; each line must be an object such as {example}") from None
 

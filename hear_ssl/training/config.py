@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from hear_ssl.errors import nearest
 from hear_ssl.model.options import Part, check_ranges
-from hear_ssl.training.config_sources import Source, read_sources, run_sources
+from hear_ssl.training.config_sources import Source, check_references, read_sources, run_sources
 from hear_ssl.training.settings import CLASSES, LISTS, PARTS, Config, settings_keys
 
 __all__ = ["Config", "load_config", "plain_config", "resumed_config", "whole_config"]
@@ -65,10 +65,11 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
         for kind, elements in readouts.plain().items():
             merged[kind] = elements
     try:
-        with read_write(merged):
-            OmegaConf.resolve(merged)
+        _unlock(merged)
+        OmegaConf.resolve(merged)
     except OmegaConfBaseException as error:  # a reference such as ${name} that leads nowhere
         raise ValueError(_one_line(sources, error)) from None
+    check_references(OmegaConf.to_container(merged, resolve=False), "config")  # what references have put together
     chosen = {
         section: {name: replace(part, options=OmegaConf.to_object(merged[section][name])) for name, part in parts[section].items()}
         for section in PARTS
@@ -139,6 +140,14 @@ def _with_whole_lists(merged: Any, changes: dict[Any, Any]) -> dict[Any, Any]:
         elif isinstance(node, DictConfig) and isinstance(value, dict):
             whole[key] = _with_whole_lists(node, value)
     return whole
+
+
+def _unlock(node: Any) -> None:
+    """Make a tree of frozen dataclasses writable, so that references in it can be replaced by what they refer to."""
+    if isinstance(node, (DictConfig, ListConfig)) and isinstance(node._content, (dict, list)):
+        OmegaConf.set_readonly(node, False)
+        for element in node._content.values() if isinstance(node._content, dict) else node._content:
+            _unlock(element)
 
 
 def _listed(parts: Mapping[str, Part], changes: Mapping[str, Any]) -> dict[str, Any]:

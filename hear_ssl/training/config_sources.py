@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
+import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -15,6 +18,8 @@ from hear_ssl import __version__
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
 
+REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}")  # to another key: ${name}, ${.seed}, ${data[shards]}
+DEEPEST, MOST_VALUES = 50, 100_000
 VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
 
 
@@ -65,12 +70,14 @@ def _file(path: Path) -> Source:
     if not path.is_file():
         raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
     try:
+        check_depth(path.read_text(encoding="utf-8"))
         types = {key: hint for key, (hint, _) in settings_keys().items()}
         mapping = OmegaConf.to_container(read_yaml(path, types), resolve=False)
-    except (YAMLError, OmegaConfBaseException, UnicodeDecodeError, OSError, RecursionError) as error:
+    except (YAMLError, OmegaConfBaseException, ValueError, OSError, RecursionError) as error:
         raise ValueError(f"config {path} is not YAML: {' '.join(str(error).split())[:120]}") from None
     if not isinstance(mapping, dict):
         raise ValueError(f"config {path} is a list; it must be keys with values, such as seed: 1")
+    check_references(mapping, f"config {path}")
     return Source(str(path), mapping, (path.resolve().parent, Path.cwd()))
 
 
@@ -82,6 +89,7 @@ def _parse(override: str) -> dict[Any, Any]:
         raise ValueError(f"{override!r} has a file in its key; select the class by objective=FILE.py:Class, then use its name in keys")
     hint = settings_keys().get(key, (None,))[0]
     try:
+        check_depth(given.strip())
         parsed = OmegaConf.from_dotlist([] if is_text(hint) else [override])
         if is_text(hint):
             OmegaConf.update(parsed, key, text_value(given, hint))
@@ -96,4 +104,56 @@ def _parse(override: str) -> dict[Any, Any]:
         raise ValueError(f"{override[:200]!r} cannot be read ({reason}); put a value that is plain text in quotes of its own") from None
     mapping = OmegaConf.to_container(parsed, resolve=False)
     assert isinstance(mapping, dict)
+    check_references(mapping, repr(override[:200]))
     return mapping
+
+
+def check_depth(text: str) -> None:
+    """Raise YAMLError when YAML is nested deeper than any config, at which libyaml overflows the stack, or its aliases multiply."""
+    open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # the anchor of each and the values in it so far
+    values: dict[str | None, int] = {}
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append((event.anchor, 1))
+            if len(open_nodes) > DEEPEST:
+                raise YAMLError(f"nested deeper than {DEEPEST} levels")
+            continue
+        anchor, count = None, 0
+        if isinstance(event, yaml.CollectionEndEvent):
+            anchor, count = open_nodes.pop()
+        elif isinstance(event, yaml.AliasEvent):
+            count = values.get(event.anchor, 0)
+        elif isinstance(event, yaml.ScalarEvent):
+            anchor, count = event.anchor, 1
+        values[anchor] = count
+        open_nodes[-1] = (open_nodes[-1][0], open_nodes[-1][1] + count)
+        if open_nodes[-1][1] > MOST_VALUES:
+            raise YAMLError(f"more than {MOST_VALUES} values, those of its aliases counted")
+
+
+def check_references(mapping: Any, where: str) -> None:
+    """Raise ValueError when a text has ${...} that is no reference to another key.
+
+    OmegaConf would compute it, such as ${oc.env:NAME} from the environment, and the result would be stored with the config.
+    """
+    for text in _texts(mapping):
+        rest, count = text, 1
+        while count:
+            rest, count = REFERENCE.subn("key", rest)  # from the inside out: ${optimizer.${name}}
+        if "${" in rest or "\\${" in text:
+            raise ValueError(
+                f"{where}: {text[:80]!r} is refused: only references to other keys are allowed in a config, such as ${{name}}; write the"
+                " value itself, and keep what is secret out of a config, because it is stored with the run"
+            )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for key, element in value.items():
+            yield from _texts(key)
+            yield from _texts(element)
+    elif isinstance(value, list):
+        for element in value:
+            yield from _texts(element)

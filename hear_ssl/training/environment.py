@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from hear_ssl.addresses import redacted_arguments
 from hear_ssl.machine import usable_cores
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,7 +22,7 @@ PACKAGES = ("torch", "torchaudio", "pytorch-lightning", "webdataset", "wandb", "
 def environment() -> dict[str, Any]:
     """Return versions, git revision and hardware, as recorded in the run folder."""
     return {
-        "command": sys.argv,
+        "command": redacted_arguments(sys.argv),
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
         "git_revision": git_revision(),

@@ -21,6 +21,7 @@ import pytorch_lightning as pl
 
 from hear_ssl import __version__
 from hear_ssl.checkpoint import save_tensors
+from hear_ssl.errors import one_line
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder
@@ -175,12 +176,12 @@ class OnlineProbe(pl.Callback):
     def _take(self, trainer: pl.Trainer, answer: dict[str, Any]) -> None:
         """Record an answer and hand over the next snapshot."""
         if "ended" in answer:
-            print(f"no more probes: {answer['ended']}", flush=True)
+            print(f"no more probes: {one_line(str(answer['ended']))}", flush=True)
             self._end()
             return
         path = self.snapshots.pop(0)
         if "error" in answer:
-            print(f"probe of step {step_of(path)} failed: {answer['error']}", flush=True)
+            print(f"probe of step {step_of(path)} failed: {one_line(str(answer['error']))}", flush=True)
             path.unlink(missing_ok=True)
         else:
             self._record(trainer, path, answer["scores"])

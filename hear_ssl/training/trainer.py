@@ -18,6 +18,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
+from hear_ssl.addresses import redacted, redacted_text
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
@@ -76,6 +77,7 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
+    config = without_credentials(config)  # all that is stored follows from this one
     module = PretrainingModule(config, data.data_card())
     if checkpoint:
         check_state(checkpoint, saved, module)
@@ -120,6 +122,12 @@ def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choic
         *repeated_clips(config.data, different_sounds(data.shards, config.data)),
         *unlicensed(data.data_card()),
     ]
+
+
+def without_credentials(config: Config) -> Config:
+    """Return the config as it is stored: no address in it has a user, a password or a signature."""
+    data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
+    return replace(config, data=data, name=redacted_text(config.name), run=redacted_text(config.run), output=redacted_text(config.output))
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:

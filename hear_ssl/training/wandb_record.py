@@ -42,7 +42,8 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
             id=record,
             mode="online" if config.wandb == "online" else "offline",
             config=to_mapping(config),
-            settings=wandb.Settings(silent=True),
+            # wandb's own record of the command line, the git remote and the environment may hold credentials; environment.json has ours
+            settings=wandb.Settings(silent=True, x_disable_meta=True, disable_git=True, save_code=False),
         )
     except wandb.Error as error:
         reason = " ".join(str(error).split())[:160]

@@ -43,7 +43,16 @@ def read_item(item: Item) -> bytes:
     """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
     try:
         content = _read_member(item)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, lzma.LZMAError, NotImplementedError, KeyError) as error:
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        NotImplementedError,
+        KeyError,
+        OverflowError,
+    ) as error:
         raise ValueError(f"the archive is damaged there ({str(error)[:60]})") from None
     if len(content) != item.size:
         raise ValueError("the archive ends early or lies about its size")
@@ -74,4 +83,4 @@ def _opened_zip(path: str, changed: int) -> tuple[zipfile.ZipFile, dict[int, zip
 
 @lru_cache(KEPT_OPEN)
 def _opened_tar(path: str, changed: int) -> tarfile.TarFile:
-    return tarfile.open(path, "r:*")
+    return tarfile.open(path, "r:*")  # its headers have been checked when its members were listed

@@ -34,12 +34,14 @@ from hear_ssl.data.packing.item import Item, printable
 from hear_ssl.data.packing.lists import LIST_SUFFIXES, from_list
 from hear_ssl.data.packing.split_zip import check_whole_zip
 from hear_ssl.data.shards.shard_index import check_split
-from hear_ssl.files import tar_members
+from hear_ssl.errors import one_line
+from hear_ssl.safe_tar import open_tar, tar_members
 from hear_ssl.test_data_rule import RULE, marked_folder, marked_part
 
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
 LEFT = "files that operating systems leave behind"
+LONGEST_NAME = 4096  # characters of a member's name
 
 
 def list_items(
@@ -192,35 +194,37 @@ def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
     check_whole_zip(path)
     try:
         with zipfile.ZipFile(path) as archive:
+            left = MAX_EXPANSION * max(os.path.getsize(path), 1024)  # for all members together, which may share their bytes
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 refused = _not_read(info.filename)
                 if info.is_dir():
                     continue
+                left -= 0 if refused else info.file_size
                 if refused != "?" and (unsafe_name(info.filename) or stat.S_ISLNK(info.external_attr >> 16)):
                     refused = "unsafe member name or link"
-                elif not refused and (info.file_size > MAX_MEMBER_BYTES or info.file_size > MAX_EXPANSION * max(info.compress_size, 1024)):
+                elif not refused and (left < 0 or info.file_size > min(MAX_MEMBER_BYTES, MAX_EXPANSION * max(info.compress_size, 1024))):
                     refused = "unpacks to far more than it occupies"
                 yield Item(str(path), info.filename, source, license, split, "zip", info.header_offset, info.file_size, refused)
-    except zipfile.BadZipFile as error:
-        raise ValueError(f"archive {path} is damaged ({error}); fetch it again") from None
+    except (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError) as error:  # sizes and places beyond the file
+        raise ValueError(f"archive {path} is damaged ({one_line(error)[:80]}); fetch it again") from None
 
 
 def _from_tar(path: Path, license: str, split: str) -> Iterator[Item]:
     source = path.name.split(".tar")[0].removesuffix(".tgz").removesuffix(".tbz2").removesuffix(".txz")
     kind = "packed tar" if path.name.lower().endswith(COMPRESSED_TARS) else "tar"
-    limit = MAX_EXPANSION * max(os.path.getsize(path), 1024)
     try:
-        with tarfile.open(path, "r:*") as archive:
-            for member in tar_members(archive):
-                if kind == "packed tar" and member.offset_data + member.size > limit:
-                    raise ValueError(f"archive {path} unpacks to far more than it occupies; unpack it yourself if you trust it")
+        with open_tar(path) as archive:
+            for member in tar_members(archive, path):
                 refused = _not_read(member.name)
                 if member.isdir():
                     continue
-                if refused != "?" and (not member.isreg() or unsafe_name(member.name)):
-                    refused = "unsafe member name or link"
+                name = member.name
+                if len(name) > LONGEST_NAME or (refused != "?" and (not member.isreg() or unsafe_name(name))):
+                    refused, name = "unsafe member name or link", name[:LONGEST_NAME]
                 elif not refused and member.issparse():
                     refused = "sparse member"
-                yield Item(str(path), member.name, source, license, split, kind, member.offset_data, member.size, refused)
-    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
-        raise ValueError(f"archive {path} is damaged ({' '.join(str(error).split())[:60]}); fetch it again") from None
+                elif not refused and member.size > MAX_MEMBER_BYTES:
+                    refused = f"larger than {MAX_MEMBER_BYTES >> 30} GB"
+                yield Item(str(path), name, source, license, split, kind, member.offset_data, member.size, refused)
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError, OverflowError, UnicodeError) as error:
+        raise ValueError(f"archive {path} is damaged ({one_line(error)[:60]}); fetch it again") from None

@@ -18,14 +18,18 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from hear_ssl.addresses import joined, redacted
 from hear_ssl.data.shards.clip_offsets import SUFFIX, sha256_of_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.fetch import fetch_shard_file
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord, read_index
+from hear_ssl.errors import one_line
 from hear_ssl.files import sha256_of
 from hear_ssl.machine import expand_home
+from hear_ssl.safe_open import open_own, own_folder
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
 
+FOLDER = re.compile("[0-9a-f]{24}")  # see ShardCache
 ROOM_PAUSE_SECONDS = 0.05
 
 
@@ -37,18 +41,19 @@ def is_remote(source: str) -> bool:
 class ShardCache:
     """The local copies of one address's shards, in a folder of their own under the cache's root.
 
-    With a bound, shards of any address that were used longest ago give way. Its folder is named by the hash of the full
-    address, because names of folders and shards repeat.
+    With a bound, shards of any address that were used longest ago give way. Its folder is named by the hash of the whole
+    address without credentials, because names of folders and shards repeat.
     """
 
     def __init__(self, address: str, root: str | Path, limit_gb: float = 0.0) -> None:
         """Open the cache of an address; limit_gb bounds all under the root, 0 does not. What a crash left is removed."""
-        self.address = address.rstrip("/")
+        self.address = redacted(address).rstrip("/")
+        self.full_address = address  # with user, password and signature, if there are any
         self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            own_folder(self.folder)
         except OSError as error:
             raise OSError(f"data.cache {self.root} cannot be made: {error.strerror}; give another with data.cache=FOLDER") from None
         remove_abandoned(self.folder)
@@ -61,7 +66,7 @@ class ShardCache:
         path = self.folder / INDEX_NAME
         with locked(self.folder / ".lock"):
             try:
-                fetch_shard_file(f"{self.address}/{INDEX_NAME}", path, None)
+                fetch_shard_file(joined(self.full_address, INDEX_NAME), path, None)
             except ConnectionError as error:
                 if not path.is_file():
                     raise ValueError(str(error)) from None
@@ -75,7 +80,7 @@ class ShardCache:
             with self.held(record):
                 pass
         with contextlib.suppress(OSError):
-            os.utime(path)  # used now: others give way first
+            os.utime(path, follow_symlinks=False)  # used now: others give way first
         return path
 
     @contextmanager
@@ -89,14 +94,14 @@ class ShardCache:
             if not present(path, record) and not whole(path, record):
                 try:
                     with self.room(record):
-                        fetch_shard_file(f"{self.address}/{record.name}", path, record)
+                        fetch_shard_file(joined(self.full_address, record.name), path, record)
                 except ConnectionError as error:
                     raise ValueError(str(error)) from None
             if not present(path, record):
                 with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
                     write_clip_offsets(path, record.sha256)
             with contextlib.suppress(OSError):
-                os.utime(path)
+                os.utime(path, follow_symlinks=False)
             yield path
 
     def mend(self, record: ShardRecord) -> bool:
@@ -110,7 +115,7 @@ class ShardCache:
                 return False
             say(f"{path} is damaged: it is fetched again")
             try:
-                fetch_shard_file(f"{self.address}/{record.name}", path, record)
+                fetch_shard_file(joined(self.full_address, record.name), path, record)
             except (ConnectionError, ValueError) as error:
                 say(str(error))
                 return False
@@ -166,10 +171,11 @@ class ShardCache:
         """Reserve room: shards used longest ago are removed until it fits; say whether it does beside what is being fetched."""
         with locked(self.root / ".lock"):
             kept.unlink(missing_ok=True)  # a crash's: the shard's lock is held here
-            for folder in self.root.glob("*/"):
+            folders = own_folders(self.root)
+            for folder in folders:
                 remove_abandoned(folder)
-            coming = used_last(self.root.glob("*/.*.room.part"))  # first: a fetch that ends meanwhile is found below
-            there = used_last(self.root.glob("*/*.tar"))
+            coming = used_last(path for folder in folders for path in folder.glob(".*.room.part"))  # first: one that ends is found below
+            there = used_last(path for folder in folders for path in folder.glob("*.tar"))
             needed = sum(size for _, size, _ in coming) + record.bytes
             if coming and needed > self.limit:
                 return False
@@ -179,7 +185,7 @@ class ShardCache:
                     used -= size
             if used > self.limit and any(path.exists() for _, _, path in there):
                 return False  # the rest is being opened; it is free in a moment
-            with open(kept, "wb") as file:
+            with os.fdopen(open_own(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.truncate(record.bytes)
             return True
 
@@ -193,12 +199,17 @@ def remove_unless_held(path: Path) -> bool:
         return free
 
 
+def own_folders(root: Path) -> list[Path]:
+    """Return the folders of addresses under a root; a link, and a folder of any other name, is somebody else's."""
+    return [folder for folder in root.glob("*/") if FOLDER.fullmatch(folder.name) and not folder.is_symlink()]
+
+
 def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
     """Return when files were used last (s), their sizes (bytes) and themselves, in that order; what vanishes meanwhile is left out."""
     found = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
-            status = path.stat()
+            status = path.lstat()
             found.append((status.st_mtime, status.st_size, path))
     return sorted(found)
 
@@ -230,7 +241,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
     Without waiting, say whether it is held now or by somebody else.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    descriptor = open_own(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         free = True
@@ -247,4 +258,4 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def say(line: str) -> None:
     """Show progress."""
-    print(line, file=sys.stderr, flush=True)
+    print(one_line(line), file=sys.stderr, flush=True)

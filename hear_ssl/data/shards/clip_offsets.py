@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hear_ssl.files import atomic_write, tar_members
+from hear_ssl.files import atomic_write
+from hear_ssl.safe_tar import BoundedTarInfo, tar_members
 
 AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
 MEMBER = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # key and suffix as webdataset takes them; a name without is no clip's
@@ -28,6 +29,8 @@ SUFFIX = ".clips"
 HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows that starts from the next, bytes of a key
 MARK = b"clips/1\0"
 HEAD_BYTES = 4096
+LARGEST_TABLE = 64 << 20  # bytes; that of a larger shard may be as large as the shard
+LARGEST_RECORD = 16 << 20  # bytes of the JSON of a clip
 UNKNOWN = -1
 
 
@@ -101,14 +104,14 @@ def scan_shard(path: str | Path) -> ClipOffsets:
     members: dict[str, dict[str, tuple[int, int]]] = {}
     damage = ""
     try:
-        with tarfile.open(path, "r:") as tar:
-            for member in tar_members(tar):
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as tar:
+            for member in tar_members(tar, path):
                 found = MEMBER.fullmatch(member.name) if member.isreg() else None
                 if found:
                     parts, suffix = members.setdefault(found[1], {}), found[2].lower()
                     damage = damage or (f"two members are named {member.name[:60]!r}" if suffix in parts else "")
                     parts.setdefault(suffix, (member.offset_data, member.size))
-    except (tarfile.TarError, EOFError) as error:
+    except (tarfile.TarError, EOFError, ValueError) as error:
         damage = " ".join(str(error).split())[:60]
     size = os.path.getsize(path)
     rows: list[tuple[int, int, int, int, int, bytes, bytes]] = []
@@ -132,6 +135,8 @@ def _lacking(codec: str | None, parts: dict[str, tuple[int, int]], size: int) ->
         return f"has no audio member ({', '.join(AUDIO_SUFFIXES)}), only {', '.join(sorted(parts))[:60]}"
     if "json" not in parts:
         return "has no .json member"
+    if parts["json"][1] > LARGEST_RECORD:
+        return f"has a .json member of {parts['json'][1]} bytes"
     return "is cut off" if any(offset + length > size for offset, length in parts.values()) else ""
 
 
@@ -165,15 +170,29 @@ def write_clip_offsets(path: Path, sha256: str) -> None:
 
 def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
     """Return the table that was written beside a shard; None when there is none, it is damaged, or belongs to other bytes."""
+    table = path.with_suffix(SUFFIX)
     try:
-        content = path.with_suffix(SUFFIX).read_bytes()
+        size = path.stat().st_size
+        if not table.is_file() or table.stat().st_size > max(LARGEST_TABLE, size):
+            return None
+        content = table.read_bytes()
         mark, shard, crc, key_bytes = HEADER.unpack_from(content)
         body = memoryview(content)[HEADER.size :]
-        if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)):
+        if (mark, shard.hex(), crc) != (MARK, sha256, zlib.crc32(body, key_bytes)) or 0 < len(body) < key_bytes:
             return None
-        return ClipOffsets(str(path), np.frombuffer(body, row_type(key_bytes)), summed=True)
-    except (OSError, ValueError, struct.error):
+        rows = np.frombuffer(body, row_type(key_bytes))
+    except (OSError, ValueError, TypeError, struct.error):  # TypeError: a key longer than numpy has
         return None
+    return ClipOffsets(str(path), rows, summed=True) if _possible(rows, size) else None
+
+
+def _possible(rows: NDArray[np.void], size: int) -> bool:
+    """Return whether rows name places within a shard of so many bytes, and codecs that there are: a table may be anybody's."""
+    codecs = np.isin(rows["codec"], [codec.encode() for codec in AUDIO_SUFFIXES])
+    return bool(codecs.all()) and all(
+        bool(((rows[start] >= 0) & (rows[length] >= 0) & (rows[start] <= size - rows[length])).all())
+        for start, length in (("offset", "size"), ("json_offset", "json_size"))
+    )
 
 
 def sha256_of_clip_offsets(path: Path) -> str:

@@ -9,8 +9,10 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
+from hear_ssl.addresses import redacted
 from hear_ssl.data.shards.shard_index import DamagedIndexError, ShardRecord, read_index
-from hear_ssl.download import LOCAL_ERRORS, Answer, one_line, open_http, retry, transfer
+from hear_ssl.download import LOCAL_ERRORS, Answer, open_http, open_unchecked, refused_hint, retry, transfer
+from hear_ssl.errors import one_line
 from hear_ssl.files import atomic_path, sha256_of
 
 INDEX_LIMIT = 64 << 20  # bytes
@@ -25,22 +27,24 @@ def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
     when the address says that there is nothing, its scheme needs a package that is not installed, or this machine's disk
     is full or may not be written to.
     """
+    shown = redacted(url)
     try:
         with atomic_path(path) as temporary, open(temporary, "w+b") as file:
             retry(lambda: fetch_and_check(url, temporary, file, record), file)
     except FileNotFoundError:
-        raise ValueError(f"{url} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
+        raise ValueError(f"{shown} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
     except ConnectionError as error:
-        raise ConnectionError(f"{url} cannot be fetched after {error}; {RESUME}") from None
+        raise ConnectionError(f"{shown} cannot be fetched after {error}; {RESUME}") from None
     except OSError as error:
         if error.errno in LOCAL_ERRORS:
-            raise ValueError(f"{url} cannot be written to {path.parent}: {os.strerror(error.errno)}; see data.cache") from None
-        raise ConnectionError(f"{url} cannot be fetched ({one_line(error)[:160]}); {RESUME}") from None
+            raise ValueError(f"{shown} cannot be written to {path.parent}: {os.strerror(error.errno)}; see data.cache") from None
+        raise ConnectionError(f"{shown} cannot be fetched ({one_line(error)[:160]}); {RESUME}{refused_hint(error)}") from None
 
 
 def fetch_and_check(url: str, path: Path, file: BinaryIO, record: ShardRecord | None) -> None:
     """Fetch what the open file at `path` lacks; raises ConnectionError and empties it when its bytes are not those promised."""
-    transfer(url, file, size=record.bytes if record else None, limit=INDEX_LIMIT if record is None else None, opener=open_address)
+    opener = open_address if record else open_index
+    transfer(url, file, size=record.bytes if record else None, limit=None if record else INDEX_LIMIT, opener=opener)
     try:
         if record is None:
             read_index(path)
@@ -49,6 +53,11 @@ def fetch_and_check(url: str, path: Path, file: BinaryIO, record: ShardRecord | 
     except (ConnectionError, DamagedIndexError) as error:
         file.truncate(0)
         raise ConnectionError(str(error)) from None
+
+
+def open_index(url: str, start: int = 0) -> Answer:
+    """Open the address of an index, which has no checksum: a redirect must stay on its host."""
+    return open_unchecked(url, start) if url.startswith(("http://", "https://")) else open_address(url, start)
 
 
 def open_address(url: str, start: int = 0) -> Answer:

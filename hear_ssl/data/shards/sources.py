@@ -9,14 +9,18 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tarfile import BLOCKSIZE  # of a member's header, and a clip has two
 
 from braceexpand import braceexpand
 
+from hear_ssl.addresses import redacted
 from hear_ssl.data.shards.cache import ShardCache, is_remote
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, check_split, read_index
 from hear_ssl.machine import expand_home
+
+MOST_SHARDS = 10**6  # that the braces of an entry may name
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,8 @@ def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
     address, names = expand(entry)
     shard_cache = ShardCache(address, cache, cache_gb) if is_remote(address) else None
     index = shard_cache.index() if shard_cache else read_index(address)
-    check_split(index.split, f"the index of {address}")
-    return Source(address, chosen(index, names, entry), shard_cache)
+    check_split(index.split, f"the index of {redacted(address)}")
+    return Source(redacted(address), chosen(index, names, redacted(entry)), shard_cache)
 
 
 def expand(entry: str) -> tuple[str, list[str]]:
@@ -77,17 +81,20 @@ def expand(entry: str) -> tuple[str, list[str]]:
 
     Raises ValueError when braces do not pair, or the shards lie in several folders.
     """
-    entry = entry if is_remote(entry) else expand_home(entry, "data.shards")
+    entry, mark, query = entry.partition("?") if is_remote(entry) else (expand_home(entry, "data.shards"), "", "")
     if not entry.endswith(".tar") and "{" not in entry:
-        return entry.rstrip("/") or "/", []
+        return (entry.rstrip("/") or "/") + mark + query, []
+    shown = redacted(entry)
     try:
-        paths = [path.rpartition("/") for path in braceexpand(entry)]
+        paths = [path.rpartition("/") for path in islice(braceexpand(entry), MOST_SHARDS)]
     except ValueError:
-        raise ValueError(f"data.shards: the braces of {entry!r} do not pair; write them as in train-{{000000..000007}}.tar") from None
-    folders = sorted({folder for folder, _, _ in paths})
+        raise ValueError(f"data.shards: the braces of {shown!r} do not pair; write them as in train-{{000000..000007}}.tar") from None
+    if len(paths) == MOST_SHARDS:
+        raise ValueError(f"data.shards: {shown!r} names {MOST_SHARDS} shards or more; give the folder instead")
+    folders = sorted({redacted(folder) for folder, _, _ in paths})
     if len(folders) > 1:
-        raise ValueError(f"data.shards: {entry!r} names the folders {', '.join(folders[:3])}; give each as an entry of its own")
-    return folders[0] or ".", [name for _, _, name in paths]
+        raise ValueError(f"data.shards: {shown!r} names the folders {', '.join(folders[:3])}; give each as an entry of its own")
+    return (paths[0][0] or ".") + mark + query, [name for _, _, name in paths]
 
 
 def chosen(index: ShardIndex, names: list[str], entry: str) -> ShardIndex:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hear_ssl.data.stream.memory_sound_file import open_sound
 from hear_ssl.data.stream.stated_length import states_its_length
-from hear_ssl.model.__main__ import streams
+from hear_ssl.model.__main__ import MOST_CHANNELS, streams
 
 Waveform = NDArray[np.float32]
 PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
@@ -108,7 +108,7 @@ def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_r
     """Fill crops by seeking to each and return True; return False when the length that the clip states is not its real one."""
     with open_sound(content) as file:
         _check_rate(file.samplerate, sample_rate)
-        if not states_its_length(content, file.frames):
+        if file.channels > MOST_CHANNELS or not states_its_length(content, file.frames):
             return False
         check_length(file.frames)
         spare = file.frames - crops.shape[1]

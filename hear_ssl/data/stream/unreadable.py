@@ -8,6 +8,7 @@ from typing import Any
 import torch.distributed as dist
 
 from hear_ssl.data.stream.batch import UnreadableClip
+from hear_ssl.errors import one_line, printable
 
 FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
 
@@ -61,7 +62,7 @@ class UnreadableClips:
 
     def summary(self) -> str:
         """Return 'shard (clips lost), ...', most lost first, or 'none'."""
-        return ", ".join(f"{shard} ({count})" for shard, count in self.lost.most_common(20)) or "none"
+        return ", ".join(f"{printable(shard)} ({count})" for shard, count in self.lost.most_common(20)) or "none"
 
     def state(self) -> dict[str, Any]:
         """Return plain data for a checkpoint, over all ranks."""
@@ -78,7 +79,7 @@ class UnreadableClips:
     def _name(self, first: dict[str, UnreadableClip]) -> None:
         for shard, loss in first.items():
             if shard not in self.named:
-                print(f"lost a clip of {loss}; more of this shard are counted, not shown", flush=True)
+                print(f"lost a clip of {one_line(str(loss))}; more of this shard are counted, not shown", flush=True)
                 self.named.add(shard)
 
 

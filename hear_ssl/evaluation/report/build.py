@@ -18,6 +18,7 @@ import soundfile
 import torch
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
+from hear_ssl.errors import printable
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
 from hear_ssl.evaluation.protocol.embed import SPARE_AUDIO, task_rows
@@ -30,6 +31,7 @@ from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
 
 CLIPS_ON_MAP = 60
+MOST_HOURS = 1e12  # of a data card; a larger integer is no float
 SOUND_SECONDS = 2.0
 SIMILARITY_SECONDS = 10.0
 CURVES = {
@@ -65,11 +67,11 @@ def embedding_map(task: Task, rows: LabelledRows, folder: Path, sample_rate: int
     plane = figures.project(rows.embeddings.numpy())
     labels = rows.targets.argmax(1).tolist()
     marks = []
-    shown = np.linspace(0, len(plane) - 1, min(CLIPS_ON_MAP, len(plane))).astype(int).tolist()
+    heard = np.linspace(0, len(plane) - 1, min(CLIPS_ON_MAP, len(plane))).astype(int).tolist()
     for place in range(len(plane)):
         x, y = 320 + 300 * plane[place, 0], 220 - 200 * plane[place, 1]
-        colour, name = figures.PALETTE[labels[place] % len(figures.PALETTE)], html.escape(task.labels[labels[place]])
-        if place in shown:
+        colour, name = figures.PALETTE[labels[place] % len(figures.PALETTE)], shown(task.labels[labels[place]])
+        if place in heard:
             source = sound(folder / rows.clips[place][0], sample_rate)
             marks.append(
                 f'<circle class=sound cx={x:.1f} cy={y:.1f} r=7 fill="{colour}" data-sound="{source}"><title>{name}</title></circle>'
@@ -77,13 +79,13 @@ def embedding_map(task: Task, rows: LabelledRows, folder: Path, sample_rate: int
         else:
             marks.append(f'<circle cx={x:.1f} cy={y:.1f} r=3 fill="{colour}" opacity=0.5><title>{name}</title></circle>')
     key = " ".join(
-        f'<span><i style="background:{figures.PALETTE[number % len(figures.PALETTE)]}"></i>{html.escape(label)}</span>'
+        f'<span><i style="background:{figures.PALETTE[number % len(figures.PALETTE)]}"></i>{shown(label)}</span>'
         for number, label in enumerate(task.labels[:20])
     )
     key += " … and more" if len(task.labels) > 20 else ""
-    heard = "<p class=key><b id=heard aria-live=polite>tap near a large dot to hear it, or use the arrow keys left and right</b></p>"
+    hint = "<p class=key><b id=heard aria-live=polite>tap near a large dot to hear it, or use the arrow keys left and right</b></p>"
     head = '<svg class=map viewBox="0 0 640 440" tabindex=0 role=application aria-label="embedding map: the arrow keys play its clips">'
-    return f"{head}{''.join(marks)}</svg>{heard}<p class=key>{key}</p>"
+    return f"{head}{''.join(marks)}</svg>{hint}<p class=key>{key}</p>"
 
 
 def clip_rows(rows: LabelledRows) -> LabelledRows:
@@ -112,24 +114,24 @@ def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[P
     task = tasks[min(fitting or scored, key=lambda name: scored[name])]
     rows = task_rows(task, model, cache)
     split = task.folds()[0]["test"][0]
-    shown = clip_rows(rows[split])
+    first = clip_rows(rows[split])
     folder = audio_folder(task, split, model.sample_rate, cache / SPARE_AUDIO)
-    waveform = read_clip(folder / shown.clips[0][0], model.sample_rate)[: round(SIMILARITY_SECONDS * model.sample_rate)]
+    waveform = read_clip(folder / first.clips[0][0], model.sample_rate)[: round(SIMILARITY_SECONDS * model.sample_rate)]
     frames, times_ms = model.timestamps(torch.from_numpy(waveform).unsqueeze(0))
     log_mel = baselines.load_model().frontend(torch.from_numpy(waveform).unsqueeze(0))[0].numpy()
     hop_ms = float(times_ms[0].diff().mean()) if times_ms.shape[1] > 1 else 0.0
     similar = figures.spectrogram_and_similarity(log_mel, frames[0].numpy(), hop_ms, len(waveform) / model.sample_rate)
-    name = html.escape(task.folder.name)
+    name = shown(task.folder.name)
     return [
         section(
             "Clips near each other sound alike to the model",
-            f"Test clips of {name} by {figures.projection(len(shown.clips))} of their {task.embedding_type} embeddings. Large dots play.",
-            figure(embedding_map(task, shown, folder, model.sample_rate), f"{len(shown.clips)} clips, colour: label"),
+            f"Test clips of {name} by {figures.projection(len(first.clips))} of their {task.embedding_type} embeddings. Large dots play.",
+            figure(embedding_map(task, first, folder, model.sample_rate), f"{len(first.clips)} clips, colour: label"),
         ),
         section(
             "One clip, moment by moment",
             f"Log-mel spectrogram above, {SIMILARITY_SECONDS:g} s at most; below, how alike any two timestamp embeddings are.",
-            figure(similar, f"{html.escape(shown.clips[0][0])}, a token every {hop_ms:g} ms"),
+            figure(similar, f"{shown(first.clips[0][0])}, a token every {hop_ms:g} ms"),
         ),
         *(confusion_section(task, rows) if fitting else []),
     ]
@@ -142,20 +144,43 @@ def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
     return [
         section(
             "What it confuses",
-            f"{html.escape(task.folder.name)}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
+            f"{shown(task.folder.name)}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
             figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
         ),
     ]
 
 
+def shown(value: Any) -> str:
+    """Return a value of others as text of the page."""
+    return html.escape(printable(str(value)))
+
+
+def number(value: Any) -> str:
+    """Return a number of others with two digits; what is no number as text of the page."""
+    return f"{value:.2f}" if isinstance(value, (int, float)) and abs(value) < MOST_HOURS else shown(str(value)[:40])
+
+
+def sources_of(card: Any) -> list[dict[str, Any]]:
+    """Return the sources of a data card of others, as far as it has some."""
+    sources = card.get("sources") if isinstance(card, dict) else None
+    return [source for source in sources if isinstance(source, dict)] if isinstance(sources, list) else []
+
+
+def hours_of(source: dict[str, Any]) -> float:
+    """Return the hours of a source; 0 where they are no number."""
+    hours = source.get("hours")
+    return float(hours) if isinstance(hours, (int, float)) and abs(hours) < MOST_HOURS else 0.0
+
+
 def data_card(card: dict[str, Any]) -> str:
     """Return hours by source and licence."""
     lines = [
-        f"<tr><th>{html.escape(str(s['name']))}</th><td>{html.escape(str(s['license']))}</td><td>{s['hours']:.2f}</td><td>{s['clips']}</td></tr>"
-        for s in sorted(card.get("sources", []), key=lambda source: -source["hours"])
+        f"<tr><th>{shown(s.get('name'))}</th><td>{shown(s.get('license'))}</td><td>{number(s.get('hours'))}</td>"
+        f"<td>{shown(s.get('clips'))}</td></tr>"
+        for s in sorted(sources_of(card), key=lambda source: -hours_of(source))
     ]
     head = "<tr><th>source</th><th>licence</th><th>hours</th><th>clips</th></tr>"
-    total = f"<p>{card.get('hours', 0.0):.2f} hours, split {html.escape(str(card.get('split', '-')))}.</p>"
+    total = f"<p>{number(card.get('hours', 0.0))} hours, split {shown(card.get('split', '-'))}.</p>"
     return f"{total}<div class=scroll><table>{head}{''.join(lines)}</table></div>"
 
 
@@ -167,7 +192,7 @@ def probe_section(rows: list[dict[str, str]]) -> list[str]:
         return []
     best = max(scored, key=lambda row: float(row["probe"]))
     titles = {name: "probe, mean of the tasks" if name == "probe" else name.removeprefix("probe_").replace("_", " ") for name in names}
-    caption = f"{len(scored)} probes, the best {float(best['probe']):.3f} at step {best['step']}: checkpoints/best.ckpt"
+    caption = f"{len(scored)} probes, the best {float(best['probe']):.3f} at step {shown(best['step'])}: checkpoints/best.ckpt"
     text = "Neighbours (knn) and a linear probe on a few validation clips of each task, while it trained."
     return [section("What it was worth on the way", text, figure(figures.curves(scored, titles), caption))]
 
@@ -181,10 +206,7 @@ def profile_section(run: Path) -> list[str]:
     names = ("stage", "process", "ms_per_step", "share_of_step")
     if not set(names) <= set(columns):
         raise ValueError(f"{path} is damaged: it lacks columns; remove it, nothing else is lost")
-    lines = [
-        f"<tr><th>{html.escape(row['stage'])}</th>{''.join(f'<td>{html.escape(row[name])}</td>' for name in names[1:])}</tr>"
-        for row in rows
-    ]
+    lines = [f"<tr><th>{shown(row['stage'])}</th>{''.join(f'<td>{shown(row[name])}</td>' for name in names[1:])}</tr>" for row in rows]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
     text = "From profile.csv. Workers read and decode in parallel with the step; the wait is what the step did not hide."
     return [section("Where the time of a step goes", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
@@ -197,14 +219,15 @@ def run_sections(run: Path) -> list[str]:
     if metrics.is_file():
         rows = read_metrics(metrics)[1]
         if rows:
-            content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {rows[-1]['step']}")
+            content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {shown(rows[-1]['step'])}")
             found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
             found += probe_section(rows)
     found += profile_section(run)
     checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
-    found.append(section("What it learned from", origin, data_card(checkpoint.get("data_card") or {})))
-    fitted = checkpoint.get("fitted", {}).get("data")
-    return [*found, *([section("What its linear map was fitted on", origin, data_card(fitted))] if fitted else [])]
+    card, fitted = checkpoint.get("data_card"), checkpoint.get("fitted")
+    found.append(section("What it learned from", origin, data_card(card if isinstance(card, dict) else {})))
+    data = fitted.get("data") if isinstance(fitted, dict) else None
+    return [*found, *([section("What its linear map was fitted on", origin, data_card(data))] if isinstance(data, dict) else [])]
 
 
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
@@ -221,7 +244,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     parts = [
         section(
             "Scores beside the baselines",
-            f"Produced by <code>{html.escape(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
+            f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
             score_table(record, name) + faults_text(record),
         ),
         section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
@@ -232,5 +255,5 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
         model = load_model_under_test(module, weights)
         check_key(record, model)
         parts += task_sections(record, model, find_tasks(tasks), scores / "embeddings")
-    title = html.escape(Path(module).resolve().name if is_ours(module) else name)
+    title = shown(Path(module).resolve().name if is_ours(module) else name)
     atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))

@@ -18,6 +18,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from hear_ssl.errors import printable
+
+matplotlib.rcParams["text.parse_math"] = False  # a label with two dollar signs is no formula
 Array = NDArray[Any]
 CLIPS_FOR_UMAP = 20  # more than the 15 neighbours it looks at
 PALETTE = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"]
@@ -44,7 +47,7 @@ def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
             figure = Figure(figsize=(3.4, 2.3))
             axes = figure.add_subplot()
             axes.plot(*zip(*points, strict=True), color=PALETTE[0], linewidth=1.2, marker="." if len(points) < 3 else None)
-            axes.set_title(columns[name], fontsize=9)
+            axes.set_title(printable(columns[name]), fontsize=9)
             axes.set_xlabel("step", fontsize=8)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
@@ -101,6 +104,7 @@ def confusion(train: tuple[Array, Array], test: tuple[Array, Array], labels: lis
     figure = Figure(figsize=(size, size))
     axes = figure.add_subplot()
     axes.imshow(shares, cmap="Blues", vmin=0.0, vmax=1.0)
+    labels = [printable(label) for label in labels]
     axes.set_xticks(range(len(labels)), labels, rotation=90, fontsize=9)
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.set_xlabel("predicted", fontsize=10)

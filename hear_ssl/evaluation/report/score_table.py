@@ -8,12 +8,18 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+from hear_ssl.errors import printable
 from hear_ssl.evaluation.model_under_test import BASELINES
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.report.leaderboard import standings
 from hear_ssl.evaluation.run import in_mean
 
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)  # 97.5 % quantiles of t for 2 to 10 folds
+
+
+def escaped(text: Any) -> str:
+    """Return a text of others as text of the page."""
+    return html.escape(printable(str(text)))
 
 
 def confidence(result: dict[str, Any]) -> tuple[float, str]:
@@ -41,7 +47,7 @@ def score_table(record: dict[str, Any], module: str) -> str:
     names = list(dict.fromkeys(name for kind in ("tasks", "faults") for found in record[kind].values() for name in found))
     names.sort(key=lambda name: (name != module, name in BASELINES, name))
     short = [Path(name).name for name in names]
-    head = "".join(f"<th>{html.escape(last if short.count(last) == 1 else name)}</th>" for last, name in zip(short, names, strict=True))
+    head = "".join(f"<th>{escaped(last if short.count(last) == 1 else name)}</th>" for last, name in zip(short, names, strict=True))
     lines = []
     for task, results in record["tasks"].items():
         primary = next((result["primary"] for result in results.values()), "")
@@ -55,7 +61,7 @@ def score_table(record: dict[str, Any], module: str) -> str:
             half, kind = confidence(result)
             text = f"{result['score']:.3f}" + (f" ± {half:.3f}<br><small>{kind}</small>" if kind else "")
             cells.append(f"<td>{'<b>' + text + '</b>' if result['score'] == best else text}</td>")
-        lines.append(f"<tr><th>{html.escape(task)}<br><small>{html.escape(primary)}</small></th>{''.join(cells)}</tr>")
+        lines.append(f"<tr><th>{escaped(task)}<br><small>{escaped(primary)}</small></th>{''.join(cells)}</tr>")
     whole = [results for results in record["tasks"].values() if in_mean(results, names)]
     if whole:
         cells = [f"<td>{statistics.fmean(results[name]['score'] for results in whole):.3f}</td>" for name in names]
@@ -66,7 +72,7 @@ def score_table(record: dict[str, Any], module: str) -> str:
 def faults_text(record: dict[str, Any]) -> str:
     """Return why tasks have no score, a line each."""
     lines = [(task, name, reason) for task, faults in record["faults"].items() for name, reason in faults.items()]
-    return "".join(f"<p><b>{html.escape(task)}</b>, {html.escape(name)}: {html.escape(reason)}</p>" for task, name, reason in lines)
+    return "".join(f"<p><b>{escaped(task)}</b>, {escaped(name)}: {escaped(reason)}</p>" for task, name, reason in lines)
 
 
 def leaderboard_text(record: dict[str, Any], module: str) -> str:

@@ -7,6 +7,7 @@ or makes the task larger than its clips can be is refused, and nothing of such a
 from __future__ import annotations
 
 import errno
+import fcntl
 import gzip
 import io
 import json
@@ -16,20 +17,25 @@ import sys
 import tarfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from hear_ssl.download import transfer
-from hear_ssl.errors import nearest
+from hear_ssl.addresses import joined, redacted
+from hear_ssl.download import open_unchecked, refused_hint, retry, transfer
+from hear_ssl.errors import nearest, one_line
 from hear_ssl.evaluation.tasks.download import Remote, as_published, download_archive
 from hear_ssl.evaluation.tasks.official_tasks import RECORD, SAMPLE_RATE, Official, chosen_tasks
 from hear_ssl.evaluation.tasks.task_format import audio_folder, read_task
 from hear_ssl.files import disk_errors_of
+from hear_ssl.safe_open import open_own, own_folder
+from hear_ssl.safe_tar import BoundedTarInfo, members
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
 LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
 BLOCK = 1 << 20
 NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # the archive's doing, not the disk's
+MOST_FILES = 10_000  # beside eight for each clip: other rates, labels
 PADDING_BYTES = 16 * BLOCK
 SPARE_BYTES = 256 << 20  # for labels, indexes and headers
 
@@ -45,8 +51,8 @@ class ZenodoRecord:
         """Return a task folder's archive. Raises ValueError when the record has none of that name."""
         name = f"hear2021-{folder}-{SAMPLE_RATE}.tar.gz"
         if self.files and name not in self.files:
-            raise ValueError(f"{self.base} has no {name}{nearest(name, list(self.files))}; fetch it by hand and unpack it")
-        return self.files.get(name, Remote(f"{self.base}/{name}"))
+            raise ValueError(f"{redacted(self.base)} has no {name}{nearest(name, list(self.files))}; fetch it by hand and unpack it")
+        return self.files.get(name, Remote(joined(self.base, name)))
 
 
 def read_record(base: str) -> ZenodoRecord:
@@ -56,27 +62,33 @@ def read_record(base: str) -> ZenodoRecord:
     """
     base = base.rstrip("/")
     if not base.startswith(("http://", "https://")):
-        raise ValueError(f"--from {base!r} is no http or https address")
-    url = RECORD.replace("/records/", "/api/records/") if base == RECORD else f"{base}/record.json"
-    content = io.BytesIO()
+        raise ValueError(f"--from {redacted(base)!r} is no http or https address")
+    address = RECORD.replace("/records/", "/api/records/") if base == RECORD else joined(base, "record.json")
+    folder, url, content = f"{base}/files" if base == RECORD else base, redacted(address), io.BytesIO()
     try:
-        transfer(url, content, limit=RECORD_LIMIT)
+        retry(lambda: transfer(address, content, limit=RECORD_LIMIT, opener=open_unchecked), content)
         entries = json.loads(content.getvalue())["files"]
-        files = {str(entry["key"]): _remote(f"{base}{'/files' if base == RECORD else ''}/{entry['key']}", entry) for entry in entries}
+        files = {str(entry["key"]): _remote(joined(folder, str(entry["key"])), entry) for entry in entries}
     except FileNotFoundError:
         if base == RECORD:
             raise ValueError(f"{url} is not there any more; give a mirror with --from") from None
         return ZenodoRecord(base, {})
     except OSError as error:
-        raise ValueError(f"{url} does not answer ({str(error)[:100]}); try again later, or give a mirror with --from") from None
-    except (ValueError, KeyError, TypeError):
+        reason = f"{one_line(error)[:100]}{refused_hint(error)}"
+        raise ValueError(f"{url} does not answer ({reason}); try again later, or give a mirror with --from") from None
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        if "redirects to" in str(error):
+            raise
         raise ValueError(f"{url} is not the JSON of a Zenodo record; give another --from") from None
     return ZenodoRecord(base, files)
 
 
 def _remote(url: str, entry: dict[str, object]) -> Remote:
     kind, _, digest = str(entry.get("checksum", "")).partition(":")
-    return Remote(url, int(str(entry["size"])), digest if kind == "md5" else "")
+    size = int(str(entry["size"]))
+    if size < 0:
+        raise ValueError(f"{size} bytes")
+    return Remote(url, size, digest if kind == "md5" else "")
 
 
 def fetch_tasks(names: list[str], out: Path, base: str) -> int:
@@ -93,7 +105,7 @@ def fetch_tasks(names: list[str], out: Path, base: str) -> int:
                 print(f"{task.name}: {fetch_folder(task, folder, out, record)}", flush=True)
             except (ValueError, OSError) as error:
                 failed = True
-                print(f"{task.name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+                print(f"{task.name}: {one_line(error)}", file=sys.stderr, flush=True)
     return int(failed)
 
 
@@ -102,22 +114,52 @@ def fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -
 
     Raises ValueError when its archive cannot be had, is damaged, unsafe or no such task, OSError when the disk is full.
     """
+    out.mkdir(parents=True, exist_ok=True)
+    with only_process(out / f".{folder}.lock", f"{folder} is being fetched into {out} by another process; wait for it"):
+        return _fetch_folder(task, folder, out, record)
+
+
+@contextmanager
+def only_process(path: Path, otherwise: str) -> Iterator[None]:
+    """Hold a lock that ends with the process; its file goes with it. Raises ValueError `otherwise` when another process has it."""
+    while True:
+        with os.fdopen(open_own(path), "w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ValueError(otherwise) from None
+            try:
+                held = os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
+            except FileNotFoundError:  # the process that had it removed it just now
+                held = False
+            if held:
+                try:
+                    yield
+                finally:
+                    path.unlink(missing_ok=True)
+                return
+
+
+def _fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -> str:
     final = out / folder
     if (final / "task_metadata.json").is_file():
         return f"{final} is there already"
     if final.exists():
         raise ValueError(f"{final} exists and is no task; move it away, or give another --out")
-    remote = record.archive(folder)
-    archive = out / remote.url.rpartition("/")[2]
+    remote = replace(record.archive(folder), limit=size_limit(task))
+    if (remote.bytes or 0) > size_limit(task):
+        raise ValueError(f"{remote.shown} has {remote.bytes} bytes, more than {folder} can have; refused: give another --from")
+    archive = out / remote.name
     if not archive.is_file():
         check_space(out, (remote.bytes or 0) + (task.audio_bytes or 0) // len(task.folders))
         download_archive(remote, archive)
     elif not as_published(remote, archive):
-        raise ValueError(f"{archive} is not the archive published at {remote.url}: size or MD5 differ; move it away to fetch it again")
+        raise ValueError(f"{archive} is not the archive published at {remote.shown}: size or MD5 differ; move it away to fetch it again")
     fresh = out / f".{folder}.unpacking"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        unpack(archive, folder, fresh, size_limit(task))
+        own_folder(fresh)
+        unpack(archive, folder, fresh, size_limit(task), MOST_FILES + 8 * task.clips)
         check_task(fresh)
         os.replace(fresh, final)
     except ValueError:
@@ -143,13 +185,19 @@ def check_space(out: Path, wanted: int) -> None:
         raise ValueError(f"{out} has {free / 1e9:.1f} GB left, archive and audio need {wanted / 1e9:.1f} GB; give another --out")
 
 
-def unpack(archive: Path, folder: str, target: Path, limit: int) -> None:
+def unpack(archive: Path, folder: str, target: Path, limit: int, most_files: int = MOST_FILES) -> None:
     """Unpack tasks/{folder}/ of an archive into `target`. Raises ValueError when it is damaged, unsafe or too large."""
     try:
-        with disk_errors_of(target), gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r|") as tar:
+        with (
+            disk_errors_of(target),
+            gzip.open(archive) as stream,
+            tarfile.open(fileobj=stream, mode="r|", tarinfo=BoundedTarInfo) as tar,
+        ):
             size = 0
-            for member, path in safe_members(tar, folder):
-                size += member.size
+            for number, (member, path) in enumerate(safe_members(tar, folder)):
+                if number >= most_files:
+                    raise ValueError(f"{archive.name} holds more than {most_files} files, more than {folder} can have; refused")
+                size += member.size + tarfile.BLOCKSIZE
                 if size > limit:
                     raise ValueError(f"{archive.name} unpacks to more than the {limit / 1e9:.1f} GB that {folder} can have; refused")
                 source = tar.extractfile(member)
@@ -161,7 +209,7 @@ def unpack(archive: Path, folder: str, target: Path, limit: int) -> None:
             check_end(stream)
     except FileExistsError as error:
         raise ValueError(f"{archive.name} holds {Path(error.filename).name} twice; refused") from None
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, RecursionError) as error:
         raise ValueError(f"{archive.name} is damaged ({str(error)[:80]}); the same command fetches it again") from None
     except OSError as error:
         if error.errno not in NAME_FAULTS:
@@ -180,7 +228,7 @@ def check_end(stream: gzip.GzipFile) -> None:
 
 def safe_members(tar: tarfile.TarFile, folder: str) -> Iterator[tuple[tarfile.TarInfo, Path]]:
     """Yield the files of tasks/{folder}/ with their path in it. Raises ValueError for anything else but folders."""
-    for member in tar:
+    for member in members(tar):
         parts = PurePosixPath(member.name).parts
         inner = parts[1:] if parts[:1] in (("tasks",), (".",)) else parts
         inner = inner[1:] if inner[:1] == ("tasks",) else inner

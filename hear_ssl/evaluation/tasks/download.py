@@ -11,19 +11,34 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from hear_ssl.download import BLOCK, retry, transfer
+from hear_ssl.addresses import redacted
+from hear_ssl.download import BLOCK, open_http, open_unchecked, refused_hint, retry, transfer
+from hear_ssl.errors import one_line
+from hear_ssl.safe_open import open_own
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at a URL with the size and MD5 (hex) published for it; None and '' where nothing is."""
+    """A file at a URL with the size and MD5 (hex) published for it; None and '' where nothing is. limit: the most bytes it may have."""
 
     url: str
     bytes: int | None = None
     md5: str = ""
+    limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return urlsplit(self.url).path.rpartition("/")[2]
+
+    @property
+    def shown(self) -> str:
+        """The URL without credentials."""
+        return redacted(self.url)
 
 
 def download_archive(remote: Remote, path: Path) -> None:
@@ -34,7 +49,7 @@ def download_archive(remote: Remote, path: Path) -> None:
     """
     partial = path.with_name(f".{path.name}.part")
     partial.parent.mkdir(parents=True, exist_ok=True)
-    with open(partial, "ab") as file:
+    with os.fdopen(open_own(partial, os.O_WRONLY | os.O_CREAT | os.O_APPEND), "ab") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -47,26 +62,31 @@ def download_archive(remote: Remote, path: Path) -> None:
         if not as_published(remote, partial):
             size = os.path.getsize(partial)
             partial.unlink()
-            raise ValueError(f"{remote.url} serves other bytes than published ({size} of them, MD5 differs); try another --from")
+            raise ValueError(f"{remote.shown} serves other bytes than published ({size} of them, MD5 differs); try another --from")
         os.fsync(file.fileno())
         os.replace(partial, path)
 
 
 def _complete(remote: Remote, file: BinaryIO) -> None:
     """Append to `file` until it is whole, with a progress bar."""
-    with tqdm(total=remote.bytes, unit="B", unit_scale=True, desc=remote.url.rpartition("/")[2][:40], disable=None, leave=False) as bar:
+    with tqdm(total=remote.bytes, unit="B", unit_scale=True, desc=remote.name[:40], disable=None, leave=False) as bar:
 
         def show(size: int, end: int | None) -> None:
             bar.total = end
             bar.update(size - bar.n)
 
         try:
-            retry(lambda: transfer(remote.url, file, size=remote.bytes, progress=show), file)
+            opener = open_http if remote.md5 else open_unchecked
+            retry(lambda: transfer(remote.url, file, size=remote.bytes, limit=remote.limit, opener=opener, progress=show), file)
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{error}; look at the address, or give another --from") from None
         except ConnectionError as error:
             size = file.seek(0, os.SEEK_END)
-            raise ValueError(f"{remote.url} stopped after {size} bytes and {error}; the same command resumes from there") from None
+            raise ValueError(f"{remote.shown} stopped after {size} bytes and {error}; the same command resumes from there") from None
+        except OSError as error:
+            if not refused_hint(error):
+                raise
+            raise OSError(f"{remote.shown}: {one_line(error)}{refused_hint(error)}") from None
 
 
 def as_published(remote: Remote, path: Path) -> bool:

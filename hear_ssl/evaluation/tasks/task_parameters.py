@@ -16,6 +16,8 @@ PREDICTOR = {  # the least value of what a task may change, None for names
     "batch_size": 2,
     "initialization": None,
 }
+MOST = {"hidden_layers": 64, "hidden_dim": 1 << 16, "batch_size": 1 << 20, "max_epochs": 100_000, "patience": 100_000}  # memory and time
+LONGEST_GRID = 1000  # values of one parameter
 LARGEST = 1e12  # neither NaN nor infinity nor an integer beyond floats is below it
 INITIALIZATIONS = ("xavier_uniform_", "xavier_normal_")
 
@@ -36,8 +38,11 @@ def _grid(place: str, grid: Any, least: dict[str, Any]) -> dict[str, list[Any]]:
     if "median_filter_ms" in least and not set(grid) <= set(least):
         raise ValueError(f"{place} has {', '.join(sorted(set(grid) - set(least)))}; known are {', '.join(least)}")
     for name, values in grid.items():
-        if name in least and not (isinstance(values, list) and values and all(_fits(value, least[name], name) for value in values)):
-            what = f"numbers of at least {least[name]}" if least[name] is not None else f"some of {', '.join(INITIALIZATIONS)}"
+        if name in least and not (
+            isinstance(values, list) and 0 < len(values) <= LONGEST_GRID and all(_fits(value, least[name], name) for value in values)
+        ):
+            most = f" and at most {MOST[name]}" if name in MOST else ""
+            what = f"numbers of at least {least[name]}{most}" if least[name] is not None else f"some of {', '.join(INITIALIZATIONS)}"
             raise ValueError(f"{place}: {name} is {_short(values)}; it must be a list of {what}")
     return grid
 
@@ -46,7 +51,7 @@ def _fits(value: Any, least: float | None, name: str) -> bool:
     if least is None:
         return value in INITIALIZATIONS
     whole = name not in ("dropout", "lr", *EVENTS)
-    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and least <= value < LARGEST
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and least <= value <= MOST.get(name, LARGEST)
 
 
 def _short(value: Any) -> str:

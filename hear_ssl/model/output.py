@@ -1,0 +1,34 @@
+"""What a package writes: files that appear whole, and texts of others on one line."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, Iterator
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """Give an open file to write to; it appears as `path` when the block ends without an error, and not at all otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(str(temporary), "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(str(temporary), str(path))
+    finally:
+        if temporary.exists():
+            temporary.unlink()
+
+
+def one_line(error: BaseException) -> str:
+    """Return an error's message in one line of at most 120 characters; a decoder's without the address of the file's object."""
+    return (shown(getattr(error, "error_string", error)) or type(error).__name__)[:120]
+
+
+def shown(text: Any) -> str:
+    """Return a text, such as the name of a file, on one line; what a terminal would obey is written out."""
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(str(text).split()))

@@ -1,0 +1,61 @@
+"""Fuzz every reader for a time: python -m tests.fuzz SECONDS; a fault is printed with its traceback.
+
+The tests of tests/test_fuzz*.py run in turn, each time with other cases, and all of them equally long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import faulthandler
+import sys
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests import test_fuzz, test_fuzz_readers
+
+
+def main() -> int:
+    """Fuzz as the command line says; 1 when a fault was found."""
+    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description="Fuzz every reader of foreign bytes for a time.")
+    parser.add_argument("seconds", type=float, help="how long, all readers together")
+    faulthandler.enable()  # a decoder may crash the process; its input is the newest file of the temporary folder
+    end = time.monotonic() + parser.parse_args().seconds
+    tests = {
+        name: test
+        for module in (test_fuzz, test_fuzz_readers)
+        for name, test in vars(module).items()
+        if name.startswith("test_") and hasattr(test, "hypothesis")
+    }
+    cases: Counter[str] = Counter()
+    spent, faults = dict.fromkeys(tests, 0.0), Counter[str]()
+    real = test_fuzz.attempt
+
+    def counted(read: Callable[[Path], Any], name: str, content: bytes) -> bool:
+        cases[running] += 1
+        return real(read, name, content)
+
+    test_fuzz.attempt = test_fuzz_readers.attempt = counted
+    while time.monotonic() < end:
+        running = min(spent, key=lambda name: spent[name])
+        start = time.monotonic()
+        try:
+            tests[running]()
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt):
+                break
+            faults[running] += 1
+            print(f"{running}:", file=sys.stderr)
+            traceback.print_exception(error, limit=-6)
+        spent[running] += time.monotonic() - start
+    for name in tests:
+        print(f"{name:45} {cases[name]:9} cases {spent[name]:7.0f} s {faults[name]:4} faults")
+    print(f"{'all':45} {cases.total():9} cases {sum(spent.values()):7.0f} s {faults.total():4} faults")
+    return int(bool(faults))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
