@@ -48,19 +48,24 @@ def _for_pip() -> dict[str, str]:
 
 def requirement_closure(name: str) -> list[str]:
     """Return the installed distributions that `name` needs, itself included, by following their metadata."""
-    wanted, seen = [name], []
+    wanted: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
+    done: set[tuple[str, frozenset[str]]] = set()
     while wanted:
-        current = wanted.pop()
-        if current in seen:
+        current, extras = wanted.pop()
+        if (current, extras) in done:
             continue
         try:
             requires = metadata.requires(current) or []
         except metadata.PackageNotFoundError:
             continue  # a requirement for another platform or Python
-        seen.append(current)
+        done.add((current, extras))
         for requirement in requires:
-            if "extra ==" not in requirement.replace("'", '"'):
-                wanted.append(normalised(re.split(r"[\s;<>=!~\[(]", requirement, maxsplit=1)[0]))
+            of_extra = re.search(r"extra == ['\"]([^'\"]+)['\"]", requirement)
+            if of_extra is None or normalised(of_extra[1]) in extras:
+                asked = re.match(r"[^\s;<>=!~(\[]+\s*\[([^\]]*)\]", requirement)  # cuda-toolkit[cublas,cudart]
+                more = frozenset(normalised(one.strip()) for one in asked[1].split(",")) if asked else frozenset[str]()
+                wanted.append((normalised(re.split(r"[\s;<>=!~\[(]", requirement, maxsplit=1)[0]), more))
+    seen = {current for current, _ in done}
     return sorted(seen)
 
 

@@ -51,8 +51,10 @@ def read_yaml(path: Path, types: Mapping[str, Any]) -> Any:
     Raises yaml.YAMLError, OmegaConfBaseException or UnicodeDecodeError for what is no YAML, OSError for a file that cannot be read.
     """
     root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
-    if root is None:
+    if root is None or root.tag == "tag:yaml.org,2002:null":
         return OmegaConf.create({})
+    if isinstance(root, yaml.ScalarNode):
+        raise yaml.YAMLError("one value alone, not keys with values, such as seed: 1")
     _spell(root, "", types)
     return OmegaConf.create(yaml.serialize(root, allow_unicode=True))
 
