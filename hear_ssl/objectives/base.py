@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import ClassVar
+from dataclasses import make_dataclass
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from hear_ssl.model.options import option, options_of
 from hear_ssl.objectives.encoded import Encoded
 
 NEEDS = {  # what an objective can require of a step, and what it then finds in `Encoded`
@@ -30,6 +32,12 @@ class Objective(nn.Module):
     views: ClassVar[int] = 2
     needs: ClassVar[Set[str]] = frozenset()
     semitones: float = 0.0
+    WeightedOptions: ClassVar[type[Any]]
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Make the dataclass of the options that a config has for the class, where pickle finds it."""
+        super().__init_subclass__(**options)
+        cls.WeightedOptions = _with_weight(cls)
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,3 +49,16 @@ class Objective(nn.Module):
 
     def update_teacher(self, momentum: float) -> None:
         """Update the moving averages of heads; nothing to do without them."""
+
+
+def options_with_weight(kind: type[Objective]) -> type[Any]:
+    """Return the dataclass of an objective's options and its weight in the sum."""
+    return kind.WeightedOptions
+
+
+def _with_weight(kind: type[Objective]) -> type[Any]:
+    """Make that dataclass. Raises ValueError when `Options` is no frozen dataclass."""
+    options = options_of(kind)
+    weight = option(1.0, "weight in the sum; 0 leaves the objective out", "", 0.0)
+    names = {"__module__": kind.__module__, "__doc__": options.__doc__, "__qualname__": f"{kind.__qualname__}.WeightedOptions"}
+    return make_dataclass("WeightedOptions", [("weight", float, weight)], bases=(options,), namespace=names, frozen=True)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import make_dataclass
 from typing import Any
 
 from torch import Tensor, nn
 
-from hear_ssl.model.options import Part, option, options_of
+from hear_ssl.model.options import Part
 from hear_ssl.model.parts import build
 from hear_ssl.objectives import OBJECTIVES
-from hear_ssl.objectives.base import Objective
+from hear_ssl.objectives.base import Objective, options_with_weight
 from hear_ssl.objectives.encoded import Encoded
 
 
@@ -39,14 +38,6 @@ class WeightedSum(Objective):
         for term in self.terms.values():
             assert isinstance(term, Objective)
             term.update_teacher(momentum)
-
-
-def options_with_weight(kind: type[Objective]) -> type[Any]:
-    """Return the dataclass of an objective's options and its weight in the sum. Raises ValueError when `Options` is no dataclass."""
-    options = options_of(kind)
-    weight = option(1.0, "weight in the sum; 0 leaves the objective out", "", 0.0)
-    namespace = {"__module__": options.__module__, "__doc__": options.__doc__}
-    return make_dataclass(f"{kind.__name__}Options", [("weight", float, weight)], bases=(options,), namespace=namespace, frozen=True)
 
 
 def objective(name: str, **options: Any) -> Part:

@@ -18,7 +18,7 @@ from hear_ssl.model.encoders import ENCODERS, Encoder
 from hear_ssl.model.options import Part, options_of
 from hear_ssl.model.parts import check_signature
 from hear_ssl.objectives import OBJECTIVES, Objective
-from hear_ssl.objectives.weighted_sum import options_with_weight
+from hear_ssl.objectives.base import options_with_weight
 from hear_ssl.part_files import absolute, is_reference, load_part, moved
 from hear_ssl.part_imports import check_imports
 from hear_ssl.training.config_sources import Source

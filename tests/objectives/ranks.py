@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from hear_ssl import objectives as ours
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
 from hear_ssl.model.options import Part
+from hear_ssl.objectives.base import options_with_weight
 from hear_ssl.objectives.encoded import Encoded
-from hear_ssl.objectives.weighted_sum import build_objective, objective, options_with_weight
+from hear_ssl.objectives.weighted_sum import build_objective, objective
 
 CLIPS, TOKENS, DIM, RANKS = 8, 5, 12, 2
 Parts = dict[str, Part]

@@ -79,7 +79,7 @@ def test_an_interrupted_command_leaves_no_shard(number: signal.Signals, tmp_path
         command("strokes", "--out", str(out), "--clips", "100000", "--workers", "2"), cwd=ROOT, stderr=subprocess.PIPE, text=True
     )
     deadline = time.monotonic() + 60
-    while not list(out.glob(".*")) and time.monotonic() < deadline:
+    while not any(path.stat().st_size for path in out.glob(".*")) and time.monotonic() < deadline:  # until clips are rendered
         time.sleep(0.1)
     assert list(out.glob(".train-000000.tar.*"))
     os.kill(running.pid, number)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,6 +97,13 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
     file.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ValueError, match=r"bad.yaml"):
         load_config(file, [])
+
+
+def test_a_config_reaches_another_process() -> None:
+    script = "import pickle, sys; print(list(pickle.load(sys.stdin.buffer).objective))"
+    content = pickle.dumps(load_config(ROOT / "configs" / "clip_frame_pitch.yaml", []))
+    done = subprocess.run([sys.executable, "-c", script], input=content, capture_output=True, cwd=ROOT)
+    assert done.stdout.decode().strip() == "['nt_xent', 'frame', 'pitch']", done.stderr.decode()
 
 
 def test_every_key_has_a_meaning() -> None:
