@@ -31,6 +31,7 @@ TINY = [
     "trainer.accelerator=cpu",
     "wandb=disabled",
 ]
+MEMORY = ["views.0.augment.2.memory=16", "views.1.augment.3.memory=16"]  # of mixup in base, simclr and the default views
 HEADS = {  # every recipe's heads, made small enough for a test
     "cola": ["objective.cola.projection_dim=16"],
     "moco_v3": ["objective.moco_v3.hidden_dim=32", "objective.moco_v3.projection_dim=16"],

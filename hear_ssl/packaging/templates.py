@@ -231,7 +231,7 @@ def printable(text: str) -> str:
 def cell(text: str) -> str:
     """Return a text of others as one cell of a Markdown table: it makes no row, link, image or HTML of its own."""
     escaped = MARKUP.sub(r"\\\g<0>", printable(text))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def number(value: Any, form: str) -> str:

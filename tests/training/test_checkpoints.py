@@ -20,7 +20,7 @@ from hear_ssl.checkpoint import load_checkpoint, numbered_checkpoints
 from hear_ssl.evaluation.model_under_test import load_model_under_test
 from hear_ssl.training.checkpoints import outdated
 from hear_ssl.training.trainer import fit
-from tests.conftest import NT_XENT, ROOT, TINY, tiny
+from tests.conftest import MEMORY, NT_XENT, ROOT, TINY, tiny
 from tests.training.test_fit import assert_same, command, decoding_workers, script
 
 EVERY_TWO = ("trainer.checkpoint_every=2",)
@@ -195,7 +195,7 @@ def test_a_damaged_id_of_the_wandb_record_begins_a_new_one(shards: Path, run: Pa
 
 
 def started(shards: Path, *overrides: str) -> subprocess.Popen[str]:
-    arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", *TINY, *NT_XENT, *overrides]
+    arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", *TINY, *NT_XENT, *MEMORY, *overrides]
     return subprocess.Popen(command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

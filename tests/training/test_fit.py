@@ -24,7 +24,7 @@ from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.trainer import fit
-from tests.conftest import HEADS, NT_XENT, ROOT, TINY, tiny
+from tests.conftest import HEADS, MEMORY, NT_XENT, ROOT, TINY, tiny
 
 KILLED = (
     "simclr",
@@ -164,7 +164,7 @@ def test_resuming_with_other_shards_is_refused_and_moved_ones_are_not(shards: Pa
 
 def started(run: Path, shards: Path, *overrides: str) -> subprocess.Popen[str]:
     """Start a long run and return once it has made five steps."""
-    arguments = [f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, "trainer.steps=100000", *overrides]
+    arguments = [f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *MEMORY, "trainer.steps=100000", *overrides]
     command_line = command("--config", str(ROOT / "configs/base.yaml"), *arguments)
     process = subprocess.Popen(command_line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 90

@@ -19,7 +19,7 @@ from hear_ssl.evaluation.protocol.quick_probe import probe_all, probe_tasks
 from hear_ssl.packaging.package import last_metrics
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
-from tests.conftest import NT_XENT, TINY, tiny
+from tests.conftest import MEMORY, NT_XENT, TINY, tiny
 from tests.evaluation.test_evaluate import make_scene
 from tests.training.test_fit import bad_input, losses, script, started
 
@@ -38,7 +38,7 @@ def probed(shards: Path, task: Path, tmp_path_factory: pytest.TempPathFactory) -
     recipe = run.with_name("plain.yaml")
     recipe.write_text("name: base\nobjective: {nt_xent: {weight: 1}}\n")
     often = ("probe.every=2", f"probe.tasks={task}", "trainer.log_every=3", "trainer.checkpoint_every=2", "wandb=offline")
-    result = script("--config", str(recipe), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *often)
+    result = script("--config", str(recipe), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *MEMORY, *often)
     assert result.returncode == 0, result.stderr
     return run
 

@@ -16,7 +16,7 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
-from tests.conftest import NT_XENT, ROOT, TINY, tiny
+from tests.conftest import HEADS, MEMORY, NT_XENT, ROOT, TINY, small_memory, tiny
 from tests.data.stream.test_batch_stream import broken
 from tests.evaluation.test_evaluate import make_scene
 
@@ -36,9 +36,8 @@ def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, 
     fixed = ("encoder.audio_ntt.dropout=0", "trainer.steps=8", "trainer.accelerator=cpu")
     config = tiny(shards, tmp_path / "one", *fixed, recipe=recipe)
     fit(config, resume=False)
-    from tests.conftest import HEADS
-
-    arguments = [f"data.shards={shards}", f"run={tmp_path / 'two'}", *TINY, *HEADS[recipe], *fixed]
+    memory = small_memory(ROOT / "configs" / f"{recipe}.yaml")
+    arguments = [f"data.shards={shards}", f"run={tmp_path / 'two'}", *TINY, *HEADS[recipe], *memory, *fixed]
     result = torchrun("--config", str(ROOT / "configs" / f"{recipe}.yaml"), *arguments)
     assert result.returncode == 0, result.stderr[-2000:]
     curves = [[float(row["loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]
@@ -73,7 +72,7 @@ def test_a_run_goes_on_with_another_number_of_processes_in_the_same_order(shards
         result = torchrun("--resume", str(tmp_path / "changed"), "data.workers=1")
         assert result.returncode == 0, result.stderr[-2000:]
     else:
-        arguments = [f"data.shards={shards}", f"run={tmp_path / 'changed'}", *TINY, *NT_XENT, *fixed]
+        arguments = [f"data.shards={shards}", f"run={tmp_path / 'changed'}", *TINY, *NT_XENT, *MEMORY, *fixed]
         result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), *arguments)
         assert result.returncode == 0, result.stderr[-2000:]
         back_to_step_four(tmp_path / "changed")
@@ -146,7 +145,7 @@ def test_a_job_that_is_preempted_is_queued_again_and_goes_on(shards: Path, tmp_p
     slurm = {"SLURM_NNODES": "1", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_ID": "4711", "SLURM_NODELIST": "localhost"}
     environment = {**os.environ, **slurm, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     run = tmp_path / "run"
-    command = ["bash", "train/slurm.sbatch", "configs/base.yaml", str(run), f"data.shards={shards}", *TINY, *NT_XENT]
+    command = ["bash", "train/slurm.sbatch", "configs/base.yaml", str(run), f"data.shards={shards}", *TINY, *NT_XENT, *MEMORY]
     job = subprocess.Popen([*command, "trainer.steps=100000"], cwd=ROOT, env=environment, start_new_session=True)
     deadline = time.monotonic() + 120
     while len(read_metrics(run / "metrics.csv")[1]) < 3:
@@ -166,7 +165,9 @@ def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
     task = make_scene(tmp_path / "scene")
     run = tmp_path / "run"
     probe = ("probe.every=3", f"probe.tasks={task}")
-    result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *probe)
+    result = torchrun(
+        "--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *MEMORY, *probe
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     assert result.stdout.count("probe of step 3: ") == result.stdout.count("probe of step 6: ") == 1
     assert [row["step"] for row in read_metrics(run / "metrics.csv")[1] if row["probe"]] == ["3", "6"]
@@ -179,7 +180,9 @@ def test_losses_are_counted_over_both_processes_and_once_after_resuming(shards: 
     alone = tiny(folder, run, *fixed, recipe="simclr")
     stream = BatchStream(ShardSet([str(folder)]), alone.data, 16000, alone.seed)
     expected = [len(stream.batch(step).lost) for step in range(7)]  # by one process
-    result = torchrun("--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={folder}", f"run={run}", *TINY, *NT_XENT, *fixed)
+    result = torchrun(
+        "--config", str(ROOT / "configs/simclr.yaml"), f"data.shards={folder}", f"run={run}", *TINY, *NT_XENT, *MEMORY, *fixed
+    )
     assert result.returncode == 0, result.stderr[-2000:]
     named = [Path(line.partition(": ")[0]).parent.name for line in result.stdout.splitlines() if line.startswith("lost a clip of ")]
     assert sorted(named) == sorted({Path(stream.shards.clips[number].shard).name for number in (0, 5, 20)})

@@ -18,7 +18,7 @@ from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.config import load_config
 from hear_ssl.training.trainer import fit
-from tests.conftest import NT_XENT, ROOT, TINY, tiny
+from tests.conftest import MEMORY, NT_XENT, ROOT, TINY, tiny
 from tests.training.test_fit import command, decoding_workers, script
 
 
@@ -110,7 +110,7 @@ def test_wandb_goes_on_with_the_same_run(shards: Path, tmp_path: Path, monkeypat
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_the_end_of_a_job_reaches_all_its_processes_and_the_run_saves(shards: Path, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
-    arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT]
+    arguments = ["--config", str(ROOT / "configs/base.yaml"), f"data.shards={shards}", f"run={run}", *TINY, *NT_XENT, *MEMORY]
     line = command(*arguments, "trainer.steps=100000", "data.workers=1")
     process = subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     deadline = time.monotonic() + 90
