@@ -232,9 +232,7 @@ def mpeg(content: Any, start: int) -> List[Stream]:
         end = place + size if tagged else stop - 128 * (content[stop - 128 : stop - 125] == b"TAG")
         fits = flags & 3 == 3 and frames and abs(end - place - size) <= 2 * size // frames
         first = max(place, content.find(content[place : place + 2], at + 120, stop) if at else 0)
-        frames *= (
-            1152 if int.from_bytes(content[place + 1 : place + 2], "big") & 8 else 576
-        )  # an encoder's delay and padding are at most three times that
+        frames *= 1152 if (content[place + 1 : place + 2] or b"\0")[0] & 8 else 576  # delay and padding are at most three times that
         found.append(Stream(content, place, stop) if fits else Stream(content, first, stop, b"", frames, frames - 3456, 64))
     return found
 

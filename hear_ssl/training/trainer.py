@@ -46,7 +46,7 @@ from hear_ssl.training.start_checks import (
     repeated_clips,
     unlicensed,
 )
-from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger
+from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
 def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
@@ -104,6 +104,7 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
             raise machine_failure(error) or error from None
         finally:
             stop.second.close()
+            finish_record()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
         print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)

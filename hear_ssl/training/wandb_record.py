@@ -51,6 +51,12 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     return WandbLogger(experiment=started)
 
 
+def finish_record() -> None:
+    """Write what is left of this process's record to the disk, or send it."""
+    if wandb.run is not None:
+        wandb.run.finish()
+
+
 def record_id(kept: Path, mode: str) -> tuple[str, str]:
     """Return the id of a run's record and the group of its records, '' for one alone; `kept` lists them with their modes.
 
