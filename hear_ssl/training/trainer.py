@@ -38,6 +38,7 @@ from hear_ssl.training.run_folder import check_new, held_run_folder
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
+    check_folders,
     check_shared_memory,
     cluster_plugins,
     different_sounds,
@@ -62,6 +63,7 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
         with tempfile.TemporaryDirectory() as spare:  # the run folder does not exist yet
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
+    check_folders(config)
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
     data = ShardDataModule(config.data, config.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
@@ -89,7 +91,7 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
-        print("\n".join(start_lines(config, run, data, choices)), flush=True)
+        print("\n".join([*start_lines(config, run, data, choices), *module.views.notes()]), flush=True)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
