@@ -1,8 +1,8 @@
 """Stretch time without changing pitch: a phase vocoder whose neighbouring bins keep their phases together.
 
 Puckette, "Phase-locked vocoder" (1995): a bin's phase advances within a hop as much as in the input, from the phase that it and its two
-neighbours have together in the frame before. Without this the bins of one partial drift apart after every attack,
-as in torchaudio's `phase_vocoder`, where a steady sine then loses 7 dB and more. No phase is unwrapped, so no angle is computed.
+neighbours have together in the frame before. Without this the bins of one partial drift apart after every attack: with torchaudio's
+`phase_vocoder` a sine that is shifted an octave up loses 7 dB and more. No phase is unwrapped, so no angle is computed.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OVERLAP = 4
+OVERLAP = 3  # the least with which the squares of Hann windows add up to a constant
 WINDOW_POWER = 0.375 * OVERLAP  # sum of the squares of Hann windows that overlap so much
 TINY = 1e-30  # product of three amplitudes, below which a phase means nothing
 
 
-def stretched(x: Tensor, factor: Fraction, n_fft: int) -> Tensor:
-    """Return waveforms (batch, time) that are `factor` times as long, through windows of n_fft samples."""
-    hop, samples = n_fft // OVERLAP, math.ceil(x.shape[-1] * factor)
+def stretched(x: Tensor, factor: Fraction, hop: int) -> Tensor:
+    """Return waveforms (batch, time) that are `factor` times as long, through windows of OVERLAP hops (samples)."""
+    n_fft, samples = OVERLAP * hop, math.ceil(x.shape[-1] * factor)
     frames, lead = math.ceil(samples / hop) + 3, math.ceil(hop / factor)  # the first frame lies a hop before the start
     window = torch.hann_window(n_fft, device=x.device)
     padded = F.pad(x, (n_fft // 2 + hop + lead, n_fft + 2 * lead))
@@ -47,5 +47,5 @@ def together(spectrum: Tensor) -> Tensor:
 
 def overlapped(segments: Tensor) -> Tensor:
     """Return the sum (batch, time) of segments (batch, frames, n_fft), each of which starts a hop after the one before."""
-    quarters = segments.reshape(*segments.shape[:2], OVERLAP, -1)  # (batch, frames, OVERLAP, hop)
-    return torch.stack([F.pad(quarters[:, :, place], (0, 0, place, OVERLAP - 1 - place)) for place in range(OVERLAP)]).sum(0).flatten(1)
+    parts = segments.reshape(*segments.shape[:2], OVERLAP, -1)  # (batch, frames, OVERLAP, hop)
+    return torch.stack([F.pad(parts[:, :, place], (0, 0, place, OVERLAP - 1 - place)) for place in range(OVERLAP)]).sum(0).flatten(1)
