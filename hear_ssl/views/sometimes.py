@@ -43,7 +43,10 @@ class Sometimes(Augmentation):
             if not chooses_rows(x.device):
                 return torch.where(chosen, self.change(x, *drawn), x)
             rows = chosen.squeeze(1).nonzero().squeeze(1)
-            return x.index_copy(0, rows, self.change(x[rows], *(one[rows] for one in drawn))) if len(rows) else x
+            if not len(rows):
+                return x
+            batch = rows.expand(max(2, len(rows)))  # MKL's Fourier transform rounds one row otherwise than each of several
+            return x.index_copy(0, rows, self.change(x[batch], *(one[batch] for one in drawn))[: len(rows)])
 
     @classmethod
     def check(cls, options: Any, sample_rate: int) -> None:
