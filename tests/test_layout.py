@@ -35,6 +35,7 @@ HELPERS = {
         "safe_tar",
         "sample_random",
         "test_data_rule",
+        "version",
     )
 }
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
@@ -50,7 +51,10 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/views/", {"torchaudio", "hear_ssl.model", "hear_ssl.distributed", "hear_ssl.views"}),
     ("hear_ssl/data/", DATA),
     ("hear_ssl/synthesis/", DATA | {"hear_ssl.synthesis"}),
+    ("hear_ssl/__init__.py", {"hear_ssl"}),
     ("hear_ssl/evaluate.py", {"hear_ssl.evaluation"}),
+    ("hear_ssl/loading.py", {"hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.evaluation", "hear_ssl.data"}),
+    ("hear_ssl/embed.py", {"hear_ssl.loading"}),
     ("hear_ssl/evaluation/", EVALUATION | {"hear_ssl.evaluation"}),
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (

@@ -1,8 +1,9 @@
-"""What package.py is asked for: its command line, checked before anything is read or computed."""
+"""What hear-ssl package is asked for: its command line, checked before anything is read or computed."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ class PackageRequest:
     data_licenses: dict[str, str] = field(default_factory=dict)
 
 
-def read_request() -> tuple[PackageRequest, Path]:
+def read_request(given: Sequence[str] | None = None) -> tuple[PackageRequest, Path]:
     """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
-    arguments = parse_arguments()
+    arguments = parse_arguments(given)
     check_name(arguments.name)
     check_version(arguments.version)
     check_url(arguments.weights_url)
@@ -81,10 +82,10 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
     return composition
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="package.py",
+        prog="hear-ssl package",
         description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
     )
     parser.add_argument(
@@ -124,4 +125,4 @@ def parse_arguments() -> argparse.Namespace:
         " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
         " readouts, FILE.py:Class is one of yours; may be given several times",
     )
-    return parser.parse_args()
+    return parser.parse_args(given)

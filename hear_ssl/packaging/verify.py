@@ -1,6 +1,6 @@
 """Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
 
-python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+hear-ssl verify dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -29,14 +30,14 @@ RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
-    arguments = parse_arguments()
-    weights = Path(arguments.weights).resolve() if arguments.weights else None
+    given = parse_arguments(arguments)
+    weights = Path(given.weights).resolve() if given.weights else None
     if weights and not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
-    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json)
-    if arguments.json:
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
+    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json)
+    if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
         print_rows(rows)
@@ -106,7 +107,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     """
     if subject.suffix == ".whl":
         if not subject.is_file():
-            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+            raise ValueError(f"wheel {subject} does not exist; build it with hear-ssl package")
         return subject
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
@@ -129,7 +130,7 @@ def module_name(wheel: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
     except zipfile.BadZipFile:
-        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+        raise ValueError(f"{wheel} is damaged; build it again with hear-ssl package") from None
     tops = {top for top in tops if not top.endswith(".dist-info")}
     if not tops:
         raise ValueError(f"{wheel} installs no package: it has no __init__.py")
@@ -169,10 +170,10 @@ def print_rows(rows: list[RuleResult]) -> None:
     print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="verify.py",
+        prog="hear-ssl verify",
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )
@@ -184,4 +185,4 @@ def parse_arguments() -> argparse.Namespace:
         "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return parser.parse_args()
+    return parser.parse_args(given)

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import save_tensors
 from hear_ssl.errors import one_line
 from hear_ssl.evaluation.device import choose_device
@@ -32,6 +31,7 @@ from hear_ssl.training.callbacks import Progress, StopCleanly
 from hear_ssl.training.checkpoints import step_of
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.settings import ProbeConfig
+from hear_ssl.version import __version__
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 SPARE = Path("probe") / "audio"  # in the run folder: audio resampled for tasks whose folders cannot be written

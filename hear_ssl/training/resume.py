@@ -8,7 +8,6 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint, numbered_checkpoints
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
@@ -20,6 +19,7 @@ from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
+from hear_ssl.version import __version__
 
 KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "timestamps_per_token", "chunk_frames")
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}

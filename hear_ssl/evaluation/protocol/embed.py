@@ -149,19 +149,17 @@ def embed_batch(task: Task, model: ModelUnderTest, files: list[str], audio: Tens
         or times.min() < 0
         or times.max() > end_ms + TIMESTAMP_SLACK_MS
     ):
-        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; python export/verify.py says more")
+        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; hear-ssl verify says more")
     return {file: (frames[row].numpy(), times[row]) for row, file in enumerate(files)}
 
 
 def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
     """Raise ValueError when embeddings have another shape or a value is not finite."""
     if tuple(embeddings.shape) != shape:
-        raise ValueError(
-            f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; python export/verify.py says more"
-        )
+        raise ValueError(f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; hear-ssl verify says more")
     broken = [file for file, row in zip(files, embeddings, strict=True) if not torch.isfinite(row).all()]
     if broken:
-        raise ValueError(f"{broken[0]}: its embedding is not finite; python export/verify.py says more")
+        raise ValueError(f"{broken[0]}: its embedding is not finite; hear-ssl verify says more")
 
 
 def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:

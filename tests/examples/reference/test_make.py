@@ -87,8 +87,8 @@ def test_the_commands_are_those_of_the_model_that_ships(tmp_path: Path) -> None:
 
 def test_audio_and_tasks_come_first_and_from_the_repository(tmp_path: Path) -> None:
     way, run = tmp_path / "way", commands(tmp_path)
-    assert run[0] == ["examples/reference/fetch_audio.py", f"{way}/audio"]
-    assert run[1] == ["examples/reference/build_tasks.py", f"{way}/audio", f"{way}/tasks"]
+    assert run[0] == ["-m", "examples.reference.fetch_audio", f"{way}/audio"]
+    assert run[1] == ["-m", "examples.reference.build_tasks", f"{way}/audio", f"{way}/tasks"]
     assert sum("--tasks" in command and f"{way}/tasks" in command for command in run) == 1  # the evaluation reads them
     for command in run:
         assert (ROOT / file_of(command)[0]).exists() or (ROOT / file_of(command)[0]).with_suffix("").is_dir()
