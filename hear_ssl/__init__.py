@@ -1,3 +1,5 @@
 """Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip."""
 
-__version__ = "0.3.0"
+from hear_ssl.version import __version__
+
+__all__ = ["__version__"]

@@ -235,8 +235,8 @@ def own_classes(manifest: Manifest, parts: Sequence[str | os.PathLike[str]]) -> 
         sha256 = str(record.get("sha256", "")) if isinstance(record, dict) else ""
         if sha256 not in files:
             raise ValueError(
-                f"{manifest.name} has the class {name} of a file with SHA-256 {sha256[:16]}...: give that file by parts=[FILE.py] in Python or"
-                " --part FILE.py, or install the model's wheel and give its name"
+                f"{manifest.name} has the class {name} of a file with SHA-256 {sha256[:16]}...: give that file by parts=[FILE.py] in Python"
+                " or --part FILE.py, or install the model's wheel and give its name"
             )
         classes[name] = load_part(f"{files[sha256]}:{name}", nn.Module, sha256).kind
     return classes

@@ -158,3 +158,10 @@ def test_no_modules_import_each_other_in_a_circle() -> None:
 def test_no_module_has_the_name_of_one_in_the_standard_library() -> None:
     names = {part: path for path in FILES for part in path.relative_to(ROOT).with_suffix("").parts}
     assert {name: str(path) for name, path in names.items() if name in sys.stdlib_module_names} == {}
+
+
+def test_no_file_changes_where_python_looks_for_modules() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            name = ast.unparse(node) if isinstance(node, (ast.Assign, ast.AugAssign, ast.Call)) else ""
+            assert not name.startswith(("sys.path.", "sys.path[", "sys.path +")), f"{path} changes sys.path: {name}"

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
-from hear_ssl.evaluation.report.build import build
 from hear_ssl.machine import user_path
 
 
@@ -30,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default %(default)s)")
     given = parser.parse_args(arguments)
+    from hear_ssl.evaluation.report.build import build  # loads torch
+
     tasks = Path(given.tasks) if given.tasks else None
     build(Path(given.scores), given.module, tasks, Path(given.out), given.weights)
     print(f"report       {given.out}")
