@@ -13,7 +13,11 @@ from hear_ssl.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "export" / "reference" / "hear_reference"
-OPTIONS = {"train/fit.py": "training/fit_cli.py", "export/package.py": "packaging/package_cli.py"}  # where a script's options are declared
+OPTIONS = {  # where the options of a script or a command are declared
+    "train/fit.py": "training/fit_cli.py",
+    "export/package.py": "packaging/package_cli.py",
+    "hear_ssl/evaluate.py": "evaluation/__main__.py",
+}
 
 
 def make_reference(folder: Path, *given: str, **environment: str) -> subprocess.CompletedProcess[str]:
