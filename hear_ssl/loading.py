@@ -23,7 +23,7 @@ from hear_ssl.addresses import joined, redacted
 from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest
 from hear_ssl.data.shards.fetch import open_address, open_index
 from hear_ssl.download import NOT_STORED, retry, transfer
-from hear_ssl.errors import one_line
+from hear_ssl.errors import one_line, verb
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.model_under_test import is_ours, load_model_under_test, manifest_of
 from hear_ssl.files import atomic_path
@@ -105,6 +105,7 @@ class Model:
         return status
 
 
+@verb
 def load(
     source: str | os.PathLike[str],
     *,

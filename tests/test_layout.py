@@ -31,6 +31,7 @@ HELPERS = {
         "old_versions",
         "part_files",
         "part_imports",
+        "progress",
         "safe_open",
         "safe_tar",
         "sample_random",

@@ -10,26 +10,18 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
-from hear_ssl.machine import usable_cores, user_path
+from hear_ssl.evaluation import GRIDS
+from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; 1 when a task could not be scored."""
     given = parse_arguments(arguments)
-    import torch
+    from hear_ssl.evaluation.run import table  # torch loads only once the command line is right
+    from hear_ssl.evaluation.verbs import Asked, scored
 
-    from hear_ssl.evaluation.device import keep_float32
-    from hear_ssl.evaluation.run import evaluate, models_to_compare, table
-    from hear_ssl.evaluation.scores_file import asked_for  # torch loads only once the command line is right
-    from hear_ssl.evaluation.tasks.task_format import find_tasks
-
-    folders = find_tasks(Path(given.tasks), given.only)
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
-    keep_float32()
-    models = models_to_compare(given.module, given.weights, given.compare, given.device)
-    record = evaluate(models, folders, Path(given.out), given.grid, given.seeds)
-    names = [model.name for model in models]
-    record = asked_for(record, [folder.name for folder in folders], names)
+    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device)
+    record, names = scored(given.module, Path(given.tasks), Path(given.out), asked)
     print(table(record, names))
     print(f"scores       {Path(given.out) / 'scores.json'}")
     return 1 if any(record["faults"].values()) else 0
@@ -47,7 +39,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--grid",
         default="official",
-        choices=("official", "fast"),
+        choices=GRIDS,
         help="official: the benchmark's own search; fast: one small network (default official)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, mode
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json, sha256_of
 from hear_ssl.folder_lock import file_lock
+from hear_ssl.progress import warn
 
 OTHERS = "others"  # records of other grids and seed counts
 LOCK = ".scores.lock"
@@ -67,7 +67,7 @@ class ScoresFile:
             return
         name = next(name for number in count(1) if not (name := self.path.with_name(f"scores-damaged-{number}.json")).exists())
         self.path.rename(name)
-        print(f"{reason}: kept as {name}, its scores are computed again", file=sys.stderr, flush=True)
+        warn(f"{reason}: kept as {name}, its scores are computed again", aside=True)
 
 
 def is_record(record: Any) -> bool:

@@ -45,10 +45,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     wheel = package(request, out)
     print(f"wheel        {wheel}")
     print(f"source tree  {wheel.parent / request.name}")
-    print(f"weights      {wheel.parent / weights_file(request)}")
+    weights = wheel.parent / weights_file(request)
+    print(f"weights      {weights}")
     if request.allow_unpublished:
         print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
-    print(f"next         hear-ssl verify {wheel}")
+    at_hand = request.allow_unpublished and not request.bundle_weights
+    print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
     return 0
 
 
@@ -86,6 +88,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     tree = source_tree_files(request, files, manifest)
     with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         atomic_write(out / weights_file(request), weights)
+        atomic_write(out / weights_file(request, ".json"), files[f"{request.name}/manifest.json"])
         return write_export(out / request.name, request.version, tree, manifest["requires_python"])
 
 
@@ -248,6 +251,6 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
     }
 
 
-def weights_file(request: PackageRequest) -> str:
-    """Return the name of the weights file beside the wheel."""
-    return f"{request.name}-{request.version}.safetensors"
+def weights_file(request: PackageRequest, suffix: str = ".safetensors") -> str:
+    """Return the name of the weights file next to the wheel; with the suffix .json that of its manifest."""
+    return f"{request.name}-{request.version}{suffix}"

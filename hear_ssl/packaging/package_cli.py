@@ -44,10 +44,7 @@ class PackageRequest:
 def read_request(given: Sequence[str] | None = None) -> tuple[PackageRequest, Path]:
     """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
     arguments = parse_arguments(given)
-    check_name(arguments.name)
-    check_version(arguments.version)
-    check_url(arguments.weights_url)
-    check_public(arguments.weights_url, "--weights-url")
+    check_publication(arguments.name, arguments.version, arguments.weights_url)
     request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,
@@ -64,12 +61,20 @@ def read_request(given: Sequence[str] | None = None) -> tuple[PackageRequest, Pa
     return request, Path(arguments.out)
 
 
+def check_publication(name: str, version: str, weights_url: str) -> None:
+    """Raise ValueError when a package may not have this name or version, or its weights not this address."""
+    check_name(name)
+    check_version(version)
+    check_url(weights_url)
+    check_public(weights_url, "--weights-url")
+
+
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
     """Return {'scene.0.how': ...} of 'scene.0.how=mean' pairs, in their order. Raises ValueError for other keys."""
     composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or key.partition(".")[0] not in KEYS or (key.startswith(PER_TOKEN) and key != PER_TOKEN):
+        if not equals or not is_composition_key(key):
             raise ValueError(
                 f"--set {pair!r} is not of the form scene=LIST, scene.0.OPTION=VALUE, the same of timestamp, or {PER_TOKEN}=NUMBER, such as"
                 " scene=[pooled,bands] or scene.0.how=mean"
@@ -80,6 +85,11 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
         except (YAMLError, OmegaConfBaseException, KeyError, TypeError, RecursionError) as error:
             raise ValueError(f"--set {pair[:200]!r} cannot be read ({' '.join(str(error).split())[:100]})") from None
     return composition
+
+
+def is_composition_key(key: str) -> bool:
+    """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
+    return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
 
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:

@@ -25,6 +25,7 @@ from hear_ssl.packaging.clean_environment import make_environment, pip, without_
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
+from hear_ssl.progress import report
 
 RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
@@ -95,9 +96,9 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 
 
 def say(progress: bool, line: str) -> None:
-    """Print what is being done, on stderr."""
+    """Report what is being done, on stderr."""
     if progress:
-        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
+        report(f"{printable(line)} ...", aside=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:

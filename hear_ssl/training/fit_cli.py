@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, replace
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.stream.forkserver import start_early
 from hear_ssl.machine import user_path
-from hear_ssl.training.config import plain_config, whole_config
+from hear_ssl.training.config import Config, plain_config, whole_config
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
 from hear_ssl.training.places import whole_paths
 from hear_ssl.training.recipes import recipe_names, recipe_path
@@ -52,16 +52,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if bool(given.config) == bool(given.resume):
         raise ValueError("give either --config RECIPE to start a run or --resume RUN to resume one; see hear-ssl fit --help")
     sources = given_sources(given)
+    config = ready_config(sources, given.overrides, bool(given.resume))
+    run, file = resumed_run(given.resume) if given.resume else (Path(config.run), None)
+    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
+
+    return fit(replace(config, run=str(run)) if given.resume else config, resume=bool(given.resume), resumed_file=file)
+
+
+def ready_config(sources: Sequence[Source], overrides: Iterable[str], resuming: bool) -> Config:
+    """Return the config of sources with whole paths, once this process is prepared for it; overrides: the keys given with it.
+
+    Raises what `whole_config` raises, and ValueError where WANDB_MODE is no mode.
+    """
     plain = plain_config(sources)
     if choose(plain, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
     if plain.data.workers:
         start_early()  # it imports torch while this process does
-    config = with_wandb_mode(whole_paths(whole_config(sources, resuming=bool(given.resume))), given.overrides)
-    run, file = resumed_run(given.resume) if given.resume else (Path(config.run), None)
-    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
-
-    return fit(replace(config, run=str(run)) if given.resume else config, resume=bool(given.resume), resumed_file=file)
+    return with_wandb_mode(whole_paths(whole_config(sources, resuming)), list(overrides))
 
 
 def resumed_run(given: str) -> tuple[Path, Path | None]:
