@@ -93,7 +93,11 @@ def fit(
     if resume is not None and run is not None:
         raise ValueError(f"run={os.fspath(run)!r} is given with resume; a run resumes in its own folder: leave run out")
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}
-    changes = {key: value for key, value in named.items() if value is not None} | dict(overrides or {})
+    changes = {key: value for key, value in named.items() if value is not None}
+    twice = next((key for key in changes if key in (overrides or {})), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
+    changes |= overrides or {}
     folder, file = resumed_run(os.fspath(resume)) if resume is not None else (None, None)
     first: list[Source] = recipe_sources(recipe) if recipe is not None else run_sources(folder or Path(), [])
     if folder:
