@@ -105,7 +105,39 @@ def test_from_a_corpus_to_a_wheel_that_embeds(installed: Path, tmp_path: Path) -
     run([command, "package", "--checkpoint", "run", *model, "--out", "dist"], tmp_path)
     audio = tmp_path / "tasks" / "synth_pitch-v1-full" / "16000" / "test"
     file = next(audio.glob("*.wav"))
-    run([command, "embed", str(file), "--model", "dist/hear_mine-0.1.0.safetensors", "--out", "one.npz"], tmp_path, status=2)
-    shutil.copy(tmp_path / "dist" / "hear_mine" / "hear_mine" / "manifest.json", tmp_path / "dist" / "hear_mine-0.1.0.json")
     run([command, "embed", str(file), "--model", "dist/hear_mine-0.1.0.safetensors", "--out", "one.npz"], tmp_path)
     assert (tmp_path / "one.npz").stat().st_size
+
+
+TYPED = """
+import torch
+import hear_ssl as hs
+
+run = hs.fit("simclr", shards="shards", steps=200)
+reveal_type(run)
+reveal_type(hs.load(run).scene(torch.randn(4, 16000)))
+reveal_type(hs.objectives.NTXent(dim=512, temperature=0.2))
+reveal_type(hs.evaluate(run, tasks="tasks", grid="fast"))
+wheel = hs.package(run, name="hear_mymodel", version="0.1.0", weights_url="https://example.com/w", allow_unpublished=True)
+reveal_type(wheel)
+reveal_type(hs.verify(wheel))
+hs.fit("simclr", stepz=1)
+"""
+TYPES = [
+    "hear_ssl.training.verbs.Run",
+    "torch._tensor.Tensor",
+    "hear_ssl.objectives.nt_xent.NTXent",
+    "dict[str, Any]",
+    "pathlib.Path",
+    "list[hear_ssl.packaging.rules.rows.RuleResult]",
+]
+
+
+def test_mypy_finds_the_types_of_the_installed_package(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--python-executable", str(installed / "python"), "program.py"]
+    lines = run(command, tmp_path, status=1).stdout.splitlines()
+    assert [line.partition('Revealed type is "')[2].rstrip('"') for line in lines if "Revealed" in line] == TYPES
+    errors = [line for line in lines if ": error: " in line]
+    assert len(errors) == 1
+    assert 'Unexpected keyword argument "stepz" for "fit"' in errors[0]
