@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,22 @@ CC_BY = (
 
 def licenses() -> dict[str, bytes]:
     """Return the licence files: Apache-2.0 for the code, CC BY 4.0 for the weights."""
-    return {"LICENSE": (ROOT / "LICENSE").read_bytes(), "LICENSE-weights": CC_BY.encode()}
+    return {"LICENSE": own_license(), "LICENSE-weights": CC_BY.encode()}
+
+
+def own_license() -> bytes:
+    """Return the licence text of hear_ssl: of the checkout, else of the installed distribution.
+
+    Raises FileNotFoundError when there is neither.
+    """
+    if (ROOT / "pyproject.toml").is_file():
+        return (ROOT / "LICENSE").read_bytes()
+    with suppress(PackageNotFoundError):
+        installed = distribution("hear_ssl")
+        for file in installed.files or []:
+            if file.name == "LICENSE" and file.parent.as_posix().partition("/")[0].endswith(".dist-info"):
+                return Path(str(installed.locate_file(file))).read_bytes()
+    raise FileNotFoundError("the licence of hear_ssl is missing from its installation; install hear_ssl again")
 
 
 def metadata(name: str, version: str, readme: str, python: str) -> bytes:

@@ -1,6 +1,6 @@
 """Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
 
-python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+hear-ssl verify dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -25,22 +26,23 @@ from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.suites import suite_rows
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
+from hear_ssl.progress import report
 
 RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
-    arguments = parse_arguments()
-    weights = Path(arguments.weights).resolve() if arguments.weights else None
+    given = parse_arguments(arguments)
+    weights = Path(given.weights).resolve() if given.weights else None
     if weights and not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
-    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json, suites=arguments.suites)
-    if arguments.json:
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
+    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json, suites=given.suites)
+    if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        print_rows(rows, "" if arguments.suites else ": ready to submit")
+        print_rows(rows, "" if given.suites else ": ready to submit")
     return 1 if any(row.passed is False for row in rows) else 0
 
 
@@ -80,7 +82,7 @@ def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progre
         raise ValueError("--suites verifies the adapters of a wheel or a source tree; a module's name is not enough")
     module = module_name(wheel)
     if f"{module}/suites/__init__.py" not in zipfile.ZipFile(wheel).namelist():
-        raise ValueError(f"{wheel} has no adapters ({module}.suites); wheels of export/package.py have them from version 0.4.0")
+        raise ValueError(f"{wheel} has no adapters for other benchmarks; package the checkpoint again with hear-ssl package")
     say(progress, "making a clean environment for each benchmark (the downloads take minutes)")
     return suite_rows(wheel, module, weights, scratch)
 
@@ -108,9 +110,9 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 
 
 def say(progress: bool, line: str) -> None:
-    """Print what is being done, on stderr."""
+    """Report what is being done, on stderr."""
     if progress:
-        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
+        report(f"{printable(line)} ...", aside=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
@@ -120,7 +122,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     """
     if subject.suffix == ".whl":
         if not subject.is_file():
-            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+            raise ValueError(f"wheel {subject} does not exist; build it with hear-ssl package")
         return subject
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
@@ -143,7 +145,7 @@ def module_name(wheel: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
     except zipfile.BadZipFile:
-        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+        raise ValueError(f"{wheel} is damaged; build it again with hear-ssl package") from None
     tops = {top for top in tops if not top.endswith(".dist-info")}
     if not tops:
         raise ValueError(f"{wheel} installs no package: it has no __init__.py")
@@ -183,10 +185,10 @@ def print_rows(rows: list[RuleResult], ready: str = ": ready to submit") -> None
     print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="verify.py",
+        prog="hear-ssl verify",
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )
@@ -201,4 +203,4 @@ def parse_arguments() -> argparse.Namespace:
         "--suites", action="store_true", help="verify instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR (downloads the first two)"
     )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return parser.parse_args()
+    return parser.parse_args(given)

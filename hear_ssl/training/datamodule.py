@@ -20,6 +20,7 @@ from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.unreadable import UnreadableClips
 from hear_ssl.data.stream.worker_watch import Patience
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
+from hear_ssl.progress import warn
 
 
 class ShardDataModule(pl.LightningDataModule):
@@ -139,7 +140,7 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
     if clips > allowed * len(shards):
         raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
     for line in lines if process_rank() == 0 else ():
-        print(f"{line} are lost as far as they cannot be read", flush=True)
+        warn(f"{line} are lost as far as they cannot be read")
 
 
 def process_rank() -> int:

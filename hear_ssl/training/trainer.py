@@ -6,8 +6,8 @@ import json
 import logging
 import math
 import os
+import shlex
 import signal
-import sys
 import tempfile
 import warnings
 from dataclasses import replace
@@ -25,6 +25,7 @@ from hear_ssl.files import atomic_write
 from hear_ssl.machine import lacks_to_compile, started_by_srun
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.objectives.weighted_sum import term_weights
+from hear_ssl.progress import report, warn
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule, process_rank
@@ -49,10 +50,16 @@ from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, fini
 
 
 def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
-    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
+    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
+    _, stopped_by = fit_run(config, resume, resumed_file)
+    return 128 + stopped_by if stopped_by else 0
 
-    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. Raises ValueError for data,
-    checkpoint or folder mistakes, OSError when the disk is full.
+
+def fit_run(config: Config, resume: bool, resumed_file: Path | None = None, own_process: bool = True) -> tuple[Path, int]:
+    """Train as the config says and return the run folder and the number of the signal that stopped the run, 0 for none.
+
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly.
+    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
     config, ranks = whole_paths(config), processes(config.trainer)
     check_ranks(config.data.batch_size, math.prod(ranks))
@@ -68,11 +75,16 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
     with held_run_folder(config) as run:
         if not resume:
             start_run_folder(run, choices)
-        return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
+        return run, train(replace(config, run=str(run)), data, choices, checkpoint, saved, StopCleanly(own_process))
 
 
-def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
-    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
+def train(
+    config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any], stop: StopCleanly
+) -> int:
+    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one.
+
+    Return the number of the signal that stopped the run before its last step, 0 for none.
+    """
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
@@ -84,20 +96,19 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
     apply(choices, module)
-    stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
-        print("\n".join(start_lines(config, run, data, choices)), flush=True)
+        announce(config, run, data, choices)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C, and of KeyboardInterrupt by a second signal
             if stop.at_once and stop.signal != signal.SIGINT:
-                print(f"ended at once by a second signal, not saved; resume with: python {sys.argv[0]} --resume {run}", flush=True)
-                return 128 + (stop.signal or 0)
+                warn(f"ended at once by a second signal, not saved; resume with: hear-ssl fit --resume {shlex.quote(str(run))}")
+                return stop.signal or 0
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             raise machine_failure(error) or error from None
@@ -106,22 +117,20 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
             finish_record()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
-        print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
+        report(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}")
         finished = trainer.global_step >= config.trainer.steps
-        print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
-    return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
+        report(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop))
+    return stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
-def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choices) -> list[str]:
-    """Return what a run prints first: folder and length, what it trains, choices for speed, warnings about its data."""
+def announce(config: Config, run: Path, data: ShardDataModule, choices: Choices) -> None:
+    """Report folder and length of a run, what it trains, choices for speed, and warnings about its data."""
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
-    return [
-        f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}",
-        f"objective {terms}; encoder {config.encoder.name}",
-        choices.line(config.performance),
-        *repeated_clips(config.data, different_sounds(data.shards, config.data)),
-        *unlicensed(data.data_card()),
-    ]
+    report(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}")
+    report(f"objective {terms}; encoder {config.encoder.name}")
+    report(choices.line(config.performance))
+    for line in (*repeated_clips(config.data, different_sounds(data.shards, config.data)), *unlicensed(data.data_card())):
+        warn(line)
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:

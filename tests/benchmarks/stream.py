@@ -1,6 +1,6 @@
 """Clips per second of the stream beside bare decoding and plain webdataset, on the same shards, in one run.
 
-python tests/benchmarks/stream.py SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
+python -m tests.benchmarks.stream SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
 
 bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
 this process. webdataset: its WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
