@@ -64,6 +64,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),
+    ("examples/browser/", {"numpy", "onnxruntime", "hear_ssl"}),
     ("examples/", {"numpy", "soundfile", "soxr", "tqdm", "examples", "hear_ssl"}),
 ]
 

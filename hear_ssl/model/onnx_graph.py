@@ -116,8 +116,8 @@ class Transform(nn.Module):
     def forward(self, waveform: Tensor, first: int) -> Tensor:
         """Return features (batch, n_mels, frames) of waveforms (batch, time) from frame `first` on, frames of whole tokens."""
         skipped = first * self.hop_length
-        tokens = (waveform.shape[1] - skipped) // (self.time_stride * self.hop_length) + 1
-        padded = F.pad(waveform, (self.lead, self.rest)).unsqueeze(1)[:, :, skipped:]  # (batch, 1, time)
+        tokens = torch.sym_max((waveform.shape[1] - skipped) // (self.time_stride * self.hop_length) + 1, 1)  # type: ignore[no-untyped-call]
+        padded = F.pad(waveform, (self.lead, self.rest + skipped)).unsqueeze(1)[:, :, skipped:]  # (batch, 1, time)
         power = []
         for place, margin in enumerate(self.margins):
             basis, filters = getattr(self, f"basis{place}"), getattr(self, f"filters{place}")
