@@ -1,6 +1,6 @@
 """python -m PACKAGE onnx OUT.onnx: write the model as one ONNX file, from waveforms to embeddings, and compare it with torch.
 
-Needs torch >= 2.5, onnx and onnxscript, the extra `onnx`; with onnxruntime the file is run before it is written.
+Needs torch >= 2.6, onnx and onnxscript, the extra `onnx`; with onnxruntime the file is run before it is written.
 ONNX: https://onnx.ai/onnx/repo-docs/IR.html. Leaves out files of 2 GB and more, which ONNX splits.
 """
 
@@ -22,7 +22,7 @@ from .manifest import Manifest
 from .onnx_graph import KINDS, Graph
 from .output import one_line, whole_file
 
-OLDEST = (2, 5)
+OLDEST = (2, 6)  # whose torch.export follows sizes that a graph computes
 INSTALL = "python3 -m pip install onnx onnxscript onnxruntime"
 OUTPUTS = {"scene": ("scene_embeddings",), "timestamp": ("timestamp_embeddings", "timestamps_ms")}
 SHAPES = {
@@ -60,7 +60,7 @@ def check_packages() -> None:
     """Raise ValueError that says what to install when torch is too old, or onnx or onnxscript is missing."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST:
-        raise ValueError(f"torch is {torch.__version__}; to export to ONNX install torch >= 2.5")
+        raise ValueError(f"torch is {torch.__version__}; to export to ONNX install torch >= 2.6")
     try:
         list(map(importlib.import_module, ("onnx", "onnxscript")))
     except (ImportError, OSError) as error:

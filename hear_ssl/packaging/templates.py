@@ -13,7 +13,7 @@ MARKUP = re.compile(r"[\\|\[\]`*]")
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = {  # what the commands `python -m NAME embed` and `python -m NAME onnx` need
     "embed": ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"],
-    "onnx": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18", "torch>=2.5"],
+    "onnx": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18", "torch>=2.6"],
 }
 CC_BY = (
     "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"
