@@ -93,11 +93,7 @@ def fit(
     if resume is not None and run is not None:
         raise ValueError(f"run={os.fspath(run)!r} is given with resume; a run resumes in its own folder: leave run out")
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}
-    changes = {key: value for key, value in named.items() if value is not None}
-    twice = next((key for key in changes if key in (overrides or {})), None)
-    if twice:
-        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
-    changes |= overrides or {}
+    changes = merged({key: value for key, value in named.items() if value is not None}, overrides or {})
     folder, file = resumed_run(os.fspath(resume)) if resume is not None else (None, None)
     first: list[Source] = recipe_sources(recipe) if recipe is not None else run_sources(folder or Path(), [])
     if folder:
@@ -111,6 +107,14 @@ def fit(
     if stopped_by:
         signal.raise_signal(stopped_by)
     return Run(done)
+
+
+def merged(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys given by name and those of `overrides`. Raises ValueError when one is given by both."""
+    twice = next((key for key in named if key in overrides), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
+    return {**named, **overrides}
 
 
 def check_processes(config: Config) -> None:
