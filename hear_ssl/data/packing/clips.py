@@ -24,7 +24,7 @@ from hear_ssl.data.packing.archives import read_item
 from hear_ssl.data.packing.item import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
 from hear_ssl.data.stream.decode import Waveform, decoder_reason
-from hear_ssl.model.__main__ import Stream, streams
+from hear_ssl.model.audio_file import Stream, streams
 
 SILENT_PEAK = 1e-4
 UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives a file whose header states none
