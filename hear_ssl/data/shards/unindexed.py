@@ -74,13 +74,13 @@ def is_unindexed(entry: str) -> bool:
     return False
 
 
-def shard_lists(config: DataConfig) -> list[ShardList]:
-    """Return the shards of every entry of data.shards; those of entries with an index come from it.
+def shard_lists(config: DataConfig, unindexed: Sequence[str]) -> list[ShardList]:
+    """Return the shards of every entry of data.shards; those of entries that are not `unindexed` come from their index.
 
     Raises ValueError when an entry has no shards, is marked as test data, holds a shard of another one, or data.license and data.split do
     not fit the entries.
     """
-    lists, unindexed = [], [entry for entry in config.shards if is_unindexed(entry)]
+    lists: list[ShardList] = []
     for entry in config.shards:
         if entry not in unindexed:
             source = open_source(entry, config.cache)
@@ -100,7 +100,7 @@ def shard_lists(config: DataConfig) -> list[ShardList]:
 
 def _value(values: Sequence[str], place: int, entries: int, key: str) -> str:
     if len(values) not in (0, 1, entries):
-        raise ValueError(f"data.{key} has {len(values)} values for {entries} entries of data.shards without an index; give one, or one for each")
+        raise ValueError(f"data.{key} has {len(values)} values for {entries} entries of data.shards without an index; give 1 or {entries}")
     return values[place if len(values) > 1 else 0] if values else ""
 
 
@@ -134,7 +134,9 @@ def _listed(address: str) -> tuple[str, ...]:
     except FileNotFoundError:
         found = []
     except Exception as error:  # the clients of stores have errors of their own
-        raise ValueError(f"data.shards: {redacted(address)} cannot be listed ({one_line(error)[:120]}); name its shards by braces") from None
+        raise ValueError(
+            f"data.shards: {redacted(address)} cannot be listed ({one_line(error)[:120]}); name its shards by braces"
+        ) from None
     if not found:
         raise ValueError(f"{redacted(address)} is not there, or holds no .tar shards; give the address of a folder of shards")
     return tuple(found)
@@ -166,10 +168,9 @@ def check_once(lists: Sequence[ShardList]) -> None:
 
 
 def fingerprint(lists: Sequence[ShardList]) -> str:
-    """Return the SHA-256 of what the shards are: addresses without credentials, sizes of local ones."""
+    """Return the SHA-256 of what the shards are: addresses without credentials, names and sizes of local ones."""
     found = hashlib.sha256()
     for shard in (shard for listed in lists for shard in listed.shards):
-        size = -1 if is_remote(shard) else os.path.getsize(shard)
-        found.update(f"{redacted(shard)}\n{size}\n".encode(errors="surrogateescape"))
+        line = redacted(shard) if is_remote(shard) else f"{os.path.basename(shard)} {os.path.getsize(shard)}"
+        found.update(f"{line}\n".encode(errors="surrogateescape"))
     return found.hexdigest()
-

@@ -88,7 +88,7 @@ def _regular_members(tar: tarfile.TarFile, file: Any, audio: str, damage: Damage
     with_audio = ""  # key of the sample whose audio is held: of several members one is enough
     for member in members(tar):
         key, suffix = base_plus_ext(member.name) if member.isreg() and not member.issparse() else (None, None)
-        if key is None or member.name.startswith("__"):
+        if key is None or suffix is None or member.name.startswith("__"):
             continue
         suffix, content = suffix.lower(), b""
         damage.key = key

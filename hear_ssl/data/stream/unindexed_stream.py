@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
+from hear_ssl.addresses import redacted
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.unindexed import ShardList
 from hear_ssl.data.stream.batch import Batch, UnreadableClip
@@ -26,14 +27,6 @@ from hear_ssl.data.stream.shard_copies import ShardCopies
 from hear_ssl.data.stream.shuffle_windows import Drawn, WindowReader
 from hear_ssl.data.stream.tar_samples import Sample, read_samples
 from hear_ssl.data.stream.workers import WorkerLoader
-from hear_ssl.addresses import redacted
-
-
-@dataclass(frozen=True)
-class Source:
-    """Shards that are shuffled together: their numbers over all entries of data.shards."""
-
-    shards: tuple[int, ...]
 
 
 class Reader:
@@ -91,7 +84,8 @@ class UnindexedStream(IterableDataset[Batch]):
         self.rank, self.ranks, self.rows = rank, ranks, self.config.batch_size // ranks
         self.workers = min(self.config.workers, self.rows)
         self.parts = max(1, self.workers)
-        self.progress = torch.zeros(self.parts, dtype=torch.int64).share_memory_()  # samples read, for whoever waits for a batch
+        counts = torch.zeros(self.parts, dtype=torch.int64)
+        self.progress: Tensor = counts.share_memory_()  # type: ignore[no-untyped-call] # samples read, for whoever waits for a batch
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield this worker's part of every batch, from the state of its reader on."""
@@ -183,7 +177,8 @@ class UnindexedStream(IterableDataset[Batch]):
 def check_weights(weights: list[float], entries: int) -> None:
     """Raise ValueError when weights do not fit the entries of data.shards."""
     if weights and (len(weights) != entries or not all(0 < weight < float("inf") for weight in weights)):
-        raise ValueError(f"data.weights has {len(weights)} numbers for {entries} sources; give a finite one above 0 for each of data.shards")
+        given = f"data.weights has {len(weights)} numbers for {entries} sources"
+        raise ValueError(f"{given}; give a finite one above 0 for each of data.shards")
     if weights and min(apportioned(weights, MIX_BLOCK)) < 1:
         raise ValueError(f"data.weights holds one below a {MIX_BLOCK}th of the sum; leave that source out, or weigh it more")
 
