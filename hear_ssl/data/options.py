@@ -50,6 +50,6 @@ class DataConfig:
     not_test: list[str] = option([], "shards without an index: sources that are no test data though their address says so")
     audio: str = option("", "shards without an index: suffix of the audio member, such as mic1.flac, where a sample has several")
     shuffle_mb: float = option(256.0, "shards without an index: encoded clips that each rank holds to shuffle them", "MB", 1.0, 1e6)
-    interleave: int = option(32, "shards without an index: shards that each rank reads from in turn", "shards", 1, 4096)
+    interleave: int = option(32, "shards without an index: shards that each rank reads from at once", "shards", 1, 4096)
     stream_cache: str = option("", "shards without an index: folder where those of an address are kept; empty: no copy on disk")
     max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)

@@ -1,9 +1,9 @@
-"""The order of shards without an index: several shards are read in turn, and their clips shuffled within windows of bounded size.
+"""The order of shards without an index: several shards are read at once, and their clips shuffled within windows of bounded size.
 
 A reader is one of `readers` that share the shards: it takes every `readers`-th item of an endless sequence of passes, each a new
 permutation of all shards. Where there are fewer shards than readers, an item is every n-th clip of a shard. A reader has some of its items
-open and takes a clip of each in turn. These clips, in the order in which they arrive, are cut into windows of so many bytes; a window
-ends with the pass. The clips of a window are permuted, and while they are drawn, the next window is read in a thread.
+open and takes each clip from one of them at random, of each as many in the long run. These clips, in the order in which they arrive, are cut into windows of so many
+bytes; a window ends with the pass. The clips of a window are permuted, and while they are drawn, the next window is read in a thread.
 
 What arrives in a window follows from where it begins alone. The state is therefore small: the place in each open shard where the window
 began, and how many of its clips were drawn. Resuming reads the open shards up to there, and the window, and decodes nothing.
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 
 from hear_ssl.data.stream.sample_order import hash_integers
 from hear_ssl.data.stream.tar_samples import Sample
+
+BLOCK = 64  # choices of each open item, within which their order is random
+SAMPLE_BYTES = 500  # what a sample occupies without its audio, so that samples that have none fill a window, too
 
 
 class Drawn(NamedTuple):
@@ -59,12 +62,16 @@ class ItemOrder:
 
 @dataclass
 class Position:
-    """Where a window begins: its number, the next item, the open items as [item, samples taken], and which of these has its turn."""
+    """Where a window begins: its number, the next item, the open items as [item, samples taken], and how often one was chosen.
+
+    since: the number of choices when an item was opened or closed last, or the present block of choices began.
+    """
 
     window: int
     item: int
     open: list[list[int]] = field(default_factory=list)
-    turn: int = 0
+    choices: int = 0
+    since: int = 0
 
 
 @dataclass
@@ -89,6 +96,7 @@ class WindowReader:
         self.open: dict[int, Iterator[tuple[int, Sample]]] = {}
         self.window = Window(Position(0, reader), Position(0, reader), [])
         self.drawn = 0
+        self.block: tuple[int, int, NDArray[np.int64]] = (0, 0, np.empty(0, np.int64))
         self.coming: Coming | None = None
 
     def draw(self) -> Drawn:
@@ -104,7 +112,8 @@ class WindowReader:
 
     def load(self, state: dict[str, Any]) -> None:
         """Restore a state; the samples of its window are read again, without decoding."""
-        begin = Position(int(state["window"]), int(state["item"]), [[int(a), int(b)] for a, b in state["open"]], int(state["turn"]))
+        window, item, choices, since = (int(state[key]) for key in ("window", "item", "choices", "since"))
+        begin = Position(window, item, [[int(number), int(taken)] for number, taken in state["open"]], choices, since)
         drawn = int(state["drawn"])
         self.window, self.open = Window(begin, begin, []), {}
         if drawn:
@@ -128,28 +137,40 @@ class WindowReader:
                 if ended > self.order.items + 1:
                     raise ValueError("the shards without an index hold no clips; see data.shards")
             self._open_items(position)
-            turn = position.turn % len(position.open)
-            opened = position.open[turn]
+            chosen = self._choose(position)
+            opened = position.open[chosen]
             taken = next(self._iterator(opened), None)
             if taken is None:
-                del self.open[opened[0]], position.open[turn]
-                position.turn = turn
+                del self.open[opened[0]], position.open[chosen]
+                position.since = position.choices
                 continue
             opened[1] += 1
-            position.turn = turn + 1
             shard, _ = self.order.at(opened[0])
             samples.append(Drawn(self.order.pass_of(opened[0]), shard, *taken))
-            size += len(taken[1].audio)
+            size += len(taken[1].audio) + SAMPLE_BYTES
         position.window += 1
         random = np.random.default_rng(hash_integers(self.seed, 10, self.reader, begin.window))
         return Window(begin, position, [samples[place] for place in random.permutation(len(samples))])
 
     def _open_items(self, position: Position) -> None:
-        """Open items of one pass until as many are open as are read in turn."""
+        """Open items of one pass until as many are open as are read at once."""
         number = self.order.pass_of(position.open[0][0] if position.open else position.item)
         while len(position.open) < self.interleave and self.order.pass_of(position.item) == number:
             position.open.append([position.item, 0])
             position.item += self.readers
+            position.since = position.choices
+
+    def _choose(self, position: Position) -> int:
+        """Return which open item the next clip is taken from: in a block of choices each comes as often, in random order."""
+        size = BLOCK * len(position.open)
+        if position.choices - position.since >= size:
+            position.since = position.choices
+        if self.block[:2] != (position.since, size):
+            random = np.random.default_rng(hash_integers(self.seed, 13, self.reader, position.since))
+            self.block = (position.since, size, random.permutation(size) // BLOCK)
+        chosen = int(self.block[2][position.choices - position.since])
+        position.choices += 1
+        return chosen
 
     def _iterator(self, opened: list[int]) -> Iterator[tuple[int, Sample]]:
         """Return the samples of an open item that follow those taken, each with its place in the shard."""

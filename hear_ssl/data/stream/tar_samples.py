@@ -22,6 +22,7 @@ from hear_ssl.test_data_rule import RULE, marks_test
 
 LARGEST_CLIP = 1 << 30  # bytes of encoded audio
 MOST_TRAILING = 1 << 20  # bytes after the end mark that are looked at
+MOST_KEYS = 1 << 17  # of a shard that are compared with later ones
 WHOLE_SHARD = ""  # the key of what is wrong with a shard
 
 
@@ -46,7 +47,7 @@ def read_samples(url: str, audio: str = "") -> Iterator[Sample]:
 
     audio: the suffix of the audio member where samples have several; '' takes the only one.
     """
-    damage = Damage()
+    damage, seen = Damage(), set[str]()
     repeated: list[str] = []
 
     def note(error: Exception) -> bool:
@@ -54,8 +55,13 @@ def read_samples(url: str, audio: str = "") -> Iterator[Sample]:
         return True
 
     for sample in group_by_keys(_members(url, audio.lower(), damage), handler=note):
-        if not (damage.reason and sample["__key__"] == damage.key):
+        key = sample["__key__"]
+        if key in seen:
+            yield Sample(key, b"", "two samples of the shard have its key; the first is read")
+        elif not (damage.reason and key == damage.key):
             yield _sample(sample, audio.lower())
+        if len(seen) < MOST_KEYS:
+            seen.add(key)
         while repeated:
             yield Sample(WHOLE_SHARD, b"", f"two members are named {repeated.pop()[:60]!r}; the first is read")
     if damage.reason:
