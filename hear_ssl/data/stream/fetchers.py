@@ -13,9 +13,10 @@ import select
 import signal
 import subprocess
 from contextlib import suppress
+from tarfile import BLOCKSIZE
 from typing import Any
 
-from webdataset import gopen
+from webdataset.gopen import gopen, gopen_schemes
 
 from hear_ssl.data.shards.cache import is_remote
 from hear_ssl.data.shards.fetch import open_address
@@ -26,15 +27,19 @@ PIPE = "pipe:"
 
 
 class ForwardFile:
-    """A stream as tarfile reads it: read(size), tell() and seek() forward."""
+    """A stream as tarfile reads it: read(size), tell(), seek() forward, and back over the header that was read last."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
-        self.raw, self.file, self.place = raw, io.BufferedReader(raw, BUFFER), 0
+        self.file, self.place = io.BufferedReader(raw, BUFFER), 0
+        self.header, self.again = b"", b""
 
     def read(self, size: int) -> bytes:
         """Return `size` bytes, fewer at the end of the stream."""
-        content = self.file.read(size)
+        content, self.again = self.again[:size], self.again[size:]
+        if len(content) < size:
+            content += self.file.read(size - len(content))
         self.place += len(content)
+        self.header = content if len(content) == BLOCKSIZE else b""
         return content
 
     def tell(self) -> int:
@@ -42,7 +47,10 @@ class ForwardFile:
         return self.place
 
     def seek(self, place: int) -> int:
-        """Skip to a place. Raises ValueError when it has been passed."""
+        """Skip to a place. Raises ValueError when it lies before the header that was read last."""
+        if self.place - len(self.header) <= place < self.place:
+            self.again = self.header[place - self.place :] + self.again
+            self.place, self.header = place, b""
         if place < self.place:
             raise ValueError("a size leads back in the shard")
         while self.place < place and self.read(min(place - self.place, BUFFER)):
@@ -113,9 +121,9 @@ def open_command(url: str, mode: str = "rb", bufsize: int = BUFFER) -> ForwardFi
 
 def register() -> None:
     """Put our fetchers in the place of webdataset's, in this process."""
-    for scheme in gopen.gopen_schemes:
-        gopen.gopen_schemes[scheme] = open_download
-    gopen.gopen_schemes[PIPE.rstrip(":")] = open_command
+    for scheme in gopen_schemes:
+        gopen_schemes[scheme] = open_download
+    gopen_schemes[PIPE.rstrip(":")] = open_command
 
 
 def open_shard(url: str) -> Any:
@@ -123,4 +131,4 @@ def open_shard(url: str) -> Any:
     if not is_remote(url):
         return open(url, "rb")
     register()
-    return gopen.gopen(url)
+    return gopen(url)
