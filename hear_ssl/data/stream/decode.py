@@ -59,7 +59,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
         _check_rate(rate, sample_rate)
         check_length(len(samples))
         for crop, share in zip(crops, starts, strict=True):
-            _place(samples, share, crop, np.float32(1.0 / 32768.0))
+            place(samples, share, crop, np.float32(1.0 / 32768.0))
         return len(samples)
     try:
         frames = _read_seeking(crops, content, starts, sample_rate)
@@ -69,7 +69,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
         whole = decode_whole(content, sample_rate)
         frames = len(whole)
         for crop, share in zip(crops, starts, strict=True):
-            _place(whole, share, crop, np.float32(1.0))
+            place(whole, share, crop, np.float32(1.0))
     if not (crops.max() < LARGEST and crops.min() > -LARGEST):  # nor NaN
         raise ValueError("holds samples that are no finite numbers, or far beyond 1")
     return frames
@@ -128,7 +128,7 @@ def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_r
             if not _filled(file, whole):
                 return 0
             for crop, share in zip(crops, starts, strict=True):
-                _place(whole, share, crop, np.float32(1.0))
+                place(whole, share, crop, np.float32(1.0))
             return frames
         for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
             if number and file.format == "OGG":
@@ -154,7 +154,7 @@ def _check_rate(rate: int, expected: int) -> None:
         raise SampleRateError(rate, expected)
 
 
-def _place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
+def place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
     """Cut a crop (time,) from a clip's samples at a share of its places, or lay a shorter clip within zeros."""
     spare = len(samples) - len(crop)
     start = int(share * (abs(spare) + 1))
