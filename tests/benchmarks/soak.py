@@ -107,8 +107,8 @@ def train(out: Path, address: str, seed: int, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
     from hear_ssl import download
     from hear_ssl.data.stream.batch import Batch
-    from hear_ssl.training.config import load_config
     from hear_ssl.training.batch_datamodule import BatchDataModule
+    from hear_ssl.training.config import load_config
     from hear_ssl.training.datamodule import ShardDataModule
     from hear_ssl.training.trainer import fit
 

@@ -63,7 +63,7 @@ def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Everything known about a folder of shards without opening one."""
+    """Everything known about a folder of shards without opening one; audio: the suffix of the audio member where clips have several."""
 
     sample_rate: int
     codec: str
@@ -73,6 +73,7 @@ class ShardIndex:
     shards: tuple[ShardRecord, ...]
     sources: tuple[SourceRecord, ...]
     rejected: dict[str, int]
+    audio: str = ""
 
 
 class DamagedIndexError(ValueError):
@@ -95,6 +96,8 @@ def write_index(folder: Path, index: ShardIndex) -> None:
     mapping["sources"] = [
         {key: value for key, value in source.items() if (key, value) != ("not_test", "")} for source in mapping["sources"]
     ]
+    if not index.audio:
+        del mapping["audio"]
     atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **mapping}, indent=1) + "\n")
 
 
@@ -129,7 +132,7 @@ def parse_index(mapping: Any) -> ShardIndex:
             raise ValueError(f"{shard.name[:80]!r} is not a shard's file name")
         if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
             raise ValueError(f"the record of {shard.name} is impossible")
-    plain = {key: mapping.get(key) for key in ("sample_rate", "codec", "split", "hours", "clips")}
+    plain = {key: mapping.get(key) for key in ("sample_rate", "codec", "split", "hours", "clips")} | {"audio": mapping.get("audio", "")}
     index = _record(ShardIndex, {**plain, "shards": shards, "sources": sources, "rejected": rejected}, "index")
     if index.sample_rate == 0 or index.clips != sum(shard.clips for shard in shards):
         raise ValueError("sample rate or number of clips is impossible")
