@@ -1,7 +1,8 @@
 """index.json beside the shards: what lies in them, checked on reading.
 
 One JSON object: the format's name, sample rate, codec and split of all clips; for each shard its clips, bytes, SHA-256
-and seconds; for each source its licence, hours and clips; how many files were rejected for which reason.
+and seconds; for each source its licence, hours and clips; how many files were rejected for which reason. Two more keys, for the
+package wids, repeat the shards.
 """
 
 from __future__ import annotations
@@ -98,6 +99,8 @@ def write_index(folder: Path, index: ShardIndex) -> None:
     ]
     if not index.audio:
         del mapping["audio"]
+    mapping["wids_version"] = 1  # with the next key, what wids.ShardListDataset opens
+    mapping["shardlist"] = [{"url": shard.name, "nsamples": shard.clips} for shard in index.shards]
     atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **mapping}, indent=1) + "\n")
 
 
