@@ -1,7 +1,7 @@
 """python -m PACKAGE embed FILES... --out embeddings.npz: embed audio files of any format and rate.
 
-Needs soundfile, soxr, numpy and tqdm, the extra `embed`. The archive is written entry by entry, so that memory holds the
-embeddings of one file."""
+python -m PACKAGE suites prints how to run other benchmarks. Embedding needs soundfile, soxr, numpy and tqdm, the extra `embed`. The
+archive is written entry by entry, so that memory holds the embeddings of one file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,23 @@ PACKAGE = str(__package__)
 
 
 def main() -> int:
-    """Embed as the command line says and return the exit status."""
+    """Run the command that the command line names and return the exit status."""
     arguments = parse_arguments()
+    return suites(arguments.benchmark) if arguments.command == "suites" else embed_files(arguments)
+
+
+def suites(benchmark: str) -> int:
+    """Print the commands of all benchmarks, or the file that one needs, and return 0."""
+    from .manifest import read_manifest
+    from .suites.commands import evar_config, overview
+
+    manifest = read_manifest(Path(__file__).resolve().parent / "manifest.json")
+    print(evar_config(PACKAGE, manifest) if benchmark == "evar" else overview(PACKAGE))
+    return 0
+
+
+def embed_files(arguments: argparse.Namespace) -> int:
+    """Embed as the command line says and return the exit status. Raises ValueError when that cannot be done."""
     out = Path(arguments.out)
     if out.suffix != ".npz":
         raise ValueError(f"--out {out} is not allowed; give a name that ends in .npz")
@@ -115,6 +130,9 @@ def parse_arguments() -> argparse.Namespace:
     command.add_argument("--timestamps", action="store_true", help="also timestamp_embeddings_I and timestamps_ms_I of each row I")
     command.add_argument("--weights", metavar="FILE", help="weights file; without it those of the package, or fetched once")
     command.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:1, ...")
+    about = "Print how to run HEAR, MTEB, X-ARES, XARES-LLM and EVAR with this model."
+    command = commands.add_parser("suites", help="print how to run other benchmarks", description=about)
+    command.add_argument("benchmark", nargs="?", choices=["evar"], help="print its file instead: the config of EVAR")
     return parser.parse_args()
 
 

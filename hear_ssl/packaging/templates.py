@@ -46,7 +46,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
     name = manifest["name"]
-    packages = [name, f"{name}.encoders", f"{name}.readouts", *([f"{name}.own"] if manifest["parts"] else [])]
+    packages = [name, f"{name}.encoders", f"{name}.readouts", f"{name}.suites", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
 build-backend = "setuptools.build_meta"
@@ -109,6 +109,7 @@ frames, times_ms = get_timestamp_embeddings(audio, model)   # (4, n_timestamps, 
 ```
 
 Evaluate: the [HEAR kit](https://github.com/hearbenchmark/hear-eval-kit) takes `{name}` as its module.
+`python3 -m {name} suites` prints how to run HEAR, MTEB (MAEB), X-ARES, XARES-LLM and EVAR.
 Cite: `{name} {version}, weights SHA-256 {manifest["weights"]["sha256"][:16]}`, and
 J. Turian et al., HEAR: Holistic Evaluation of Audio Representations, PMLR 176 (2022).
 {details(manifest)}"""
