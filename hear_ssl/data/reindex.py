@@ -22,12 +22,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--not-test", default="", metavar="SOURCE", help="source that is no test data though a name says so; noted in the data card"
     )
+    parser.add_argument("--audio", default="", metavar="SUFFIX", help="suffix of the audio member where clips have several: mic1.flac")
     given = parser.parse_args(arguments)
     folder = Path(given.folder)
     stated = given.not_test == (given.source or folder.resolve().name)
     if given.not_test and not stated:
         raise ValueError(f"--not-test {given.not_test!r} is not the source, which is {given.source or folder.resolve().name!r}")
-    index = reindex(folder, given.license, given.source, given.split, stated)
+    index = reindex(folder, given.license, given.source, given.split, stated, given.audio)
     what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
     print(f"{given.folder}/{INDEX_NAME}: {what}")
     return 0
