@@ -11,6 +11,7 @@ from pathlib import Path
 from hear_ssl.data.packing.clips import FORMATS, PackOptions
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
+from hear_ssl.data.packing.part_of import parse_part
 from hear_ssl.errors import run_main
 from hear_ssl.machine import usable_cores, user_path
 
@@ -56,6 +57,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one for each core this process may use)"
     )
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="pack only part K of N, as 3/64, into DIR/part-03-of-64: one job of an array, with no word between the jobs; all jobs get the "
+        "same other arguments, and python -m hear_ssl.data.merge DIR then makes one folder of the parts",
+    )
     return parser.parse_args()
 
 
@@ -74,10 +81,11 @@ def main() -> int:
     """Pack as the command line says."""
     arguments = parse_arguments()
     options = check_arguments(arguments)
+    part = parse_part(arguments.part) if arguments.part else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
     left: Counter[str] = Counter()
     items = list_items(arguments.inputs, arguments.license, arguments.split, arguments.out, arguments.not_test, left)
-    index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, progress=True)
+    index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, True, part)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
     print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {arguments.out}; rejected: {rejected}")
     if left:

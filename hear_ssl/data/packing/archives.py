@@ -20,6 +20,11 @@ from hear_ssl.data.packing.item import Item
 KEPT_OPEN = 32  # archives: an open one holds a file and, of an xz, 10 MB or so
 
 
+def is_sequential(item: Item) -> bool:
+    """Say whether a file lies in an archive that is read from front to back."""
+    return item.archive == "packed tar"
+
+
 def packing_order(items: list[Item]) -> list[Item]:
     """Return the items shuffled, the same way each time, those of a compressed tar in its own order.
 
@@ -27,7 +32,7 @@ def packing_order(items: list[Item]) -> list[Item]:
     """
     items = items.copy()
     random.Random(0).shuffle(items)
-    places = [place for place, item in enumerate(items) if item.archive == "packed tar"]
+    places = [place for place, item in enumerate(items) if is_sequential(item)]
     turns = [items[place].path for place in places]  # which tar gives its next member at each of them
     number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
     turns.sort(key=lambda path: number[path] // KEPT_OPEN)

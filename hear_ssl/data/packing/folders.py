@@ -11,7 +11,9 @@ from pathlib import Path
 
 from hear_ssl.data.packing.file_kinds import is_leftover
 
-OWN = re.compile(r"index\.json|rejected\.csv|\.pack\.json|.*\.clips|.*-\d{6}\.tar|\..*\.part")  # what a packing writes
+OWN = re.compile(
+    r"index\.json|rejected\.csv|\.pack\.(json|log)|\.merge\.json|part-\d+-of-\d+|.*\.clips|.*-\d{6}\.tar|\..*\.part"
+)  # what a packing writes
 
 
 @dataclass(frozen=True)

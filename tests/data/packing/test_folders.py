@@ -89,7 +89,7 @@ def test_output_is_never_input(tmp_path: Path, out: str) -> None:
         assert "packed 2 clips" in result.stdout
         assert "rejected: none" in result.stdout
     (tmp_path / out / "index.json").unlink()
-    (tmp_path / out / ".pack.json").unlink()
+    (tmp_path / out / ".pack.log").unlink()
     assert "exists: give another folder" in script(".", "--out", out, cwd=tmp_path).stderr
 
 
