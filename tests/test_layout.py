@@ -41,6 +41,7 @@ DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqd
 EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
     ("hear_ssl/model/__main__.py", {"numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
+    ("hear_ssl/model/audio_file.py", {"numpy", "soundfile", "."}),
     ("hear_ssl/model/", {"."}),
     ("hear_ssl/checkpoint.py", {"hear_ssl.model"}),
     ("hear_ssl/readout_lists.py", {"hear_ssl.model"}),

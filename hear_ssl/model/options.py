@@ -163,25 +163,30 @@ def _build(kind: Type[Options], mapping: Any, where: str, classes: Mapping[str, 
 
 def _convert(hint: Any, value: Any, where: str, classes: Classes) -> Any:
     if hint is Part:
-        value = {value: {}} if isinstance(value, str) else value
-        if not isinstance(value, dict) or len(value) != 1:
-            raise ValueError(f"{where} must be an object with one name and its options")
-        ((key, options),) = value.items()
-        return select(classes, str(key), options, where)
+        return _convert_part(value, where, classes)
     if is_dataclass(hint):
         return _build(hint, value, where, {})  # type: ignore[arg-type]
     if type(None) in getattr(hint, "__args__", ()):  # Optional[...]
-        kinds = [kind for kind in hint.__args__ if kind is not type(None)]
-        return value if value is None else _convert(kinds[0], value, where, classes)
-    if hint is Any or getattr(hint, "__origin__", None) is dict:
-        if hint is not Any and not isinstance(value, dict):
-            raise ValueError(f"{where} is a {type(value).__name__}; it must be an object")
-        return value
-    if getattr(hint, "__origin__", None) in (list, tuple):
-        if not isinstance(value, (list, tuple)):
-            raise ValueError(f"{where} is a {type(value).__name__}; it must be a list")
-        items = [_convert(hint.__args__[0], element, f"{where}[{index}]", classes) for index, element in enumerate(value)]
-        return tuple(items) if hint.__origin__ is tuple else items
+        kind = next(kind for kind in hint.__args__ if kind is not type(None))
+        return None if value is None else _convert(kind, value, where, classes)
+    origin = getattr(hint, "__origin__", hint)
+    if origin in (list, tuple):
+        _require(value, (list, tuple), where, "a list")
+        return origin(_convert(hint.__args__[0], element, f"{where}[{index}]", classes) for index, element in enumerate(value))
+    if origin is dict:
+        _require(value, (dict,), where, "an object")
+    return value if origin in (dict, Any) else _convert_scalar(hint, value, where)
+
+
+def _convert_part(value: Any, where: str, classes: Classes) -> Part:
+    value = {value: {}} if isinstance(value, str) else value
+    if not isinstance(value, dict) or len(value) != 1:
+        raise ValueError(f"{where} must be an object with one name and its options")
+    ((key, options),) = value.items()
+    return select(classes, str(key), options, where)
+
+
+def _convert_scalar(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             return float(value)
@@ -190,6 +195,11 @@ def _convert(hint: Any, value: Any, where: str, classes: Classes) -> Any:
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise ValueError(f"{where} is {value!r}; it must be of type {hint.__name__}")
     return value
+
+
+def _require(value: Any, kinds: Tuple[Type[Any], ...], where: str, name: str) -> None:
+    if not isinstance(value, kinds):
+        raise ValueError(f"{where} is a {type(value).__name__}; it must be {name}")
 
 
 def to_mapping(settings: Any) -> Dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -15,34 +15,66 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from hear_ssl import __version__
+from hear_ssl.training.recipes import recipe_path
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
 
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}")  # to another key: ${name}, ${.seed}, ${data[shards]}
 DEEPEST, MOST_VALUES = 50, 100_000
+BASE = "base"  # the key of a YAML file that names the recipe it changes
 VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version follows
 
 
 @dataclass(frozen=True)
 class Source:
-    """Keys from one place: `where` names it in errors, `folders` are searched for the files of a user's classes."""
+    """Keys from one place: `where` names it in errors, `folders` are searched for the files of a user's classes.
+
+    file: the YAML file that the keys are from, if they are from one.
+    """
 
     where: str
     mapping: dict[Any, Any]
     folders: tuple[Path, ...] = ()
+    file: Path | None = None
 
 
 def read_sources(path: str | Path | None, overrides: list[str]) -> list[Source]:
-    """Return the keys of a YAML file, if one is given, and of `key=value` arguments, in this order.
+    """Return the keys of a YAML file, if one is given, after those of its bases, and of `key=value` arguments, in this order.
 
-    Raises ValueError with one line for a file that is missing or not YAML, and for an argument of another form.
+    path: of a YAML file, or the name of a recipe. Raises ValueError with one line for a file that is missing or not YAML, bases that
+    lead back to a file, and an argument of another form.
     """
-    sources = [] if path is None else [_file(Path(path))]
-    return sources + [Source(override, _parse(override), (Path.cwd(),)) for override in overrides]
+    sources = [] if path is None else with_bases(_file(recipe_path(path)))
+    return sources + _arguments(overrides)
+
+
+def with_bases(source: Source) -> list[Source]:
+    """Return a source after those of the recipes that its key `base` and theirs name, the one without a base first; without that key.
+
+    A base is the name of a recipe, or a path relative to the file with the key. Raises what `read_sources` raises.
+    """
+    chain = [source]
+    while (given := chain[0].mapping.get(BASE)) is not None:
+        first = chain[0]
+        if not isinstance(given, str):
+            raise ValueError(f"{first.where}: base is {given!r:.60}; give the name of one recipe or the path of one YAML file")
+        try:
+            path = recipe_path(given, first.folders[0] if first.folders else None)
+        except ValueError as error:
+            raise ValueError(f"{first.where}: base: {error}") from None
+        names = [str(one.file or one.where) for one in chain]
+        if any(one.file and one.file.samefile(path) for one in chain):
+            raise ValueError(f"config {path}: its bases lead back to itself: {' <- '.join([str(path), *names])}; remove one of them")
+        chain.insert(0, _file(path))
+    return [replace(one, mapping={key: value for key, value in one.mapping.items() if key != BASE}) for one in chain]
+
+
+def _arguments(overrides: list[str]) -> list[Source]:
+    return [Source(override, _parse(override), (Path.cwd(),)) for override in overrides]
 
 
 def run_sources(run: Path, overrides: list[str]) -> list[Source]:
-    """Return the keys that a run folder keeps, and those of `key=value` arguments.
+    """Return the keys that a run folder keeps, which has no base, and those of `key=value` arguments.
 
     Raises ValueError when it is not a run folder, or one of a version whose runs cannot be resumed.
     """
@@ -54,7 +86,7 @@ def run_sources(run: Path, overrides: list[str]) -> list[Source]:
     version = line[len(VERSION_LINE) :] if line.startswith(VERSION_LINE) else ""
     if version.split(".")[:2] != __version__.split(".")[:2]:
         raise ValueError(of_old_version(run, version))
-    return read_sources(path, overrides)
+    return [_file(path), *_arguments(overrides)]
 
 
 def of_old_version(run: Path, version: str) -> str:
@@ -67,8 +99,6 @@ def of_old_version(run: Path, version: str) -> str:
 
 
 def _file(path: Path) -> Source:
-    if not path.is_file():
-        raise ValueError(f"config {path} does not exist; give the path of a YAML file such as configs/base.yaml")
     try:
         check_depth(path.read_text(encoding="utf-8"))
         types = {key: hint for key, (hint, _) in settings_keys().items()}
@@ -78,7 +108,7 @@ def _file(path: Path) -> Source:
     if not isinstance(mapping, dict):
         raise ValueError(f"config {path} is a list; it must be keys with values, such as seed: 1")
     check_references(mapping, f"config {path}")
-    return Source(str(path), mapping, (path.resolve().parent, Path.cwd()))
+    return Source(str(path), mapping, (path.resolve().parent, Path.cwd()), path)
 
 
 def _parse(override: str) -> dict[Any, Any]:
@@ -87,6 +117,8 @@ def _parse(override: str) -> dict[Any, Any]:
         raise ValueError(f"{override!r} is not of the form key=value, such as trainer.steps=100")
     if "/" in key:
         raise ValueError(f"{override!r} has a file in its key; select the class by objective=FILE.py:Class, then use its name in keys")
+    if key == BASE:
+        raise ValueError(f"{override!r}: base is for a YAML file; give the recipe as the config itself, and what differs as key=value")
     hint = settings_keys().get(key, (None,))[0]
     try:
         check_depth(given.strip())

@@ -1,10 +1,11 @@
-"""Paths in a config: ~ is the home folder, and a run keeps whole paths, so that it resumes from any folder."""
+"""Paths in a config: ~ is the home folder, and a run keeps whole paths, so that it resumes from any folder, and no credentials."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import replace
 
+from hear_ssl.addresses import redacted, redacted_text
 from hear_ssl.data.shards.cache import is_remote
 from hear_ssl.machine import expand_home
 from hear_ssl.training.settings import Config
@@ -30,3 +31,9 @@ def whole_paths(config: Config) -> Config:
 
 def _whole(path: str, key: str) -> str:
     return path if not path or is_remote(path) else os.path.abspath(expand_home(path, key))
+
+
+def without_credentials(config: Config) -> Config:
+    """Return the config as it is stored: no address in it has a user, a password or a signature."""
+    data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
+    return replace(config, data=data, name=redacted_text(config.name), run=redacted_text(config.run), output=redacted_text(config.output))

@@ -18,7 +18,6 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
-from hear_ssl.addresses import redacted, redacted_text
 from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.data.stream.batch_stream import check_ranks
 from hear_ssl.distributed.batch_norm import normalise_over_ranks
@@ -32,7 +31,7 @@ from hear_ssl.training.datamodule import ShardDataModule, process_rank
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
-from hear_ssl.training.places import whole_paths
+from hear_ssl.training.places import whole_paths, without_credentials
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.run_folder import check_new, held_run_folder
@@ -123,12 +122,6 @@ def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choic
         *repeated_clips(config.data, different_sounds(data.shards, config.data)),
         *unlicensed(data.data_card()),
     ]
-
-
-def without_credentials(config: Config) -> Config:
-    """Return the config as it is stored: no address in it has a user, a password or a signature."""
-    data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
-    return replace(config, data=data, name=redacted_text(config.name), run=redacted_text(config.run), output=redacted_text(config.output))
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:

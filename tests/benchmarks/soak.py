@@ -1,12 +1,13 @@
 """Train under random SIGKILLs from a flaky server with damaged shards, and prove from a log what was delivered.
 
-python tests/benchmarks/soak.py --out DIR [--minutes 30] [--seed 0]
+python tests/benchmarks/soak.py --out DIR [--minutes 30] [--seed 0] [--runs 2]
 
-The server truncates, stalls, resets, refuses or falsifies a fifth of its answers, one shard is gone, one has a damaged
-header, and some clips hold no audio. The cache holds two windows of the shards. For two thirds of the time a SIGKILL falls every
-15 to 60 s on all processes, on the training alone or on one decoding worker, and the run is resumed; then it runs on, and
-its memory is sampled. At the end the log must show every clip of every whole pass exactly once, or named as lost with its
-shard, every step that was run again delivering the very same clips, and memory that did not grow.
+The server truncates, stalls, resets, refuses or falsifies a fifth of its answers, one shard is gone, one has a damaged header, and
+some clips hold no audio. The cache holds two windows of the shards, however many runs share it. For two thirds of the time a
+SIGKILL falls every 15 to 60 s on all processes of a run, on its training alone or on one decoding worker, and the run is resumed;
+in the last third nothing is killed and the memory is sampled. At the end the log of each run must show every clip of every whole
+pass exactly once, or named as lost with its shard, every step that was run again delivering the very same clips, and memory that
+did not grow.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +103,7 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
     return f"http://127.0.0.1:{server.server_port}", answers
 
 
-def train(out: Path, address: str, resume: bool) -> None:
+def train(out: Path, address: str, seed: int, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
     from hear_ssl import download
     from hear_ssl.data.stream.batch import Batch
@@ -120,9 +122,15 @@ def train(out: Path, address: str, resume: bool) -> None:
         count(self, batch)
 
     ShardDataModule.count = logged  # type: ignore[method-assign]
-    options = [f"data.shards={address}", f"run={out / 'run'}", f"data.cache={out / 'cache'}", f"data.window_shards={WINDOW}"]
+    options = [
+        f"data.shards={address}",
+        f"run={out / 'run'}",
+        f"data.cache={out.parent / 'cache'}",
+        f"seed={seed}",
+        f"data.window_shards={WINDOW}",
+    ]
     options += [
-        f"data.cache_gb={cache_gb(out):.9f}",
+        f"data.cache_gb={cache_gb(out.parent):.9f}",
         f"data.batch_size={BATCH}",
         "data.crops.0.seconds=0.4",
         "data.workers=2",
@@ -177,11 +185,11 @@ def kill(process: subprocess.Popen[bytes], target: str) -> None:
         time.sleep(0.2)
 
 
-def prove(out: Path) -> dict[str, Any]:
+def prove(out: Path, seed: int) -> dict[str, Any]:
     """Check the log against the order. Raises AssertionError at the first contradiction; returns what was counted."""
-    index = read_index(out / "served")
+    index = read_index(out.parent / "served")
     keys = [f"s{shard:02d}-{clip:03d}" for shard in range(SHARDS) for clip in range(CLIPS)]
-    order = SampleOrder([record.clips for record in index.shards], 0, WINDOW)
+    order = SampleOrder([record.clips for record in index.shards], seed, WINDOW)
     steps: dict[int, Any] = {}
     again = 0
     for line in (out / "log.jsonl").read_text().splitlines():
@@ -216,17 +224,16 @@ def prove(out: Path) -> dict[str, Any]:
     }
 
 
-def soak(out: Path, minutes: float, seed: int) -> None:
-    """Train, kill, resume, prove, print."""
-    make_shards(out / "served", seed)
-    address, answers = serve(out / "served", seed)
+def live(out: Path, address: str, minutes: float, seed: int) -> str:
+    """Train one run in `out`, kill and resume it, prove from its log what was delivered, and return what was counted."""
+    out.mkdir()
     chance, end, kills, memory = random.Random(seed), time.time() + 60 * minutes, Counter[str](), []
     last = end - 20 * minutes
     while time.time() < end - 5:
         resume = (out / "run" / "checkpoints" / "last.ckpt").exists()
         if not resume and (out / "run").exists():
             subprocess.run(["rm", "-rf", str(out / "run"), str(out / "log.jsonl")], check=True)
-        command = [sys.executable, __file__, "--out", str(out), "--child", address, *(["--resume"] if resume else [])]
+        command = [sys.executable, __file__, "--out", str(out), "--seed", str(seed), "--child", address, *(["--resume"] if resume else [])]
         with open(out / "output.txt", "a") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         until = time.time() + chance.uniform(15, 60) if time.time() < last else end
@@ -240,11 +247,21 @@ def soak(out: Path, minutes: float, seed: int) -> None:
         kills[target] += 1
     memory = memory[len(memory) // 5 :]
     third = len(memory) // 3
-    first, last = (float(np.median(part)) for part in (memory[:third], memory[-third:]))
-    print(f"SIGKILLs {dict(kills)}, server's answers {dict(answers)}")
-    print(", ".join(f"{name} {value}" for name, value in prove(out).items()))
-    print(f"memory of the last life, first and last third: {first:.0f} MB, {last:.0f} MB")
-    assert last < 1.03 * first, "memory grew"
+    first, final = (float(np.median(part)) for part in (memory[:third], memory[-third:]))
+    counted = ", ".join(f"{name} {value}" for name, value in prove(out, seed).items())
+    assert final < 1.03 * first, f"memory grew from {first:.0f} to {final:.0f} MB"
+    return f"seed {seed}: SIGKILLs {dict(kills)}, {counted}, memory of the last life, first and last third: {first:.0f} MB, {final:.0f} MB"
+
+
+def soak(out: Path, minutes: float, seed: int, runs: int) -> None:
+    """Let runs with different seeds share a server and a cache; print what each one proves."""
+    make_shards(out / "served", seed)
+    address, answers = serve(out / "served", seed)
+    with ThreadPoolExecutor(runs) as pool:
+        lives = [pool.submit(live, out / f"run-{number}", address, minutes, seed + number) for number in range(runs)]
+    for result in lives:
+        print(result.result())
+    print(f"server's answers {dict(answers)}")
     print("every clip of every whole pass was delivered exactly once or named as lost")
 
 
@@ -254,13 +271,14 @@ def main() -> None:
     parser.add_argument("--out", required=True)
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--runs", type=int, default=1, help="runs at once that share the cache")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
     parser.add_argument("--resume", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
-        train(Path(arguments.out), arguments.child, arguments.resume)
+        train(Path(arguments.out), arguments.child, arguments.seed, arguments.resume)
     else:
-        soak(Path(arguments.out), arguments.minutes, arguments.seed)
+        soak(Path(arguments.out), arguments.minutes, arguments.seed, arguments.runs)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from hear_ssl.data.packing.file_streams import blocks, file_streams
 from hear_ssl.data.packing.item import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
 from hear_ssl.data.stream.decode import Waveform, decoder_reason
-from hear_ssl.model.__main__ import Stream
+from hear_ssl.model.audio_file import Stream
 
 SILENT_PEAK = 1e-4
 WHOLE_SECONDS = 3600.0  # of clips that are held at a time, 60 MB or so of FLAC

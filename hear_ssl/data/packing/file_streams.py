@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from hear_ssl.model.__main__ import BEGINNINGS, Stream, flac, streams
+from hear_ssl.model.audio_file import BEGINNINGS, Stream, flac, streams
 
 WINDOW = 32 << 20  # bytes of a mapped file that are in memory at a time
 FLAC = b"fLaC"

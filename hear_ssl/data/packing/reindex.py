@@ -21,7 +21,7 @@ from hear_ssl.data.stream.decode import decode_whole, decoder_reason
 from hear_ssl.data.stream.stated_length import MAGIC, states_its_length
 from hear_ssl.files import remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
-from hear_ssl.model.__main__ import streams
+from hear_ssl.model.audio_file import streams
 from hear_ssl.test_data_rule import RULE, marked_folder, marked_part, marks_test
 
 

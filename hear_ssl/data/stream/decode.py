@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hear_ssl.data.stream.memory_sound_file import open_sound
 from hear_ssl.data.stream.stated_length import states_its_length
-from hear_ssl.model.__main__ import MOST_CHANNELS, streams
+from hear_ssl.model.audio_file import MOST_CHANNELS, streams
 
 Waveform = NDArray[np.float32]
 PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes

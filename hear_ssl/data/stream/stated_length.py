@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 
-from hear_ssl.model.__main__ import streams
+from hear_ssl.model.audio_file import streams
 
 MAGIC = b"fLaC"
 STREAM_INFO = 8  # bytes before the contents of the first block of metadata

@@ -23,7 +23,7 @@ import soxr
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.tasks.task_parameters import LARGEST, read_parameters
 from hear_ssl.files import atomic_path
-from hear_ssl.model.__main__ import streams
+from hear_ssl.model.audio_file import streams
 from hear_ssl.model.output import one_line
 
 RATES = (48000, 44100, 32000, 22050, 16000)

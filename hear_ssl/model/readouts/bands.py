@@ -51,10 +51,6 @@ class Frames(Readout):
         """Write the frames."""
         state[:, chunk.timestamps] = frames_of(chunk.features, self.time_stride).flatten(2)
 
-    def result(self, state: Tensor) -> Tensor:
-        """Return the frames (batch, timestamps, time_stride * n_mels)."""
-        return state
-
 
 class Around(Readout):
     """Mean bands of the time before and after, in windows cut at some distances from the timestamp.

@@ -48,5 +48,6 @@ class Readout(nn.Module):
         raise NotImplementedError
 
     def result(self, state: Any) -> Tensor:
-        """Return the embedding: (batch, width) of scenes, (batch, timestamps, width) of timestamps; it may be `out`."""
-        raise NotImplementedError
+        """Return the embedding: (batch, width) of scenes, (batch, timestamps, width) of timestamps; here `out`, as `add` wrote it."""
+        embedding: Tensor = state
+        return embedding

@@ -36,10 +36,6 @@ class Tokens(Readout):
         """Write the tokens."""
         self.layers.write(chunk.layers, state[:, chunk.timestamps])
 
-    def result(self, state: Tensor) -> Tensor:
-        """Return the tokens (batch, timestamps, width)."""
-        return state
-
 
 class Contexts(Readout):
     """Means of the tokens over windows of time centred on each timestamp; at the ends of a clip over what lies in it."""
