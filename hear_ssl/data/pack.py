@@ -53,15 +53,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
-    parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard, about (default: %(default)s)")
+    parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard (default: %(default)s)")
     parser.add_argument(
         "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one for each core this process may use)"
     )
     parser.add_argument(
         "--part",
         metavar="K/N",
-        help="pack only part K of N, as 3/64, into DIR/part-03-of-64: one job of an array, with no word between the jobs; all jobs get the "
-        "same other arguments, and python -m hear_ssl.data.merge DIR then makes one folder of the parts",
+        help="pack only part K of N, such as 3/64, into DIR/part-03-of-64, for the jobs of an array, which need no communication; give all "
+        "of them the same other arguments, then make one folder of the parts: hear-ssl merge DIR",
     )
     return parser.parse_args()
 
@@ -87,7 +87,8 @@ def main() -> int:
     items = list_items(arguments.inputs, arguments.license, arguments.split, arguments.out, arguments.not_test, left)
     index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, True, part)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
-    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {arguments.out}; rejected: {rejected}")
+    out = str(Path(arguments.out, part.folder)) if part else arguments.out
+    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {out}; rejected: {rejected}")
     if left:
         print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)
     unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")

@@ -23,7 +23,7 @@ import soundfile
 import soxr
 
 from hear_ssl.data.packing.archives import read_item
-from hear_ssl.data.packing.file_streams import blocks, file_streams
+from hear_ssl.data.packing.file_streams import WINDOW, blocks, file_streams
 from hear_ssl.data.packing.item import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
 from hear_ssl.data.stream.decode import Waveform, decoder_reason
@@ -109,15 +109,18 @@ def outcomes(item: Item, options: PackOptions, first: int = 0) -> Iterator[Outco
 
 
 def _content(item: Item) -> bytes | mmap.mmap:
-    """Return the encoded bytes of a file, mapped where it is no member of an archive. Raises ValueError when there are none."""
+    """Return the encoded bytes of a file; a large one that is no member of an archive is mapped. Raises ValueError when there are none."""
     if item.archive:
         content = read_item(item)
         if not content:
             raise ValueError("holds 0 bytes")
         return content
     with open(os.fsencode(item.path), "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
             raise ValueError("holds 0 bytes")
+        if size <= WINDOW:  # a file that is cut off while it is mapped ends the process
+            return file.read()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
