@@ -104,7 +104,7 @@ class Packer:
         with tqdm(total=len(items), initial=start, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
             for part in parts:
                 for number, outcome in enumerate(part.outcomes, start=part.first + 1):
-                    self._take(outcome, items[part.item])
+                    self.take(outcome, items[part.item])
                     ended = part.last and number == part.first + len(part.outcomes)
                     self.entry.next_item, self.entry.inside = (part.item + 1, 0) if ended else (part.item, number)
                     if len(self.pending) == self.clips_per_shard or (not self.pending and len(self.entry.rejected) == MOST_REJECTED):
@@ -115,7 +115,7 @@ class Packer:
         if self.pending:
             self._save()
 
-    def _take(self, outcome: Outcome, item: Item) -> None:
+    def take(self, outcome: Outcome, item: Item) -> None:
         """Let a clip that is new wait for its shard, counted by source; note what is rejected."""
         place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
         if not isinstance(outcome, PackedClip):
@@ -134,9 +134,18 @@ class Packer:
     def _save(self) -> None:
         """Write the shard of the clips that wait, if any do, then note it."""
         if self.pending:
-            record = write_shard(self.out / f"{self.split}-{len(self.state.shards):06d}.tar", self.pending)
-            self.entry.shards = [asdict(record)]
-            self.entry.hashes = "".join(clip.audio_hash for clip in self.pending)
+            self.save_record(write_shard(self.out / f"{self.split}-{len(self.state.shards):06d}.tar", self.pending))
+        else:
+            self._note()
+
+    def save_record(self, shard: ShardRecord) -> None:
+        """Note the shard that the clips which wait have been written to."""
+        self.entry.shards = [asdict(shard)]
+        self.entry.hashes = "".join(clip.audio_hash for clip in self.pending)
+        self._note()
+
+    def _note(self) -> None:
+        """Append what has come since the last entry to the log."""
         append(self.out, self.entry)
         self.state.add(self.entry)
         self._wait()
