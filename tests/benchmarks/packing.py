@@ -1,7 +1,7 @@
 """What saving costs after many clips, and how much memory a long recording takes.
 
-python tests/benchmarks/packing.py state
-python tests/benchmarks/packing.py long FOLDER --hours 1 24 --kinds flac mp3 wav
+python -m tests.benchmarks.packing state
+python -m tests.benchmarks.packing long FOLDER --hours 1 24 --kinds flac mp3 wav
 
 `state` appends the entries of shards of 512 clips to the log of a packing, as pack does after each, and writes real shards now and
 then, for comparison. `long` makes recordings of noise at 8 kHz in FOLDER, packs each with one worker, and shows the peak of resident
@@ -19,8 +19,6 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import soundfile
@@ -119,7 +117,7 @@ def long(folder: Path, hours: list[int], kinds: list[str]) -> None:
         for length in hours:
             path = recording(folder, length, kind)
             with tempfile.TemporaryDirectory(dir=folder) as out:
-                command = [sys.executable, __file__, "one", str(path), out]
+                command = [sys.executable, "-m", "tests.benchmarks.packing", "one", str(path), out]
                 done = subprocess.run(command, capture_output=True, text=True, check=True)
             print(f"| {length} h {kind} | {path.stat().st_size / 1e6:.0f} | {done.stdout.strip()} |", flush=True)
 

@@ -166,6 +166,6 @@ def test_a_stopped_packing_resumes_inside_a_recording_of_hours(tmp_path: Path, h
     noted = sum(len(entry.shards) for entry in entries(tmp_path / "out"))
     assert noted == 13
     kept = sum(before[name] == (tmp_path / "out" / name).stat().st_mtime_ns for name in before)
-    assert kept >= 3
+    assert kept >= 2  # the last may have been written, but not yet noted
     subprocess.run([*command[:5], str(tmp_path / "whole"), *command[6:]], cwd=ROOT, check=True, capture_output=True)
     assert content(tmp_path / "out") == content(tmp_path / "whole")
