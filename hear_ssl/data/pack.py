@@ -29,8 +29,8 @@ def parse_arguments() -> argparse.Namespace:
         nargs="+",
         type=user_path,
         metavar="INPUT",
-        help="audio file, folder, tar or zip archive, or a list (CSV, TSV, JSON, JSONL, text) with a column path, file_name, "
-        "audio_filepath or wav and optionally license, split, source",
+        help="audio file, folder, tar or zip archive, parquet file with audio bytes, or a list (CSV, TSV, JSON, JSONL, text) with a column "
+        "path, file_name, audio_filepath or wav and optionally license, split, source",
     )
     parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
