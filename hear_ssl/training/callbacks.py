@@ -18,8 +18,8 @@ from hear_ssl import files
 from hear_ssl.data.stream.workers import kill_workers
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_write, disk_errors_of
+from hear_ssl.training.batch_datamodule import BatchDataModule
 from hear_ssl.training.collapse import measures
-from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.second_signal import SecondSignal, is_second
@@ -71,7 +71,7 @@ class StopCleanly(pl.Callback):
 class Progress(pl.Callback):
     """Every `every` steps: a line on the terminal and a row in metrics.csv, with the shares of time that are not training."""
 
-    def __init__(self, run: Path, every: int, data: ShardDataModule, collapse_rank: float) -> None:
+    def __init__(self, run: Path, every: int, data: BatchDataModule, collapse_rank: float) -> None:
         self.path = run / "metrics.csv"
         self.data = data
         self.collapse_rank = collapse_rank

@@ -25,9 +25,10 @@ from hear_ssl.files import atomic_write
 from hear_ssl.machine import lacks_to_compile, started_by_srun
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.objectives.weighted_sum import term_weights
+from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
-from hear_ssl.training.datamodule import ShardDataModule, process_rank
+from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
@@ -45,6 +46,7 @@ from hear_ssl.training.start_checks import (
     repeated_clips,
     unlicensed,
 )
+from hear_ssl.training.stream_datamodule import data_module
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
@@ -63,7 +65,7 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
-    data = ShardDataModule(config.data, config.frontend.sample_rate, config.seed)
+    data = data_module(config.data, config.frontend.sample_rate, config.seed)
     choices = choose(config, machine(config.trainer))
     with held_run_folder(config) as run:
         if not resume:
@@ -71,7 +73,7 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
         return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
 
 
-def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
+def train(config: Config, data: BatchDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
     """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -112,14 +114,14 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
     return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
-def start_lines(config: Config, run: Path, data: ShardDataModule, choices: Choices) -> list[str]:
+def start_lines(config: Config, run: Path, data: BatchDataModule, choices: Choices) -> list[str]:
     """Return what a run prints first: folder and length, what it trains, choices for speed, warnings about its data."""
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
     return [
         f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}",
         f"objective {terms}; encoder {config.encoder.name}",
         choices.line(config.performance),
-        *repeated_clips(config.data, different_sounds(data.shards, config.data)),
+        *(repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []),
         *unlicensed(data.data_card()),
     ]
 
@@ -172,7 +174,7 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
 
 
 def build_trainer(
-    config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str, resumed: Path | None = None
+    config: Config, run: Path, stop: StopCleanly, data: BatchDataModule, precision: str, resumed: Path | None = None
 ) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer

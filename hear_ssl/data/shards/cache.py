@@ -34,8 +34,8 @@ ROOM_PAUSE_SECONDS = 0.05
 
 
 def is_remote(source: str) -> bool:
-    """Say whether a source is a URL rather than a folder."""
-    return "://" in source
+    """Say whether a source is a URL, or a command that writes a shard, rather than a folder."""
+    return "://" in source or source.startswith("pipe:")
 
 
 class ShardCache:
