@@ -29,6 +29,7 @@ from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
@@ -50,10 +51,11 @@ from hear_ssl.training.stream_datamodule import data_module
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
-def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
+def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset: Any = None) -> int:
     """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
 
-    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. Raises ValueError for data,
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. dataset: a map-style torch dataset or a
+    Hugging Face dataset to train on, in place of data.shards; the run that resumes is given it again. Raises ValueError for data,
     checkpoint or folder mistakes, OSError when the disk is full.
     """
     config, ranks = whole_paths(config), processes(config.trainer)
@@ -65,7 +67,9 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
-    data = data_module(config.data, config.frontend.sample_rate, config.seed)
+    check_given(dataset, saved)
+    source = config.data, config.frontend.sample_rate, config.seed
+    data: BatchDataModule = data_module(*source) if dataset is None else DatasetDataModule(*source, dataset)
     choices = choose(config, machine(config.trainer))
     with held_run_folder(config) as run:
         if not resume:
@@ -122,6 +126,7 @@ def start_lines(config: Config, run: Path, data: BatchDataModule, choices: Choic
         f"objective {terms}; encoder {config.encoder.name}",
         choices.line(config.performance),
         *(repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []),
+        *(repeated_clips(config.data, [(len(data.clips), "clips")]) if isinstance(data, DatasetDataModule) else []),
         *unlicensed(data.data_card()),
     ]
 
