@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +11,13 @@ import pytest
 import torch
 
 from hear_ssl.checkpoint import load_checkpoint
-from hear_ssl.training.settings import Config
+from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
-from tests.conftest import tiny
+from tests.conftest import ROOT, tiny
 from tests.data.stream.some_datasets import Tones
+from tests.training.fit_dataset import config
 
 LICENSED = "data.license=[CC0-1.0]"
-
-
-def config(run: Path, *overrides: str) -> Config:
-    """Return a small config without shards."""
-    whole = tiny(Path(), run, *overrides)
-    return replace(whole, data=replace(whole.data, shards=[]))
 
 
 def test_a_run_resumes_with_its_dataset_bit_for_bit(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -62,3 +58,24 @@ def test_a_batch_larger_than_the_dataset_is_warned_of(tmp_path: Path, capsys: py
     lines = capsys.readouterr()
     assert "data.batch_size is 8, but the data holds 5 clips" in lines.out + lines.err
     assert "training source Tones has" in lines.out + lines.err
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_dataset(tmp_path: Path) -> None:
+    def run(name: str, steps: int, how: str, processes: int) -> None:
+        launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m", "tests.training.fit_dataset"]
+        command = [sys.executable, *launch, str(tmp_path / name), str(steps), how]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr[-2000:]
+
+    run("one", 6, "new", 1)
+    run("two", 6, "new", 2)
+    run("changed", 3, "new", 2)
+    run("changed", 6, "resume", 1)
+    losses = [[float(row["loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two", "changed")]
+    assert len(losses[0]) == 6
+    assert losses[1] == pytest.approx(losses[0], rel=5e-3)
+    assert losses[2] == pytest.approx(losses[0], rel=5e-3)
+    cards = [load_checkpoint(tmp_path / name)["data_card"] for name in ("one", "two", "changed")]
+    assert cards[0] == cards[1] == cards[2]
+    assert cards[0]["sources"][0]["clips"] == 20
