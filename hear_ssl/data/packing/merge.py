@@ -85,7 +85,7 @@ def finished_parts(folder: Path) -> list[Part]:
     if len(counts) > 1:
         raise ValueError(f"{folder} has parts of {' and of '.join(map(str, counts))}; remove those of another packing")
     wanted = [PartOf(number, counts[0]) for number in range(1, counts[0] + 1)]
-    found = {part: _read_part(folder / part.folder) for part in wanted if (folder / part.folder).is_dir()}
+    found = {part: _read_part(folder / part.folder, part) for part in wanted if (folder / part.folder).is_dir()}
     lacking = [str(part) for part in wanted if found.get(part) is None]
     if lacking:
         more = f" and {len(lacking) - NAMED} more" if len(lacking) > NAMED else ""
@@ -102,15 +102,20 @@ def finished_parts(folder: Path) -> list[Part]:
     return parts
 
 
-def _read_part(folder: Path) -> Part | None:
-    """Return the part in a folder, None when it is not finished. Raises FolderBusyError when it is being packed."""
+def _read_part(folder: Path, part: PartOf) -> Part | None:
+    """Return the part in a folder, None when it is not finished.
+
+    Raises FolderBusyError when it is being packed, ValueError when the folder has another part than its name says.
+    """
     with folder_lock(folder, "wait for its packing to end"):
         try:
             state = read_state(folder)
         except FileNotFoundError:
             return None
     state.hashes.clear()  # read again with each shard, so that they are in memory once
-    return Part(folder, state) if state.finished and state.header.get("part") else None
+    if state.header.get("part") != list(part):
+        raise ValueError(f"{folder} has another part than its name says; remove it and run pack --part {part} again")
+    return Part(folder, state) if state.finished else None
 
 
 def _claim(folder: Path, parts: list[Part]) -> None:

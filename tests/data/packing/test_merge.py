@@ -127,6 +127,13 @@ def test_a_part_whose_shard_was_cut_off_is_named(out: Path) -> None:
         merge(out)
 
 
+def test_a_copy_of_another_part_is_named(out: Path) -> None:
+    shutil.rmtree(out / "part-2-of-4")
+    shutil.copytree(out / "part-1-of-4", out / "part-2-of-4")
+    with pytest.raises(ValueError, match=r"part-2-of-4 has another part than its name says; remove it and run pack --part 2/4 again"):
+        merge(out)
+
+
 def test_parts_of_other_packings_are_named(sounds: Path, out: Path) -> None:
     items = list_items([str(sounds)], "CC0-1.0", "train", str(out))
     shutil.rmtree(out / "part-4-of-4")
