@@ -23,12 +23,13 @@ def main() -> int:
     parser.add_argument(
         "--not-test", default="", metavar="SOURCE", help="source that is no test data though a name says so; noted in the data card"
     )
+    parser.add_argument("--audio", default="", metavar="SUFFIX", help="suffix of the audio member where clips have several: mic1.flac")
     arguments = parser.parse_args()
     folder = Path(arguments.folder)
     stated = arguments.not_test == (arguments.source or folder.resolve().name)
     if arguments.not_test and not stated:
         raise ValueError(f"--not-test {arguments.not_test!r} is not the source, which is {arguments.source or folder.resolve().name!r}")
-    index = reindex(folder, arguments.license, arguments.source, arguments.split, stated)
+    index = reindex(folder, arguments.license, arguments.source, arguments.split, stated, arguments.audio)
     what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
     print(f"{arguments.folder}/{INDEX_NAME}: {what}")
     return 0

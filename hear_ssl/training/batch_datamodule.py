@@ -13,6 +13,8 @@ from hear_ssl.data.options import DataConfig
 from hear_ssl.data.stream.batch import Batch, Copier
 from hear_ssl.data.stream.unreadable import UnreadableClips
 
+OTHERS = "holds other shards, or in another order"
+
 
 class BatchDataModule(pl.LightningDataModule):
     """The part of a data module that does not depend on where the clips come from."""
@@ -48,6 +50,11 @@ class BatchDataModule(pl.LightningDataModule):
         """Return as plain data what the order of the clips follows from."""
         raise NotImplementedError
 
+    def check_kind(self, checkpoint: dict[str, Any]) -> None:
+        """Raise ValueError when a checkpoint has no state of this class, because the run had another kind of data."""
+        if type(self).__qualname__ not in checkpoint:
+            raise ValueError(f"data.shards {OTHERS}: the run cannot resume with its next batch; set it as it was, or start a new run")
+
     def check_order(self, state: dict[str, Any]) -> None:
         """Raise ValueError when the order of the clips would be another one than that of a saved state."""
         now = self.order_card()
@@ -55,7 +62,7 @@ class BatchDataModule(pl.LightningDataModule):
             if now.get(key) != before:
                 change = f"was {before} and is {now[key]} now"
                 if key == "data.shards" or key not in now:
-                    key, change = "data.shards", "holds other shards, or in another order"
+                    key, change = "data.shards", OTHERS
                 raise ValueError(f"{key} {change}: the run cannot resume with its next batch; set it as it was, or start a new run")
 
 

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from hear_ssl import __version__
+from hear_ssl.addresses import redacted
 from hear_ssl.training.recipes import recipe_path
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
@@ -86,7 +87,21 @@ def run_sources(run: Path, overrides: list[str]) -> list[Source]:
     version = line[len(VERSION_LINE) :] if line.startswith(VERSION_LINE) else ""
     if version.split(".")[:2] != __version__.split(".")[:2]:
         raise ValueError(of_old_version(run, version))
-    return [_file(path), *_arguments(overrides)]
+    kept = _file(path)
+    check_no_commands(kept, overrides)
+    return [kept, *_arguments(overrides)]
+
+
+def check_no_commands(kept: Source, overrides: list[str]) -> None:
+    """Raise ValueError when a run folder has commands in data.shards: only a config or a command line may name what is executed."""
+    data = kept.mapping.get("data")
+    shards = data.get("shards") if isinstance(data, dict) else None
+    commands = [entry for entry in shards if str(entry).startswith("pipe:")] if isinstance(shards, list) else []
+    if commands and not any(override.startswith("data.shards=") for override in overrides):
+        raise ValueError(
+            f"{kept.where} reads shards from a command ({redacted(str(commands[0])):.60}), which a run folder alone does not execute; give"
+            """ data.shards='["pipe:COMMAND"]' again after --resume"""
+        )
 
 
 def of_old_version(run: Path, version: str) -> str:

@@ -72,7 +72,7 @@ class StreamDataModule(BatchDataModule):
         ranks = self._rank()[1]
         readers = ranks * max(1, min(self.config.workers, self.config.batch_size // ranks))
         bare = sum(len(listed.shards) for listed in self.lists if not listed.index)
-        return f"{len(self.stream.shards)} shards, {bare} of them without an index, are read in sequence by {readers} readers"
+        return f"shards read in sequence: {len(self.stream.shards)} ({bare} without an index); readers: {readers}"
 
     def order_card(self) -> dict[str, Any]:
         """Return as plain data what the order of the clips follows from."""

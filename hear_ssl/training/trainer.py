@@ -86,6 +86,7 @@ def train(config: Config, data: BatchDataModule, choices: Choices, checkpoint: P
     module = PretrainingModule(config, data.data_card())
     if checkpoint:
         check_state(checkpoint, saved, module)
+        data.check_kind(saved)
         saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)

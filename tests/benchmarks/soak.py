@@ -107,6 +107,7 @@ def train(out: Path, address: str, seed: int, resume: bool) -> None:
     """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
     from hear_ssl import download
     from hear_ssl.data.stream.batch import Batch
+    from hear_ssl.training.batch_datamodule import BatchDataModule
     from hear_ssl.training.config import load_config
     from hear_ssl.training.datamodule import ShardDataModule
     from hear_ssl.training.trainer import fit
@@ -115,7 +116,7 @@ def train(out: Path, address: str, seed: int, resume: bool) -> None:
     count = ShardDataModule.count
     log = open(out / "log.jsonl", "a", buffering=1)  # noqa: SIM115 - open until the process is killed
 
-    def logged(self: ShardDataModule, batch: Batch) -> None:
+    def logged(self: BatchDataModule, batch: Batch) -> None:
         assert self.trainer is not None
         lost = [f"{Path(loss.shard).name}/{loss.key}" for loss in batch.lost]
         log.write(json.dumps([self.trainer.global_step, batch.keys, lost]) + "\n")

@@ -52,6 +52,7 @@ class ShardCache:
         self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
+        self.audio = ""  # of the index
         try:
             own_folder(self.folder)
         except OSError as error:
@@ -71,7 +72,9 @@ class ShardCache:
                 if not path.is_file():
                     raise ValueError(str(error)) from None
                 say(f"{error}; using the index fetched earlier")
-            return read_index(self.folder)
+            index = read_index(self.folder)
+            self.audio = index.audio
+            return index
 
     def path(self, record: ShardRecord) -> Path:
         """Return the local copy of a shard; fetch it when it is not there. Raises ValueError when it cannot be fetched."""
@@ -99,7 +102,7 @@ class ShardCache:
                     raise ValueError(str(error)) from None
             if not present(path, record):
                 with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
-                    write_clip_offsets(path, record.sha256)
+                    write_clip_offsets(path, record.sha256, self.audio)
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
             yield path

@@ -11,7 +11,6 @@ import os
 import re
 import urllib.error
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -25,6 +24,7 @@ from hear_ssl.data.shards.cache import is_remote
 from hear_ssl.data.shards.fetch import open_index
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, check_split
 from hear_ssl.data.shards.sources import MOST_SHARDS, expand, open_source
+from hear_ssl.download import Download
 from hear_ssl.errors import one_line
 from hear_ssl.test_data_rule import RULE, marked_folder, marked_part
 
@@ -60,17 +60,13 @@ def is_unindexed(entry: str) -> bool:
         own = any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, "*.clips", ".pack*"))
         return not own and next(folder.glob("*.tar"), None) is not None
     try:
-        answer = open_index(joined(address, INDEX_NAME))
+        Download(joined(address, INDEX_NAME), open_index).close()
     except FileNotFoundError:
         return bool(names) or not address.startswith(WEB)
     except urllib.error.HTTPError as error:
         return bool(names) and error.code in (401, 403)  # what a store says of a file that is not there, to those who may not list it
     except (OSError, ValueError):
-        return False
-    with suppress(Exception):
-        answer.stream.close()
-    if answer.watch:
-        answer.watch.close()
+        pass
     return False
 
 

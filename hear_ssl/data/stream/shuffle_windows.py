@@ -1,9 +1,10 @@
 """The order of shards without an index: several shards are read at once, and their clips shuffled within windows of bounded size.
 
 A reader is one of `readers` that share the shards: it takes every `readers`-th item of an endless sequence of passes, each a new
-permutation of all shards. Where there are fewer shards than readers, an item is every n-th clip of a shard. A reader has some of its items
-open and takes each clip from one of them at random, of each as many in the long run. These clips, in the order in which they arrive, are cut into windows of so many
-bytes; a window ends with the pass. The clips of a window are permuted, and while they are drawn, the next window is read in a thread.
+permutation of all shards. Where there are fewer shards than readers, an item is every n-th clip of a shard. A reader has some of its
+items open and takes each clip from one of them at random, of each as many in the long run. These clips, in the order in which they
+arrive, are cut into windows of so many bytes; a window ends with the pass. The clips of a window are permuted, and while they are
+drawn, the next window is read in a thread.
 
 What arrives in a window follows from where it begins alone. The state is therefore small: the place in each open shard where the window
 began, and how many of its clips were drawn. Resuming reads the open shards up to there, and the window, and decodes nothing.

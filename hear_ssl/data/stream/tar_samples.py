@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from webdataset.tariterators import base_plus_ext, group_by_keys
 
-from hear_ssl.data.shards.clip_offsets import AUDIO_SUFFIXES, LARGEST_RECORD
+from hear_ssl.data.shards.clip_offsets import AUDIO_SUFFIXES, LARGEST_RECORD, audio_members
 from hear_ssl.data.stream.fetchers import open_shard
 from hear_ssl.errors import one_line
 from hear_ssl.safe_tar import COMPRESSIONS, BoundedTarInfo, members
@@ -68,11 +68,6 @@ def read_samples(url: str, audio: str = "") -> Iterator[Sample]:
         yield Sample(WHOLE_SHARD, b"", damage.reason)
 
 
-def is_audio(suffix: str, audio: str) -> bool:
-    """Return whether a member with a suffix in lower case is the audio of its sample."""
-    return suffix == audio if audio else suffix.rpartition(".")[2] in AUDIO_SUFFIXES
-
-
 def _members(url: str, audio: str, damage: Damage) -> Iterator[dict[str, Any]]:
     """Yield the members of a shard as webdataset groups them; only audio and JSON have content. What ends it early is in `damage`."""
     try:
@@ -98,7 +93,7 @@ def _regular_members(tar: tarfile.TarFile, file: Any, audio: str, damage: Damage
             continue
         suffix, content = suffix.lower(), b""
         damage.key = key
-        if is_audio(suffix, audio) and key != with_audio and member.size <= LARGEST_CLIP:
+        if audio_members([suffix], audio) and key != with_audio and member.size <= LARGEST_CLIP:
             content, with_audio = _content(member, file), key
         elif suffix == "json" and member.size <= LARGEST_RECORD:
             content = _content(member, file)
@@ -143,7 +138,7 @@ def _sample(sample: dict[str, Any], audio: str) -> Sample:
     """Return a sample's audio, or why it has none to train on."""
     key = sample["__key__"]
     suffixes = [suffix for suffix in sample if not suffix.startswith("__")]
-    found = [suffix for suffix in suffixes if is_audio(suffix, audio)]
+    found = audio_members(suffixes, audio)
     if b'"split"' in sample.get("json", b"") and (split := _split(sample["json"])):
         return Sample(key, b"", f"its JSON says split {split[:60]!r}: {RULE}")
     if len(found) > 1:

@@ -58,7 +58,10 @@ def test_shards_are_listed_or_named(plain: Path, web: str) -> None:
         "speech",
         (f"{web}/speech/a-000.tar?v=1", f"{web}/speech/a-001.tar?v=1"),
     )
-    assert named_shards("pipe:aws s3 cp s3://b/a-{0..1}.tar -") == ("pipe", ("pipe:aws s3 cp s3://b/a-0.tar -", "pipe:aws s3 cp s3://b/a-1.tar -"))
+    assert named_shards("pipe:aws s3 cp s3://b/a-{0..1}.tar -") == (
+        "pipe",
+        ("pipe:aws s3 cp s3://b/a-0.tar -", "pipe:aws s3 cp s3://b/a-1.tar -"),
+    )
     with pytest.raises(ValueError, match=r"a-003\.tar does not exist"):
         named_shards(f"{plain}/a-{{000..003}}.tar")
 
@@ -116,7 +119,7 @@ def test_addresses_that_look_like_test_data_are_refused(entry: str) -> None:
 
 def test_a_folder_that_looks_like_test_data_is_refused_unless_told_otherwise(tmp_path: Path) -> None:
     folder = plain_folder(tmp_path / "test-clean", [1])
-    with pytest.raises(ValueError, match="data.not_test=test-clean"):
+    with pytest.raises(ValueError, match=r"data\.not_test=test-clean"):
         lists(folder)
     (listed,) = lists(folder, not_test=["test-clean"])
     assert listed.not_test == "test-clean"

@@ -102,9 +102,7 @@ def test_a_server_is_read_once_and_without_a_copy(
 
 @pytest.mark.parametrize("ranges", [False, True])
 @pytest.mark.parametrize("fault", ["truncated", "reset", "503", "stall", "trickle", "empty"])
-def test_a_server_that_stops_is_asked_again_for_the_rest(
-    server: tuple[str, type[Flaky]], folder: Path, fault: str, ranges: bool
-) -> None:
+def test_a_server_that_stops_is_asked_again_for_the_rest(server: tuple[str, type[Flaky]], folder: Path, fault: str, ranges: bool) -> None:
     address, handler = server
     handler.ranges, handler.faults[:] = ranges, [fault] * 2
     assert samples(f"{address}/a-000.tar") == samples(str(folder / "a-000.tar"))

@@ -115,7 +115,7 @@ def test_samples_without_audio_fill_a_window_too() -> None:
 
 
 def test_shards_without_clips_are_one_line() -> None:
-    with pytest.raises(ValueError, match="hold no clips; see data.shards"):
+    with pytest.raises(ValueError, match=r"hold no clips; see data\.shards"):
         reader([0, 0, 0]).draw()
 
 
