@@ -1,4 +1,4 @@
-"""python -m hear_ssl.data.pack INPUT ... --out SHARDS: pack audio files into WebDataset shards."""
+"""hear-ssl pack INPUT ... --out SHARDS: pack audio files into WebDataset shards."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import argparse
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.data.packing.clips import FORMATS, PackOptions
@@ -16,13 +17,13 @@ from hear_ssl.errors import run_main
 from hear_ssl.machine import usable_cores, user_path
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.data.pack",
+        prog="hear-ssl pack",
         description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, with source and licence beside each. "
         "Stop it at any time; the same command resumes.",
-        epilog="Example: python -m hear_ssl.data.pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
+        epilog="Example: hear-ssl pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
     )
     parser.add_argument(
         "inputs",
@@ -63,7 +64,7 @@ def parse_arguments() -> argparse.Namespace:
         help="pack only part K of N, such as 3/64, into DIR/part-03-of-64, for the jobs of an array, which need no communication; give all "
         "of them the same other arguments, then make one folder of the parts: hear-ssl merge DIR",
     )
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 def check_arguments(arguments: argparse.Namespace) -> PackOptions:
@@ -77,17 +78,17 @@ def check_arguments(arguments: argparse.Namespace) -> PackOptions:
     return PackOptions(arguments.sample_rate, arguments.codec, arguments.min_seconds, arguments.max_seconds)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Pack as the command line says."""
-    arguments = parse_arguments()
-    options = check_arguments(arguments)
-    part = parse_part(arguments.part) if arguments.part else None
+    given = parse_arguments(arguments)
+    options = check_arguments(given)
+    part = parse_part(given.part) if given.part else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
     left: Counter[str] = Counter()
-    items = list_items(arguments.inputs, arguments.license, arguments.split, arguments.out, arguments.not_test, left)
-    index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, True, part)
+    items = list_items(given.inputs, given.license, given.split, given.out, given.not_test, left)
+    index = pack(items, Path(given.out), options, given.clips_per_shard, given.workers, True, part)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
-    out = str(Path(arguments.out, part.folder)) if part else arguments.out
+    out = str(Path(given.out, part.folder)) if part else given.out
     print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {out}; rejected: {rejected}")
     if left:
         print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)

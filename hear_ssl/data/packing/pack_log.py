@@ -1,8 +1,8 @@
-"""How far a packing came: a log with one line a shard, so that saving costs the same however much was packed before.
+"""The state of a packing: a log to which each shard appends a line, so that saving costs the same however much was packed before.
 
 .pack.log holds a header line, then an entry after each shard. A line is a CRC-32 and a JSON object. A process that is killed
-may leave a last line that is not whole: it is cut off, and its shard is packed again. The files that were rejected stand in the
-log alone, not in memory.
+may leave a last line that is not whole: it is cut off, and its shard is packed again. The list of rejected files is in the log
+alone, not in memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What became of all files, in their order; a long recording comes in sections, as it is read by a process of its own.
+"""Pack files in their order; a long recording comes in sections, as it is read by a process of its own.
 
 Files up to `WHOLE_SECONDS` are packed by any of the workers, each at once. The sections of a longer one come from one process, which keeps
 the recording open, so that each sample is decoded once however long the recording is, and no more than a few sections are in memory.
