@@ -15,6 +15,7 @@ from hear_ssl.version import __version__
 COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is, and what it does
     "synth": ("hear_ssl.synthesis.__main__", "render a corpus of positive pairs, or voices for one"),
     "pack": ("hear_ssl.data.pack", "pack audio files into shards to train on"),
+    "merge": ("hear_ssl.data.merge", "make one folder of the parts that jobs packed, without their duplicates"),
     "reindex": ("hear_ssl.data.reindex", "make index.json for WebDataset shards that another tool wrote"),
     "pairs": ("hear_ssl.data.pair_recordings", "pair recordings of the same source by their file names"),
     "fit": ("hear_ssl.training.fit_cli", "train an encoder on shards, or resume a run"),

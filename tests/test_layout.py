@@ -55,6 +55,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/distributed/", {"hear_ssl.distributed"}),
     ("hear_ssl/objectives/", {"hear_ssl.model", "hear_ssl.distributed", "hear_ssl.objectives"}),
     ("hear_ssl/views/", {"torchaudio", "hear_ssl.model", "hear_ssl.distributed", "hear_ssl.views"}),
+    ("hear_ssl/data/packing/parquet.py", DATA | {"pyarrow"}),  # inside a function: an extra
     ("hear_ssl/data/", DATA),
     ("hear_ssl/synthesis/", DATA | {"hear_ssl.synthesis"}),
     ("hear_ssl/__init__.py", {"hear_ssl"}),

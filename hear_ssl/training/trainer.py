@@ -30,6 +30,7 @@ from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
@@ -57,10 +58,13 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
     return 128 + stopped_by if stopped_by else 0
 
 
-def fit_run(config: Config, resume: bool, resumed_file: Path | None = None, own_process: bool = True) -> tuple[Path, int]:
+def fit_run(
+    config: Config, resume: bool, resumed_file: Path | None = None, own_process: bool = True, dataset: Any = None
+) -> tuple[Path, int]:
     """Train as the config says and return the run folder and the number of the signal that stopped the run, 0 for none.
 
-    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly.
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly. dataset: a
+    map-style torch dataset or a Hugging Face dataset to train on, in place of data.shards; the run that resumes is given it again.
     Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
     config, ranks = whole_paths(config), processes(config.trainer)
@@ -72,7 +76,9 @@ def fit_run(config: Config, resume: bool, resumed_file: Path | None = None, own_
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
-    data = data_module(config.data, config.frontend.sample_rate, config.seed)
+    check_given(dataset, saved)
+    source = config.data, config.frontend.sample_rate, config.seed
+    data: BatchDataModule = data_module(*source) if dataset is None else DatasetDataModule(*source, dataset)
     choices = choose(config, machine(config.trainer))
     with held_run_folder(config) as run:
         if not resume:
@@ -133,6 +139,7 @@ def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices)
     report(f"objective {terms}; encoder {config.encoder.name}")
     report(choices.line(config.performance))
     repeated = repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []
+    repeated += repeated_clips(config.data, [(len(data.clips), "clips")]) if isinstance(data, DatasetDataModule) else []
     for line in (*repeated, *unlicensed(data.data_card())):
         warn(line)
 

@@ -76,7 +76,8 @@ def fit(
     shards: folders or addresses of packed shards (data.shards). steps: optimizer steps of the whole run (trainer.steps).
     run: the run folder; without it a new one under `output`, from name and time. seed: weights, order, crops and views follow from it.
     resume: a run folder or one of its checkpoints to resume, instead of a recipe.
-    data, init: as `data` and `init` of a config, in a version that has them.
+    data: instead of shards a map-style torch dataset of waveforms, (time,) or (channels, time), or of tuples (waveform, sample rate, ...),
+    or a Hugging Face dataset with an Audio column; to resume give it again. init: as `init` of a config, in a version that has it.
     overrides: any other key by its dotted name: {"data.batch_size": 8}; `hear-ssl config RECIPE` prints them all.
 
     It trains in one process. For several, start the program with `torchrun --nproc-per-node N` and give `run`. Progress goes to the
@@ -88,8 +89,6 @@ def fit(
     """
     if (recipe is None) == (resume is None):
         raise ValueError("give either a recipe to start a run or resume=RUN to resume one")
-    if data is not None:
-        raise ValueError(f"data is of type {type(data).__name__}, which this version does not train on; give shards=[FOLDER, ...]")
     if resume is not None and run is not None:
         raise ValueError(f"run={os.fspath(run)!r} is given with resume; a run resumes in its own folder: leave run out")
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}
@@ -103,7 +102,7 @@ def fit(
     from hear_ssl.training.trainer import fit_run  # Lightning loads only once the config is right
 
     with caller_state():
-        done, stopped_by = fit_run(config, folder is not None, file, own_process=False)
+        done, stopped_by = fit_run(config, folder is not None, file, own_process=False, dataset=data)
     if stopped_by:
         signal.raise_signal(stopped_by)
     return Run(done)
