@@ -223,7 +223,6 @@ def test_fit_refuses_overrides_that_no_config_has(overrides: Mapping[str, Any], 
         ({"recipe": "simclr", "resume": "run"}, "give either a recipe to start a run or resume=RUN to resume one"),
         ({"resume": "run", "run": "other"}, "run='other' is given with resume; a run resumes in its own folder: leave run out"),
         ({"recipe": {"seed": {1, 2}}}, "the config has a value of type set; give a number, a text, a list or a mapping"),
-        ({"recipe": "simclr", "data": [1, 2]}, "data is of type list, which this version does not train on; give shards=[FOLDER, ...]"),
     ],
 )
 def test_fit_refuses_arguments_that_contradict_each_other(options: dict[str, Any], line: str) -> None:

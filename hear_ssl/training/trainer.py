@@ -52,9 +52,9 @@ from hear_ssl.training.stream_datamodule import data_module
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
-def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
+def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset: Any = None) -> int:
     """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
-    _, stopped_by = fit_run(config, resume, resumed_file)
+    _, stopped_by = fit_run(config, resume, resumed_file, dataset=dataset)
     return 128 + stopped_by if stopped_by else 0
 
 
