@@ -14,7 +14,7 @@ import hear_ssl
 from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {
+NAMES = set("synth pack merge reindex pairs fit config evaluate report tasks package verify publish embed".split())
     "synth",
     "pack",
     "merge",
