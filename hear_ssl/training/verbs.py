@@ -92,22 +92,31 @@ def fit(
         raise ValueError(f"data is of type {type(data).__name__}, which this version does not train on; give shards=[FOLDER, ...]")
     if resume is not None and run is not None:
         raise ValueError(f"run={os.fspath(run)!r} is given with resume; a run resumes in its own folder: leave run out")
-    named = {"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}
-    changes = {key: value for key, value in named.items() if value is not None}
-    twice = next((key for key in changes if key in (overrides or {})), None)
-    if twice:
-        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
-    changes |= overrides or {}
+    changes = changed_keys({"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}, overrides or {})
     folder, file = resumed_run(os.fspath(resume)) if resume is not None else (None, None)
     first: list[Source] = recipe_sources(recipe) if recipe is not None else run_sources(folder or Path(), [])
     if folder:
         changes["run"] = folder  # where it is now
     config = ready_config([*first, *override_sources(changes)], changes, resuming=folder is not None)
+    return trained(config, folder is not None, file)
+
+
+def changed_keys(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys given by name, those not None, and the overrides. Raises ValueError when a key is among both."""
+    given = {key: value for key, value in named.items() if value is not None}
+    twice = next((key for key in given if key in overrides), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
+    return {**given, **overrides}
+
+
+def trained(config: Config, resume: bool, file: Path | None) -> Run:
+    """Train as the config says, from a checkpoint file or the run's last one to resume, and return the run; see `fit`."""
     check_processes(config)
     from hear_ssl.training.trainer import fit_run  # Lightning loads only once the config is right
 
     with caller_state():
-        done, stopped_by = fit_run(config, folder is not None, file, own_process=False)
+        done, stopped_by = fit_run(config, resume, file, own_process=False)
     if stopped_by:
         signal.raise_signal(stopped_by)
     return Run(done)
