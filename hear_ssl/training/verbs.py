@@ -76,7 +76,7 @@ def fit(
     shards: folders or addresses of packed shards (data.shards). steps: optimizer steps of the whole run (trainer.steps).
     run: the run folder; without it a new one under `output`, from name and time. seed: weights, order, crops and views follow from it.
     resume: a run folder or one of its checkpoints to resume, instead of a recipe.
-    data, init: as `data` and `init` of a config, in a version that has them.
+    init: sets the config key `init`. data: this version trains on shards and raises ValueError for anything but None.
     overrides: any other key by its dotted name: {"data.batch_size": 8}; `hear-ssl config RECIPE` prints them all.
 
     It trains in one process. For several, start the program with `torchrun --nproc-per-node N` and give `run`. Progress goes to the
