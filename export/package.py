@@ -6,7 +6,7 @@ python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --
 from __future__ import annotations
 
 from hear_ssl.errors import run_main
-from hear_ssl.packaging.package import main
+from hear_ssl.packaging.package_cli import main
 
 if __name__ == "__main__":
     run_main(main)

@@ -6,7 +6,7 @@ python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.
 from __future__ import annotations
 
 from hear_ssl.errors import run_main
-from hear_ssl.packaging.publish import main
+from hear_ssl.packaging.publish_cli import main
 
 if __name__ == "__main__":
     run_main(main)

@@ -23,9 +23,9 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is,
     "evaluate": ("hear_ssl.evaluation.__main__", "score a run, a checkpoint or a HEAR module on tasks"),
     "report": ("hear_ssl.evaluation.report.__main__", "write one HTML page about the scores of a model"),
     "tasks": ("hear_ssl.evaluation.tasks.__main__", "list the official HEAR tasks, or fetch some of them"),
-    "package": ("hear_ssl.packaging.package", "export a checkpoint as a wheel with the HEAR API"),
-    "verify": ("hear_ssl.packaging.verify", "install a wheel in a clean environment and measure every rule of the HEAR API"),
-    "publish": ("hear_ssl.packaging.publish", "upload the weights of an exported model, then load it from there"),
+    "package": ("hear_ssl.packaging.package_cli", "export a checkpoint as a wheel with the HEAR API"),
+    "verify": ("hear_ssl.packaging.verify_cli", "install a wheel in a clean environment and measure every rule of the HEAR API"),
+    "publish": ("hear_ssl.packaging.publish_cli", "upload the weights of an exported model, then load it from there"),
     "embed": ("hear_ssl.embed", "embed audio files with a run, a checkpoint, an installed wheel or published weights"),
 }
 

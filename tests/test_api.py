@@ -24,8 +24,8 @@ import hear_ssl as hs
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.errors import message
 from hear_ssl.evaluation.__main__ import main as evaluate_command
-from hear_ssl.packaging.package import main as package_command
-from hear_ssl.packaging.verify import main as verify_command
+from hear_ssl.packaging.package_cli import main as package_command
+from hear_ssl.packaging.verify_cli import main as verify_command
 from hear_ssl.training.fit_cli import main as fit_command
 from tests.conftest import MEMORY, NT_XENT, ROOT, TINY
 

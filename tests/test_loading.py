@@ -24,7 +24,7 @@ from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import templates
 from hear_ssl.packaging.own_parts import own_parts, part_files
 from hear_ssl.packaging.package import build_manifest, package_files
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, tiny
 

@@ -21,7 +21,7 @@ from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import EMBEDDER, VERSION_KEY, current_checkpoint, current_config, current_embedder, current_manifest
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.package import build_manifest
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.templates import model_card
 from hear_ssl.packaging.wheel_rules import manifest_rows
 from hear_ssl.training.config import Config

@@ -1,7 +1,4 @@
-"""Pack a checkpoint into a wheel and a source tree that install anywhere and speak the HEAR API.
-
-hear-ssl package --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
-"""
+"""Pack a checkpoint into a wheel and a source tree that install anywhere and have the HEAR API."""
 
 from __future__ import annotations
 
@@ -29,7 +26,7 @@ from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
-from hear_ssl.packaging.package_cli import PackageRequest, read_request
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
 from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
@@ -37,21 +34,6 @@ from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Package as the command line says."""
-    request, out = read_request(arguments)
-    wheel = package(request, out)
-    print(f"wheel        {wheel}")
-    print(f"source tree  {wheel.parent / request.name}")
-    weights = wheel.parent / weights_file(request)
-    print(f"weights      {weights}")
-    if request.allow_unpublished:
-        print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
-    at_hand = request.allow_unpublished and not request.bundle_weights
-    print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
-    return 0
 
 
 def package(request: PackageRequest, out: Path) -> Path:

@@ -15,7 +15,8 @@ from hear_ssl.machine import expand_home
 from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.package_cli import KEYS, PackageRequest, check_publication, is_composition_key
+from hear_ssl.packaging.publication import check_publication
+from hear_ssl.packaging.request import KEYS, PackageRequest, is_composition_key
 from hear_ssl.packaging.rules.rows import RuleResult
 
 

@@ -1,13 +1,8 @@
-"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
-
-hear-ssl verify dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
-"""
+"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -15,12 +10,10 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.errors import one_line, printable
-from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
@@ -30,20 +23,6 @@ from hear_ssl.progress import report
 
 RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
-    given = parse_arguments(arguments)
-    weights = Path(given.weights).resolve() if given.weights else None
-    if weights and not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
-    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json, suites=given.suites)
-    if given.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    else:
-        print_rows(rows, "" if given.suites else ": ready to submit")
-    return 1 if any(row.passed is False for row in rows) else 0
 
 
 def verify(
@@ -183,24 +162,3 @@ def print_rows(rows: list[RuleResult], ready: str = ": ready to submit") -> None
     unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
     print()
     print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
-
-
-def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="hear-ssl verify",
-        description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
-        "one row each. Exit status 0 when all hold, 1 when one is broken.",
-    )
-    parser.add_argument(
-        "subject", type=user_path, metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module"
-    )
-    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the module finds its own")
-    parser.add_argument(
-        "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
-    )
-    parser.add_argument(
-        "--suites", action="store_true", help="verify instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR (downloads the first two)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return parser.parse_args(given)

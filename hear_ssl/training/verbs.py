@@ -91,29 +91,34 @@ def fit(
         raise ValueError("give either a recipe to start a run or resume=RUN to resume one")
     if resume is not None and run is not None:
         raise ValueError(f"run={os.fspath(run)!r} is given with resume; a run resumes in its own folder: leave run out")
-    named = {"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}
-    changes = merged({key: value for key, value in named.items() if value is not None}, overrides or {})
+    changes = changed_keys({"data.shards": shards, "trainer.steps": steps, "run": run, "seed": seed, "init": init}, overrides or {})
     folder, file = resumed_run(os.fspath(resume)) if resume is not None else (None, None)
     first: list[Source] = recipe_sources(recipe) if recipe is not None else run_sources(folder or Path(), [])
     if folder:
         changes["run"] = folder  # where it is now
     config = ready_config([*first, *override_sources(changes)], changes, resuming=folder is not None)
+    return trained(config, folder is not None, file, data)
+
+
+def changed_keys(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys given by name, those not None, and the overrides. Raises ValueError when a key is among both."""
+    given = {key: value for key, value in named.items() if value is not None}
+    twice = next((key for key in given if key in overrides), None)
+    if twice:
+        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
+    return {**given, **overrides}
+
+
+def trained(config: Config, resume: bool, file: Path | None, dataset: Any = None) -> Run:
+    """Train as the config says, from a checkpoint file or the run's last one to resume, and return the run; see `fit`."""
     check_processes(config)
     from hear_ssl.training.trainer import fit_run  # Lightning loads only once the config is right
 
     with caller_state():
-        done, stopped_by = fit_run(config, folder is not None, file, own_process=False, dataset=data)
+        done, stopped_by = fit_run(config, resume, file, own_process=False, dataset=dataset)
     if stopped_by:
         signal.raise_signal(stopped_by)
     return Run(done)
-
-
-def merged(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys given by name and those of `overrides`. Raises ValueError when one is given by both."""
-    twice = next((key for key in named if key in overrides), None)
-    if twice:
-        raise ValueError(f"{twice} is given twice, by {twice.rpartition('.')[2]} and in overrides; leave one out")
-    return {**named, **overrides}
 
 
 def check_processes(config: Config) -> None:

@@ -29,7 +29,7 @@ from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.encoders.audio_ntt import ConvolutionBlock
 from hear_ssl.model.hear import get_scene_embeddings
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.training.config import load_config
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import embedder_checkpoint

@@ -21,7 +21,7 @@ from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.package import build_manifest, halved, package_files, source_tree_files
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.writer import write_export
 from hear_ssl.training.config import Config
 from hear_ssl.version import __version__

@@ -19,7 +19,8 @@ from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.model import hear
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.naming import check_name, check_version
-from hear_ssl.packaging.package import PackageRequest, check_training_data, package
+from hear_ssl.packaging.package import check_training_data, package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.wheel_rules import OPEN_WEIGHTS, is_open
 from tests.conftest import ROOT
 
