@@ -15,21 +15,6 @@ from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = set("synth pack merge reindex pairs fit config evaluate report tasks package verify publish embed".split())
-    "synth",
-    "pack",
-    "merge",
-    "reindex",
-    "pairs",
-    "fit",
-    "config",
-    "evaluate",
-    "report",
-    "tasks",
-    "package",
-    "verify",
-    "publish",
-    "embed",
-}
 HEAVY = "('torch', 'numpy', 'omegaconf', 'pytorch_lightning')"
 
 
