@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import tarfile
+import time
 import warnings
 from pathlib import Path
 
@@ -159,3 +160,20 @@ def test_nothing_warns_or_is_left_open(whole: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         samples(whole)
+
+
+def test_keys_with_dots_are_named_and_never_collapse_into_one_clip(tmp_path: Path) -> None:
+    """A key ends at the first dot, as in webdataset, which makes one sample of both."""
+    path = write_tar(tmp_path / "a.tar", [("a.1.flac", flac(1)), ("a.2.flac", flac(2)), ("b.3.flac", flac(3))])
+    first, second = samples(path)
+    assert first.audio == b""
+    assert "has 2 audio members (1.flac, 2.flac)" in first.reason
+    assert second == Sample("b", flac(3))
+
+
+def test_many_samples_that_cannot_be_read_take_no_time(tmp_path: Path) -> None:
+    """The handler `warn_and_continue` of webdataset sleeps half a second for each."""
+    path = write_tar(tmp_path / "a.tar", [(f"{number // 2}.flac", b"x") for number in range(400)])
+    begun = time.monotonic()
+    assert len(samples(path)) == 400
+    assert time.monotonic() - begun < 5.0
