@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import tarfile
 import time
@@ -14,7 +15,7 @@ import pytest
 import webdataset
 from webdataset.tariterators import tar_file_iterator
 
-from hear_ssl.data.stream.tar_samples import WHOLE_SHARD, Sample, read_samples
+from hear_ssl.data.stream.tar_samples import WHOLE_SHARD, PlainTarInfo, Sample, read_samples
 from tests.data.plain_shards import flac, plain_folder, write_tar
 
 
@@ -177,3 +178,29 @@ def test_many_samples_that_cannot_be_read_take_no_time(tmp_path: Path) -> None:
     begun = time.monotonic()
     assert len(samples(path)) == 400
     assert time.monotonic() - begun < 5.0
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_are_parsed_as_tarfile_parses_them(format: int) -> None:
+    names = ["a.flac", "x" * 99, "x" * 100, "deep/" * 30 + "a.flac", "ö.flac", "a b.flac", ""]
+    for name, size, kind in itertools.product(names, [0, 1, 511, 1 << 33, 1 << 40], [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]):
+        member = tarfile.TarInfo(name)
+        member.size, member.type, member.mtime, member.uname = size, kind, 1.0e9, "someone"
+        try:
+            header = member.tobuf(format)[-512:]
+        except ValueError:  # too long or too large for the format
+            continue
+        theirs = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        ours = PlainTarInfo.frombuf(header, "utf-8", "surrogateescape")
+        assert (ours.name, ours.size, ours.type) == (theirs.name, theirs.size, theirs.type)
+        for place in range(0, 512, 3):
+            damaged = header[:place] + bytes([header[place] ^ 0x15]) + header[place + 1 :]
+            assert outcome(PlainTarInfo, damaged) == outcome(tarfile.TarInfo, damaged)
+
+
+def outcome(kind: type[tarfile.TarInfo], header: bytes) -> object:
+    try:
+        member = kind.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        return type(error)
+    return member.name, member.size, member.type
