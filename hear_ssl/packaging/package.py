@@ -34,6 +34,7 @@ from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
+OF_SHARDS = ("worker_timeout", "license", "split", "not_test", "audio", "shuffle_mb", "interleave", "stream_cache")  # in a config's data
 
 
 def package(request: PackageRequest, out: Path) -> Path:
@@ -159,7 +160,7 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in ("run", "output")}
     probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
-    data = {key: value for key, value in kept["data"].items() if key != "worker_timeout"} | cache | {"shards": []}
+    data = {key: value for key, value in kept["data"].items() if key not in OF_SHARDS} | cache | {"shards": []}
     trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
     whole = {**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})}
     named: dict[str, Any] = without_paths(with_short_names(whole))

@@ -5,17 +5,21 @@ python -m tests.benchmarks.stream SHARDS [--crop-seconds 2.5] [--batches 20] [--
 bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
 this process. without an index: the same from a folder of links to the shards, which has no index.json. webdataset: its
 WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
-Kinds take turns within a round; printed are the median of the rounds and their range.
+Kinds take turns within a round; printed are the median of the rounds and their range, by the clock and by the CPU time of all
+processes, which says more on a machine that is busy with other work.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
+import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,38 +106,51 @@ def main() -> None:
         print_table(measured(kinds, arguments.rounds, arguments.batches))
 
 
-def measured(kinds: dict[str, Callable[[], Iterator[int]]], rounds: int, count: int) -> dict[str, list[float]]:
-    """Return the clips per second of each kind in each round."""
-    rates: dict[str, list[float]] = {name: [] for name in kinds}
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of its workers so far."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        with suppress(OSError):
+            times = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def measured(kinds: dict[str, Callable[[], Iterator[int]]], rounds: int, count: int) -> dict[str, list[tuple[float, float]]]:
+    """Return the clips per second of each kind in each round, and those per CPU-second."""
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
     for _ in range(rounds):
         for name, start in kinds.items():
             batches = start()
             for _ in range(8):  # workers started, tables read, prefetched batches taken
                 next(batches)
-            begin = time.perf_counter()
+            begin, worked = time.perf_counter(), cpu_seconds()
             clips = sum(next(batches) for _ in range(count))
-            rates[name].append(clips / (time.perf_counter() - begin))
+            rates[name].append((clips / (time.perf_counter() - begin), clips / (cpu_seconds() - worked)))
             del batches
     return rates
 
 
-def print_table(rates: dict[str, list[float]]) -> None:
+def print_table(rates: dict[str, list[tuple[float, float]]]) -> None:
     """Print medians and ranges, and medians over the rounds of the ratios to bare decoding, webdataset and our path with an index."""
-
-    def ratio(values: list[float], rival: str, shown: bool = True) -> str:
-        return f"{statistics.median(a / b for a, b in zip(values, rates[rival], strict=True)):.2f}" if shown else ""
-
-    print("| | clips/s, median (range) | to bare decoding | to webdataset | to ours with an index |\n|---|---|---|---|---|")
-    for name, values in rates.items():
-        kind, _, workers = name.partition(", ")
-        ratios = [
-            ratio(values, "bare decoding, 1 process"),
-            ratio(values, f"webdataset, {workers}", kind.startswith("ours")),
-            ratio(values, f"ours, {workers}", kind == "ours without an index"),
-        ]
-        print(
-            f"| {name} | {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) | {' | '.join(ratios)} |", flush=True
-        )
+    head = "to bare decoding | to webdataset | to ours with an index"
+    for unit, title in enumerate(("clips/s", "clips per CPU-second of all processes")):
+        print(f"| | {title}, median (range) | {head} |\n|---|---|---|---|---|")
+        for name, pairs in rates.items():
+            values = [pair[unit] for pair in pairs]
+            kind, _, workers = name.partition(", ")
+            rivals = ["bare decoding, 1 process"]
+            rivals += [
+                f"webdataset, {workers}" if kind.startswith("ours") else "",
+                f"ours, {workers}" if kind == "ours without an index" else "",
+            ]
+            ratios = [
+                f"{statistics.median(value / pair[unit] for value, pair in zip(values, rates[rival], strict=True)):.2f}" if rival else ""
+                for rival in rivals
+            ]
+            rate = f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+            print(f"| {name} | {rate} | {' | '.join(ratios)} |", flush=True)
+        print()
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
     with atomic_path(path) as temporary:
         with open(temporary, "wb") as file, TarWriter(file, mtime=0, encoder=False) as tar:
             for clip in clips:
-                record = json.dumps(clip.record, sort_keys=True).encode()
-                tar.write({"__key__": clip.key, clip.codec: clip.audio, "json": record})
+                text = json.dumps(clip.record, sort_keys=True).encode()
+                tar.write({"__key__": clip.key, clip.codec: clip.audio, "json": text})
                 count += 1
                 seconds += clip.record["seconds"]
         shard = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))

@@ -7,10 +7,12 @@ make several. A command is accepted from a config or the command line only: noth
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import urllib.error
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,7 +23,7 @@ from braceexpand import braceexpand
 from hear_ssl.addresses import joined, redacted
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.cache import is_remote
-from hear_ssl.data.shards.fetch import open_index
+from hear_ssl.data.shards.fetch import INDEX_LIMIT, open_index
 from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, check_split
 from hear_ssl.data.shards.sources import MOST_SHARDS, expand, open_source
 from hear_ssl.download import Download
@@ -57,17 +59,38 @@ def is_unindexed(entry: str) -> bool:
     address, names = expand(entry)
     if not is_remote(address):
         folder = Path(address)
-        own = any(next(folder.glob(pattern), None) for pattern in (INDEX_NAME, "*.clips", ".pack*"))
+        index = folder / INDEX_NAME
+        own = any(next(folder.glob(pattern), None) for pattern in ("*.clips", ".pack*"))
+        own = own or (index.is_file() and not is_foreign(index.read_bytes()[:INDEX_LIMIT]))
         return not own and next(folder.glob("*.tar"), None) is not None
     try:
-        Download(joined(address, INDEX_NAME), open_index).close()
+        with closing(Download(joined(address, INDEX_NAME), open_index)) as file:
+            return is_foreign(beginning(file)) and (bool(names) or not address.startswith(WEB))
     except FileNotFoundError:
         return bool(names) or not address.startswith(WEB)
     except urllib.error.HTTPError as error:
         return bool(names) and error.code in (401, 403)  # what a store says of a file that is not there, to those who may not list it
     except (OSError, ValueError):
-        pass
-    return False
+        return False
+
+
+def beginning(file: Download) -> bytes:
+    """Return what a download has, at most as much as an index may have."""
+    content = bytearray()
+    while len(content) < INDEX_LIMIT and (block := file.read(1 << 16)):
+        content += block
+    return bytes(content)
+
+
+def is_foreign(content: bytes) -> bool:
+    """Return whether an index.json is of another tool: an object without a format, or a web page that stands in for what is not there."""
+    if content.lstrip()[:1] == b"<":
+        return True
+    try:
+        mapping = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(mapping, dict) and "format" not in mapping
 
 
 def shard_lists(config: DataConfig, unindexed: Sequence[str]) -> list[ShardList]:

@@ -7,6 +7,7 @@ at the border of a member or has a damaged header for whole, copies members that
 from __future__ import annotations
 
 import json
+import re
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,10 +21,26 @@ from hear_ssl.errors import one_line
 from hear_ssl.safe_tar import COMPRESSIONS, BoundedTarInfo, members
 from hear_ssl.test_data_rule import RULE, marks_test
 
+OCTAL = re.compile(rb"([0-7]+)[ \0]+")  # a number in a header
 LARGEST_CLIP = 1 << 30  # bytes of encoded audio
 MOST_TRAILING = 1 << 20  # bytes after the end mark that are looked at
 MOST_KEYS = 1 << 17  # of a shard that are compared with later ones
 WHOLE_SHARD = ""  # the key of what is wrong with a shard
+
+
+class PlainTarInfo(BoundedTarInfo):
+    """A member whose header is parsed in a third of the time where it is plain: a regular file with a short name."""
+
+    @classmethod
+    def frombuf(cls, buf: Any, encoding: str, errors: str) -> PlainTarInfo:
+        """Return the member of a header of 512 bytes; tarfile parses what is not plain, and raises what it does for a damaged one."""
+        plain = buf[156:157] == tarfile.REGTYPE and buf[345:346] == b"\0"  # no prefix of a longer name
+        size, total = (OCTAL.fullmatch(buf[start:end]) for start, end in ((124, 136), (148, 156)))
+        if not (plain and size and total and sum(buf) - sum(buf[148:156]) + 8 * 32 == int(total[1], 8)):
+            return super().frombuf(buf, encoding, errors)
+        member = cls(bytes(buf[:100]).partition(b"\0")[0].decode(encoding, errors))
+        member.size, member.type = int(size[1], 8), tarfile.REGTYPE
+        return member
 
 
 class Sample(NamedTuple):
@@ -76,7 +93,7 @@ def _members(url: str, audio: str, damage: Damage) -> Iterator[dict[str, Any]]:
         damage.reason = f"cannot be opened: {one_line(error)[:160]}"
         return
     try:
-        with tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as tar:
+        with tarfile.open(fileobj=file, mode="r:", tarinfo=PlainTarInfo) as tar:
             yield from _regular_members(tar, file, audio, damage)
             _check_end(tar, file)
     except (tarfile.TarError, EOFError, OSError, ValueError, OverflowError) as error:

@@ -12,6 +12,7 @@ import pytest
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.unindexed import fingerprint, is_unindexed, named_shards, shard_lists
+from hear_ssl.training.stream_datamodule import data_module
 from tests.data.plain_shards import plain_folder
 from tests.data.shards.test_cache import Flaky
 
@@ -42,6 +43,35 @@ def test_only_folders_without_any_trace_of_an_index_are_read_in_sequence(plain: 
     assert not is_unindexed(str(tmp_path))
     (plain / ".pack.json").touch()  # of a packing that has not finished
     assert not is_unindexed(str(plain))
+
+
+@pytest.mark.parametrize("content", ['{"wids_version": 1, "shardlist": []}', "<!DOCTYPE html><html></html>"])
+def test_an_index_of_another_tool_is_none(plain: Path, content: str) -> None:
+    (plain / "index.json").write_text(content)
+    assert is_unindexed(str(plain))
+    assert len(named_shards(str(plain))[1]) == 3
+
+
+@pytest.mark.parametrize("content", ["", '{"format": "hear_ssl.shards/1"', '{"format": "hear_ssl.shards/1"}', "[]"])
+def test_an_own_index_that_is_damaged_is_left_to_those_who_name_it(plain: Path, content: str) -> None:
+    (plain / "index.json").write_text(content)
+    assert not is_unindexed(str(plain))
+    with pytest.raises(ValueError, match=r"index\.json is damaged"):
+        data_module(DataConfig(shards=[str(plain)]), 16000, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "unindexed"), [(b'{"wids_version": 1}', True), (b"<html>", True), (b'{"format": "x"}', False), (b"", False)]
+)
+def test_an_index_at_an_address_is_read(plain: Path, content: bytes, unindexed: bool) -> None:
+    (plain / "index.json").write_bytes(content)
+    handler = type("Handler", (Flaky,), {"faults": [], "served": [], "gone": set(), "index_faults": ["500"]})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), lambda *a, **k: handler(*a, directory=str(plain), **k)) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{running.server_port}"
+        assert is_unindexed(f"{address}/a-{{000..001}}.tar") == unindexed
+        assert not is_unindexed(address)
+        running.shutdown()
 
 
 def test_an_address_is_asked_for_its_index(web: str) -> None:

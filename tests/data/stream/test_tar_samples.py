@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import json
 import tarfile
+import time
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import webdataset
 from webdataset.tariterators import tar_file_iterator
 
-from hear_ssl.data.stream.tar_samples import WHOLE_SHARD, Sample, read_samples
+from hear_ssl.data.stream.tar_samples import WHOLE_SHARD, PlainTarInfo, Sample, read_samples
 from tests.data.plain_shards import flac, plain_folder, write_tar
 
 
@@ -159,3 +162,65 @@ def test_nothing_warns_or_is_left_open(whole: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         samples(whole)
+
+
+def test_keys_with_dots_are_named_and_never_collapse_into_one_clip(tmp_path: Path) -> None:
+    """A key ends at the first dot, as in webdataset, which makes one sample of both."""
+    path = write_tar(tmp_path / "a.tar", [("a.1.flac", flac(1)), ("a.2.flac", flac(2)), ("b.3.flac", flac(3))])
+    first, second = samples(path)
+    assert first.audio == b""
+    assert "has 2 audio members (1.flac, 2.flac)" in first.reason
+    assert second == Sample("b", flac(3))
+
+
+def test_many_samples_that_cannot_be_read_take_no_time(tmp_path: Path) -> None:
+    """The handler `warn_and_continue` of webdataset sleeps half a second for each."""
+    path = write_tar(tmp_path / "a.tar", [(f"{number // 2}.flac", b"x") for number in range(400)])
+    begun = time.monotonic()
+    assert len(samples(path)) == 400
+    assert time.monotonic() - begun < 5.0
+
+
+@pytest.mark.parametrize("format", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_headers_are_parsed_as_tarfile_parses_them(format: int) -> None:
+    names = ["a.flac", "x" * 99, "x" * 100, "deep/" * 30 + "a.flac", "ö.flac", "a b.flac", ""]
+    for name, size, kind in itertools.product(names, [0, 1, 511, 1 << 33, 1 << 40], [tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE]):
+        member = tarfile.TarInfo(name)
+        member.size, member.type, member.mtime, member.uname = size, kind, 1.0e9, "someone"
+        try:
+            header = member.tobuf(format)[-512:]
+        except ValueError:  # too long or too large for the format
+            continue
+        theirs = tarfile.TarInfo.frombuf(header, "utf-8", "surrogateescape")
+        ours = PlainTarInfo.frombuf(header, "utf-8", "surrogateescape")
+        assert (ours.name, ours.size, ours.type) == (theirs.name, theirs.size, theirs.type)
+        for place in range(0, 512, 3):
+            damaged = header[:place] + bytes([header[place] ^ 0x15]) + header[place + 1 :]
+            assert outcome(PlainTarInfo, damaged) == outcome(tarfile.TarInfo, damaged)
+
+
+def outcome(kind: type[tarfile.TarInfo], header: bytes) -> object:
+    try:
+        member = kind.frombuf(header, "utf-8", "surrogateescape")
+    except tarfile.HeaderError as error:
+        return type(error)
+    return member.name, member.size, member.type
+
+
+def test_any_damage_gives_whole_clips_and_a_reason(whole: Path, tmp_path: Path) -> None:
+    """Two hundred shards with bytes of headers or anywhere else changed, cut or repeated."""
+    content, random = whole.read_bytes(), np.random.default_rng(0)
+    clips = {(sample.key, sample.audio) for sample in samples(whole)}
+    path = tmp_path / "a.tar"
+    for number in range(200):
+        damaged = bytearray(content)
+        for place in random.integers(0, len(content), 3):
+            damaged[int(place) // 512 * 512 + int(place) % 160 if number % 2 else int(place)] = int(random.integers(256))
+        if number % 5 == 0:
+            damaged = damaged[: int(random.integers(len(damaged)))]
+        path.write_bytes(damaged)
+        found = samples(path)
+        assert len(found) <= 3 * len(clips)
+        for sample in found:
+            assert sample.audio or sample.reason
+            assert "\n" not in sample.reason
