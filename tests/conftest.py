@@ -49,6 +49,7 @@ RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, 
     **HEADS,
     "base": [*NT_XENT, *HEADS["frame"]],
     "quickstart": NT_XENT,
+    "simclr_strong": [*NT_XENT, STEADY],
     "reference": [*NT_XENT, SHORT, STEADY],
     "reference_strokes": [*NT_XENT, SHORT],
     "reference_voices": [*NT_XENT, SHORT, STEADY],
@@ -91,7 +92,7 @@ def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
 
 
 def small_memory(file: Path | None) -> list[str]:
-    """Return overrides that let the mixup of a recipe remember 16 clips."""
+    """Return overrides that let the augmentations of a recipe remember 16 clips."""
     views = enumerate(load_config(file, []).views)
-    places = [(number, place) for number, view in views for place, part in enumerate(view.augment) if part.name == "mixup"]
+    places = [(number, place) for number, view in views for place, part in enumerate(view.augment) if hasattr(part.options, "memory")]
     return [f"views.{number}.augment.{place}.memory=16" for number, place in places]

@@ -14,7 +14,10 @@ import hear_ssl
 from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = set(
+NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks", "package", "verify"} | {
+    "publish",
+    "embed",
+}
     ["synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks", "package", "verify", "publish", "embed"]
 )
 HEAVY = "('torch', 'numpy', 'omegaconf', 'pytorch_lightning')"

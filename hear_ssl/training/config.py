@@ -80,7 +80,7 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
             merged.pop(section)
     (encoder,) = chosen["encoder"].values()
     config = replace(_config(merged), encoder=encoder, objective=chosen["objective"], **lists)  # type: ignore[arg-type]
-    config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops)))
+    config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops), config.frontend.sample_rate))
     check_ranges(config)
     check_requirements(config)
     check_names(config)

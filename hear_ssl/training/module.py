@@ -47,7 +47,7 @@ class PretrainingModule(pl.LightningModule):
         self.teacher = frozen_copy(self.embedder.encoder) if "teacher" in self.objective.required else None
         samples = [round(crops.seconds * config.frontend.sample_rate) for crops in config.data.crops for _ in range(crops.count)]
         frames = [self.embedder.frontend.token_count(time) * stride for time in samples]
-        self.views = Views(config.views[: views_used(config)], config.frontend, frames)
+        self.views = Views(config.views[: views_used(config)], config.frontend, samples, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
         self.fused_optimizer = False

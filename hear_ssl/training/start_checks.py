@@ -13,6 +13,19 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.workers import MORE_SHARED_MEMORY
 from hear_ssl.machine import free_shared_memory, started_by_srun
 from hear_ssl.packaging.licenses import described, known_license
+from hear_ssl.training.places import view_folders
+from hear_ssl.training.settings import Config
+from hear_ssl.views.sound_folder import sound_files
+
+
+def check_folders(config: Config) -> None:
+    """Raise ValueError that names the key when a folder that an augmentation reads does not exist, or has no audio file."""
+    for number, place, key, folder in view_folders(config):
+        try:
+            sound_files(folder)
+        except ValueError as error:
+            name = config.views[number].augment[place].name
+            raise ValueError(f"views.{number}.augment.{place}.{name}.{key}: {error}") from None
 
 
 def repeated_clips(config: DataConfig, sounds: list[tuple[int, str]]) -> list[str]:

@@ -41,6 +41,7 @@ from hear_ssl.training.run_folder import check_new, held_run_folder
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
+    check_folders,
     check_shared_memory,
     cluster_plugins,
     different_sounds,
@@ -75,6 +76,7 @@ def fit_run(
         with tempfile.TemporaryDirectory() as spare:  # the run folder does not exist yet
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
+    check_folders(config)
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
     check_given(dataset, saved)
     source = config.data, config.frontend.sample_rate, config.seed
@@ -110,6 +112,8 @@ def train(
         data.stopping = stop.requested
     if trainer.is_global_zero:
         announce(config, run, data, choices)
+        for note in module.views.notes():
+            report(note)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
