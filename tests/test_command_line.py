@@ -14,12 +14,8 @@ import hear_ssl
 from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks", "package", "verify"} | {
-    "publish",
-    "embed",
-}
-    ["synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks", "package", "verify", "publish", "embed"]
-)
+NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks"}
+NAMES |= {"package", "verify", "publish", "embed"}
 HEAVY = "('torch', 'numpy', 'omegaconf', 'pytorch_lightning')"
 
 
