@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 
+import hear_ssl
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
-from tests.conftest import ROOT, tiny
+from tests.conftest import MEMORY, NT_XENT, ROOT, TINY, tiny
 from tests.data.stream.some_datasets import Tones
 from tests.training.fit_dataset import config
 
@@ -36,6 +38,18 @@ def test_a_run_resumes_with_its_dataset_bit_for_bit(tmp_path: Path, capsys: pyte
         "sources": [{"name": "Tones", "license": "CC0-1.0", "hours": hours, "clips": 20}],
     }
     assert resumed["data_card"] == card
+
+
+def test_the_verb_trains_on_a_dataset_and_resumes(tmp_path: Path) -> None:
+    options: dict[str, Any] = {key: yaml.safe_load(value) for key, _, value in (line.partition("=") for line in (*TINY, *NT_XENT, *MEMORY))}
+    del options["trainer.steps"]
+    whole = hear_ssl.fit("simclr", data=Tones(20), steps=4, run=tmp_path / "whole", overrides=options)
+    begun = hear_ssl.fit("simclr", data=Tones(20), steps=2, run=tmp_path / "run", overrides=options)
+    resumed = hear_ssl.fit(resume=begun, data=Tones(20), steps=4)
+    before, after = (load_checkpoint(run.folder)["state_dict"] for run in (whole, resumed))
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    with pytest.raises(ValueError, match=r"a dataset is given; leave one of them out"):
+        hear_ssl.fit("simclr", data=Tones(20), shards=tmp_path, steps=4, run=tmp_path / "both", overrides=options)
 
 
 def test_what_does_not_fit_the_run_is_one_line(tmp_path: Path, shards: Path) -> None:
