@@ -53,6 +53,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/synthesis/", DATA | {"hear_ssl.synthesis"}),
     ("hear_ssl/evaluate.py", {"hear_ssl.evaluation"}),
     ("hear_ssl/evaluation/", EVALUATION | {"hear_ssl.evaluation"}),
+    ("hear_ssl/runs/", {"yaml", "hear_ssl.evaluation.report", "hear_ssl.runs"}),  # reads plain files and draws a page, without torch
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (
         "hear_ssl/packaging/",

@@ -10,6 +10,7 @@ import signal
 import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,7 @@ from hear_ssl.training.places import whole_paths, without_credentials
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.run_folder import check_new, held_run_folder
+from hear_ssl.training.run_state import record_end, recorded_state
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
@@ -68,10 +70,18 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
     with held_run_folder(config) as run:
         if not resume:
             start_run_folder(run, choices)
-        return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
+        with recorded_state(run, resume) as record:
+            return record_end(record, train(replace(config, run=str(run)), data, choices, checkpoint, saved, [record]))
 
 
-def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
+def train(
+    config: Config,
+    data: ShardDataModule,
+    choices: Choices,
+    checkpoint: Path | None,
+    saved: dict[str, Any],
+    callbacks: list[pl.Callback],
+) -> int:
     """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -85,7 +95,7 @@ def train(config: Config, data: ShardDataModule, choices: Choices, checkpoint: P
         normalise_over_ranks(module)
     apply(choices, module)
     stop = StopCleanly()
-    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
+    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, callbacks)
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
@@ -172,7 +182,13 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
 
 
 def build_trainer(
-    config: Config, run: Path, stop: StopCleanly, data: ShardDataModule, precision: str, resumed: Path | None = None
+    config: Config,
+    run: Path,
+    stop: StopCleanly,
+    data: ShardDataModule,
+    precision: str,
+    resumed: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
@@ -194,7 +210,7 @@ def build_trainer(
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=logger,
-        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *record, *probe, *timing],
+        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *callbacks, *record, *probe, *timing],
         plugins=[CheckpointFile(), *cluster_plugins(devices, nodes)],
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -8,7 +8,6 @@ It holds no address of another file: figures are inline SVG, sounds are inline W
 from __future__ import annotations
 
 import base64
-import html
 import io
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,12 @@ import soundfile
 import torch
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
-from hear_ssl.errors import printable
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
 from hear_ssl.evaluation.protocol.embed import SPARE_AUDIO, task_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
+from hear_ssl.evaluation.report.page import figure, section, shown
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
 from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
 from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
@@ -42,16 +41,6 @@ CURVES = {
     "gradient_norm": "gradient norm",
     "clips_per_second": "throughput (clips/s)",
 }
-
-
-def section(title: str, text: str, content: str) -> str:
-    """Return a section: what one sees, one sentence on how to read it, the content."""
-    return f"<section><h2>{html.escape(title)}</h2><p>{text}</p>{content}</section>"
-
-
-def figure(content: str, caption: str) -> str:
-    """Return a figure with its caption."""
-    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
 
 
 def sound(path: Path, sample_rate: int) -> str:
@@ -148,11 +137,6 @@ def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
             figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
         ),
     ]
-
-
-def shown(value: Any) -> str:
-    """Return a value of others as text of the page."""
-    return html.escape(printable(str(value)))
 
 
 def number(value: Any) -> str:

@@ -1,0 +1,93 @@
+"""What a run records of itself in state.json: that it trains, and how it ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from hear_ssl.errors import one_line
+from hear_ssl.files import atomic_write
+from hear_ssl.runs.state import DONE, FAILED, FILE, HEARTBEAT_SECONDS, RUNNING, STOPPED, RunState, state_record
+from hear_ssl.training.datamodule import process_rank
+
+
+class RecordState(pl.Callback):
+    """Follow the step of a run, and record that it trains once its first step is due: until then a resumed run may be refused."""
+
+    def __init__(self, run: Path) -> None:
+        self.path = run / FILE
+        self.step, self.started, self.training = -1, time.time(), False
+        self.ended = threading.Event()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Record that the run trains."""
+        self.step = trainer.global_step
+        self.begin()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Note the step."""
+        self.step = trainer.global_step
+
+    def begin(self) -> None:
+        """Record that the run trains, from the first of several ranks, and renew the heartbeat until `end`."""
+        if process_rank() or self.training:
+            return
+        self.training = True
+        self._write(RunState(RUNNING, "", self.step, self.started))
+        threading.Thread(target=self._beat, daemon=True).start()
+
+    def end(self, state: str, reason: str = "") -> None:
+        """Record how the run ended, unless it was refused before its first step: then its earlier end stays on record."""
+        self.ended.set()
+        if not self.training:
+            return
+        try:
+            self._write(RunState(state, reason, self.step, self.started, time.time()))
+        except OSError as error:  # what ended the run matters more
+            print(f"the end of the run is not on record: {one_line(error)}", file=sys.stderr, flush=True)
+
+    def _write(self, state: RunState) -> None:
+        atomic_write(self.path, json.dumps(state_record(state), indent=1))
+
+    def _beat(self) -> None:
+        while not self.ended.wait(HEARTBEAT_SECONDS):
+            try:
+                os.utime(self.path)
+            except OSError as error:
+                print(f"no more heartbeats: {self.path}: {error.strerror}; the run itself continues", file=sys.stderr, flush=True)
+                return
+
+
+@contextmanager
+def recorded_state(run: Path, resume: bool) -> Iterator[RecordState]:
+    """Give what records the state of a run while the block trains; an exception ends the run as stopped or failed.
+
+    A run that resumes is recorded as running from its first step on.
+    """
+    record = RecordState(run)
+    try:
+        if not resume:
+            record.begin()
+        yield record
+    except (KeyboardInterrupt, SystemExit):
+        record.end(STOPPED, "ended at once, not saved")
+        raise
+    except BaseException as error:
+        record.end(FAILED, one_line(error)[:500])
+        raise
+
+
+def record_end(record: RecordState, status: int) -> int:
+    """Record the end of a run by its exit status, 0 when done and 128 + signal when stopped, and return the status."""
+    record.end(STOPPED if status else DONE, signal.Signals(status - 128).name if status else "")
+    return status
