@@ -24,7 +24,7 @@ from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
 from hear_ssl.evaluation.report.page import figure, section, shown
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
-from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
+from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_tables
 from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
@@ -229,7 +229,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
         section(
             "Scores beside the baselines",
             f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
-            score_table(record, name) + faults_text(record),
+            score_tables(record, name) + faults_text(record),
         ),
         section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
     ]
