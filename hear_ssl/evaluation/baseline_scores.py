@@ -1,4 +1,4 @@
-"""Scores of the baselines, kept for every later evaluation: by baseline, task, grid, seeds and version of this package.
+"""Scores of the baselines, kept for every later evaluation: by baseline, task, grid, seeds, and the code that they depend on.
 
 They lie in one folder of the user, $HEAR_BASELINES_CACHE or ~/.cache/hear_ssl/baselines, whichever --out an evaluation writes to.
 """
@@ -13,9 +13,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from hear_ssl import __version__
+import hear_ssl.evaluation.protocol
+import hear_ssl.model
 from hear_ssl.errors import one_line
-from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest
+from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, module_hash
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json
 
@@ -39,7 +40,8 @@ class BaselineScores:
     """The kept results of baselines; of any other model, and without a folder, there are none."""
 
     def __init__(self, folder: Path | None, grid: str, seeds: int) -> None:
-        self.folder, self.asked = folder, [__version__, grid, points_hash(grid), seeds]
+        code = [module_hash(package) for package in (hear_ssl.model, hear_ssl.evaluation.protocol)]
+        self.folder, self.asked = folder, [*code, grid, points_hash(grid), seeds]
 
     def _file(self, model: ModelUnderTest, task_hash: str) -> Path | None:
         if self.folder is None or model.name not in BASELINES:

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from hear_ssl.evaluation.protocol.grid import DRAWS, FEW_SHOT, ITERATIONS, SEED, SHOTS
@@ -53,10 +54,13 @@ def score_few_shot(task: Task, splits: dict[str, LabelledRows], progress: Callab
         progress(f"fold {number + 1} of {len(names)}")
         train, test = (LabelledRows.joined([splits[split] for split in fold[role]]) for role in ("train", "test"))
         jobs: list[Callable[[], Tensor]] = [partial(few_shot, task, train, test, draw) for draw in range(DRAWS)]
-        found["few-shot"].append([defined_scores(task, predictions.numpy(), test.targets.numpy()) for predictions in run_parallel(jobs)])
-        for name, predict in (("knn", neighbours), ("linear", linear)):
-            predictions = predict(train.embeddings, train.targets, test.embeddings)
-            found[name].append([defined_scores(task, predictions.numpy(), test.targets.numpy())])
+        jobs += [partial(predict, train.embeddings, train.targets, test.embeddings) for predict in (neighbours, linear)]
+        # a thread a job: threads of BLAS that wait for each other take longer than one
+        with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the limit of iterations is part of the protocol
+            scores = [defined_scores(task, predictions.numpy(), test.targets.numpy()) for predictions in run_parallel(jobs)]
+        for name, draws in zip(PROTOCOLS, (scores[:DRAWS], scores[DRAWS:-1], scores[-1:]), strict=True):
+            found[name].append(draws)
     protocols = {
         name: summary(task, draws, [sum(len(splits[split].clips) for split in fold["test"]) for fold in names])
         for name, draws in found.items()
@@ -117,9 +121,7 @@ def logistic(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
     if len(present := np.unique(labels)) < 2:
         result[:, present] = 1.0
         return result
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # the limit is part of the protocol
-        fitted = LogisticRegression(max_iter=ITERATIONS).fit(known.numpy(), labels)
+    fitted = LogisticRegression(max_iter=ITERATIONS).fit(known.numpy(), labels)
     result[:, torch.from_numpy(fitted.classes_)] = torch.from_numpy(fitted.predict_proba(asked.numpy())).float()
     return result
 
