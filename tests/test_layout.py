@@ -38,7 +38,18 @@ HELPERS = {
     )
 }
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
-EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
+EVALUATION = {
+    "numpy",
+    "soundfile",
+    "soxr",
+    "sklearn",
+    "threadpoolctl",
+    "matplotlib",
+    "umap",
+    "tqdm",
+    "hear_ssl.model",
+    "hear_ssl.checkpoint",
+}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
     ("hear_ssl/model/__main__.py", {"numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/model/audio_file.py", {"numpy", "soundfile", "."}),
@@ -60,7 +71,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
         {"fsspec", "tqdm", "packaging", "vermin", "omegaconf", "yaml", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.readout_lists"}
         | {"hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
     ),
-    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "wandb", "omegaconf", "yaml", "hear_ssl"}),
+    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "hear_ssl"}),
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),

@@ -20,6 +20,8 @@ MEASURES = {  # of the table: name, column of metrics.csv, how a run's value is 
     "probe, best": ("probe", "best", ".4f"),
     "probe, last": ("probe", "last", ".4f"),
     "clips/s": ("clips_per_second", "usual", ".1f"),
+    "hours of audio/s": ("audio_hours_per_second", "usual", ".3g"),
+    "MFU": ("mfu", "usual", ".1%"),
     "data wait": ("data_wait_share", "usual", ".1%"),
 }
 
@@ -112,7 +114,8 @@ def measure_rows(groups: Sequence[Group], records: Sequence[dict[str, Any]] = ()
     of_runs = [[measures(run, records) for run in group.runs] for group in groups]
     names = list(dict.fromkeys(name for of_group in of_runs for of_run in of_group for name in of_run))
     forms = {name: form for name, (_, _, form) in MEASURES.items()} | {"hours": ".3g"}
-    names.sort(key=lambda name: name in ("clips/s", "data wait", "hours"))  # scores first
+    speed = [name for name, (_, kind, _) in MEASURES.items() if kind == "usual"]
+    names.sort(key=lambda name: name in (*speed, "hours"))  # scores first
     return [
         [name, *(spread([one[name] for one in of_group if name in one], forms.get(name, ".4f")) for of_group in of_runs)] for name in names
     ]

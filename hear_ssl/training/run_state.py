@@ -17,7 +17,7 @@ import pytorch_lightning as pl
 
 from hear_ssl.errors import one_line
 from hear_ssl.files import atomic_write
-from hear_ssl.runs.state import DONE, FAILED, FILE, HEARTBEAT_SECONDS, RUNNING, STOPPED, RunState, state_record
+from hear_ssl.runs.state import DONE, FAILED, FILE, HEARTBEAT_SECONDS, RUNNING, STOPPED, RunState, read_state, state_record
 from hear_ssl.training.datamodule import process_rank
 
 
@@ -76,7 +76,9 @@ def recorded_state(run: Path, resume: bool) -> Iterator[RecordState]:
     """
     record = RecordState(run)
     try:
-        if not resume:
+        if resume:
+            record.started = first_start(run, record.started)
+        else:
             record.begin()
         yield record
     except (KeyboardInterrupt, SystemExit):
@@ -85,6 +87,14 @@ def recorded_state(run: Path, resume: bool) -> Iterator[RecordState]:
     except BaseException as error:
         record.end(FAILED, one_line(error)[:500])
         raise
+
+
+def first_start(run: Path, now: float) -> float:
+    """Return the Unix time at which a run that resumes was first started, `now` when that is not on record."""
+    try:
+        return read_state(run).started or now
+    except ValueError:  # damaged, and written anew
+        return now
 
 
 def record_end(record: RecordState, status: int) -> int:

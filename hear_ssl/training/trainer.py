@@ -47,6 +47,7 @@ from hear_ssl.training.start_checks import (
     repeated_clips,
     unlicensed,
 )
+from hear_ssl.training.throughput import Throughput, audio_seconds, count_operations, peak_of
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
@@ -93,7 +94,7 @@ def train(
         saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
-    apply(choices, module)
+    apply_counted(config, choices, module)
     stop = StopCleanly()
     trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, callbacks)
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
@@ -179,6 +180,16 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
     module.fused_optimizer = choices.fused_optimizer
     if choices.compile:
         module.compile_parts()
+
+
+def apply_counted(config: Config, choices: Choices, module: PretrainingModule) -> None:
+    """Do what was chosen; in the process that reports, count a step's operations before they are compiled, and measure the peak."""
+    if process_rank():
+        return apply(choices, module)
+    operations = count_operations(module, config.data.batch_size // math.prod(processes(config.trainer)))
+    apply(choices, module)
+    device = torch.device("cuda" if machine(config.trainer).device == "gpu" else "cpu")
+    module.rates = Throughput(operations, peak_of(device, choices.precision), audio_seconds(config)).columns
 
 
 def build_trainer(

@@ -53,7 +53,7 @@ def test_a_run_is_running_stale_when_killed_running_when_resumed_and_stopped_by_
     assert refused.wait(120) == 2
     assert read_json(run / "state.json")["pid"] == process.pid  # nothing has become of the run
 
-    before = read_run(run).step
+    before, began = read_run(run).step, read_state(run).started
     process = started("--resume", str(run))
     wait_for(lambda: read_state(run).state == "running", process)
     wait_for(lambda: read_run(run).step > before, process)
@@ -61,6 +61,7 @@ def test_a_run_is_running_stale_when_killed_running_when_resumed_and_stopped_by_
     process.communicate()
     stopped = read_state(run)
     assert (process.returncode, stopped.state, stopped.reason) == (143, "stopped", "SIGTERM")
+    assert stopped.started == began < stopped.ended
     assert f"step-{stopped.step:08d}.ckpt" in {path.name for path in (run / "checkpoints").iterdir()}
 
 
