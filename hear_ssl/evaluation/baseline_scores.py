@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import sys
 import zlib
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from hear_ssl.errors import one_line
 from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, module_hash
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json
+from hear_ssl.progress import warn
 
 KEPT = {"primary", "score", "scores", "deviation", "folds", "seed_deviation"}  # of every result
 
@@ -63,7 +63,7 @@ class BaselineScores:
             return None
         except (OSError, ValueError, KeyError, TypeError):
             pass
-        print(f"{path} is damaged: the baseline is scored again", file=sys.stderr, flush=True)
+        warn(f"{path} is damaged: the baseline is scored again", aside=True)
         return None
 
     def put(self, model: ModelUnderTest, task_hash: str, result: dict[str, Any]) -> None:
@@ -75,4 +75,4 @@ class BaselineScores:
             atomic_write(path, json.dumps({"crc32": zlib.crc32(json.dumps(result).encode()), "result": result}))
         except OSError as error:
             self.folder = None
-            print(f"baselines are not kept for later evaluations: {one_line(error)}", file=sys.stderr, flush=True)
+            warn(f"baselines are not kept for later evaluations: {one_line(error)}", aside=True)

@@ -1,6 +1,6 @@
 """hear-ssl runs: list runs, compare them, find the best, export them as CSV.
 
-python -m hear_ssl.runs [FOLDER]
+hear-ssl runs [FOLDER]
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytorch_lightning as pl
 
 from hear_ssl.errors import one_line
 from hear_ssl.files import atomic_write
+from hear_ssl.progress import warn
 from hear_ssl.runs.state import DONE, FAILED, FILE, HEARTBEAT_SECONDS, RUNNING, STOPPED, RunState, read_state, state_record
 from hear_ssl.training.datamodule import process_rank
 
@@ -54,7 +54,7 @@ class RecordState(pl.Callback):
         try:
             self._write(RunState(state, reason, self.step, self.started, time.time()))
         except OSError as error:  # what ended the run matters more
-            print(f"the end of the run is not on record: {one_line(error)}", file=sys.stderr, flush=True)
+            warn(f"the end of the run is not on record: {one_line(error)}", aside=True)
 
     def _write(self, state: RunState) -> None:
         atomic_write(self.path, json.dumps(state_record(state), indent=1))
@@ -64,7 +64,7 @@ class RecordState(pl.Callback):
             try:
                 os.utime(self.path)
             except OSError as error:
-                print(f"no more heartbeats: {self.path}: {error.strerror}; the run itself continues", file=sys.stderr, flush=True)
+                warn(f"no more heartbeats: {self.path}: {error.strerror}; the run itself continues", aside=True)
                 return
 
 
@@ -97,7 +97,7 @@ def first_start(run: Path, now: float) -> float:
         return now
 
 
-def record_end(record: RecordState, status: int) -> int:
-    """Record the end of a run by its exit status, 0 when done and 128 + signal when stopped, and return the status."""
-    record.end(STOPPED if status else DONE, signal.Signals(status - 128).name if status else "")
-    return status
+def record_end(record: RecordState, stopped_by: int) -> int:
+    """Record the end of a run by the number of the signal that stopped it, 0 when it is done, and return the number."""
+    record.end(STOPPED if stopped_by else DONE, signal.Signals(stopped_by).name if stopped_by else "")
+    return stopped_by

@@ -23,6 +23,7 @@ from torch.func import functional_call
 from torch.utils.flop_counter import FlopCounterMode
 
 from hear_ssl.errors import one_line
+from hear_ssl.progress import warn
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.settings import Config
 
@@ -121,5 +122,5 @@ def count_operations(module: PretrainingModule, rows: int) -> float:
     try:
         return step_operations(module, rows)
     except UNCOUNTED as error:
-        print(f"no MFU: the operations of a step cannot be counted ({one_line(error)[:200]})", flush=True)
+        warn(f"no MFU: the operations of a step cannot be counted ({one_line(error)[:200]})")
         return 0.0

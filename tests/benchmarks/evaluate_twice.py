@@ -24,7 +24,21 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def evaluate(module: str, tasks: str, grid: str, out: Path, kept: Path, cores: set[int], *options: str) -> tuple[float, float]:
     """Return the wall and CPU seconds of one evaluation on some cores."""
-    command = [sys.executable, "-m", "hear_ssl.evaluate", "--module", module, "--tasks", tasks, "--grid", grid, "--out", str(out), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "hear_ssl",
+        "evaluate",
+        "--module",
+        module,
+        "--tasks",
+        tasks,
+        "--grid",
+        grid,
+        "--out",
+        str(out),
+        *options,
+    ]
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment |= {"HEAR_BASELINES_CACHE": str(kept), "PYTHONPATH": str(ROOT)}
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()

@@ -33,7 +33,6 @@ SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
 POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
 FEW_SHOT = "few-shot"  # no network: see few_shot.py
-GRIDS = ("official", "fast", FEW_SHOT)
 SHOTS, DRAWS, ITERATIONS = 8, 10, 100  # clips of a label, draws of them, steps of a logistic regression
 
 

@@ -12,6 +12,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
+from hear_ssl.evaluation import GRIDS
 from hear_ssl.evaluation.protocol.few_shot import (
     DRAWS,
     PROTOCOLS,
@@ -23,7 +24,7 @@ from hear_ssl.evaluation.protocol.few_shot import (
     score_few_shot,
     shots,
 )
-from hear_ssl.evaluation.protocol.grid import GRIDS, points_hash
+from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report.score_table import confidence, leaderboard_text, score_tables
 from hear_ssl.evaluation.run import evaluate, tables
