@@ -59,6 +59,30 @@ def file_lock(file: str | os.PathLike[str], remedy: str, wait_seconds: float) ->
         os.close(descriptor)
 
 
+def is_held(folder: str | os.PathLike[str]) -> bool | None:
+    """Return whether a process holds a folder by `folder_lock`, None where that cannot be found out; waits for nobody, writes nothing.
+
+    The folder, or the file `.lock` in it, is locked for an instant, shared with other readers. Where a process must not fail
+    by that, it takes `folder_lock` with a `wait_seconds`.
+    """
+    path = Path(folder)
+    for place in (path, path / LOCK_NAME):
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW * (place != path) | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system that does not lock folders; the file then
+            continue
+        finally:
+            os.close(descriptor)
+    return None
+
+
 def _wait(attempt: Callable[[], int | None], folder: Path, remedy: str, deadline: float) -> int:
     """Return the open descriptor of the first attempt that holds the lock; closing it ends the lock."""
     while True:

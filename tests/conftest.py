@@ -65,6 +65,7 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("HEAR_BASELINES_CACHE", f"{folder}/baselines")  # of evaluations in processes of their own
         yield
 
 

@@ -14,7 +14,7 @@ import hear_ssl
 from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
-NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "config", "evaluate", "report", "tasks"}
+NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "runs", "config", "evaluate", "report", "tasks"}
 NAMES |= {"package", "verify", "publish", "embed"}
 HEAVY = "('torch', 'numpy', 'omegaconf', 'pytorch_lightning')"
 

@@ -40,7 +40,18 @@ HELPERS = {
     )
 }
 DATA = {"torchaudio", "webdataset", "soundfile", "soxr", "numpy", "fsspec", "tqdm", "braceexpand", "hear_ssl.model", "hear_ssl.data"}
-EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tqdm", "hear_ssl.model", "hear_ssl.checkpoint"}
+EVALUATION = {
+    "numpy",
+    "soundfile",
+    "soxr",
+    "sklearn",
+    "threadpoolctl",
+    "matplotlib",
+    "umap",
+    "tqdm",
+    "hear_ssl.model",
+    "hear_ssl.checkpoint",
+}
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
     ("hear_ssl/model/__main__.py", {"numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/model/audio_file.py", {"numpy", "soundfile", "."}),
@@ -63,13 +74,14 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/loading.py", {"hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.evaluation", "hear_ssl.data"}),
     ("hear_ssl/embed.py", {"hear_ssl.loading"}),
     ("hear_ssl/evaluation/", EVALUATION | {"hear_ssl.evaluation"}),
+    ("hear_ssl/runs/", {"yaml", "hear_ssl.evaluation.report", "hear_ssl.runs"}),  # reads plain files and draws a page, without torch
     ("hear_ssl/packaging/rules/", {"."}),  # runs next to the wheel in a clean environment
     (
         "hear_ssl/packaging/",
         {"fsspec", "tqdm", "packaging", "vermin", "omegaconf", "yaml", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.readout_lists"}
         | {"hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
     ),
-    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "wandb", "omegaconf", "yaml", "hear_ssl"}),
+    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "hear_ssl"}),
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),

@@ -10,19 +10,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
-from hear_ssl.evaluation import GRIDS
+from hear_ssl.evaluation import BASELINES, GRIDS
+from hear_ssl.evaluation.verbs import Asked, check_baselines, scored
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Evaluate as the command line says; 1 when a task could not be scored."""
     given = parse_arguments(arguments)
-    from hear_ssl.evaluation.run import table  # torch loads only once the command line is right
-    from hear_ssl.evaluation.verbs import Asked, scored
+    from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
 
-    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device)
+    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device, given.baselines)
     record, names = scored(given.module, Path(given.tasks), Path(given.out), asked)
-    print(table(record, names))
+    print(tables(record, names))
     print(f"scores       {Path(given.out) / 'scores.json'}")
     return 1 if any(record["faults"].values()) else 0
 
@@ -40,7 +40,8 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--grid",
         default="official",
         choices=GRIDS,
-        help="official: the benchmark's own search; fast: one small network (default official)",
+        help="official: the benchmark's own search; fast: one small network; few-shot: scene tasks in seconds, by logistic"
+        " regression on 8 clips a label, nearest neighbours and ridge regression (default %(default)s)",
     )
     parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
     parser.add_argument(
@@ -50,6 +51,14 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         type=user_path,
         metavar="NAME",
         help="another run, checkpoint or module in the table; may be given again",
+    )
+    parser.add_argument(
+        "--baselines",
+        type=baseline_names,
+        default=",".join(BASELINES),
+        metavar="NAMES",
+        help="what stands next to the model: logmel (log-mel statistics), untrained (the same architecture with random weights),"
+        " both with a comma, or none; their scores are kept for later evaluations (default %(default)s)",
     )
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
@@ -65,6 +74,16 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     if arguments.seeds < 1:
         parser.error(f"--seeds is {arguments.seeds}; it must be at least 1")
     return arguments
+
+
+def baseline_names(text: str) -> list[str]:
+    """Return the baselines that --baselines names. Raises ArgumentTypeError for any other name."""
+    given = [] if text == "none" else text.split(",")
+    try:
+        check_baselines(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return given
 
 
 if __name__ == "__main__":

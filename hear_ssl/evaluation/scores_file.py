@@ -7,7 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, model_name
+from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, UNTRAINED, ModelUnderTest, model_name
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json, sha256_of
 from hear_ssl.folder_lock import file_lock
@@ -138,4 +138,6 @@ def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, sc
     words = ["hear-ssl evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
     words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
+    if LOG_MEL not in names:
+        words.append(f"--baselines {UNTRAINED if UNTRAINED in names else 'none'}")
     return " ".join(words)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.errors import verb
-from hear_ssl.evaluation import GRIDS
+from hear_ssl.evaluation import BASELINES, GRIDS
 from hear_ssl.machine import expand_home, usable_cores
 
 
@@ -23,6 +23,7 @@ class Asked:
     compare: list[str]
     only: list[str] | None
     device: str
+    baselines: Sequence[str] = tuple(BASELINES)
 
 
 @verb
@@ -37,12 +38,14 @@ def evaluate(
     seeds: int = 1,
     weights: str | os.PathLike[str] = "",
     device: str = "auto",
+    baselines: Sequence[str] = tuple(BASELINES),
 ) -> dict[str, Any]:
     """Score a model on tasks in HEAR format, as `hear-ssl evaluate` does, and return its scores with those of its baselines.
 
     model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task; only: parts of the
     names of those to take. out: the folder for scores.json and kept embeddings; what it has already is not computed again.
-    grid: "official", the benchmark's own search, or "fast", one small network. compare: more models for the table.
+    grid: "official", the benchmark's own search, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
+    for the table. baselines: "logmel", "untrained", both, or none; their scores are kept for later evaluations.
     seeds: predictors trained per task. weights: a weights file given to load_model() of a module.
     device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one.
 
@@ -57,9 +60,18 @@ def evaluate(
         raise ValueError(f"seeds is {seeds!r}; it must be a whole number of at least 1")
     names = [only] if isinstance(only, str) else list(only)
     others = [path_of(other) for other in ([compare] if isinstance(compare, (str, os.PathLike)) else compare)]
-    asked = Asked(grid, seeds, path_of(weights), others, names or None, device)
+    standing = [baselines] if isinstance(baselines, str) else list(baselines)
+    check_baselines(standing)
+    asked = Asked(grid, seeds, path_of(weights), others, names or None, device, standing)
     record, _ = scored(path_of(model), Path(path_of(tasks)), Path(path_of(out)), asked)
     return record
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Raise ValueError when a name is not that of a baseline."""
+    wrong = next((name for name in names if name not in BASELINES), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, or both")
 
 
 def path_of(path: str | os.PathLike[str]) -> str:
@@ -71,6 +83,7 @@ def scored(model: str, tasks: Path, out: Path, asked: Asked) -> tuple[dict[str, 
     """Return the record of the scores asked for and the names of the models in it, baselines last. Raises what `evaluate` raises."""
     import torch
 
+    from hear_ssl.evaluation.baseline_scores import cache_folder
     from hear_ssl.evaluation.device import float32_kept
     from hear_ssl.evaluation.run import evaluate as evaluate_models
     from hear_ssl.evaluation.run import models_to_compare
@@ -82,8 +95,9 @@ def scored(model: str, tasks: Path, out: Path, asked: Asked) -> tuple[dict[str, 
     torch.set_num_threads(min(threads, usable_cores()))
     try:
         with float32_kept(), torch.random.fork_rng(devices=[]):
-            models = models_to_compare(model, asked.weights, asked.compare, asked.device)
-            record = evaluate_models(models, folders, out, asked.grid, asked.seeds)
+            standing = [BASELINES[name] for name in asked.baselines]
+            models = models_to_compare(model, asked.weights, asked.compare, asked.device, standing)
+            record = evaluate_models(models, folders, out, asked.grid, asked.seeds, kept=cache_folder())
     finally:
         torch.set_num_threads(threads)
     names = [one.name for one in models]

@@ -143,6 +143,7 @@ class Progress(pl.Callback):
         row["clips_lost"] = float(self.data.unreadable.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
+        row.update(pl_module.rates((step - self.window_step) / elapsed))
         row.update({f"{name}_share": min(1.0, spent[stage] / elapsed) for name, stage in SHARES.items()})
         row["seconds"] = now - self.started
         self.window, self.window_start, self.window_step = dict(pl_module.step_timer.seconds), now, step
@@ -153,8 +154,10 @@ class Progress(pl.Callback):
         rate = (step - self.first_step) / max(row["seconds"], 1e-9)
         minutes, second = divmod(int((steps - step) / max(rate, 1e-9)), 60)
         left = f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
+        rates = f"  {row['audio_hours_per_second']:.3g} h/s of audio" if "audio_hours_per_second" in row else ""
+        rates += f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
         report(
-            f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
+            f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s{rates}"
             f"  data wait {row['data_wait_share']:.0%}  logging {row['logging_share']:.0%}  checkpoint {row['checkpoint_share']:.0%}"
             f"  left {left}{self.note}"
         )

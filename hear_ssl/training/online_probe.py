@@ -200,6 +200,7 @@ class OnlineProbe(pl.Callback):
         self.progress.note = f"  probe {value:.4f} at {step}"
         if better:
             self.best = value
+            (self.run / "checkpoints").mkdir(exist_ok=True)  # the first probe may come before the first checkpoint
             os.replace(path, self.run / "checkpoints" / "best.ckpt")
             atomic_write(self.run / "checkpoints" / "best.json", json.dumps({"step": step, **scores}, indent=1))
         else:

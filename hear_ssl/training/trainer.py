@@ -10,6 +10,7 @@ import shlex
 import signal
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from hear_ssl.training.places import whole_paths, without_credentials
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.run_folder import check_new, held_run_folder
+from hear_ssl.training.run_state import RecordState, record_end, recorded_state
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
@@ -50,6 +52,7 @@ from hear_ssl.training.start_checks import (
     unlicensed,
 )
 from hear_ssl.training.stream_datamodule import data_module
+from hear_ssl.training.throughput import Throughput, audio_seconds, count_operations, peak_of
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
@@ -85,11 +88,19 @@ def fit_run(
     with held_run_folder(config) as run:
         if not resume:
             start_run_folder(run, choices)
-        return run, train(replace(config, run=str(run)), data, choices, checkpoint, saved, StopCleanly(own_process))
+        with recorded_state(run, resume) as record:
+            stop = StopCleanly(own_process)
+            return run, record_end(record, train(replace(config, run=str(run)), data, choices, checkpoint, saved, stop, record))
 
 
 def train(
-    config: Config, data: BatchDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any], stop: StopCleanly
+    config: Config,
+    data: BatchDataModule,
+    choices: Choices,
+    checkpoint: Path | None,
+    saved: dict[str, Any],
+    stop: StopCleanly,
+    record: RecordState,
 ) -> int:
     """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one.
 
@@ -106,8 +117,8 @@ def train(
         saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
-    apply(choices, module)
-    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
+    apply_counted(config, choices, module)
+    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, [record])
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
@@ -195,8 +206,24 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
         module.compile_parts()
 
 
+def apply_counted(config: Config, choices: Choices, module: PretrainingModule) -> None:
+    """Do what was chosen; in the process that reports, count a step's operations before they are compiled, and measure the peak."""
+    if process_rank():
+        return apply(choices, module)
+    operations = count_operations(module, config.data.batch_size // math.prod(processes(config.trainer)))
+    apply(choices, module)
+    device = torch.device("cuda" if machine(config.trainer).device == "gpu" else "cpu")
+    module.rates = Throughput(operations, peak_of(device, choices.precision), audio_seconds(config)).columns
+
+
 def build_trainer(
-    config: Config, run: Path, stop: StopCleanly, data: BatchDataModule, precision: str, resumed: Path | None = None
+    config: Config,
+    run: Path,
+    stop: StopCleanly,
+    data: BatchDataModule,
+    precision: str,
+    resumed: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
@@ -218,7 +245,7 @@ def build_trainer(
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=logger,
-        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *record, *probe, *timing],
+        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *callbacks, *record, *probe, *timing],
         plugins=[CheckpointFile(), *cluster_plugins(devices, nodes)],
         enable_checkpointing=False,
         enable_progress_bar=False,

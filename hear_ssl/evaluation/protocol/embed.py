@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from hear_ssl.evaluation.model_under_test import ModelUnderTest
 from hear_ssl.evaluation.protocol.events import EventLists
+from hear_ssl.evaluation.protocol.parallel import map_ahead
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_clip
 from hear_ssl.files import add_checksum, atomic_path, check_zip, sha256_of
@@ -58,8 +59,11 @@ def embed_split(task: Task, split: str, model: ModelUnderTest, cache: Path, prog
     embedded: Embedded = {}
     folder = audio_folder(task, split, model.sample_rate, cache.parent / SPARE_AUDIO)
     total = len(task.indexes[split])
-    for files, audio in batches(task, split, folder, model.sample_rate):
-        embedded.update(embed_batch(task, model, files, audio))
+    threads = torch.get_num_threads()
+    workers = threads if model.threadsafe and model.device.type == "cpu" else 1
+    jobs = batches(task, split, folder, model.sample_rate)
+    for found in map_ahead(lambda job: embed_batch(task, model, *job), jobs, workers, threads // workers):
+        embedded.update(found)
         progress(f"embedding {split}: {len(embedded)} of {total} clips")
     ordered = {file: embedded[file] for file in task.indexes[split]}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -106,7 +110,7 @@ def task_hash(task: Task) -> str:
     return digest.hexdigest()[:12]
 
 
-def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Any:
+def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Iterator[tuple[list[str], Tensor]]:
     """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together.
 
     Clips wait for others of their length; where lengths differ, the group with the most audio goes once WAITING_SECONDS wait.
