@@ -42,7 +42,7 @@ EVALUATION = {"numpy", "soundfile", "soxr", "sklearn", "matplotlib", "umap", "tq
 TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torch, the standard library and HELPERS are for all
     ("hear_ssl/model/__main__.py", {"numpy", "soundfile", "soxr", "tqdm", "."}),  # the extra `embed` of the wheel
     ("hear_ssl/model/audio_file.py", {"numpy", "soundfile", "."}),
-    ("hear_ssl/model/onnx_export.py", {"onnxruntime", "."}),  # the extra `onnx` of the wheel, inside functions
+    ("hear_ssl/model/onnx_export.py", {"onnx", "onnxruntime", "."}),  # the extra `onnx` of the wheel, inside functions
     ("hear_ssl/model/", {"."}),
     ("hear_ssl/checkpoint.py", {"hear_ssl.model"}),
     ("hear_ssl/readout_lists.py", {"hear_ssl.model"}),
