@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from hear_ssl.progress import warn
 from hear_ssl.safe_open import open_own
 
 LOCK_NAME = ".lock"
@@ -111,5 +111,5 @@ def _try_file(path: Path) -> int | None:
             os.close(descriptor)
             raise
         reason = os.strerror(error.errno or 0)
-        print(f"{path.parent} cannot be locked ({reason}): let no second command write to it meanwhile", file=sys.stderr, flush=True)
+        warn(f"{path.parent} cannot be locked ({reason}): let no second command write to it meanwhile", aside=True)
     return descriptor

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hear_ssl.progress import to_terminal
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.config import Config, load_config
 
@@ -64,6 +65,12 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def terminal() -> None:
+    """Print what is reported, as a command does."""
+    to_terminal()
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +25,7 @@ from hear_ssl.model.embedder_config import embedder_config, without_maps
 from hear_ssl.model.manifest import Manifest, packaged_parts
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import SEVERAL
+from hear_ssl.progress import warn
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CPU = torch.device("cpu")
@@ -84,7 +84,7 @@ class ModelUnderTest:
         self.model, self.device, self.fall_back = self.model if moved is None else moved, device, fall_back
 
     def _return_to_cpu(self, error: ValueError) -> None:
-        print(f"{self.name}: on the CPU from here, because {error}", file=sys.stderr, flush=True)
+        warn(f"{self.name}: on the CPU from here, because {error}", aside=True)
         self.move(CPU)
 
     def _call(self, function: str, audio: Tensor) -> Any:

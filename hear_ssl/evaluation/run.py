@@ -21,6 +21,7 @@ from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.scores_file import ScoresFile
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 from hear_ssl.files import check_writable
+from hear_ssl.progress import on_terminal, report, warn
 
 CLEAR = "\r\033[K"  # the line of progress on a terminal
 LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
@@ -79,9 +80,9 @@ def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid:
 
 
 def _complain(what: str, error: Exception) -> str:
-    """Print one line on stderr that says what has no score and why; return the reason."""
+    """Warn in one line of what has no score and why; return the reason."""
     reason = "out of memory; close other programs" if isinstance(error, MemoryError) and not str(error) else one_line(error)
-    print(f"{CLEAR if sys.stderr.isatty() else ''}{printable(what)}: {reason}", file=sys.stderr, flush=True)
+    warn(f"{CLEAR if redraws() else ''}{printable(what)}: {reason}", aside=True)
     return reason
 
 
@@ -104,18 +105,23 @@ def score(model: ModelUnderTest, task: Task, out: Path, grid: str, seeds: int, s
 
 
 def progress_of(what: str) -> Callable[[str], None]:
-    """Return what shows how far something is on stderr: one line that changes on a terminal, a line now and then elsewhere."""
+    """Return what shows how far something is: one line that changes on a terminal, a report now and then elsewhere."""
     last, what = time.monotonic(), printable(what)
 
     def show(line: str) -> None:
         nonlocal last
-        if sys.stderr.isatty():
+        if redraws():
             print(f"{CLEAR}{what}: {line}" if line else CLEAR, end="", file=sys.stderr, flush=True)
         elif line and time.monotonic() - last >= LOG_SECONDS:
             last = time.monotonic()
-            print(f"{what}: {line}", file=sys.stderr, flush=True)
+            report(f"{what}: {line}", aside=True)
 
     return show
+
+
+def redraws() -> bool:
+    """Return whether progress is one line that changes: that of a command whose stderr is a terminal."""
+    return on_terminal() and sys.stderr.isatty()
 
 
 def mean_over_seeds(values: list[float | None]) -> float | None:

@@ -1,6 +1,6 @@
 """Pack a checkpoint into a wheel and a source tree that install anywhere and speak the HEAR API.
 
-python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
+hear-ssl package --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
 """
 
 from __future__ import annotations
@@ -36,19 +36,21 @@ from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
 from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
-UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
+UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Package as the command line says."""
-    request, out = read_request()
+    request, out = read_request(arguments)
     wheel = package(request, out)
     print(f"wheel        {wheel}")
     print(f"source tree  {wheel.parent / request.name}")
-    print(f"weights      {wheel.parent / weights_file(request)}")
+    weights = wheel.parent / weights_file(request)
+    print(f"weights      {weights}")
     if request.allow_unpublished:
-        print(f"not checked  whether {request.weights_url} serves them; export/publish.py uploads, checks and says so in the wheel")
-    print(f"next         python export/verify.py {wheel}")
+        print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
+    at_hand = request.allow_unpublished and not request.bundle_weights
+    print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
     return 0
 
 
@@ -73,7 +75,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by fit.py"
+            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by hear-ssl fit"
         ) from None
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
@@ -86,6 +88,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     tree = source_tree_files(request, files, manifest)
     with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         atomic_write(out / weights_file(request), weights)
+        atomic_write(out / weights_file(request, ".json"), files[f"{request.name}/manifest.json"])
         return write_export(out / request.name, request.version, tree, manifest["requires_python"])
 
 
@@ -248,6 +251,6 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
     }
 
 
-def weights_file(request: PackageRequest) -> str:
-    """Return the name of the weights file beside the wheel."""
-    return f"{request.name}-{request.version}.safetensors"
+def weights_file(request: PackageRequest, suffix: str = ".safetensors") -> str:
+    """Return the name of the weights file next to the wheel; with the suffix .json that of its manifest."""
+    return f"{request.name}-{request.version}{suffix}"

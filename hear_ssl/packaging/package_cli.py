@@ -1,8 +1,9 @@
-"""What package.py is asked for: its command line, checked before anything is read or computed."""
+"""What hear-ssl package is asked for: its command line, checked before anything is read or computed."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,13 +41,10 @@ class PackageRequest:
     data_licenses: dict[str, str] = field(default_factory=dict)
 
 
-def read_request() -> tuple[PackageRequest, Path]:
+def read_request(given: Sequence[str] | None = None) -> tuple[PackageRequest, Path]:
     """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
-    arguments = parse_arguments()
-    check_name(arguments.name)
-    check_version(arguments.version)
-    check_url(arguments.weights_url)
-    check_public(arguments.weights_url, "--weights-url")
+    arguments = parse_arguments(given)
+    check_publication(arguments.name, arguments.version, arguments.weights_url)
     request = PackageRequest(
         find_checkpoint(arguments.checkpoint),
         arguments.name,
@@ -63,12 +61,20 @@ def read_request() -> tuple[PackageRequest, Path]:
     return request, Path(arguments.out)
 
 
+def check_publication(name: str, version: str, weights_url: str) -> None:
+    """Raise ValueError when a package may not have this name or version, or its weights not this address."""
+    check_name(name)
+    check_version(version)
+    check_url(weights_url)
+    check_public(weights_url, "--weights-url")
+
+
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
     """Return {'scene.0.how': ...} of 'scene.0.how=mean' pairs, in their order. Raises ValueError for other keys."""
     composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or key.partition(".")[0] not in KEYS or (key.startswith(PER_TOKEN) and key != PER_TOKEN):
+        if not equals or not is_composition_key(key):
             raise ValueError(
                 f"--set {pair!r} is not of the form scene=LIST, scene.0.OPTION=VALUE, the same of timestamp, or {PER_TOKEN}=NUMBER, such as"
                 " scene=[pooled,bands] or scene.0.how=mean"
@@ -81,10 +87,15 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
     return composition
 
 
-def parse_arguments() -> argparse.Namespace:
+def is_composition_key(key: str) -> bool:
+    """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
+    return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="package.py",
+        prog="hear-ssl package",
         description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
     )
     parser.add_argument(
@@ -124,4 +135,4 @@ def parse_arguments() -> argparse.Namespace:
         " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
         " readouts, FILE.py:Class is one of yours; may be given several times",
     )
-    return parser.parse_args()
+    return parser.parse_args(given)

@@ -1,6 +1,6 @@
 """Publish a model's weights, and prove that a stranger can load them.
 
-python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
+hear-ssl publish --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
 
 Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
 that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
@@ -22,6 +22,7 @@ import json
 import subprocess
 import tempfile
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -46,21 +47,21 @@ from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Publish as the command line says."""
-    arguments = parse_arguments()
-    tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
-    check_url(arguments.public_url)
-    check_public(arguments.public_url, "--public-url")
-    if not arguments.to:
+    given = parse_arguments(arguments)
+    tree, weights = Path(given.tree).resolve(), Path(given.weights)
+    check_url(given.public_url)
+    check_public(given.public_url, "--public-url")
+    if not given.to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    name = unquote(urlsplit(arguments.public_url).path).rpartition("/")[2]
-    print(f"upload       {one_line(upload(weights, arguments.to, name))}", flush=True)
+    name = unquote(urlsplit(given.public_url).path).rpartition("/")[2]
+    print(f"upload       {one_line(upload(weights, given.to, name))}", flush=True)
     record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
-    check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
-    wheel = with_url(tree, arguments.public_url)
-    print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
+    check_published(given.public_url, record.sha256, record.bytes, "is the file public under that URL?")
+    wheel = with_url(tree, given.public_url)
+    print(f"wheel        {wheel} fetches from {given.public_url}", flush=True)
     print(f"stranger     {load_as_a_stranger(wheel, tree.name)}", flush=True)
     return 0
 
@@ -69,9 +70,11 @@ def check_weights(tree: Path, weights: Path) -> None:
     """Raise ValueError unless `tree` is an exported source tree and `weights` are its own."""
     manifest_path = tree / tree.name / "manifest.json"
     if not manifest_path.is_file():
-        raise ValueError(f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that package.py wrote")
+        raise ValueError(
+            f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that hear-ssl package wrote"
+        )
     if not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
     manifest = exported_manifest(manifest_path.read_bytes(), manifest_path.name)
     if hashlib.sha256(weights.read_bytes()).hexdigest() != manifest.weights.sha256:
         raise ValueError(f"{weights} are not the weights of {tree}: another SHA-256; package again and publish what it wrote")
@@ -156,18 +159,18 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
         return f"loads it in a clean environment ({origin}), scene {one_line(done.stdout)[:80]}"
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="publish.py",
+        prog="hear-ssl publish",
         description="Upload a model's weights, then load the model as a stranger would: clean environment, no credentials, public URL.",
-        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand under the name that package.py gave it (Zenodo: new "
+        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand under the name that hear-ssl package gave it (Zenodo: new "
         "upload, licence CC BY 4.0, publish; GitHub: gh release create TAG FILE), then run this with --to the local folder of that file "
         "and --public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
         "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME): nothing is uploaded, the rest is done and checked.",
     )
-    parser.add_argument("--tree", required=True, type=user_path, metavar="DIR", help="source tree that package.py wrote")
-    parser.add_argument("--weights", required=True, type=user_path, metavar="FILE", help="weights file that package.py wrote")
+    parser.add_argument("--tree", required=True, type=user_path, metavar="DIR", help="source tree that hear-ssl package wrote")
+    parser.add_argument("--weights", required=True, type=user_path, metavar="FILE", help="weights file that hear-ssl package wrote")
     parser.add_argument("--to", required=True, type=user_path, metavar="TARGET", help="a folder, s3://, gs://, hf:// or any fsspec address")
     parser.add_argument("--public-url", required=True, metavar="URL", help="http(s) address under which anyone reads the uploaded file")
-    return parser.parse_args()
+    return parser.parse_args(given)

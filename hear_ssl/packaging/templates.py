@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,22 @@ CC_BY = (
 
 def licenses() -> dict[str, bytes]:
     """Return the licence files: Apache-2.0 for the code, CC BY 4.0 for the weights."""
-    return {"LICENSE": (ROOT / "LICENSE").read_bytes(), "LICENSE-weights": CC_BY.encode()}
+    return {"LICENSE": own_license(), "LICENSE-weights": CC_BY.encode()}
+
+
+def own_license() -> bytes:
+    """Return the licence text of hear_ssl: of the checkout, else of the installed distribution.
+
+    Raises FileNotFoundError when there is neither.
+    """
+    if (ROOT / "pyproject.toml").is_file():
+        return (ROOT / "LICENSE").read_bytes()
+    with suppress(PackageNotFoundError):
+        installed = distribution("hear_ssl")
+        for file in installed.files or []:
+            if file.name == "LICENSE" and file.parent.as_posix().partition("/")[0].endswith(".dist-info"):
+                return Path(str(installed.locate_file(file))).read_bytes()
+    raise FileNotFoundError("the licence of hear_ssl is missing from its installation; install hear_ssl again")
 
 
 def metadata(name: str, version: str, readme: str, python: str) -> bytes:
@@ -49,7 +66,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
     name, extras = manifest["name"], "\n".join(f"{extra} = {json.dumps(requirements)}" for extra, requirements in EXTRAS.items())
-    packages = [name, f"{name}.encoders", f"{name}.readouts", *([f"{name}.own"] if manifest["parts"] else [])]
+    packages = [name, f"{name}.encoders", f"{name}.readouts", f"{name}.suites", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
 build-backend = "setuptools.build_meta"
@@ -112,6 +129,7 @@ frames, times_ms = get_timestamp_embeddings(audio, model)   # (4, n_timestamps, 
 ```
 
 Evaluate: the [HEAR kit](https://github.com/hearbenchmark/hear-eval-kit) takes `{name}` as its module.
+`python3 -m {name} suites` prints how to run HEAR, MTEB (MAEB), X-ARES, XARES-LLM and EVAR.
 Cite: `{name} {version}, weights SHA-256 {manifest["weights"]["sha256"][:16]}`, and
 J. Turian et al., HEAR: Holistic Evaluation of Audio Representations, PMLR 176 (2022).
 {details(manifest)}"""

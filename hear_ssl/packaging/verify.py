@@ -1,6 +1,6 @@
 """Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
 
-python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
+hear-ssl verify dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -23,38 +24,42 @@ from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
+from hear_ssl.packaging.suites import suite_rows
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
+from hear_ssl.progress import report
 
 RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
-    arguments = parse_arguments()
-    weights = Path(arguments.weights).resolve() if arguments.weights else None
+    given = parse_arguments(arguments)
+    weights = Path(given.weights).resolve() if given.weights else None
     if weights and not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
-    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json)
-    if arguments.json:
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
+    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json, suites=given.suites)
+    if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
-        print_rows(rows)
+        print_rows(rows, "" if given.suites else ": ready to submit")
     return 1 if any(row.passed is False for row in rows) else 0
 
 
 def verify(
-    subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False, memory: str = "all"
+    subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False, memory: str = "all", suites: bool = False
 ) -> list[RuleResult]:
     """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
 
-    memory: none leaves out the clips of ten and twenty minutes.
+    memory: none leaves out the clips of ten and twenty minutes. suites: return instead a row for each other benchmark.
 
     Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
     """
     with tempfile.TemporaryDirectory(prefix="hear-verify-") as folder:
         scratch = Path(folder)
         wheel = as_wheel(subject, scratch)
+        if suites:
+            return adapter_rows(wheel, weights, scratch, progress)
         rows = wheel_rows(wheel, weights) if wheel else []
         module = module_name(wheel) if wheel else str(subject)
         say(progress, f"making a clean environment and installing {module}")
@@ -69,6 +74,17 @@ def verify(
         say(progress, "measuring every rule (20 minutes of audio take the longest)")
         rows += measured_rows(python, module, weights, scratch, paths, memory)
         return [settled(row, fetched=any((scratch / CACHE).glob("*.safetensors"))) for row in rows]
+
+
+def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progress: bool) -> list[RuleResult]:
+    """Return a row for each benchmark that a wheel has an adapter for. Raises ValueError when it has none."""
+    if wheel is None:
+        raise ValueError("--suites verifies the adapters of a wheel or a source tree; a module's name is not enough")
+    module = module_name(wheel)
+    if f"{module}/suites/__init__.py" not in zipfile.ZipFile(wheel).namelist():
+        raise ValueError(f"{wheel} has no adapters for other benchmarks; package the checkpoint again with hear-ssl package")
+    say(progress, "making a clean environment for each benchmark (the downloads take minutes)")
+    return suite_rows(wheel, module, weights, scratch)
 
 
 def settled(row: RuleResult, fetched: bool) -> RuleResult:
@@ -94,9 +110,9 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 
 
 def say(progress: bool, line: str) -> None:
-    """Print what is being done, on stderr."""
+    """Report what is being done, on stderr."""
     if progress:
-        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
+        report(f"{printable(line)} ...", aside=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
@@ -106,7 +122,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     """
     if subject.suffix == ".whl":
         if not subject.is_file():
-            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+            raise ValueError(f"wheel {subject} does not exist; build it with hear-ssl package")
         return subject
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
@@ -129,7 +145,7 @@ def module_name(wheel: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
     except zipfile.BadZipFile:
-        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+        raise ValueError(f"{wheel} is damaged; build it again with hear-ssl package") from None
     tops = {top for top in tops if not top.endswith(".dist-info")}
     if not tops:
         raise ValueError(f"{wheel} installs no package: it has no __init__.py")
@@ -155,24 +171,24 @@ def measured_rows(
     return read_results(out, f"the process ended there with status {done.returncode}{killed}: {last[:160]}")
 
 
-def print_rows(rows: list[RuleResult]) -> None:
-    """Print the table, the reason of each rule that is broken, and the verdict."""
+def print_rows(rows: list[RuleResult], ready: str = ": ready to submit") -> None:
+    """Print the table, the reason of each rule that is broken, and the verdict, which is `ready` when all hold."""
     for row in rows:
         mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
         print(f"{mark}  {printable(row.name)}: {printable(row.rule)}\n      measured: {one_line(row.measured)}")
         if row.passed is False and row.reason:
             print(f"      why: {printable(row.reason)}")
     broken, open_rows = [[row.name for row in rows if row.passed is verdict] for verdict in (False, None)]
-    verdict = f"; broken: {', '.join(broken)}" if broken else ": ready to submit"
+    verdict = f"; broken: {', '.join(broken)}" if broken else ready
     unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
     print()
     print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="verify.py",
+        prog="hear-ssl verify",
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )
@@ -183,5 +199,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
     )
+    parser.add_argument(
+        "--suites", action="store_true", help="verify instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR (downloads the first two)"
+    )
     parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return parser.parse_args()
+    return parser.parse_args(given)

@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hear_ssl import __version__
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
@@ -28,6 +27,7 @@ from hear_ssl.training.requirements import views_used
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
 from hear_ssl.training.settings import Config
 from hear_ssl.training.step_timer import StepTimer
+from hear_ssl.version import __version__
 from hear_ssl.views.views import Views
 
 

@@ -48,11 +48,9 @@ def load(folder: Path, name: str = "hear_test") -> Any:
     """Import the exported module from its source tree, fresh."""
     for known in [key for key in sys.modules if key.partition(".")[0] == name]:
         del sys.modules[known]
-    sys.path.insert(0, str(folder / name))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder / name)
         return __import__(name)
-    finally:
-        sys.path.remove(str(folder / name))
 
 
 @pytest.mark.slow

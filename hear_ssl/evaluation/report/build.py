@@ -1,6 +1,6 @@
 """One self-contained HTML page about a run and its scores.
 
-python -m hear_ssl.evaluation.report --scores OUT --module RUN --tasks TASKS --out report.html
+hear-ssl report --scores OUT --module RUN --tasks TASKS --out report.html
 
 It holds no address of another file: figures are inline SVG, sounds are inline WAV.
 """
