@@ -101,8 +101,13 @@ def export(model: Embedder, kinds: Tuple[str, ...], facts: Dict[str, str]) -> by
             )
             content = finished(program.model_proto, facts)
     except Exception as error:  # torch, onnxscript and a user's part raise what they like
-        raise ValueError(f"the model cannot be exported to ONNX{own_parts(model)}: {one_line(error)}") from None
+        raise ValueError(f"the model cannot be exported to ONNX{own_parts(model)}: {one_line(first_cause(error))}") from None
     return content
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the error that others were raised from; torch's exporter names in each its own step alone."""
+    return first_cause(error.__cause__) if error.__cause__ else error
 
 
 class quiet:
