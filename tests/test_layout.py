@@ -58,7 +58,7 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
     ("hear_ssl/model/suites/mteb.py", {"mteb", "numpy", "tqdm", "."}),  # an adapter may import its benchmark
     ("hear_ssl/model/suites/xares_llm.py", {"torchaudio", "."}),
     ("hear_ssl/model/suites/evar.py", {"evar", "."}),
-    ("hear_ssl/model/onnx_export.py", {"onnxruntime", "."}),  # the extra `onnx` of the wheel, inside functions
+    ("hear_ssl/model/onnx_export.py", {"onnx", "onnxruntime", "."}),  # the extra `onnx` of the wheel, inside functions
     ("hear_ssl/model/", {"."}),
     ("hear_ssl/checkpoint.py", {"hear_ssl.model"}),
     ("hear_ssl/readout_lists.py", {"hear_ssl.model"}),

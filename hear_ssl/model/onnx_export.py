@@ -99,10 +99,15 @@ def export(model: Embedder, kinds: Tuple[str, ...], facts: Dict[str, str]) -> by
             program: Any = torch.onnx.export(  # its optimiser takes + 1e-8 before a logarithm for + 0
                 traced, (), dynamo=True, input_names=["waveform"], output_names=names_of(kinds), verbose=False, **options
             )
-            content = finished(program.model_proto, kinds, facts)
+            content = finished(program.model_proto, facts)
     except Exception as error:  # torch, onnxscript and a user's part raise what they like
-        raise ValueError(f"the model cannot be exported to ONNX{own_parts(model)}: {one_line(error)}") from None
+        raise ValueError(f"the model cannot be exported to ONNX{own_parts(model)}: {one_line(first_cause(error))}") from None
     return content
+
+
+def first_cause(error: BaseException) -> BaseException:
+    """Return the error that others were raised from; torch's exporter names in each its own step alone."""
+    return first_cause(error.__cause__) if error.__cause__ else error
 
 
 class quiet:
@@ -129,7 +134,7 @@ def own_parts(model: Embedder) -> str:
     return f" (with the parts {', '.join(own)})" if own else ""
 
 
-def finished(proto: Any, kinds: Tuple[str, ...], facts: Dict[str, str]) -> bytes:
+def finished(proto: Any, facts: Dict[str, str]) -> bytes:
     """Return the file's bytes: dimensions with names, the metadata, and nothing of the machine it was exported on.
 
     Raises ValueError when a dimension of the input is fixed, or the file is too large for one.
@@ -142,23 +147,31 @@ def finished(proto: Any, kinds: Tuple[str, ...], facts: Dict[str, str]) -> bytes
         for dimension, name in zip(output.type.tensor_type.shape.dim, SHAPES[output.name]):
             if name != "dim":
                 dimension.dim_param = name
+    if proto.ByteSize() > LARGEST_BYTES:
+        raise ValueError(f"it would be {proto.ByteSize() / 1e9:.1f} GB; an ONNX file of one piece has at most 2")
+    plain_casts(proto)
     proto.graph.ClearField("value_info")
-    for graph in [proto.graph, *proto.functions]:
-        for node in all_nodes(graph.node):
-            node.ClearField("metadata_props")  # torch writes the paths of source files there
-            node.ClearField("doc_string")
-        graph.ClearField("metadata_props")
-        graph.ClearField("doc_string")
-    for value in [*proto.graph.input, *proto.graph.output, *proto.graph.initializer]:
-        value.ClearField("metadata_props")
-        value.ClearField("doc_string")
+    described = [*all_nodes(proto.graph.node), *proto.graph.input, *proto.graph.output, *proto.graph.initializer, proto.graph]
+    for element in described:  # torch writes the paths of source files there
+        element.ClearField("metadata_props")
+        element.ClearField("doc_string")
     proto.ClearField("metadata_props")
     for key, text in facts.items():
         proto.metadata_props.add(key=key, value=text)
-    if proto.ByteSize() > LARGEST_BYTES:
-        raise ValueError(f"it would be {proto.ByteSize() / 1e9:.1f} GB; an ONNX file of one piece has at most 2")
     content: bytes = proto.SerializeToString(deterministic=True)
     return content
+
+
+def plain_casts(proto: Any) -> None:
+    """Replace casts to the type of another tensor by casts to that type: runtimes have no kernel for the former and warn."""
+    import onnx
+
+    known = {value.name: value.type.tensor_type.elem_type for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
+    for node in proto.graph.node:
+        if node.op_type == "CastLike" and known.get(node.output[0]):
+            node.op_type = "Cast"
+            del node.input[1:], node.attribute[:]
+            node.attribute.append(onnx.helper.make_attribute("to", known[node.output[0]]))
 
 
 def all_nodes(nodes: Any) -> Iterator[Any]:

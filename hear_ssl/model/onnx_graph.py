@@ -110,7 +110,7 @@ class Transform(nn.Module):
             low, high = int(used[0]), int(used[-1]) + 1
             place = len(self.margins)
             self.register_buffer(f"basis{place}", fourier_basis(window, first_bin + low, first_bin + high))
-            self.register_buffer(f"filters{place}", filters[low:high].clone())
+            self.register_buffer(f"filters{place}", filters[low:high].T.unsqueeze(2).contiguous())
             self.margins.append((config.n_fft - length) // 2)
 
     def forward(self, waveform: Tensor, first: int) -> Tensor:
@@ -123,7 +123,7 @@ class Transform(nn.Module):
             basis, filters = getattr(self, f"basis{place}"), getattr(self, f"filters{place}")
             spectrum = F.conv1d(padded[:, :, margin:], basis, stride=self.hop_length)[:, :, : tokens * self.time_stride]
             bins, squares = basis.shape[0] // 2, spectrum.square()
-            power.append(torch.matmul((squares[:, :bins] + squares[:, bins:]).transpose(1, 2), filters).transpose(1, 2))
+            power.append(F.conv1d(squares[:, :bins] + squares[:, bins:], filters))  # (batch, bands, frames)
         return (torch.log(torch.cat(power, 1) + self.config.log_offset) - self.config.mean) / self.config.std
 
 

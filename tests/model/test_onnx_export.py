@@ -14,6 +14,7 @@ from torch import Tensor
 
 from examples.own_encoder import TimeNet
 from examples.own_readout import Deltas
+from examples.reference.concatenated import Concatenated
 from hear_ssl.model import Chunk, Embedder, Readout
 from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.onnx_export import KINDS, check_packages, compare, export, from_torch, names_of
@@ -77,6 +78,7 @@ def test_a_file_is_the_same_each_time_and_names_its_dimensions() -> None:
     }
     assert shapes == {"waveform": ["batch", "time"], "scene_embeddings": ["batch", 144]}
     assert {entry.key: entry.value for entry in proto.metadata_props} == {"sample_rate": "16000"}
+    assert "CastLike" not in {node.op_type for node in proto.graph.node}  # onnxruntime warns of it
     assert str(ROOT).encode() not in content
     assert b"site-packages" not in content
 
@@ -137,6 +139,18 @@ def test_a_users_parts_are_exported_and_compared() -> None:
     model = own({"TimeNet": {"width": 16}}, ["pooled", {"Deltas": {}}], ["tokens", {"Halves": {}}], **parts)
     content = export(model, KINDS, {})
     assert max(compare(model, content, KINDS).values()) < 1e-3
+    for time in (700, 18007, 60007):
+        check(model, content, exact_audio(2, time), lambda expected: 1e-4)
+
+
+@pytest.mark.slow
+def test_the_encoder_of_the_reference_model_is_exported() -> None:
+    encoders = '[{"audio_ntt": {"channels": 4, "dim": 16}}, {"audio_ntt": {"channels": 4, "dim": 12, "context": 2}}]'
+    scene = [{"pooled": {"layers": "first.1,last.0"}}, "bands", {"linear": {"dims": 12}}]
+    model = own(
+        {"Concatenated": {"encoders": encoders}}, scene, [{"tokens": {"layers": "last.1"}}, "frames", "around"], Concatenated=Concatenated
+    )
+    content = export(model, KINDS, {})
     for time in (700, 18007, 60007):
         check(model, content, exact_audio(2, time), lambda expected: 1e-4)
 
