@@ -2,6 +2,7 @@
 # make test         set up and run all tests
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
+# make suites       by hand: the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix check format clean
+.PHONY: quickstart test quick matrix suites check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -52,6 +53,9 @@ $(QUICKSTART)/scores/scores.json: $(QUICKSTART)/verified
 
 $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
 	$(BIN)/python -m hear_ssl.evaluation.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@
+
+suites: $(WHEEL)
+	$(BIN)/python export/verify.py $(WHEEL) --suites
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -29,7 +29,12 @@ IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
 def redacted(address: str) -> str:
-    """Return an address without user, password, fragment and all parameters that may be secret; a local path as it is."""
+    """Return an address without user, password, fragment and all parameters that may be secret; a local path as it is.
+
+    Of a `pipe:` command, every address in it is redacted.
+    """
+    if address.startswith("pipe:"):
+        return redacted_text(address)
     if "://" not in address:
         return address
     address = USER_WITH_SLASH.sub("", USER.sub("", address))

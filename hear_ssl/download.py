@@ -14,7 +14,7 @@ import re
 import time
 import urllib.error
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -26,6 +26,7 @@ FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
 SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection, and over all attempts together
 PATIENCE = 20  # times TIMEOUT_SECONDS: all attempts together may take that much longer than the file at the slowest rate
+IDLE_SECONDS = 1e6  # between two reads of a Download, in which nothing is waited for
 BLOCK = 1 << 20  # bytes
 NOT_STORED = "; user, password and signature of an address are never stored: give it again with them, or put them into ~/.netrc"
 LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of this machine's disk; another attempt does not help
@@ -189,3 +190,107 @@ def is_final(error: OSError) -> bool:
     if isinstance(error, urllib.error.HTTPError):
         return 400 <= error.code < 500 and error.code not in TRANSIENT_REFUSALS
     return isinstance(error, FileNotFoundError) or error.errno in LOCAL_ERRORS
+
+
+class Download(io.RawIOBase):
+    """A file at an address, read from its start to its end without a copy on disk.
+
+    Where the connection breaks off, is silent or too slow, it is opened again at the byte that comes next: six times in a row with
+    growing pauses, as in `retry`. Only the time spent waiting counts, not that between two reads.
+    """
+
+    def __init__(self, url: str, opener: Opener = open_http) -> None:
+        """Open the address. Raises FileNotFoundError when nothing is there, other OSErrors when it refuses or does not answer."""
+        self.url, self.opener = url, opener
+        self.end: int | None = None
+        self.answer: Answer | None = None
+        self.place = self.failures = self.failed_at = 0
+        self.waited, self.received = 0.0, 0
+        self._try(self._open)
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill a buffer with what has arrived and return how many bytes; 0 at the end of the file. Raises OSError."""
+        block = self._try(lambda: self._receive(len(buffer)))
+        buffer[: len(block)] = block
+        return len(block)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if not self.closed:
+            self._drop()
+        super().close()
+
+    def _try(self, attempt: Callable[[], Any]) -> Any:
+        while True:
+            try:
+                return attempt()
+            except (OSError, ValueError) as error:
+                self._drop()
+                if isinstance(error, ValueError) or is_final(error):
+                    raise
+                reason = one_line(error)
+            except Exception as error:  # http.client and the clients of other stores have errors of their own
+                self._drop()
+                reason = one_line(error)
+            self.failures = 1 if self.place - self.failed_at > SLOWEST * TIMEOUT_SECONDS else self.failures + 1
+            self.failed_at = self.place
+            if self.failures >= ATTEMPTS:
+                raise ConnectionError(f"{self.failures} attempts ({reason[:160]})")
+            time.sleep(FIRST_PAUSE_SECONDS * 2 ** (self.failures - 1))
+
+    def _open(self) -> Answer:
+        answer = self.answer = self.opener(self.url, self.place)
+        self.waited, self.received = 0.0, 0
+        if self.end is not None and answer.end not in (None, self.end):
+            raise ValueError(f"it has {answer.end} bytes now, it had {self.end}: it has changed while it was read")
+        self.end = answer.end if self.end is None else self.end
+        left = self.place - answer.start
+        if left and getattr(answer.stream, "seekable", lambda: False)():
+            answer.stream.seek(self.place)
+            left = 0
+        while left:  # the server starts again from the beginning
+            block = self._arrived(answer, min(left, BLOCK))
+            if not block:
+                raise ConnectionError("the connection ended early")
+            left -= len(block)
+        return answer
+
+    def _receive(self, size: int) -> bytes:
+        answer = self.answer or self._open()
+        block = self._arrived(answer, min(size, BLOCK))
+        if not block and self.end is not None and self.place < self.end:
+            raise ConnectionError(f"the connection ended after {self.place} of {self.end} bytes")
+        self.place += len(block)
+        return block
+
+    def _arrived(self, answer: Answer, size: int) -> bytes:
+        """Return what has arrived. Raises ConnectionError when it is slower than SLOWEST over TIMEOUT_SECONDS of waiting."""
+        if answer.watch:
+            answer.watch.feed(2.0 * TIMEOUT_SECONDS)
+        begun = time.monotonic()
+        try:
+            block: bytes = getattr(answer.stream, "read1", answer.stream.read)(size)
+        finally:
+            expired = answer.watch and answer.watch.expired
+            if answer.watch:
+                answer.watch.feed(IDLE_SECONDS)
+        if expired:
+            raise ConnectionError(f"nothing whole arrived for {2.0 * TIMEOUT_SECONDS:.0f} s")
+        self.waited, self.received = self.waited + time.monotonic() - begun, self.received + len(block)
+        if self.waited > TIMEOUT_SECONDS:
+            if self.received < SLOWEST * self.waited:
+                raise ConnectionError(f"only {self.received} bytes in {self.waited:.0f} s")
+            self.waited, self.received = 0.0, 0
+        return block
+
+    def _drop(self) -> None:
+        answer, self.answer = self.answer, None
+        if answer:
+            with suppress(Exception):
+                answer.stream.close()
+            if answer.watch:
+                answer.watch.close()

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hear_ssl.progress import to_terminal
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.config import Config, load_config
 
@@ -64,7 +65,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("HEAR_BASELINES_CACHE", f"{folder}/baselines")  # of evaluations in processes of their own
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def terminal() -> None:
+    """Print what is reported, as a command does."""
+    to_terminal()
 
 
 @pytest.fixture(scope="session")

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.data.shards.clip_offsets import read_clips
 from hear_ssl.data.shards.shard_index import FORMAT, ShardIndex, ShardRecord, SourceRecord, read_index
+from hear_ssl.data.stream.tar_samples import Sample, read_samples
 from hear_ssl.evaluation.tasks.task_format import read_task
 from hear_ssl.model import manifest as manifests
 from hear_ssl.model.embedder_config import EmbedderConfig
@@ -201,6 +202,12 @@ def test_index(content: bytes) -> None:
 @given(damaged(tar_file()) | tar_headers(tar_file()))
 def test_shard_table(content: bytes) -> None:
     attempt(read_clips, "shard.tar", content)
+    assert attempt(streamed, "shard.tar", content)  # damage is named, never raised
+
+
+def streamed(path: Path) -> list[Sample]:
+    """Return what a shard without an index has, its damage included."""
+    return list(read_samples(str(path)))
 
 
 @functools.cache

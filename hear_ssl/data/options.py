@@ -21,8 +21,8 @@ class DataConfig:
 
     shards: list[str] = option(
         [],
-        "folders of packed shards (each with index.json), their http(s)://, s3://, gs:// or hf:// addresses,"
-        " or some of one's shards: FOLDER/train-{000000..000007}.tar",
+        "folders of shards, their http(s)://, s3://, gs:// or hf:// addresses, some of one's shards: FOLDER/train-{000000..000007}.tar,"
+        " or commands that write a shard: pipe:COMMAND. Shards without index.json are read in sequence",
     )
     weights: list[float] = option([], "share of a batch for each entry of shards; empty: every clip of all entries once a pass")
     window_shards: int = option(0, "shards shuffled together, for data larger than the cache; 0 shuffles all together", "shards", 0)
@@ -43,4 +43,13 @@ class DataConfig:
     positives: str = option(
         "crops", "crops of a clip, or of the two clips of a pair in turn where the shards name one", choices=("crops", "pairs")
     )
+    license: list[str] = option(
+        [], "shards without an index: licence of the audio (SPDX, such as CC-BY-4.0), one for all such entries of shards or one for each"
+    )
+    split: list[str] = option(["train"], "shards without an index: split of the audio, one for all such entries or one for each")
+    not_test: list[str] = option([], "shards without an index: sources that are no test data though their address says so")
+    audio: str = option("", "shards without an index: suffix of the audio member, such as mic1.flac, where a sample has several")
+    shuffle_mb: float = option(256.0, "shards without an index: encoded clips that each rank holds to shuffle them", "MB", 1.0, 1e6)
+    interleave: int = option(32, "shards without an index: shards that each rank reads from at once", "shards", 1, 4096)
+    stream_cache: str = option("", "shards without an index: folder where those of an address are kept; empty: no copy on disk")
     max_lost_fraction: float = option(0.01, "a run ends when more than this share of the clips read was lost", "share", 0.0, 1.0)

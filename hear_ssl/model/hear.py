@@ -85,11 +85,11 @@ def _prepare(audio: Tensor, model: Embedder) -> Tensor:
     if weights.dtype != torch.float32:
         raise ValueError(f"the model is {weights.dtype}; embeddings are computed in torch.float32: call model.float()")
     audio = audio.detach().to(weights.device, torch.float32)
-    if model not in _warned and float(audio.abs().max()) > LOUDEST:
-        _warned.add(model)
-        warnings.warn(
-            f"audio has a peak of {float(audio.abs().max()):.6g}, but samples are in [-1, 1]: divide 16-bit samples by 32768", stacklevel=3
-        )
+    if model not in _warned:
+        peak = max(-float(audio.min()), float(audio.max()))  # without a copy of the audio
+        if peak > LOUDEST:
+            _warned.add(model)
+            warnings.warn(f"audio has a peak of {peak:.6g}, but samples are in [-1, 1]: divide 16-bit samples by 32768", stacklevel=3)
     return audio
 
 

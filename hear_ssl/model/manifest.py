@@ -43,6 +43,11 @@ class Manifest:
     metrics: Dict[str, Any] = field(default_factory=dict)
     licenses: Dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def release(self) -> str:
+        """Return a name of exactly these weights, for benchmarks that keep results by a model's name: version and SHA-256."""
+        return f"{self.version}-{self.weights.sha256[:12]}"
+
 
 def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest. Raises ValueError with one line when it is missing, not JSON, has a wrong type or an unknown key."""

@@ -86,8 +86,10 @@ def link_layer(distributions: list[str], layer: Path) -> None:
                 (layer / top).symlink_to(target)
 
 
-def make_environment(folder: Path, fresh_torch: str | None = None, interpreter: Path | None = None) -> Path:
-    """Make a virtual environment with torch alone and return its Python.
+def make_environment(
+    folder: Path, fresh_torch: str | None = None, interpreter: Path | None = None, layers: tuple[str, ...] = ("torch",)
+) -> Path:
+    """Make a virtual environment with torch alone, or with the installed distributions `layers`, and return its Python.
 
     fresh_torch: a requirement such as torch==2.4.1 to download instead of linking the torch that runs here.
     interpreter: the Python to make it of instead of the running one, with fresh_torch only.
@@ -105,7 +107,7 @@ def make_environment(folder: Path, fresh_torch: str | None = None, interpreter: 
         pip(python, ["install", "--no-compile", fresh_torch], f"cannot install {fresh_torch}")
         return python
     layer = folder / "layer"
-    link_layer(requirement_closure("torch"), layer)
+    link_layer(sorted({name for wanted in layers for name in requirement_closure(wanted)}), layer)
     site = next((folder / "env" / "lib").glob("python3*/site-packages"))
     (site / "torch_layer.pth").write_text(f"{layer}\n")
     return python

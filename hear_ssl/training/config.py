@@ -111,7 +111,7 @@ def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mappin
         except ConfigKeyError as error:
             key = error.full_key or str(error.key)
             raise ValueError(
-                f"{source.where}: there is no config key {key!r}{_nearest_key(key, parts)}; fit.py --help lists them all"
+                f"{source.where}: there is no config key {key!r}{_nearest_key(key, parts)}; hear-ssl fit --help lists them all"
             ) from None
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             key = getattr(error, "full_key", None) or "a group of keys cannot be one value, nor a list hold keys"

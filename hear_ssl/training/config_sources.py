@@ -14,10 +14,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from hear_ssl import __version__
+from hear_ssl.addresses import redacted
 from hear_ssl.training.recipes import recipe_path
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
+from hear_ssl.version import __version__
 
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}")  # to another key: ${name}, ${.seed}, ${data[shards]}
 DEEPEST, MOST_VALUES = 50, 100_000
@@ -80,13 +81,27 @@ def run_sources(run: Path, overrides: list[str]) -> list[Source]:
     """
     path = run / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
+        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that hear-ssl fit printed")
     with open(path, "rb") as file:
         line = file.readline().decode("utf-8", "replace").strip()
     version = line[len(VERSION_LINE) :] if line.startswith(VERSION_LINE) else ""
     if version.split(".")[:2] != __version__.split(".")[:2]:
         raise ValueError(of_old_version(run, version))
-    return [_file(path), *_arguments(overrides)]
+    kept = _file(path)
+    check_no_commands(kept, overrides)
+    return [kept, *_arguments(overrides)]
+
+
+def check_no_commands(kept: Source, overrides: list[str]) -> None:
+    """Raise ValueError when a run folder has commands in data.shards: only a config or a command line may name what is executed."""
+    data = kept.mapping.get("data")
+    shards = data.get("shards") if isinstance(data, dict) else None
+    commands = [entry for entry in shards if str(entry).startswith("pipe:")] if isinstance(shards, list) else []
+    if commands and not any(override.startswith("data.shards=") for override in overrides):
+        raise ValueError(
+            f"{kept.where} reads shards from a command ({redacted(str(commands[0])):.60}), which a run folder alone does not execute; give"
+            """ data.shards='["pipe:COMMAND"]' again after --resume"""
+        )
 
 
 def of_old_version(run: Path, version: str) -> str:

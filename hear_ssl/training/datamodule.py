@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities import rank_zero_only
 from torch.utils.data import DataLoader
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.reader import ShardSet
-from hear_ssl.data.stream.batch import Batch, Copier
+from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.forkserver import worker_context
-from hear_ssl.data.stream.unreadable import UnreadableClips
 from hear_ssl.data.stream.worker_watch import Patience
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
+from hear_ssl.progress import warn
+from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
+
+__all__ = ["ShardDataModule", "process_rank"]
 
 
-class ShardDataModule(pl.LightningDataModule):
+class ShardDataModule(BatchDataModule):
     """Batches from packed shards. Its state is one number: how many batches the training has taken."""
 
     def __init__(self, config: DataConfig, sample_rate: int, seed: int) -> None:
@@ -32,8 +32,7 @@ class ShardDataModule(pl.LightningDataModule):
         damaged than `max_lost_fraction` allows, they do not fit the cache, weights do not fit them, or pairs are asked for
         and there are none.
         """
-        super().__init__()
-        self.config, self.sample_rate, self.seed = config, sample_rate, seed
+        super().__init__(config, sample_rate, seed)
         self.shards = ShardSet(config.shards, config.cache, config.cache_gb, 4 * config.window_shards * max(1, len(config.weights)))
         if self.shards.sample_rates != {sample_rate}:
             rates = ", ".join(map(str, sorted(self.shards.sample_rates)))
@@ -45,9 +44,6 @@ class ShardDataModule(pl.LightningDataModule):
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
         self.stream = BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair before there is a run
         self.first_step = 0
-        self.unreadable = UnreadableClips(config.max_lost_fraction)
-        self.copier = Copier()
-        self.stopping: Callable[[], bool] = lambda: False  # whether the run is to end, with or without its next batch
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
@@ -66,14 +62,6 @@ class ShardDataModule(pl.LightningDataModule):
             prefetch_factor=2 if workers else None,
             patience=Patience(self.config.worker_timeout, self.shards.fetched, self.stopping),
         )
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Move the batch without waiting for the copy."""
-        return self.copier(batch, device)
-
-    def count(self, batch: Batch) -> None:
-        """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
-        self.unreadable.count(len(batch.keys), batch.lost)
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences."""
@@ -104,11 +92,7 @@ class ShardDataModule(pl.LightningDataModule):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on behind the batches that training has taken. Raises ValueError when the order would be another one."""
-        now = self.order_card()
-        for key, before in state.get("order", now).items():
-            if now[key] != before:
-                change = "holds other shards, or in another order" if key == "data.shards" else f"was {before} and is {now[key]} now"
-                raise ValueError(f"{key} {change}: the run cannot resume with its next batch; set it as it was, or start a new run")
+        self.check_order(state)
         self.first_step = int(state["batches"])
         self.unreadable.load(state)
 
@@ -139,9 +123,4 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
     if clips > allowed * len(shards):
         raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
     for line in lines if process_rank() == 0 else ():
-        print(f"{line} are lost as far as they cannot be read", flush=True)
-
-
-def process_rank() -> int:
-    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
-    return int(getattr(rank_zero_only, "rank", 0))
+        warn(f"{line} are lost as far as they cannot be read")

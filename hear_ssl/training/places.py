@@ -19,6 +19,8 @@ def whole_paths(config: Config) -> Config:
     Raises ValueError that names the key when there is no home folder for a ~.
     """
     cache = config.data.cache if config.data.cache.startswith("~") else os.path.abspath(config.data.cache)
+    copies = config.data.stream_cache
+    copies = copies if not copies or copies.startswith("~") else os.path.abspath(copies)
     shards = [_whole(entry, "data.shards") for entry in config.data.shards]
     tasks = [_whole(folder, "probe.tasks") for folder in config.probe.tasks]
     views = list(config.views)
@@ -31,7 +33,7 @@ def whole_paths(config: Config) -> Config:
         config,
         run=_whole(config.run, "run"),
         output=_whole(config.output, "output"),
-        data=replace(config.data, shards=shards, cache=cache),
+        data=replace(config.data, shards=shards, cache=cache, stream_cache=copies),
         views=tuple(views),
         probe=replace(config.probe, tasks=tasks),
     )

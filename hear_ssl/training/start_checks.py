@@ -66,7 +66,8 @@ def unlicensed(card: dict[str, Any]) -> list[str]:
     """Return a warning for each source of the data card whose licence is missing or not known: export will ask for it."""
     return [
         f"warning: training source {source['name']} has {described(source['license'])}: export will refuse it; pack it with"
-        f" --license NAME, or give package.py --data-license {source['name'] + '=NAME'!r}"
+        f" --license NAME, set data.license=NAME where it is not packed, or give"
+        f" hear-ssl package --data-license {source['name'] + '=NAME'!r}"
         for source in card["sources"]
         if not known_license(source["license"])
     ]

@@ -1,19 +1,25 @@
-"""Clips per second of the stream beside bare decoding and plain webdataset, on the same shards, in one run.
+"""Clips per second of the stream, with and without an index, bare decoding and plain webdataset, on the same shards, in one run.
 
-python tests/benchmarks/stream.py SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
+python -m tests.benchmarks.stream SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
 
 bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
-this process. webdataset: its WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
-Kinds take turns within a round; printed are the median of the rounds and their range.
+this process. without an index: the same from a folder of links to the shards, which has no index.json. webdataset: its
+WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
+Kinds take turns within a round; printed are the median of the rounds and their range, by the clock and by the CPU time of all
+processes, which says more on a machine that is busy with other work.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import multiprocessing
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +32,7 @@ import webdataset
 from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.stream.sample_order import hash_integers
 from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.stream_datamodule import data_module
 
 BATCH = 64
 RATE = 16000
@@ -47,8 +54,15 @@ def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
 def ours(shards: str, crop_seconds: float, workers: int) -> Iterator[int]:
     """Deliver batches of one crop a clip."""
     config = DataConfig(shards=[shards], batch_size=BATCH, crops=[CropConfig(crop_seconds, 1)], workers=workers)
-    for batch in ShardDataModule(config, RATE, 0).train_dataloader():
+    for batch in data_module(config, RATE, 0).train_dataloader():
         yield len(batch.waveform)
+
+
+def without_index(shards: str, folder: str) -> str:
+    """Fill a folder with links to the shards alone and return it."""
+    for path in Path(shards).glob("*.tar"):
+        (Path(folder) / path.name).symlink_to(path.resolve())
+    return folder
 
 
 def crop_of(sample: dict[str, Any], time_samples: int) -> Any:
@@ -82,27 +96,61 @@ def main() -> None:
     data = ShardDataModule(DataConfig(shards=[arguments.shards], batch_size=BATCH, workers=0), RATE, 0)
     generator = np.random.default_rng(0)
     clips = [data.shards.audio(data.shards.clip(int(number))) for number in generator.choice(len(data.shards), 2000, replace=False)]
-    kinds: dict[str, Callable[[], Iterator[int]]] = {"bare decoding, 1 process": partial(bare, clips, samples)}
-    for workers in (0, 1, 2):
-        kinds[f"ours, {workers} workers"] = partial(ours, arguments.shards, arguments.crop_seconds, workers)
-        kinds[f"webdataset, {workers} workers"] = partial(plain, arguments.shards, samples, workers)
-    rates: dict[str, list[float]] = {name: [] for name in kinds}
-    for _ in range(arguments.rounds):
+    with tempfile.TemporaryDirectory() as folder:
+        bare_shards = without_index(arguments.shards, folder)
+        kinds: dict[str, Callable[[], Iterator[int]]] = {"bare decoding, 1 process": partial(bare, clips, samples)}
+        for workers in (0, 1, 2):
+            kinds[f"ours, {workers} workers"] = partial(ours, arguments.shards, arguments.crop_seconds, workers)
+            kinds[f"ours without an index, {workers} workers"] = partial(ours, bare_shards, arguments.crop_seconds, workers)
+            kinds[f"webdataset, {workers} workers"] = partial(plain, arguments.shards, samples, workers)
+        print_table(measured(kinds, arguments.rounds, arguments.batches))
+
+
+def cpu_seconds() -> float:
+    """Return the CPU time of this process and of its workers so far."""
+    total = time.process_time()
+    for child in multiprocessing.active_children():
+        with suppress(OSError):
+            times = Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
+            total += (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
+    return total
+
+
+def measured(kinds: dict[str, Callable[[], Iterator[int]]], rounds: int, count: int) -> dict[str, list[tuple[float, float]]]:
+    """Return the clips per second of each kind in each round, and those per CPU-second."""
+    rates: dict[str, list[tuple[float, float]]] = {name: [] for name in kinds}
+    for _ in range(rounds):
         for name, start in kinds.items():
             batches = start()
             for _ in range(8):  # workers started, tables read, prefetched batches taken
                 next(batches)
-            begin = time.perf_counter()
-            clips_taken = sum(next(batches) for _ in range(arguments.batches))
-            rates[name].append(clips_taken / (time.perf_counter() - begin))
+            begin, worked = time.perf_counter(), cpu_seconds()
+            clips = sum(next(batches) for _ in range(count))
+            rates[name].append((clips / (time.perf_counter() - begin), clips / (cpu_seconds() - worked)))
             del batches
-    base = rates["bare decoding, 1 process"]
-    print("| | clips/s, median (range) | to bare decoding | to webdataset |\n|---|---|---|---|")
-    for name, values in rates.items():
-        rival = rates.get(name.replace("ours", "webdataset")) if name.startswith("ours") else None
-        ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
-        against = f"{statistics.median(a / b for a, b in zip(values, rival, strict=True)):.2f}" if rival else ""
-        print(f"| {name} | {statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f}) | {ratio:.2f} | {against} |")
+    return rates
+
+
+def print_table(rates: dict[str, list[tuple[float, float]]]) -> None:
+    """Print medians and ranges, and medians over the rounds of the ratios to bare decoding, webdataset and our path with an index."""
+    head = "to bare decoding | to webdataset | to ours with an index"
+    for unit, title in enumerate(("clips/s", "clips per CPU-second of all processes")):
+        print(f"| | {title}, median (range) | {head} |\n|---|---|---|---|---|")
+        for name, pairs in rates.items():
+            values = [pair[unit] for pair in pairs]
+            kind, _, workers = name.partition(", ")
+            rivals = ["bare decoding, 1 process"]
+            rivals += [
+                f"webdataset, {workers}" if kind.startswith("ours") else "",
+                f"ours, {workers}" if kind == "ours without an index" else "",
+            ]
+            ratios = [
+                f"{statistics.median(value / pair[unit] for value, pair in zip(values, rates[rival], strict=True)):.2f}" if rival else ""
+                for rival in rivals
+            ]
+            rate = f"{statistics.median(values):,.0f} ({min(values):,.0f} to {max(values):,.0f})"
+            print(f"| {name} | {rate} | {' | '.join(ratios)} |", flush=True)
+        print()
 
 
 if __name__ == "__main__":

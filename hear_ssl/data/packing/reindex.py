@@ -2,8 +2,9 @@
 
     python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
 
-Every clip needs an audio member (flac, wav, ogg, opus, mp3) and a .json member of one key, and all one sample rate; other
-members are passed over; keys and suffixes are webdataset's. Shards are read, never changed; a table of its clips is written beside each.
+Every clip needs an audio member, whose suffix ends in flac, wav, ogg, opus or mp3 (`--audio` chooses one of several); a .json member
+may have its record. All need one sample rate. Other members are passed over; keys and suffixes are webdataset's. Shards are read,
+never changed; a table of its clips is written for each.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import soundfile
 from tqdm import tqdm
 
-from hear_ssl.data.shards.clip_offsets import Clip, read_bytes, read_clips, write_clip_offsets
+from hear_ssl.data.shards.clip_offsets import AUDIO_SUFFIXES, Clip, read_bytes, read_clips, write_clip_offsets
 from hear_ssl.data.shards.shard_index import INDEX_NAME, SHARD_NAME, ShardIndex, ShardRecord, SourceRecord, check_split, write_index
 from hear_ssl.data.stream.decode import decode_whole, decoder_reason
 from hear_ssl.data.stream.stated_length import MAGIC, states_its_length
@@ -25,8 +26,10 @@ from hear_ssl.model.audio_file import streams
 from hear_ssl.test_data_rule import RULE, marked_folder, marked_part, marks_test
 
 
-def reindex(folder: Path, license: str, source: str = "", split: str = "train", not_test: bool = False) -> ShardIndex:
+def reindex(folder: Path, license: str, source: str = "", split: str = "train", not_test: bool = False, audio: str = "") -> ShardIndex:
     """Write the index of a folder of shards and return it. not_test: a name that says test marks no test data.
+
+    audio: the suffix of the audio member where clips have several, such as mic1.flac.
 
     Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip does not decode or is
     marked as test, or rates differ, or when the folder, the source or a shard has the name of test data; FileExistsError when
@@ -41,10 +44,10 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train", 
     if mark and not not_test:
         raise ValueError(f"{folder} says {mark!r}: {RULE}; if it is no test data, add --not-test {name!r}")
     with folder_lock(folder, OUT_BUSY):
-        return _reindex(folder, paths, SourceRecord(name, license, 0.0, 0, mark), split)
+        return _reindex(folder, paths, SourceRecord(name, license, 0.0, 0, mark), split, audio.lower())
 
 
-def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str) -> ShardIndex:
+def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str, audio: str) -> ShardIndex:
     remove_parts(folder)
     if (folder / INDEX_NAME).exists():
         raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
@@ -53,23 +56,23 @@ def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str) 
         if not SHARD_NAME.fullmatch(path.name):
             raise ValueError(f"{path.name!r} is no shard's name; use letters, digits, dot, hyphen and underscore")
         seconds = 0.0
-        clips = read_clips(path)
+        clips = read_clips(path, audio)
         for clip in clips:
             check_record(clip)
             rate, clip_seconds = header(clip)
             kinds.add((rate, clip.codec))
             seconds += clip_seconds
             if len({kind[0] for kind in kinds}) > 1:
-                raise ValueError(f"{path}: clip {clip.key} has {rate} Hz, clips before it another rate; pack again with hear_ssl.data.pack")
+                raise ValueError(f"{path}: clip {clip.key} has {rate} Hz, others another rate; train without an index, or pack again")
         records.append(ShardRecord(path.name, len(clips), path.stat().st_size, sha256_of(path), round(seconds, 3)))
     if not kinds:
-        raise ValueError(f"{folder} holds no clips: a clip is an audio member and a .json member of one key")
+        raise ValueError(f"{folder} holds no clips: a clip has an audio member ({', '.join(AUDIO_SUFFIXES)})")
     hours, count = round(sum(record.seconds for record in records) / 3600, 6), sum(record.clips for record in records)
     codecs = "+".join(sorted({codec for _, codec in kinds}))
     sources = (replace(source, hours=hours, clips=count),)
-    index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {})
+    index = ShardIndex(next(iter(kinds))[0], codecs, split, hours, count, tuple(records), sources, {}, audio)
     for record in records:
-        write_clip_offsets(folder / record.name, record.sha256)
+        write_clip_offsets(folder / record.name, record.sha256, audio)
     write_index(folder, index)
     return index
 
@@ -98,7 +101,9 @@ def _stated(content: bytes) -> tuple[int, int]:
 
 
 def check_record(clip: Clip) -> None:
-    """Raise ValueError when the JSON of a clip is damaged or marks it as test data."""
+    """Raise ValueError when the JSON of a clip, if it has one, is damaged or marks it as test data."""
+    if not clip.json_size:
+        return
     try:
         record = json.loads(read_bytes(clip.shard, clip.json_offset, clip.json_size))
     except (ValueError, RecursionError):

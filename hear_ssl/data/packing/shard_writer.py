@@ -1,10 +1,8 @@
-"""Write WebDataset shards: tar files whose bytes depend on their clips alone, under their name only when whole."""
+"""Write WebDataset shards with webdataset's writer: their bytes depend on their clips alone; under their name only when whole."""
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
@@ -40,17 +38,19 @@ def check_free(folder: Path) -> None:
 
 def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
     """Write a shard with its table and return its record for the index. Raises OSError when the disk is full; then no table stays."""
+    from webdataset import TarWriter  # loads slowly
+
     count, seconds = 0, 0.0
     with atomic_path(path) as temporary:
-        with tarfile.open(temporary, "w", format=tarfile.USTAR_FORMAT) as tar:
+        with open(temporary, "wb") as file, TarWriter(file, mtime=0, encoder=False) as tar:
             for clip in clips:
-                _add(tar, f"{clip.key}.{clip.codec}", clip.audio)
-                _add(tar, f"{clip.key}.json", json.dumps(clip.record, sort_keys=True).encode())
+                text = json.dumps(clip.record, sort_keys=True).encode()
+                tar.write({"__key__": clip.key, clip.codec: clip.audio, "json": text})
                 count += 1
                 seconds += clip.record["seconds"]
-        record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
-    write_clip_offsets(path, record.sha256)
-    return record
+        shard = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
+    write_clip_offsets(path, shard.sha256)
+    return shard
 
 
 def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: int, clips_per_shard: int) -> tuple[ShardRecord, ...]:
@@ -76,9 +76,3 @@ def write_rendered(
         index = ShardIndex(sample_rate, codec, split, hours, total, shards, (SourceRecord(source, license, hours, total),), {})
         write_index(folder, index)
         return index
-
-
-def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
-    member = tarfile.TarInfo(name)  # time, owner and mode are tarfile's constants: 0, 0 and 0o644
-    member.size = len(content)
-    tar.addfile(member, io.BytesIO(content))

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord
 from hear_ssl.errors import one_line
 from hear_ssl.files import sha256_of
 from hear_ssl.machine import expand_home
+from hear_ssl.progress import warn
 from hear_ssl.safe_open import open_own, own_folder
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
@@ -34,8 +34,8 @@ ROOM_PAUSE_SECONDS = 0.05
 
 
 def is_remote(source: str) -> bool:
-    """Say whether a source is a URL rather than a folder."""
-    return "://" in source
+    """Say whether a source is a URL, or a command that writes a shard, rather than a folder."""
+    return "://" in source or source.startswith("pipe:")
 
 
 class ShardCache:
@@ -52,6 +52,7 @@ class ShardCache:
         self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
+        self.audio = ""  # of the index
         try:
             own_folder(self.folder)
         except OSError as error:
@@ -71,7 +72,9 @@ class ShardCache:
                 if not path.is_file():
                     raise ValueError(str(error)) from None
                 say(f"{error}; using the index fetched earlier")
-            return read_index(self.folder)
+            index = read_index(self.folder)
+            self.audio = index.audio
+            return index
 
     def path(self, record: ShardRecord) -> Path:
         """Return the local copy of a shard; fetch it when it is not there. Raises ValueError when it cannot be fetched."""
@@ -99,7 +102,7 @@ class ShardCache:
                     raise ValueError(str(error)) from None
             if not present(path, record):
                 with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
-                    write_clip_offsets(path, record.sha256)
+                    write_clip_offsets(path, record.sha256, self.audio)
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
             yield path
@@ -258,4 +261,4 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def say(line: str) -> None:
     """Show progress."""
-    print(one_line(line), file=sys.stderr, flush=True)
+    warn(one_line(line), aside=True)

@@ -12,7 +12,7 @@ import re
 import struct
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ UNKNOWN = -1
 
 @dataclass(frozen=True)
 class Clip:
-    """Where one clip lies: shard path, key, codec, offset and size of its audio and of its JSON member in bytes.
+    """Where one clip lies: shard path, key, codec, offset and size of its audio and of its JSON member (0 where it has none) in bytes.
 
     checksum: what `checksum` gave when the shard was whole, or UNKNOWN.
     """
@@ -99,54 +99,70 @@ def checksum(codec: str, audio: bytes) -> int:
     return zlib.crc32(audio[:HEAD_BYTES] if codec == "flac" else audio)
 
 
-def scan_shard(path: str | Path) -> ClipOffsets:
-    """Return the clips of a shard as far as it can be read. Raises OSError when it cannot be opened."""
+def audio_members(suffixes: Iterable[str], audio: str) -> list[str]:
+    """Return which of the suffixes of a sample, in lower case, are its audio: `audio` where that is given, else all that end so."""
+    return [suffix for suffix in suffixes if (suffix == audio if audio else suffix.rpartition(".")[2] in AUDIO_SUFFIXES)]
+
+
+def scan_shard(path: str | Path, audio: str = "") -> ClipOffsets:
+    """Return the clips of a shard as far as it can be read; audio: the suffix of the audio member where clips have several.
+
+    Raises OSError when it cannot be opened.
+    """
     members: dict[str, dict[str, tuple[int, int]]] = {}
-    damage = ""
+    damage = last = unfinished = ""
     try:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=BoundedTarInfo) as tar:
             for member in tar_members(tar, path):
                 found = MEMBER.fullmatch(member.name) if member.isreg() else None
                 if found:
-                    parts, suffix = members.setdefault(found[1], {}), found[2].lower()
+                    last, suffix = found[1], found[2].lower()
+                    parts = members.setdefault(last, {})
                     damage = damage or (f"two members are named {member.name[:60]!r}" if suffix in parts else "")
                     parts.setdefault(suffix, (member.offset_data, member.size))
     except (tarfile.TarError, EOFError, ValueError) as error:
-        damage = " ".join(str(error).split())[:60]
+        damage, unfinished = " ".join(str(error).split())[:60], last  # members of the last clip may be missing
     size = os.path.getsize(path)
     rows: list[tuple[int, int, int, int, int, bytes, bytes]] = []
     for key, parts in members.items():
-        codec = next((suffix for suffix in AUDIO_SUFFIXES if suffix in parts), None)
-        if codec is None and "json" not in parts:
+        found_audio = audio_members(parts, audio.lower())
+        if not found_audio and "json" not in parts:
             continue  # no clip: a README, a list
         name = key.encode(errors="surrogateescape")
-        lacking = _lacking(codec, parts, size)
-        if codec is None or lacking:
+        lacking = "is cut off" if key == unfinished and "json" not in parts else _lacking(found_audio, parts, size, audio)
+        if lacking:
             damage = damage or f"clip {key[:60]!r} {lacking}"
             rows.append((0, 0, 0, 0, 0, b"", name))
         else:
-            rows.append((*parts[codec], *parts["json"], 0, codec.encode(), name))
+            chosen = min(found_audio, key=_preference)
+            rows.append((*parts[chosen], *parts.get("json", (0, 0)), 0, chosen.rpartition(".")[2].encode()[:4], name))
     return ClipOffsets(str(path), np.array(rows, row_type(max((len(row[-1]) for row in rows), default=1))), damage)
 
 
-def _lacking(codec: str | None, parts: dict[str, tuple[int, int]], size: int) -> str:
+def _preference(suffix: str) -> int:
+    """Return the place of a suffix in the order in which one of several plain ones is taken."""
+    return AUDIO_SUFFIXES.index(suffix) if suffix in AUDIO_SUFFIXES else len(AUDIO_SUFFIXES)
+
+
+def _lacking(found_audio: list[str], parts: dict[str, tuple[int, int]], size: int, audio: str) -> str:
     """Say what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of so many bytes; '' when nothing is."""
-    if codec is None:
-        return f"has no audio member ({', '.join(AUDIO_SUFFIXES)}), only {', '.join(sorted(parts))[:60]}"
-    if "json" not in parts:
-        return "has no .json member"
-    if parts["json"][1] > LARGEST_RECORD:
+    if not found_audio:
+        wanted = f".{audio} member" if audio else f"audio member ({', '.join(AUDIO_SUFFIXES)})"
+        return f"has no {wanted}, only {', '.join(sorted(parts))[:60]}"
+    if len(found_audio) > 1 and not set(found_audio) & set(AUDIO_SUFFIXES):
+        return f"has {len(found_audio)} audio members ({', '.join(found_audio)[:80]}); choose one with --audio {found_audio[0]}"
+    if parts.get("json", (0, 0))[1] > LARGEST_RECORD:
         return f"has a .json member of {parts['json'][1]} bytes"
     return "is cut off" if any(offset + length > size for offset, length in parts.values()) else ""
 
 
-def read_clips(path: str | Path) -> list[Clip]:
+def read_clips(path: str | Path, audio: str = "") -> list[Clip]:
     """Return the clips of a whole shard in its order. Raises ValueError with one line when anything of it is damaged."""
-    return [clip for clip in _clips(_whole(path)) if clip is not None]
+    return [clip for clip in _clips(_whole(path, audio)) if clip is not None]
 
 
-def _whole(path: str | Path) -> ClipOffsets:
-    table = scan_shard(path)
+def _whole(path: str | Path, audio: str) -> ClipOffsets:
+    table = scan_shard(path, audio)
     if table.damage:
         raise ValueError(f"shard {path} is damaged ({table.damage}); pack or download it again")
     return table
@@ -156,12 +172,12 @@ def _clips(table: ClipOffsets) -> Iterator[Clip | None]:
     return map(table.clip, range(len(table)))
 
 
-def write_clip_offsets(path: Path, sha256: str) -> None:
-    """Write the table of a whole shard, whose SHA-256 is given, beside it.
+def write_clip_offsets(path: Path, sha256: str, audio: str = "") -> None:
+    """Write the table of a whole shard, whose SHA-256 is given, next to it; audio: see `scan_shard`.
 
     Raises ValueError with one line when the shard is damaged, OSError when the table cannot be written.
     """
-    table = _whole(path)
+    table = _whole(path, audio)
     table.rows["checksum"] = [checksum(clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in _clips(table) if clip]
     body, key_bytes = table.rows.tobytes(), table.rows.dtype["key"].itemsize
     head = HEADER.pack(MARK, bytes.fromhex(sha256), zlib.crc32(body, key_bytes), key_bytes)

@@ -32,7 +32,10 @@ def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
         with atomic_path(path) as temporary, open(temporary, "w+b") as file:
             retry(lambda: fetch_and_check(url, temporary, file, record), file)
     except FileNotFoundError:
-        raise ValueError(f"{shown} is not there; give the address of a folder packed by hear_ssl.data.pack") from None
+        raise ValueError(
+            f"{shown} is not there; give the address of a folder packed by hear_ssl.data.pack, or name shards"
+            " without an index by braces: ADDRESS/NAME-{000000..000007}.tar"
+        ) from None
     except ConnectionError as error:
         raise ConnectionError(f"{shown} cannot be fetched after {error}; {RESUME}") from None
     except OSError as error:

@@ -115,14 +115,14 @@ class ShardSet:
             source, record = self.shards[shard]
             try:
                 with source.held(record) as path:
-                    self._tables[shard] = self._read(path, record)
+                    self._tables[shard] = self._read(path, record, source.index.audio)
             except (ValueError, OSError) as error:
                 self._tables[shard] = no_clip_offsets(" ".join(str(error).split()))
                 self._retry[shard] = time.monotonic() + RETRY_SECONDS
         return self._tables[shard]
 
-    def _read(self, path: Path, record: ShardRecord) -> ClipOffsets:
-        table = load_clip_offsets(path, record.sha256) or scan_shard(path)
+    def _read(self, path: Path, record: ShardRecord, audio: str) -> ClipOffsets:
+        table = load_clip_offsets(path, record.sha256) or scan_shard(path, audio)
         if len(table) > record.clips or (len(table) < record.clips and not table.damage):
             return no_clip_offsets(f"it holds {len(table)} clips, the index says {record.clips}")
         return table
@@ -163,7 +163,9 @@ class ShardSet:
         return any(source.cache is not None and source.cache.mend(record) for source, record in found)
 
     def record(self, clip: Clip) -> dict[str, Any]:
-        """Return the JSON member of a clip. Raises ValueError when it is damaged."""
+        """Return the JSON member of a clip, {} where it has none. Raises ValueError when it is damaged."""
+        if not clip.json_size:
+            return {}
         try:
             record = json.loads(self._bytes(clip.shard, clip.json_offset, clip.json_size))
         except (ValueError, RecursionError):

@@ -1,7 +1,8 @@
 """index.json beside the shards: what lies in them, checked on reading.
 
 One JSON object: the format's name, sample rate, codec and split of all clips; for each shard its clips, bytes, SHA-256
-and seconds; for each source its licence, hours and clips; how many files were rejected for which reason.
+and seconds; for each source its licence, hours and clips; how many files were rejected for which reason. Two more keys, for the
+package wids, repeat the shards.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Everything known about a folder of shards without opening one."""
+    """Everything known about a folder of shards without opening one; audio: the suffix of the audio member where clips have several."""
 
     sample_rate: int
     codec: str
@@ -73,6 +74,7 @@ class ShardIndex:
     shards: tuple[ShardRecord, ...]
     sources: tuple[SourceRecord, ...]
     rejected: dict[str, int]
+    audio: str = ""
 
 
 class DamagedIndexError(ValueError):
@@ -95,6 +97,10 @@ def write_index(folder: Path, index: ShardIndex) -> None:
     mapping["sources"] = [
         {key: value for key, value in source.items() if (key, value) != ("not_test", "")} for source in mapping["sources"]
     ]
+    if not index.audio:
+        del mapping["audio"]
+    mapping["wids_version"] = 1  # with the next key, what wids.ShardListDataset opens
+    mapping["shardlist"] = [{"url": shard.name, "nsamples": shard.clips} for shard in index.shards]
     atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **mapping}, indent=1) + "\n")
 
 
@@ -129,7 +135,7 @@ def parse_index(mapping: Any) -> ShardIndex:
             raise ValueError(f"{shard.name[:80]!r} is not a shard's file name")
         if not re.fullmatch("[0-9a-f]{64}", shard.sha256):
             raise ValueError(f"the record of {shard.name} is impossible")
-    plain = {key: mapping.get(key) for key in ("sample_rate", "codec", "split", "hours", "clips")}
+    plain = {key: mapping.get(key) for key in ("sample_rate", "codec", "split", "hours", "clips")} | {"audio": mapping.get("audio", "")}
     index = _record(ShardIndex, {**plain, "shards": shards, "sources": sources, "rejected": rejected}, "index")
     if index.sample_rate == 0 or index.clips != sum(shard.clips for shard in shards):
         raise ValueError("sample rate or number of clips is impossible")

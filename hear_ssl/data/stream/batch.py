@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ class Batch:
     views draw. keys: the clips' keys.
     lost: every clip that could not be read and was replaced.
     seconds: what reading and decoding took.
+    readers, streamed: of shards without an index, see unindexed_stream.py.
     """
 
     waveforms: list[Tensor]
@@ -35,6 +36,8 @@ class Batch:
     keys: list[str]
     lost: list[UnreadableClip] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    readers: dict[int, Any] = field(default_factory=dict)
+    streamed: dict[int, tuple[int, float]] = field(default_factory=dict)
 
     @property
     def waveform(self) -> Tensor:
@@ -48,11 +51,11 @@ class Batch:
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Return the batch with its tensors on the device."""
         *waveforms, seeds = (tensor.to(device, non_blocking=non_blocking) for tensor in (*self.waveforms, self.seeds))
-        return Batch(waveforms, seeds, self.keys, self.lost, self.seconds)
+        return replace(self, waveforms=waveforms, seeds=seeds)
 
     def pin_memory(self) -> Batch:
         """Return the batch with its tensors in page-locked memory."""
-        return Batch([waveform.pin_memory() for waveform in self.waveforms], self.seeds.pin_memory(), self.keys, self.lost, self.seconds)
+        return replace(self, waveforms=[waveform.pin_memory() for waveform in self.waveforms], seeds=self.seeds.pin_memory())
 
 
 class Copier:

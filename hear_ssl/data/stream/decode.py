@@ -22,6 +22,14 @@ PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, a
 LARGEST = 1e12  # a sample: the power of its spectrum still is a float32
 
 
+class SampleRateError(ValueError):
+    """A clip has another sample rate than is wanted: `rate` in Hz."""
+
+    def __init__(self, rate: int, expected: int) -> None:
+        super().__init__(f"has {rate} Hz; the model wants {expected} Hz: pack again with --sample-rate {expected}")
+        self.rate = rate
+
+
 def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
     """Return (sample rate, channels, offset and length in bytes of the data) of a 16-bit PCM WAV, else None."""
     if len(content) < 44 or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
@@ -38,11 +46,11 @@ def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
     return None
 
 
-def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> None:
-    """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; short clips are padded.
+def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> int:
+    """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; return the clip's length in samples.
 
     In a clip shorter than the crop the share places the clip within zeros. Raises ValueError when the clip does not
-    decode to its end, has another sample rate, no samples, or samples that cannot be trained on.
+    decode to its end, has another sample rate (SampleRateError), no samples, or samples that cannot be trained on.
     """
     layout = wav_layout(content)
     if layout is not None and layout[1] == 1 and _is_all(content, layout[2]):
@@ -51,18 +59,20 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
         _check_rate(rate, sample_rate)
         check_length(len(samples))
         for crop, share in zip(crops, starts, strict=True):
-            _place(samples, share, crop, np.float32(1.0 / 32768.0))
-        return
+            place(samples, share, crop, np.float32(1.0 / 32768.0))
+        return len(samples)
     try:
-        done = _read_seeking(crops, content, starts, sample_rate)
+        frames = _read_seeking(crops, content, starts, sample_rate)
     except (soundfile.SoundFileError, RuntimeError):  # damaged, or several files in one
-        done = False
-    if not done:
+        frames = 0
+    if not frames:
         whole = decode_whole(content, sample_rate)
+        frames = len(whole)
         for crop, share in zip(crops, starts, strict=True):
-            _place(whole, share, crop, np.float32(1.0))
+            place(whole, share, crop, np.float32(1.0))
     if not (crops.max() < LARGEST and crops.min() > -LARGEST):  # nor NaN
         raise ValueError("holds samples that are no finite numbers, or far beyond 1")
+    return frames
 
 
 def _is_all(content: bytes, offset: int) -> bool:
@@ -104,21 +114,22 @@ def decoder_reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
-def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> bool:
-    """Fill crops by seeking to each and return True; return False when the length that the clip states is not its real one."""
+def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> int:
+    """Fill crops by seeking to each and return the clip's length in samples; 0 when the length that it states is not its real one."""
     with open_sound(content) as file:
         _check_rate(file.samplerate, sample_rate)
         if file.channels > MOST_CHANNELS or not states_its_length(content, file.frames):
-            return False
-        check_length(file.frames)
-        spare = file.frames - crops.shape[1]
+            return 0
+        frames = int(file.frames)
+        check_length(frames)
+        spare = frames - crops.shape[1]
         if spare <= 0:
-            whole = np.empty(file.frames, np.float32)
+            whole = np.empty(frames, np.float32)
             if not _filled(file, whole):
-                return False
+                return 0
             for crop, share in zip(crops, starts, strict=True):
-                _place(whole, share, crop, np.float32(1.0))
-            return True
+                place(whole, share, crop, np.float32(1.0))
+            return frames
         for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
             if number and file.format == "OGG":
                 file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
@@ -126,8 +137,8 @@ def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_r
             before = min(start, PREROLL) if file.format == "MP3" else 0
             file.seek(start - before)
             if not (_filled(file, np.empty(before, np.float32)) and _filled(file, crop)):
-                return False
-    return True
+                return 0
+    return frames
 
 
 def _filled(file: Any, waveform: Waveform) -> bool:
@@ -140,10 +151,10 @@ def _filled(file: Any, waveform: Waveform) -> bool:
 
 def _check_rate(rate: int, expected: int) -> None:
     if rate != expected:
-        raise ValueError(f"has {rate} Hz; the model wants {expected} Hz: pack again with --sample-rate {expected}")
+        raise SampleRateError(rate, expected)
 
 
-def _place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
+def place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
     """Cut a crop (time,) from a clip's samples at a share of its places, or lay a shorter clip within zeros."""
     spare = len(samples) - len(crop)
     start = int(share * (abs(spare) + 1))

@@ -133,7 +133,7 @@ class MixedOrder(SampleOrder):
         self.orders = [SampleOrder(source, hash_integers(seed, 7, number), window) for number, source in enumerate(sources)]
         self.first_of_source = [0, *accumulate(order.clips for order in self.orders)]
         self.first_shards = [0, *accumulate(len(source) for source in sources)]
-        self.shares = _apportioned(weights, MIX_BLOCK)
+        self.shares = apportioned(weights, MIX_BLOCK)
         if min(self.shares) < 1:
             raise ValueError(f"data.weights holds one below a {MIX_BLOCK}th of the sum; leave that source out, or weigh it more")
 
@@ -170,7 +170,7 @@ class MixedOrder(SampleOrder):
         return source, block * self.shares[source] + int((slots[:place] == source).sum())
 
 
-def _apportioned(weights: list[float], total: int) -> list[int]:
+def apportioned(weights: list[float], total: int) -> list[int]:
     """Return whole numbers that add up to `total` in proportion to the weights (largest remainders)."""
     exact = [weight / sum(weights) * total for weight in weights]
     whole = [int(share) for share in exact]

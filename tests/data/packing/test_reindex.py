@@ -94,3 +94,33 @@ def test_an_index_is_never_overwritten(tmp_path: Path) -> None:
     reindex(folder, "MIT")
     with pytest.raises(FileExistsError, match="is there already"):
         reindex(folder, "MIT")
+
+
+@pytest.mark.parametrize("suffix", ["audio.wav", "flac.flac", "flac"])
+def test_clips_need_no_json_and_may_have_longer_suffixes(tmp_path: Path, suffix: str) -> None:
+    contents = {
+        f"clip{number}.{name}": content for number in range(3) for name, content in ((suffix, sound(number, suffix)), ("txt", b"x"))
+    }
+    tar_of(tmp_path / "a.tar", contents)  # type: ignore[arg-type]
+    index = reindex(tmp_path, "MIT")
+    assert (index.clips, index.codec) == (3, suffix.rpartition(".")[2])
+    reader = ShardSet([str(tmp_path)])
+    assert [reader.audio(clip) for clip in reader.clips] == [sound(number, suffix) for number in range(3)]
+    assert reader.record(reader.clips[0]) == {}
+    config = DataConfig(shards=[str(tmp_path)], batch_size=3, crops=[CropConfig(0.3)], workers=0)
+    assert not BatchStream(reader, config, 16000, 0).batch(0).lost
+
+
+def test_one_of_several_audio_members_is_chosen_and_stays_chosen_without_the_table(tmp_path: Path) -> None:
+    tar_of(tmp_path / "a.tar", {"k.mic1.flac": sound(1), "k.mic2.flac": sound(2), "k.json": b"{}"})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"has 2 audio members \(mic1\.flac, mic2\.flac\); choose one with --audio mic1\.flac"):
+        reindex(tmp_path, "MIT")
+    assert reindex(tmp_path, "MIT", audio="mic2.flac") == read_index(tmp_path)
+    for _ in range(2):
+        reader = ShardSet([str(tmp_path)])
+        assert [reader.audio(clip) for clip in reader.clips] == [sound(2)]
+        (tmp_path / "a.clips").unlink(missing_ok=True)
+
+
+def sound(number: int, suffix: str = "flac") -> bytes:
+    return encoded(tone(0.5, 300.0 + 50 * number), format=suffix.rpartition(".")[2].upper())

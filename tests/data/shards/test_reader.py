@@ -110,8 +110,11 @@ def test_members_that_are_no_clip_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("members", "line"),
     [
-        ({"k.flac": b"sound"}, r"clip 'k' has no \.json member"),
-        ({"k.flac": b"sound", "l.json": b"{}"}, r"clip 'k' has no \.json member"),
+        ({"k.flac": b"sound", "l.json": b"{}"}, r"clip 'l' has no audio member"),
+        (
+            {"k.a.flac": b"sound", "k.b.flac": b"sound"},
+            r"clip 'k' has 2 audio members \(a\.flac, b\.flac\); choose one with --audio a\.flac",
+        ),
         ({"k.json": b"{}", "k.m4a": b""}, r"clip 'k' has no audio member \(flac, wav, ogg, opus, mp3\), only json, m4a"),
         ({"k": b"", "k.json": b""}, r"clip 'k' has no audio member"),
         ({"k.flac": b"", "k.json": b"", "k.FLAC": b""}, r"two members are named 'k.FLAC'"),

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from hear_ssl.data.shards.cache import ShardCache
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.stream_datamodule import data_module
+from tests.data.plain_shards import plain_folder
 
 
 class FlakyStore:
@@ -120,3 +123,22 @@ def test_a_scheme_whose_package_is_missing_asks_for_it(scheme: str, package: str
     done = subprocess.run([sys.executable, "-c", code, f"{scheme}://bucket/shards", str(tmp_path)], capture_output=True, text=True)
     line = done.stderr.splitlines()[-1]
     assert re.fullmatch(rf"ValueError: {scheme}:// cannot be read \(.*\); install {package} beside hear_ssl", line)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", ["", "500", "truncated"])
+def test_shards_without_an_index_stream_from_a_real_s3_server(store: FlakyStore, tmp_path: Path, fault: str) -> None:
+    import s3fs
+
+    plain = plain_folder(tmp_path / "speech", [5, 6, 4])
+    for path in plain.iterdir():
+        s3fs.S3FileSystem(skip_instance_cache=True).put_file(str(path), f"audio/speech/{path.name}")
+    config = DataConfig(shards=["s3://audio/speech"], batch_size=5, crops=[CropConfig(0.25)], workers=0)
+    data, local = data_module(config, 16000, 0), data_module(replace(config, shards=[str(plain)]), 16000, 0)
+    store.faults += [fault] * 2 if fault else []
+    for one, other in islice(zip(data.train_dataloader(), local.train_dataloader(), strict=True), 4):
+        assert torch.equal(one.waveform, other.waveform)
+        assert not one.lost
+    assert store.faults == []
+    named = data_module(replace(config, shards=["s3://audio/speech/a-{000,002}.tar"]), 16000, 0)
+    assert named.pass_line() == "shards read in sequence: 2 (2 without an index); readers: 1"

@@ -1,0 +1,195 @@
+"""Entries of data.shards without an index: which they are, and which shards they name.
+
+A folder or an address of shards without index.json, some of its shards, or `pipe:COMMAND`, a command that writes one shard; braces in it
+make several. A command is accepted from a config or the command line only: nothing that is fetched reaches this module.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import urllib.error
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from braceexpand import braceexpand
+
+from hear_ssl.addresses import joined, redacted
+from hear_ssl.data.options import DataConfig
+from hear_ssl.data.shards.cache import is_remote
+from hear_ssl.data.shards.fetch import INDEX_LIMIT, open_index
+from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, check_split
+from hear_ssl.data.shards.sources import MOST_SHARDS, expand, open_source
+from hear_ssl.download import Download
+from hear_ssl.errors import one_line
+from hear_ssl.test_data_rule import RULE, marked_folder, marked_part
+
+PIPE = "pipe:"
+WEB = ("http://", "https://")
+
+
+@dataclass(frozen=True)
+class ShardList:
+    """The shards of one entry of data.shards, to be read in sequence.
+
+    shards: paths, addresses with their credentials, or commands. index: of an entry that has one and is read in sequence all the same.
+    """
+
+    name: str
+    license: str
+    split: str
+    not_test: str
+    shards: tuple[str, ...]
+    index: ShardIndex | None = None
+
+
+def is_unindexed(entry: str) -> bool:
+    """Return whether an entry of data.shards has shards but no index. Asks its address.
+
+    A folder of an unfinished packing, and an address that does not answer, are left to those who read indexes.
+    """
+    if entry.startswith(PIPE):
+        return True
+    address, names = expand(entry)
+    if not is_remote(address):
+        folder = Path(address)
+        index = folder / INDEX_NAME
+        own = any(next(folder.glob(pattern), None) for pattern in ("*.clips", ".pack*"))
+        own = own or (index.is_file() and not is_foreign(index.read_bytes()[:INDEX_LIMIT]))
+        return not own and next(folder.glob("*.tar"), None) is not None
+    try:
+        with closing(Download(joined(address, INDEX_NAME), open_index)) as file:
+            return is_foreign(beginning(file)) and (bool(names) or not address.startswith(WEB))
+    except FileNotFoundError:
+        return bool(names) or not address.startswith(WEB)
+    except urllib.error.HTTPError as error:
+        return bool(names) and error.code in (401, 403)  # what a store says of a file that is not there, to those who may not list it
+    except (OSError, ValueError):
+        return False
+
+
+def beginning(file: Download) -> bytes:
+    """Return what a download has, at most as much as an index may have."""
+    content = bytearray()
+    while len(content) < INDEX_LIMIT and (block := file.read(1 << 16)):
+        content += block
+    return bytes(content)
+
+
+def is_foreign(content: bytes) -> bool:
+    """Return whether an index.json is of another tool: an object without a format, or a web page that stands in for what is not there."""
+    if content.lstrip()[:1] == b"<":
+        return True
+    try:
+        mapping = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(mapping, dict) and "format" not in mapping
+
+
+def shard_lists(config: DataConfig, unindexed: Sequence[str]) -> list[ShardList]:
+    """Return the shards of every entry of data.shards; those of entries that are not `unindexed` come from their index.
+
+    Raises ValueError when an entry has no shards, is marked as test data, holds a shard of another one, or data.license and data.split do
+    not fit the entries.
+    """
+    lists: list[ShardList] = []
+    for entry in config.shards:
+        if entry not in unindexed:
+            source = open_source(entry, config.cache)
+            folder = expand(entry)[0]
+            shards = tuple(joined(folder, record.name) for record in source.index.shards)
+            lists.append(ShardList(source.address, "", source.index.split, "", shards, source.index))
+            continue
+        place = unindexed.index(entry)
+        license = _value(config.license, place, len(unindexed), "license") or "unknown"
+        split = _value(config.split, place, len(unindexed), "split")
+        check_split(split, "data.split")
+        name, shards = named_shards(entry)
+        lists.append(ShardList(name, license, split, _mark(entry, name, shards, config.not_test), shards))
+    check_once(lists)
+    return lists
+
+
+def _value(values: Sequence[str], place: int, entries: int, key: str) -> str:
+    if len(values) not in (0, 1, entries):
+        raise ValueError(f"data.{key} has {len(values)} values for {entries} entries of data.shards without an index; give 1 or {entries}")
+    return values[place if len(values) > 1 else 0] if values else ""
+
+
+def named_shards(entry: str) -> tuple[str, tuple[str, ...]]:
+    """Return the name of an entry's source, and its shards. Raises ValueError when there are none, or one is missing."""
+    if entry.startswith(PIPE):
+        commands = tuple(islice(braceexpand(entry), MOST_SHARDS))
+        return "pipe", commands
+    address, names = expand(entry)
+    if not is_remote(address):
+        folder = Path(address)
+        paths = [folder / name for name in dict.fromkeys(names)] or sorted(folder.glob("*.tar"))
+        missing = next((path for path in paths if not path.is_file()), None)
+        if missing:
+            raise ValueError(f"data.shards: {missing} does not exist; name shards that do, or their folder alone")
+        return folder.resolve().name, tuple(map(str, paths))
+    parts = urlsplit(redacted(address))
+    name = parts.path.rstrip("/").rpartition("/")[2] or parts.netloc
+    if names:
+        return name, tuple(joined(address, name) for name in dict.fromkeys(names))
+    return name, _listed(address)
+
+
+def _listed(address: str) -> tuple[str, ...]:
+    """Return the shards in a folder of a store that fsspec can list."""
+    import fsspec
+
+    try:
+        store, path = fsspec.core.url_to_fs(address)
+        found = sorted(store.unstrip_protocol(file) for file in store.ls(path, detail=False) if str(file).endswith(".tar"))
+    except FileNotFoundError:
+        found = []
+    except Exception as error:  # the clients of stores have errors of their own
+        raise ValueError(
+            f"data.shards: {redacted(address)} cannot be listed ({one_line(error)[:120]}); name its shards by braces"
+        ) from None
+    if not found:
+        raise ValueError(f"{redacted(address)} is not there, or holds no .tar shards; give the address of a folder of shards")
+    return tuple(found)
+
+
+def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str]) -> str:
+    """Return the part of an entry that says test where the user states that it is none, else ''. Raises ValueError when he does not."""
+    if entry.startswith(PIPE):
+        mark = marked_part(re.split(r"[\s/]", entry[len(PIPE) :]))
+    else:
+        parts = urlsplit(redacted(entry)) if is_remote(entry) else None
+        web = entry.startswith(WEB)
+        folders = [*([] if web else [parts.netloc]), *parts.path.split("/")] if parts else []
+        mark = marked_part(folders) or ("" if parts else marked_folder(name))
+        mark = mark or marked_part(redacted(shard).partition("?")[0].rpartition("/")[2].removesuffix(".tar") for shard in shards)
+    if mark and name not in not_test:
+        raise ValueError(f"data.shards: {redacted(entry)} says {mark!r}: {RULE}; if it is no test data, set data.not_test={name}")
+    return mark
+
+
+def check_once(lists: Sequence[ShardList]) -> None:
+    """Raise ValueError that names a shard which two entries hold: its clips would come twice a pass."""
+    seen = set()
+    for shard in (shard for listed in lists for shard in listed.shards):
+        place = shard if is_remote(shard) else os.path.realpath(shard)
+        if place in seen:
+            raise ValueError(f"data.shards holds {redacted(shard)} twice; name each shard once (data.weights weighs one entry more)")
+        seen.add(place)
+
+
+def fingerprint(lists: Sequence[ShardList]) -> str:
+    """Return the SHA-256 of what the shards are: addresses without credentials, names and sizes of local ones."""
+    found = hashlib.sha256()
+    for shard in (shard for listed in lists for shard in listed.shards):
+        line = redacted(shard) if is_remote(shard) else f"{os.path.basename(shard)} {os.path.getsize(shard)}"
+        found.update(f"{line}\n".encode(errors="surrogateescape"))
+    return found.hexdigest()

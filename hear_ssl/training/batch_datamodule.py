@@ -1,0 +1,71 @@
+"""What the data modules have in common: batches go to the device, losses are counted, and a run resumes only in its own order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from hear_ssl.data.options import DataConfig
+from hear_ssl.data.stream.batch import Batch, Copier
+from hear_ssl.data.stream.unreadable import UnreadableClips
+
+OTHERS = "holds other shards, or in another order"
+
+
+class BatchDataModule(pl.LightningDataModule):
+    """The part of a data module that does not depend on where the clips come from."""
+
+    def __init__(self, config: DataConfig, sample_rate: int, seed: int) -> None:
+        super().__init__()
+        self.config, self.sample_rate, self.seed = config, sample_rate, seed
+        self.unreadable = UnreadableClips(config.max_lost_fraction)
+        self.copier = Copier()
+        self.stopping: Callable[[], bool] = lambda: False  # whether the run is to end, with or without its next batch
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Move the batch without waiting for the copy."""
+        return self.copier(batch, device)
+
+    def count(self, batch: Batch) -> None:
+        """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
+        self.unreadable.count(len(batch.keys), batch.lost)
+
+    def data_card(self) -> dict[str, Any]:
+        """Return hours, split and sources with licences."""
+        raise NotImplementedError
+
+    def passes(self, step: int) -> dict[str, float]:
+        """Return {"pass": passes over the clips done after `step` steps}; nothing where the clips are not counted together."""
+        return {}
+
+    def pass_line(self) -> str:
+        """Return a sentence on how long a pass is."""
+        raise NotImplementedError
+
+    def order_card(self) -> dict[str, Any]:
+        """Return as plain data what the order of the clips follows from."""
+        raise NotImplementedError
+
+    def check_kind(self, checkpoint: dict[str, Any]) -> None:
+        """Raise ValueError when a checkpoint has no state of this class, because the run had another kind of data."""
+        if type(self).__qualname__ not in checkpoint:
+            raise ValueError(f"data.shards {OTHERS}: the run cannot resume with its next batch; set it as it was, or start a new run")
+
+    def check_order(self, state: dict[str, Any]) -> None:
+        """Raise ValueError when the order of the clips would be another one than that of a saved state."""
+        now = self.order_card()
+        for key, before in state.get("order", now).items():
+            if now.get(key) != before:
+                change = f"was {before} and is {now[key]} now"
+                if key == "data.shards" or key not in now:
+                    key, change = "data.shards", OTHERS
+                raise ValueError(f"{key} {change}: the run cannot resume with its next batch; set it as it was, or start a new run")
+
+
+def process_rank() -> int:
+    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
+    return int(getattr(rank_zero_only, "rank", 0))
