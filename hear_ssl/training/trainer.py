@@ -122,9 +122,7 @@ def train(
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
-        announce(config, run, data, choices)
-        for note in module.views.notes():
-            report(note)
+        announce(config, run, data, choices, module.views.notes())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
@@ -147,12 +145,13 @@ def train(
     return stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
-def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices) -> None:
-    """Report folder and length of a run, what it trains, choices for speed, and warnings about its data."""
+def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices, notes: list[str]) -> None:
+    """Report folder and length of a run, what it trains, choices for speed, notes on its views, and warnings about its data."""
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
     report(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}")
     report(f"objective {terms}; encoder {config.encoder.name}")
-    report(choices.line(config.performance))
+    for line in (choices.line(config.performance), *notes):
+        report(line)
     repeated = repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []
     repeated += repeated_clips(config.data, [(len(data.clips), "clips")]) if isinstance(data, DatasetDataModule) else []
     for line in (*repeated, *unlicensed(data.data_card())):
