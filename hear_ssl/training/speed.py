@@ -8,18 +8,15 @@ Needs no torch, since the allocator must be told before torch loads.
 
 from __future__ import annotations
 
-import ctypes
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.machine import usable_cores
+from hear_ssl.machine import keep_memory, usable_cores
 from hear_ssl.training.settings import Config
 
 __all__ = ["Choices", "Machine", "choose", "cpu_bfloat16", "keep_memory", "usable_cores"]
-
-MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2
 
 
 @dataclass(frozen=True)
@@ -108,20 +105,3 @@ def cpu_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
     except OSError:
         return ""
     return next((name for name in ("amx_bf16", "avx512_bf16") if name in flags), "")
-
-
-def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of handing it back after every step; return whether it did.
-
-    A training step frees and takes the same hundreds of MB each time, and faulting the pages in again costs up to half of
-    the step. Call before torch loads. Does nothing on other C libraries.
-    """
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        settings = ((MMAP_THRESHOLD, 2**31 - 1), (TRIM_THRESHOLD, 2**31 - 1), (TOP_PAD, 256 * 2**20))
-        applied = [libc.mallopt(option, value) == 1 for option, value in settings]
-        return all(applied)
-    except (OSError, AttributeError):
-        return False

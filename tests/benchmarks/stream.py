@@ -31,6 +31,7 @@ import webdataset
 
 from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.data.stream.sample_order import hash_integers
+from hear_ssl.machine import keep_memory
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.stream_datamodule import data_module
 
@@ -92,6 +93,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    keep_memory()  # as training does
     samples = round(arguments.crop_seconds * RATE)
     data = ShardDataModule(DataConfig(shards=[arguments.shards], batch_size=BATCH, workers=0), RATE, 0)
     generator = np.random.default_rng(0)

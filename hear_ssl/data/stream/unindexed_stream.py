@@ -27,6 +27,7 @@ from hear_ssl.data.stream.shard_copies import ShardCopies
 from hear_ssl.data.stream.shuffle_windows import Drawn, WindowReader
 from hear_ssl.data.stream.tar_samples import Sample, read_samples
 from hear_ssl.data.stream.workers import WorkerLoader
+from hear_ssl.machine import keep_memory
 
 
 class Reader:
@@ -91,6 +92,8 @@ class UnindexedStream(IterableDataset[Batch]):
         """Yield this worker's part of every batch, from the state of its reader on."""
         worker = get_worker_info()
         part = worker.id if worker else 0
+        if worker:
+            keep_memory()  # that of one window serves the next; a training process decides for itself
         number = self.rank * self.parts + part
         reader = self.reader(number, part)
         if number in self.states:
