@@ -272,6 +272,7 @@ def test_data_that_may_not_be_trained_on_is_refused(card: dict[str, Any], line: 
 
 def test_a_licence_that_is_not_open_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()  # a checkout
     (tmp_path / "LICENSE").write_text("All rights reserved. We permit no use without limitation.\n")
     with pytest.raises(ValueError, match=r"LICENSE is not compatible \(All rights reserved.*HEAR rule"):
         package(request(run), tmp_path / "dist")
