@@ -1,18 +1,12 @@
-"""Publish the weights of an exported model, then load it as a stranger would.
+"""Publish the weights of an exported model, then load it as a stranger would: the command `hear-ssl publish`.
 
 python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
 """
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder, so that the script runs from anywhere
-
 from hear_ssl.errors import run_main
-from hear_ssl.packaging.publish import main
+from hear_ssl.packaging.publish_cli import main
 
 if __name__ == "__main__":
     run_main(main)

@@ -1,3 +1,50 @@
-"""Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip."""
+"""Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip.
 
-__version__ = "0.3.0"
+    import hear_ssl as hs
+    run = hs.fit("simclr", shards="shards", steps=200)
+    model = hs.load(run)
+    scores = hs.evaluate(run, tasks="tasks", grid="fast")
+    wheel = hs.package(run, name="hear_mymodel", version="0.1.0", weights_url="https://...", allow_unpublished=True)
+    hs.verify(wheel)
+
+They do what `hear-ssl fit`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the first that is used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hear_ssl.version import __version__
+
+if TYPE_CHECKING:
+    from hear_ssl import objectives
+    from hear_ssl.evaluation.verbs import evaluate
+    from hear_ssl.loading import Model, load
+    from hear_ssl.packaging.verbs import package, verify
+    from hear_ssl.training.verbs import Run, fit
+
+__all__ = ["Model", "Run", "__version__", "evaluate", "fit", "load", "objectives", "package", "verify"]
+
+_MODULES = {
+    "Model": "hear_ssl.loading",
+    "Run": "hear_ssl.training.verbs",
+    "evaluate": "hear_ssl.evaluation.verbs",
+    "fit": "hear_ssl.training.verbs",
+    "load": "hear_ssl.loading",
+    "package": "hear_ssl.packaging.verbs",
+    "verify": "hear_ssl.packaging.verbs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Return what a module of the package has under a name of `__all__`; the module loads with its first use."""
+    if name == "objectives":
+        return import_module("hear_ssl.objectives")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'hear_ssl' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -34,7 +34,9 @@ def find_checkpoint(path: str | Path) -> Path:
     for candidate in (given / "checkpoints" / "last.ckpt", given / "last.ckpt"):
         if candidate.is_file():
             return candidate
-    raise ValueError(f"{given} is neither a checkpoint nor a run folder with checkpoints/last.ckpt; give the folder that fit.py printed")
+    raise ValueError(
+        f"{given} is neither a checkpoint nor a run folder with checkpoints/last.ckpt; give the folder that hear-ssl fit printed"
+    )
 
 
 def numbered_checkpoints(folder: Path) -> list[Path]:
@@ -53,13 +55,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         checkpoint = load_tensors(file)
     except pickle.UnpicklingError:
         raise ValueError(
-            f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by fit.py"
+            f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by hear-ssl fit"
         ) from None
     except Exception as error:  # the unpickler of damaged bytes raises nearly anything, AttributeError and IndexError included
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one{_earlier_than(file)}") from None
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in ("state_dict", "config")):
-        raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by fit.py")
+        raise ValueError(f"{file} is not a checkpoint of this framework: it has no state_dict and config; use one written by hear-ssl fit")
     return current_checkpoint(checkpoint)
 
 
@@ -158,7 +160,7 @@ def own_class(key: str, section: str, base: type[Any], recorded: Any) -> type[An
     """
     sha256 = recorded.get(f"{section}.{key.rpartition(':')[2]}") if isinstance(recorded, dict) else None
     if not isinstance(sha256, str) or not sha256:
-        raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by fit.py")
+        raise ValueError(f"the checkpoint does not record the SHA-256 of {key}, so it was not imported; use one written by hear-ssl fit")
     return load_part(key, base, sha256).kind
 
 

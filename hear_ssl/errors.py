@@ -1,17 +1,22 @@
-"""How scripts end: one line on stderr and exit status 2 for a user's mistake, 130 for Ctrl-C."""
+"""How commands end, one line on stderr and exit status 2 for a user's mistake, 130 for Ctrl-C; and what Python raises with that line."""
 
 from __future__ import annotations
 
 import errno
+import functools
 import signal
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from types import FrameType
-from typing import NoReturn
+from typing import NoReturn, ParamSpec, TypeVar
 
 from hear_ssl.addresses import redacted_text
 from hear_ssl.machine import settle_process
+from hear_ssl.progress import to_terminal
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
 
 
 def nearest(given: str, allowed: list[str]) -> str:
@@ -41,6 +46,7 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         settle_process()
+        to_terminal()
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _terminate)
         sys.exit(main() or 0)
@@ -48,11 +54,39 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
-        line = _line(error)
-        if "No usable temporary directory" in line:  # of tempfile
-            line += "; set TMPDIR to a folder that can be written"
-        print(f"error: {one_line(line) if line.strip() else type(error).__name__}", file=sys.stderr)
+        print(f"error: {message(error)}", file=sys.stderr)
         sys.exit(2)
+
+
+def verb(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """Return a function for Python whose ValueError and OSError have the line that the command would print, without credentials.
+
+    Its process first gets what libraries ask of a machine, as that of a command does.
+    """
+
+    @functools.wraps(function)
+    def called(*arguments: Arguments.args, **options: Arguments.kwargs) -> Result:
+        settle_process()
+        try:
+            return function(*arguments, **options)
+        except (ValueError, OSError) as error:
+            line = message(error)
+            if line == str(error):
+                raise
+            plain = OSError(line) if isinstance(error, OSError) else ValueError(line)
+            if isinstance(plain, OSError) and isinstance(error, OSError):
+                plain.errno, plain.filename = error.errno, error.filename
+            raise plain from None
+
+    return called
+
+
+def message(error: ValueError | OSError) -> str:
+    """Return the one line that a user reads of an error."""
+    line = _line(error)
+    if "No usable temporary directory" in line:  # of tempfile
+        line += "; set TMPDIR to a folder that can be written"
+    return one_line(line) if line.strip() else type(error).__name__
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -34,6 +34,8 @@ COMMENT = b"crc32:%08x"
 COMMENT_BYTES = len(COMMENT % 0)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
+AUDIO_FOLDER = "audio folder"  # the unit of an option of an augmentation that names a folder of this machine
+
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
+from hear_ssl.progress import warn
 from hear_ssl.safe_open import open_own
 
 LOCK_NAME = ".lock"
@@ -57,6 +57,30 @@ def file_lock(file: str | os.PathLike[str], remedy: str, wait_seconds: float) ->
         yield
     finally:
         os.close(descriptor)
+
+
+def is_held(folder: str | os.PathLike[str]) -> bool | None:
+    """Return whether a process holds a folder by `folder_lock`, None where that cannot be found out; waits for nobody, writes nothing.
+
+    The folder, or the file `.lock` in it, is locked for an instant, shared with other readers. Where a process must not fail
+    by that, it takes `folder_lock` with a `wait_seconds`.
+    """
+    path = Path(folder)
+    for place in (path, path / LOCK_NAME):
+        try:
+            descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW * (place != path) | os.O_NONBLOCK)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            return False
+        except BlockingIOError:
+            return True
+        except OSError:  # a file system that does not lock folders; the file then
+            continue
+        finally:
+            os.close(descriptor)
+    return None
 
 
 def _wait(attempt: Callable[[], int | None], folder: Path, remedy: str, deadline: float) -> int:
@@ -111,5 +135,5 @@ def _try_file(path: Path) -> int | None:
             os.close(descriptor)
             raise
         reason = os.strerror(error.errno or 0)
-        print(f"{path.parent} cannot be locked ({reason}): let no second command write to it meanwhile", file=sys.stderr, flush=True)
+        warn(f"{path.parent} cannot be locked ({reason}): let no second command write to it meanwhile", aside=True)
     return descriptor

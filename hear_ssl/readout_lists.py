@@ -1,4 +1,4 @@
-"""The readouts of a config or of `package.py --set`: the lists `scene` and `timestamp`, and changes of their elements.
+"""The readouts of a config or of `hear-ssl package --set`: the lists `scene` and `timestamp`, and changes of their elements.
 
 An element is a name, or {name: options}; a user's class is path/to/file.py:Class. A list replaces the one before it. One element is
 changed as scene.0.how=mean, which sets an option of the first, or as scene.0=bands, which replaces it.

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from hear_ssl.progress import to_terminal
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.config import Config, load_config
 
@@ -48,6 +49,7 @@ RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, 
     **HEADS,
     "base": [*NT_XENT, *HEADS["frame"]],
     "quickstart": NT_XENT,
+    "simclr_strong": [*NT_XENT, STEADY],
     "reference": [*NT_XENT, SHORT, STEADY],
     "reference_strokes": [*NT_XENT, SHORT],
     "reference_voices": [*NT_XENT, SHORT, STEADY],
@@ -63,7 +65,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="hear-", ignore_cleanup_errors=True) as folder, pytest.MonkeyPatch.context() as patch:
         patch.setenv("TMPDIR", folder)
         patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("HEAR_BASELINES_CACHE", f"{folder}/baselines")  # of evaluations in processes of their own
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def terminal() -> None:
+    """Print what is reported, as a command does."""
+    to_terminal()
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +93,7 @@ def tiny(shards: Path, run: Path, *overrides: str, recipe: str = "") -> Config:
 
 
 def small_memory(file: Path | None) -> list[str]:
-    """Return overrides that let the mixup of a recipe remember 16 clips."""
+    """Return overrides that let the augmentations of a recipe remember 16 clips."""
     views = enumerate(load_config(file, []).views)
-    places = [(number, place) for number, view in views for place, part in enumerate(view.augment) if part.name == "mixup"]
+    places = [(number, place) for number, view in views for place, part in enumerate(view.augment) if hasattr(part.options, "memory")]
     return [f"views.{number}.augment.{place}.memory=16" for number, place in places]

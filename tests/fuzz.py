@@ -7,15 +7,26 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import functools
 import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tests import test_fuzz, test_fuzz_readers
+
+
+def counted(test: Callable[..., None], name: str, cases: Counter[str]) -> Callable[..., None]:
+    """Return a test that counts its calls in `cases` under a name."""
+
+    @functools.wraps(test)
+    def call(*arguments: Any, **options: Any) -> None:
+        cases[name] += 1
+        test(*arguments, **options)
+
+    return call
 
 
 def main() -> int:
@@ -32,13 +43,8 @@ def main() -> int:
     }
     cases: Counter[str] = Counter()
     spent, faults = dict.fromkeys(tests, 0.0), Counter[str]()
-    real = test_fuzz.attempt
-
-    def counted(read: Callable[[Path], Any], name: str, content: bytes) -> bool:
-        cases[running] += 1
-        return real(read, name, content)
-
-    test_fuzz.attempt = test_fuzz_readers.attempt = counted
+    for name, test in tests.items():
+        test.hypothesis.inner_test = counted(test.hypothesis.inner_test, name, cases)
     while time.monotonic() < end:
         running = min(spent, key=lambda name: spent[name])
         start = time.monotonic()

@@ -19,7 +19,7 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hear_ssl.data.packing.clips import PackOptions, pack_item
+from hear_ssl.data.packing.clips import PackOptions, outcomes
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.shards.clip_offsets import HEADER, MARK, UNKNOWN, load_clip_offsets, row_type
 from hear_ssl.data.stream.decode import decode_into
@@ -86,8 +86,7 @@ def zip_file() -> bytes:
 def pack_all(path: Path) -> None:
     """List what an archive holds and pack it."""
     for item in list_items([str(path)], "MIT", "train"):
-        packed = pack_item(item, PackOptions())
-        assert packed.clips or packed.rejected
+        assert any(outcome is not None for outcome in outcomes(item, PackOptions()))
 
 
 TARS = tar_blocks() | damaged(tar_file()) | tar_headers(tar_file()) | st.sampled_from(sorted(HOSTILE.values()))

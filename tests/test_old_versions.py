@@ -13,7 +13,6 @@ import torch
 import yaml
 from torch import Tensor
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, load_checkpoint
 from hear_ssl.evaluation.model_under_test import load_model_under_test, untrained
 from hear_ssl.model.embedder import Embedder
@@ -22,10 +21,11 @@ from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import EMBEDDER, VERSION_KEY, current_checkpoint, current_config, current_embedder, current_manifest
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.package import build_manifest
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.templates import model_card
 from hear_ssl.packaging.wheel_rules import manifest_rows
 from hear_ssl.training.config import Config
+from hear_ssl.version import __version__
 from tests.conftest import ROOT
 
 STORED = ROOT / "tests" / "old_versions" / "config-0.1.0.yaml"  # as version 0.1.0 wrote it

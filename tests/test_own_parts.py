@@ -20,7 +20,7 @@ from hear_ssl.model.options import options_of
 from hear_ssl.model.parts import check_signature
 from hear_ssl.packaging.own_parts import oldest_python
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.part_imports import check_imports, with_own_package
 from hear_ssl.training.config import load_config, resumed_config
 from hear_ssl.training.config_parts import OFFERED, OURS

@@ -79,7 +79,7 @@ def test_times_in_the_metrics_are_left_out(tmp_path: Path) -> None:
     ],
 )
 def test_bad_input_ends_in_one_line(arguments: list[str], line: str) -> None:
-    result = subprocess.run([sys.executable, str(ROOT / "tests/benchmarks/same_bits.py"), *arguments], capture_output=True, text=True)
+    result = subprocess.run([sys.executable, "-m", "tests.benchmarks.same_bits", *arguments], capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert line in result.stderr

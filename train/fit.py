@@ -1,19 +1,15 @@
-"""Train an audio encoder from shards and write a run folder.
+"""Train an audio encoder from shards and write a run folder: the command `hear-ssl fit`.
 
-python train/fit.py --config configs/base.yaml data.shards=SHARDS [key=value ...]
+python train/fit.py --config simclr data.shards=SHARDS [key=value ...]
 python train/fit.py --resume RUN [key=value ...]
 """
 
 from __future__ import annotations
 
 import signal
-import sys
-from pathlib import Path
 
-if __name__ == "__main__":
-    sys.path[0] = str(Path(__file__).resolve().parents[1])  # in place of this folder, so that the script runs from anywhere
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
 
 from hear_ssl.errors import run_main
 from hear_ssl.training.fit_cli import main

@@ -1,6 +1,6 @@
 """Build the four development tasks in HEAR 2021 format from the audio of Debian packages.
 
-    python examples/reference/build_tasks.py AUDIO TASKS
+    python -m examples.reference.build_tasks AUDIO TASKS
 
 AUDIO is the folder of `fetch_audio.py`. The packages of these tasks are test data: no encoder may train on them. A task that is under
 TASKS already is skipped. Needs the program fluidsynth (apt-get install fluidsynth).
@@ -16,11 +16,8 @@ from __future__ import annotations
 import argparse
 import random
 import re
-import sys
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import numpy as np
 
@@ -55,7 +52,7 @@ Hits = list[tuple[str, Path]]  # kind of drum and recording
 def package_folder(audio: Path, package: str) -> Path:
     """Return the folder of a package. Raises ValueError when it is missing."""
     if not (audio / package).is_dir():
-        raise ValueError(f"{audio / package} is missing; fetch it: python examples/reference/fetch_audio.py {audio} {package}")
+        raise ValueError(f"{audio / package} is missing; fetch it: python -m examples.reference.fetch_audio {audio} {package}")
     return audio / package
 
 

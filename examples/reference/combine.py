@@ -1,6 +1,6 @@
 """Concatenate the encoders of several runs in one checkpoint, to evaluate and to package like any other.
 
-python examples/reference/combine.py RUN [RUN ...] [--random] [--level [SCALE ...]] [--timestamp-encoders N] --out RUN/checkpoints/last.ckpt
+python -m examples.reference.combine RUN [RUN ...] [--random] [--level [SCALE ...]] [--timestamp-encoders N] --out RUN/checkpoints/last.ckpt
 
 Contrastive runs with different positives keep different things: with pairs that share a score an encoder learns pitch, with pairs that
 share a sound it learns sources. Both together encode both, and an untrained encoder keeps what training discards. The result is the
@@ -12,16 +12,12 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import torch
 
 from examples.reference.levels import bring_to_level
-from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint, save_tensors
 from hear_ssl.data.shards.shard_index import each_once
 from hear_ssl.errors import run_main
@@ -32,6 +28,7 @@ from hear_ssl.model.encoders import build_encoder
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.part_files import is_reference
+from hear_ssl.version import __version__
 
 ENCODERS = f"{PREFIX}encoder.encoders."
 FILE = Path(__file__).resolve().with_name("concatenated.py")

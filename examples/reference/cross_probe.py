@@ -1,4 +1,4 @@
-"""Every clip of the three dev scene tasks tested once: python examples/reference/cross_probe.py TASKS MODEL [MODEL ...] [--untrained]
+"""Every clip of the three dev scene tasks tested once: python -m examples.reference.cross_probe TASKS MODEL [MODEL ...] [--untrained]
 
 A benchmark's own split tests a few hundred clips, and two models must lie .03 apart to differ. Here each clip of all splits is tested by
 a probe that has not seen it: five folds of drum kits, four of instruments (program number % 8 // 2), four of random clips for languages.
@@ -9,12 +9,9 @@ batches of 256. MODEL is a run folder or checkpoint; --untrained takes its archi
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch

@@ -1,6 +1,6 @@
 """Build dev_game_effects: thirteen kinds of sounds of games that the predictor was not trained on; the other tasks have no sound effects.
 
-    python examples/reference/effect_task.py AUDIO TASKS_EFFECTS
+    python -m examples.reference.effect_task AUDIO TASKS_EFFECTS
 
 AUDIO is the folder of `fetch_audio.py`. The clips are in the training corpus, without their kinds: the task compares encoders of one
 corpus and no others. File names give the kinds. Each fold contains one or more games, and no two folds share a source of sounds.
@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from collections import Counter
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import numpy as np
 

@@ -1,6 +1,6 @@
 """Download Debian packages and unpack their audio and copyright files, without installing anything.
 
-    python examples/reference/fetch_audio.py AUDIO [PACKAGE ...]
+    python -m examples.reference.fetch_audio AUDIO [PACKAGE ...]
 
 AUDIO gets one folder per package, with the paths of the package below it; usr/share/doc/PACKAGE/copyright has its licence.
 Without PACKAGE, all of `debian_packages.CORPUS` and `TEST_DATA` are fetched. A package whose folder exists is skipped. A folder
@@ -15,11 +15,8 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 from examples.reference.debian_packages import AUDIO_SUFFIXES, CORPUS, RESERVED, TEST_DATA
 from hear_ssl.errors import run_main

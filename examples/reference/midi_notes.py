@@ -75,7 +75,7 @@ def render(voices: list[Voice], font: Path) -> Array:
     Raises ValueError when the sound font or the program fluidsynth is missing, or fluidsynth fails.
     """
     if not font.is_file():
-        raise ValueError(f"{font} is missing; fetch it: python examples/reference/fetch_audio.py AUDIO")
+        raise ValueError(f"{font} is missing; fetch it: python -m examples.reference.fetch_audio AUDIO")
     options = ["-ni", "-q", "-R", "0", "-C", "0", "-g", "0.6", "-r", str(SAMPLE_RATE), "-T", "wav"]
     with tempfile.TemporaryDirectory() as folder:
         score, sound = Path(folder, "notes.mid"), Path(folder, "notes.wav")

@@ -1,6 +1,6 @@
 """Build dev_timgm_notes: onsets and pitches of two instruments at once, where the four development tasks have onsets of drums only.
 
-    python examples/reference/note_task.py AUDIO TASKS_NOTES
+    python -m examples.reference.note_task AUDIO TASKS_NOTES
 
 AUDIO is the folder of `fetch_audio.py`; the sound font TimGM6mb in it is test data. Clips of 20 s, 25 pitches, no instrument in two
 splits; scored by note onsets within 50 ms. Needs the program fluidsynth.
@@ -10,10 +10,7 @@ from __future__ import annotations
 
 import argparse
 import random
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 from examples.reference.build_tasks import FONT, ONSET_PARAMETERS, ONSET_SCORES, package_folder
 from examples.reference.hear_task import Clip, Event, Task

@@ -1,4 +1,4 @@
-"""A quick probe of a HEAR module: python examples/reference/quick_probe.py TASKS MODULE OUT [--seeds 3] [--untrained]
+"""A quick probe of a HEAR module: python -m examples.reference.quick_probe TASKS MODULE OUT [--seeds 3] [--untrained]
 
 One hidden layer of 512 on embeddings standardised by the rows to train on; of three learning rates, and of all checks of a training, the
 best on validation is tested, and all batches are of one size. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does
@@ -11,11 +11,8 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 from torch import Tensor

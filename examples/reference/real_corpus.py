@@ -1,6 +1,6 @@
 """List the audio of Debian packages for packing, with each package's licence from its copyright file.
 
-    python examples/reference/real_corpus.py AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
+    python -m examples.reference.real_corpus AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
 
 AUDIO is the folder of `fetch_audio.py`: one folder per package. Test data and packages reserved for a final test are left out by name.
 """
@@ -10,10 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 from examples.reference.debian_packages import AUDIO_SUFFIXES, RESERVED, TEST_DATA
 from hear_ssl.errors import run_main
@@ -52,7 +49,7 @@ def corpus_lines(audio: Path) -> list[str]:
     Raises ValueError when `audio` is not a folder, or has no such file.
     """
     if not audio.is_dir():
-        raise ValueError(f"{audio} is not a folder; fetch the audio first: python examples/reference/fetch_audio.py {audio}")
+        raise ValueError(f"{audio} is not a folder; fetch the audio first: python -m examples.reference.fetch_audio {audio}")
     lines = []
     for package in sorted(path for path in audio.iterdir() if path.is_dir() and not path.name.startswith(".")):
         if package.name in (*TEST_DATA, *RESERVED):
@@ -62,7 +59,7 @@ def corpus_lines(audio: Path) -> list[str]:
         for path in sorted(path for path in package.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES):
             lines.append(json.dumps({"path": str(path.resolve()), "license": license, "source": package.name}) + "\n")
     if not lines:
-        raise ValueError(f"{audio} has no audio to train on; fetch it: python examples/reference/fetch_audio.py {audio}")
+        raise ValueError(f"{audio} has no audio to train on; fetch it: python -m examples.reference.fetch_audio {audio}")
     return lines
 
 

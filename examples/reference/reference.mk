@@ -41,17 +41,17 @@ reference-gpu: $(VENV)/installed
 # Fetch, and build the tasks.
 
 $(WAY)/audio/fetched: | reference-packages $(VENV)/installed
-	$(BIN)/python examples/reference/fetch_audio.py $(WAY)/audio
+	$(BIN)/python -m examples.reference.fetch_audio $(WAY)/audio
 	@touch $@
 
 $(WAY)/tasks/built: $(WAY)/audio/fetched
-	$(BIN)/python examples/reference/build_tasks.py $(WAY)/audio $(WAY)/tasks
+	$(BIN)/python -m examples.reference.build_tasks $(WAY)/audio $(WAY)/tasks
 	@touch $@
 
 # Pack and render.
 
 $(WAY)/corpus.jsonl: $(WAY)/audio/fetched | $(VENV)/installed
-	$(BIN)/python examples/reference/real_corpus.py $(WAY)/audio $@
+	$(BIN)/python -m examples.reference.real_corpus $(WAY)/audio $@
 
 $(WAY)/shards/index.json: $(WAY)/corpus.jsonl
 	$(BIN)/python -m hear_ssl.data.pack $< --out $(WAY)/shards
@@ -93,11 +93,11 @@ $(eval $(call trained,word,reference_words,spoken,1))
 TOWERS := $(WAY)/pitch $(WAY)/struck $(WAY)/voice $(WAY)/word
 
 $(WAY)/towers/checkpoints/last.ckpt: $(TOWERS:=/done)
-	$(BIN)/python examples/reference/combine.py $(TOWERS) --random --level 1 2 2 2 3 --timestamp-encoders 3 --out $@
+	$(BIN)/python -m examples.reference.combine $(TOWERS) --random --level 1 2 2 2 3 --timestamp-encoders 3 --out $@
 
 FITTED := shards synthetic strokes recorded fewer
 $(WAY)/model/checkpoints/last.ckpt: $(WAY)/towers/checkpoints/last.ckpt $(foreach shards,$(FITTED),$(WAY)/$(shards)/index.json)
-	$(BIN)/python examples/reference/whiten.py $(WAY)/towers --shards $(FITTED:%=$(WAY)/%) --weights 3 2 1 1 2 --timestamp-level 1 1 1 $(COMPONENTS) --out $@
+	$(BIN)/python -m examples.reference.whiten $(WAY)/towers --shards $(FITTED:%=$(WAY)/%) --weights 3 2 1 1 2 --timestamp-level 1 1 1 $(COMPONENTS) --out $@
 
 # Export and evaluate.
 

@@ -1,6 +1,6 @@
 """Build dev_timgm_programs and dev_timgm_families: which instrument plays, from the notes of which dev_timgm_pitch asks for the pitch.
 
-    python examples/reference/timbre_task.py TASKS TASKS_TIMBRE
+    python -m examples.reference.timbre_task TASKS TASKS_TIMBRE
 
 TASKS has dev_timgm_pitch, which `build_tasks.py` makes of a sound font that is test data.
 Programs: 104 instruments, tested on notes that the predictor was not trained on; it was trained on eight or nine others of each.
@@ -12,11 +12,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 from collections import defaultdict
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 from examples.reference.hear_task import SAMPLE_RATE, Clip, Task, read_mono
 from hear_ssl.errors import run_main
@@ -30,7 +27,7 @@ Splits = dict[str, list[Clip]]
 def pitch_clips(notes: Path) -> Splits:
     """Return the clips of dev_timgm_pitch by split. Raises ValueError when the task is missing."""
     if not notes.is_dir():
-        raise ValueError(f"{notes} is missing; build it: python examples/reference/build_tasks.py AUDIO {notes.parent}")
+        raise ValueError(f"{notes} is missing; build it: python -m examples.reference.build_tasks AUDIO {notes.parent}")
     splits: Splits = {}
     for split in SPLITS:
         names = json.loads((notes / f"{split}.json").read_text())

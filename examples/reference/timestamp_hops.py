@@ -1,6 +1,6 @@
 """Compare layers and hops of a run's timestamp embedding by the onset score of drum events, on several splits of the drum kits.
 
-    python examples/reference/timestamp_hops.py AUDIO RUN [--rotations 1 2] [--choices all,1 all,2 last,2]
+    python -m examples.reference.timestamp_hops AUDIO RUN [--rotations 1 2] [--choices all,1 all,2 last,2]
 
 AUDIO is the folder of `fetch_audio.py`. The task dev_drum_events has one split of the kits and 14 test clips, too few to compare
 compositions. Rotation 1 tests the kits of the task on other mixtures, rotations 2, 3 and 0 test other kits. A choice is
@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import numpy as np
 import torch

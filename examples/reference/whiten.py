@@ -1,6 +1,6 @@
 """Fit a linear map of embeddings onto fewer dimensions, none of them correlated with another, and write it into a checkpoint.
 
-python examples/reference/whiten.py CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
+python -m examples.reference.whiten CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
 
 The layers of concatenated encoders are correlated, and most of their variance lies in few directions, which a predictor that does not
 normalise its input learns first. The map keeps principal components over clips of the training corpus, with their variances part of the
@@ -11,12 +11,9 @@ checkpoint gains the readout `linear`. A fit that was stopped resumes by the sam
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import torch
 from torch import Tensor, nn

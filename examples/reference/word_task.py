@@ -1,6 +1,6 @@
 """Build dev_flite_words: 36 words spoken by voices that the predictor was not trained on; the development tasks have no words.
 
-    python examples/reference/word_task.py TASKS_WORDS
+    python -m examples.reference.word_task TASKS_WORDS
 
 Four voices of the program flite, one fold each. Each voice speaks every word six times, with random duration, pitch and vocal tract
 length, in noise. `spoken_pairs.py` renders no voice of flite. Needs the program flite (apt-get install flite).
@@ -10,11 +10,8 @@ from __future__ import annotations
 
 import argparse
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # so that the script runs from any folder
 
 import numpy as np
 import soundfile

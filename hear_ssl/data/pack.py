@@ -1,4 +1,4 @@
-"""python -m hear_ssl.data.pack INPUT ... --out SHARDS: pack audio files into WebDataset shards."""
+"""hear-ssl pack INPUT ... --out SHARDS: pack audio files into WebDataset shards."""
 
 from __future__ import annotations
 
@@ -6,30 +6,32 @@ import argparse
 import signal
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.data.packing.clips import FORMATS, PackOptions
 from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
+from hear_ssl.data.packing.part_of import parse_part
 from hear_ssl.errors import run_main
 from hear_ssl.machine import usable_cores, user_path
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.data.pack",
+        prog="hear-ssl pack",
         description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, with source and licence beside each. "
         "Stop it at any time; the same command resumes.",
-        epilog="Example: python -m hear_ssl.data.pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
+        epilog="Example: hear-ssl pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
     )
     parser.add_argument(
         "inputs",
         nargs="+",
         type=user_path,
         metavar="INPUT",
-        help="audio file, folder, tar or zip archive, or a list (CSV, TSV, JSON, JSONL, text) with a column path, file_name, "
-        "audio_filepath or wav and optionally license, split, source",
+        help="audio file, folder, tar or zip archive, parquet file with audio bytes, or a list (CSV, TSV, JSON, JSONL, text) with a column "
+        "path, file_name, audio_filepath or wav and optionally license, split, source",
     )
     parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
@@ -52,11 +54,17 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
-    parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard, about (default: %(default)s)")
+    parser.add_argument("--clips-per-shard", type=int, default=512, metavar="N", help="clips in a shard (default: %(default)s)")
     parser.add_argument(
         "--workers", type=int, default=usable_cores(), metavar="N", help="processes (default: one for each core this process may use)"
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--part",
+        metavar="K/N",
+        help="pack only part K of N, such as 3/64, into DIR/part-03-of-64, for the jobs of an array, which need no communication; give all "
+        "of them the same other arguments, then make one folder of the parts: hear-ssl merge DIR",
+    )
+    return parser.parse_args(given)
 
 
 def check_arguments(arguments: argparse.Namespace) -> PackOptions:
@@ -70,16 +78,18 @@ def check_arguments(arguments: argparse.Namespace) -> PackOptions:
     return PackOptions(arguments.sample_rate, arguments.codec, arguments.min_seconds, arguments.max_seconds)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Pack as the command line says."""
-    arguments = parse_arguments()
-    options = check_arguments(arguments)
+    given = parse_arguments(arguments)
+    options = check_arguments(given)
+    part = parse_part(given.part) if given.part else None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
     left: Counter[str] = Counter()
-    items = list_items(arguments.inputs, arguments.license, arguments.split, arguments.out, arguments.not_test, left)
-    index = pack(items, Path(arguments.out), options, arguments.clips_per_shard, arguments.workers, progress=True)
+    items = list_items(given.inputs, given.license, given.split, given.out, given.not_test, left)
+    index = pack(items, Path(given.out), options, given.clips_per_shard, given.workers, True, part)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
-    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {arguments.out}; rejected: {rejected}")
+    out = str(Path(given.out, part.folder)) if part else given.out
+    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {out}; rejected: {rejected}")
     if left:
         print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)
     unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")

@@ -1,8 +1,9 @@
-"""python -m hear_ssl.data.reindex FOLDER --license NAME: make index.json for WebDataset shards that another tool wrote."""
+"""hear-ssl reindex FOLDER --license NAME: make index.json for WebDataset shards that another tool wrote."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.data.packing.reindex import reindex
@@ -11,11 +12,9 @@ from hear_ssl.errors import run_main
 from hear_ssl.machine import user_path
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Index as the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.data.reindex", description="Make index.json for WebDataset shards that another tool wrote."
-    )
+    parser = argparse.ArgumentParser(prog="hear-ssl reindex", description="Make index.json for WebDataset shards that another tool wrote.")
     parser.add_argument("folder", type=user_path, metavar="FOLDER", help="folder of .tar shards")
     parser.add_argument("--license", default="unknown", help="licence of the audio (SPDX, such as CC-BY-4.0); the export asks for it")
     parser.add_argument("--source", default="", metavar="NAME", help="what the data card calls the audio (default: the folder's name)")
@@ -24,14 +23,14 @@ def main() -> int:
         "--not-test", default="", metavar="SOURCE", help="source that is no test data though a name says so; noted in the data card"
     )
     parser.add_argument("--audio", default="", metavar="SUFFIX", help="suffix of the audio member where clips have several: mic1.flac")
-    arguments = parser.parse_args()
-    folder = Path(arguments.folder)
-    stated = arguments.not_test == (arguments.source or folder.resolve().name)
-    if arguments.not_test and not stated:
-        raise ValueError(f"--not-test {arguments.not_test!r} is not the source, which is {arguments.source or folder.resolve().name!r}")
-    index = reindex(folder, arguments.license, arguments.source, arguments.split, stated, arguments.audio)
+    given = parser.parse_args(arguments)
+    folder = Path(given.folder)
+    stated = given.not_test == (given.source or folder.resolve().name)
+    if given.not_test and not stated:
+        raise ValueError(f"--not-test {given.not_test!r} is not the source, which is {given.source or folder.resolve().name!r}")
+    index = reindex(folder, given.license, given.source, given.split, stated, given.audio)
     what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
-    print(f"{arguments.folder}/{INDEX_NAME}: {what}")
+    print(f"{given.folder}/{INDEX_NAME}: {what}")
     return 0
 
 

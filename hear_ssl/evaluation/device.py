@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 
@@ -30,3 +33,14 @@ def choose_device(name: str, option: str = "--device") -> torch.device:
 def keep_float32() -> None:
     """Turn TF32 off for this process, so that embeddings of a GPU are those of a CPU but for rounding."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+
+
+@contextmanager
+def float32_kept() -> Iterator[None]:
+    """Turn TF32 off for the block; see `keep_float32`."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    keep_float32()
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

@@ -6,7 +6,6 @@ import hashlib
 import importlib
 import json
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from hear_ssl.addresses import redacted
 from hear_ssl.checkpoint import embedder_from_checkpoint, exported_manifest, find_checkpoint
+from hear_ssl.evaluation import baselines
 from hear_ssl.files import sha256_of
 from hear_ssl.model import hear
 from hear_ssl.model.embedder import Embedder
@@ -26,6 +26,7 @@ from hear_ssl.model.embedder_config import embedder_config, without_maps
 from hear_ssl.model.manifest import Manifest, packaged_parts
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import SEVERAL
+from hear_ssl.progress import warn
 
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ class ModelUnderTest:
 
     weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
     device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
-    the CPU when it fails elsewhere.
+    the CPU when it fails elsewhere. threadsafe: several threads may embed with it at once, as with every model of this framework.
     """
 
     name: str
@@ -49,6 +50,7 @@ class ModelUnderTest:
     weights: dict[str, str] = field(default_factory=dict)
     device: torch.device = CPU
     fall_back: bool = False
+    threadsafe: bool = False
 
     @property
     def sample_rate(self) -> int:
@@ -84,7 +86,7 @@ class ModelUnderTest:
         self.model, self.device, self.fall_back = self.model if moved is None else moved, device, fall_back
 
     def _return_to_cpu(self, error: ValueError) -> None:
-        print(f"{self.name}: on the CPU from here, because {error}", file=sys.stderr, flush=True)
+        warn(f"{self.name}: on the CPU from here, because {error}", aside=True)
         self.move(CPU)
 
     def _call(self, function: str, audio: Tensor) -> Any:
@@ -176,7 +178,9 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
         else {}
     )
     key = f"{name}-{module_hash(module, place.get('sha256', ''))}-{state}"
-    return ModelUnderTest(model_name(name, weights), key, module, model, {**place, "state": state})
+    return ModelUnderTest(
+        model_name(name, weights), key, module, model, {**place, "state": state}, threadsafe=manifest is not None or module is baselines
+    )
 
 
 def is_ours(name: str) -> bool:
@@ -212,8 +216,10 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
     if trained:
         file = find_checkpoint(path)
         weights = {"place": os.path.abspath(file), "sha256": sha256_of(file)}
-        return ModelUnderTest(model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights)
-    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(model.config))}", hear, model)
+        return ModelUnderTest(
+            model_name(str(path)), f"{path.resolve().name}-{weights['sha256'][:12]}", hear, model, weights, threadsafe=True
+        )
+    return _untrained(model)
 
 
 def untrained(name: str) -> ModelUnderTest | None:
@@ -228,7 +234,21 @@ def untrained(name: str) -> ModelUnderTest | None:
         return None
     torch.manual_seed(UNTRAINED_SEED)
     config = without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
-    return ModelUnderTest(UNTRAINED, f"{UNTRAINED}-{_config_hash(to_mapping(config))}", hear, Embedder(config).eval())
+    return _untrained(Embedder(config).eval())
+
+
+def _untrained(model: Embedder) -> ModelUnderTest:
+    """Return an embedder with random weights; its key has them, its config, and the files of the user's own classes in it."""
+    config = model.config
+    files = [part.sha256 for part in (config.encoder, *config.scene, *config.timestamp)]
+    key = f"{UNTRAINED}-{_config_hash([to_mapping(config), files, state_hash(model)])}"
+    return ModelUnderTest(UNTRAINED, key, hear, model, threadsafe=True)
+
+
+def log_mel() -> ModelUnderTest:
+    """Return the log-mel statistics."""
+    key = f"{LOG_MEL}-{module_hash(baselines)}"
+    return ModelUnderTest(LOG_MEL, key, baselines, baselines.load_model(), threadsafe=True)
 
 
 def manifest_of(module: ModuleType) -> Manifest | None:

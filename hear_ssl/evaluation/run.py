@@ -5,62 +5,82 @@ from __future__ import annotations
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.errors import one_line, printable
-from hear_ssl.evaluation import baselines
+from hear_ssl.evaluation.baseline_scores import BaselineScores
 from hear_ssl.evaluation.device import choose_device
-from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, ModelUnderTest, load_model_under_test, module_hash, untrained
+from hear_ssl.evaluation.model_under_test import (
+    BASELINES,
+    LOG_MEL,
+    UNTRAINED,
+    ModelUnderTest,
+    load_model_under_test,
+    log_mel,
+    untrained,
+)
 from hear_ssl.evaluation.protocol.embed import task_hash, task_rows
-from hear_ssl.evaluation.protocol.grid import SEED, points_hash
+from hear_ssl.evaluation.protocol.few_shot import by_protocol, mean_of, score_few_shot
+from hear_ssl.evaluation.protocol.grid import DRAWS, FEW_SHOT, SEED, points_hash
 from hear_ssl.evaluation.protocol.predictor_cache import PredictorCache
-from hear_ssl.evaluation.protocol.score_task import score_task
+from hear_ssl.evaluation.protocol.score_task import LabelledRows, score_task
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.scores_file import ScoresFile
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 from hear_ssl.files import check_writable
+from hear_ssl.progress import on_terminal, report, warn
 
 CLEAR = "\r\033[K"  # the line of progress on a terminal
 LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
 
 
-def models_to_compare(module: str, weights: str, compare: list[str], device: str = "cpu") -> list[ModelUnderTest]:
-    """Return the model asked for, those to compare it with, and the baselines, same architecture untrained, and log-mel, on a device.
+def models_to_compare(
+    module: str, weights: str, compare: list[str], device: str = "cpu", baselines: Sequence[str] = BASELINES
+) -> list[ModelUnderTest]:
+    """Return the model asked for, those to compare it with, and of the baselines those named: same architecture untrained, log-mel.
 
     With device `auto` a model that fails on a GPU moves to the CPU. Raises ValueError when one cannot be loaded or moved, there
     is no such device, or two have one name.
     """
     place = choose_device(device)
     models = [load_model_under_test(module, weights), *(load_model_under_test(name) for name in compare)]
-    plain = untrained(module)
-    log_mel = ModelUnderTest(LOG_MEL, f"{LOG_MEL}-{module_hash(sys.modules[baselines.__name__])}", baselines, baselines.load_model())
+    plain = untrained(module) if UNTRAINED in baselines else None
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:
-        raise ValueError(f"{twice} is given twice or is a baseline, which is always in the table; give every --compare once")
-    models = [*models, *([plain] if plain else []), log_mel]
+        raise ValueError(f"{twice} is given twice or is a baseline, which --baselines names; give every --compare once")
+    models = [*models, *([plain] if plain else []), *([log_mel()] if LOG_MEL in baselines else [])]
     for model in models:
         model.move(place, fall_back=device == "auto")
     return models
 
 
-def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True) -> dict[str, Any]:
+def evaluate(
+    models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True, kept: Path | None = None
+) -> dict[str, Any]:
     """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
 
     A task is read and hashed once for all models. Every result is written as soon as it is there, and what other evaluations
     write to the file meanwhile stays, as do results of other grids and seeds under `others`; one of the same model, the
     same task and the same grid, point for point, is not computed again, nor are the networks of one that was interrupted.
-    Raises ValueError before anything is computed when OUT cannot be written.
+    Results of baselines are kept in the folder `kept`, if one is given, for every later evaluation. Raises ValueError before
+    anything is computed when OUT cannot be written, or several seeds are asked of the grid few-shot, which has draws.
     """
+    if grid == FEW_SHOT and seeds > 1:
+        raise ValueError(f"the grid {FEW_SHOT} is the mean over {DRAWS} draws already; leave --seeds out")
     check_writable(out / "scores.json")
+    baseline_scores = BaselineScores(kept, grid, seeds)
     scores = ScoresFile(out / "scores.json", grid, seeds)
     for folder in folders:
         try:
             task = read_task(folder)
         except ValueError as error:
             scores.put(folder.name, {}, dict.fromkeys((model.name for model in models), _complain(folder.name, error)))
+            continue
+        if grid == FEW_SHOT and task.embedding_type != "scene":
+            warn(printable(f"{folder.name}: left out, since the grid {FEW_SHOT} is for scene tasks"), aside=True)
             continue
         hashed = task_hash(task)
         for model in models:
@@ -69,7 +89,10 @@ def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid:
             same = all(earlier.get(name) == value for name, value in keys.items())
             networks = PredictorCache(out / "networks" / f"{folder.name}-{hashed}-{model.key}-{points_hash(grid)}.json")
             try:
-                result = earlier if same else score(model, task, out, grid, seeds, show, networks)
+                result = earlier if same else baseline_scores.get(model, hashed)
+                if result is None:
+                    result = score(model, task, out, grid, seeds, show, networks)
+                    baseline_scores.put(model, hashed, result)
             except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
                 scores.put(folder.name, {}, {model.name: _complain(f"{folder.name}: {model.name}", error)})
                 continue
@@ -79,9 +102,9 @@ def evaluate(models: list[ModelUnderTest], folders: list[Path], out: Path, grid:
 
 
 def _complain(what: str, error: Exception) -> str:
-    """Print one line on stderr that says what has no score and why; return the reason."""
+    """Warn in one line of what has no score and why; return the reason."""
     reason = "out of memory; close other programs" if isinstance(error, MemoryError) and not str(error) else one_line(error)
-    print(f"{CLEAR if sys.stderr.isatty() else ''}{printable(what)}: {reason}", file=sys.stderr, flush=True)
+    warn(f"{CLEAR if redraws() else ''}{printable(what)}: {reason}", aside=True)
     return reason
 
 
@@ -91,42 +114,53 @@ def score(model: ModelUnderTest, task: Task, out: Path, grid: str, seeds: int, s
     start = time.monotonic()
     rows = task_rows(task, model, out / "embeddings", progress)
     embedded = time.monotonic()
+    result = score_few_shot(task, rows, progress) if grid == FEW_SHOT else score_seeds(task, rows, grid, seeds, progress, networks)
+    progress("")
+    seconds = {"embedding_seconds": round(embedded - start, 2), "prediction_seconds": round(time.monotonic() - embedded, 2)}
+    return result | seconds
+
+
+def score_seeds(
+    task: Task, rows: dict[str, LabelledRows], grid: str, seeds: int, progress: Callable[[str], None], networks: PredictorCache
+) -> dict[str, Any]:
+    """Return the result of trained networks, the mean over seeds."""
     results = [score_task(task, rows, grid, SEED + seed, progress, networks) for seed in range(seeds)]
     values = [result["scores"][result["primary"]] for result in results]
-    progress("")
     return results[0] | {
         "score": statistics.fmean(values),
         "seed_deviation": statistics.stdev(values) if seeds > 1 else 0.0,
-        "scores": {name: mean_over_seeds([result["scores"][name] for result in results]) for name in results[0]["scores"]},
-        "embedding_seconds": round(embedded - start, 2),
-        "prediction_seconds": round(time.monotonic() - embedded, 2),
+        "scores": {name: mean_of([result["scores"][name] for result in results]) for name in results[0]["scores"]},
     }
 
 
 def progress_of(what: str) -> Callable[[str], None]:
-    """Return what shows how far something is on stderr: one line that changes on a terminal, a line now and then elsewhere."""
+    """Return what shows how far something is: one line that changes on a terminal, a report now and then elsewhere."""
     last, what = time.monotonic(), printable(what)
 
     def show(line: str) -> None:
         nonlocal last
-        if sys.stderr.isatty():
+        if redraws():
             print(f"{CLEAR}{what}: {line}" if line else CLEAR, end="", file=sys.stderr, flush=True)
         elif line and time.monotonic() - last >= LOG_SECONDS:
             last = time.monotonic()
-            print(f"{what}: {line}", file=sys.stderr, flush=True)
+            report(f"{what}: {line}", aside=True)
 
     return show
 
 
-def mean_over_seeds(values: list[float | None]) -> float | None:
-    """Return the mean of the values that are defined, None when none is."""
-    found = [value for value in values if value is not None]
-    return statistics.fmean(found) if found else None
+def redraws() -> bool:
+    """Return whether progress is one line that changes: that of a command whose stderr is a terminal."""
+    return on_terminal() and sys.stderr.isatty()
 
 
 def in_mean(results: dict[str, Any], names: list[str]) -> bool:
     """Say whether a task counts in the mean: every model has its score, and more of it is better."""
     return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
+
+
+def tables(record: dict[str, Any], names: list[str]) -> str:
+    """Return the scores as text: a table, or of the grid few-shot one for each of its protocols."""
+    return "\n\n".join(f"{title}\n{table(one, names)}".lstrip("\n") for title, one in by_protocol(record))
 
 
 def table(record: dict[str, Any], names: list[str]) -> str:

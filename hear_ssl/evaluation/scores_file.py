@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, model_name
+from hear_ssl.evaluation.model_under_test import BASELINES, LOG_MEL, UNTRAINED, ModelUnderTest, model_name
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json, sha256_of
 from hear_ssl.folder_lock import file_lock
+from hear_ssl.progress import warn
 
 OTHERS = "others"  # records of other grids and seed counts
 LOCK = ".scores.lock"
@@ -67,7 +67,7 @@ class ScoresFile:
             return
         name = next(name for number in count(1) if not (name := self.path.with_name(f"scores-damaged-{number}.json")).exists())
         self.path.rename(name)
-        print(f"{reason}: kept as {name}, its scores are computed again", file=sys.stderr, flush=True)
+        warn(f"{reason}: kept as {name}, its scores are computed again", aside=True)
 
 
 def is_record(record: Any) -> bool:
@@ -93,11 +93,11 @@ def read_scores(scores: Path) -> dict[str, Any]:
     try:
         record: dict[str, Any] = read_json(scores / "scores.json")
     except ValueError as error:
-        raise ValueError(f"{error}; make it again with python -m hear_ssl.evaluate --out {scores}") from None
+        raise ValueError(f"{error}; make it again with hear-ssl evaluate --out {scores}") from None
     except OSError:
-        raise ValueError(f"{scores} holds no scores.json; make one with python -m hear_ssl.evaluate --out {scores}") from None
+        raise ValueError(f"{scores} holds no scores.json; make one with hear-ssl evaluate --out {scores}") from None
     if not is_record(record):
-        raise ValueError(f"{scores}/scores.json is of another version; make it again with python -m hear_ssl.evaluate --out {scores}")
+        raise ValueError(f"{scores}/scores.json is of another version; make it again with hear-ssl evaluate --out {scores}")
     return record
 
 
@@ -135,7 +135,9 @@ def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, sc
     """Return the command line that makes these scores; other weights of the module are none of them."""
     names = [name for results in record["tasks"].values() for name in results]
     others = dict.fromkeys(name for name in names if name not in (model_name(module, weights), *BASELINES) and not name.endswith(")"))
-    words = ["python -m hear_ssl.evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
+    words = ["hear-ssl evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
     words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
+    if LOG_MEL not in names:
+        words.append(f"--baselines {UNTRAINED if UNTRAINED in names else 'none'}")
     return " ".join(words)

@@ -1,7 +1,8 @@
-"""python -m PACKAGE embed FILES... --out embeddings.npz: embed audio files of any format and rate.
+"""python -m PACKAGE embed FILES... --out embeddings.npz: embed audio files of any format and rate; python -m PACKAGE onnx OUT.onnx.
 
-python -m PACKAGE suites prints how to run other benchmarks. Embedding needs soundfile, soxr, numpy and tqdm, the extra `embed`. The
-archive is written entry by entry, so that memory holds the embeddings of one file."""
+python -m PACKAGE suites prints how to run other benchmarks. `embed` needs soundfile, soxr, numpy and tqdm, the extra `embed`. The
+archive is written entry by entry, so that memory holds the embeddings of one file. `onnx` is in onnx_export.py and needs the extra
+`onnx`."""
 
 from __future__ import annotations
 
@@ -21,7 +22,9 @@ PACKAGE = str(__package__)
 def main() -> int:
     """Run the command that the command line names and return the exit status."""
     arguments = parse_arguments()
-    return suites(arguments.benchmark) if arguments.command == "suites" else embed_files(arguments)
+    if arguments.command == "suites":
+        return suites(arguments.benchmark)
+    return run_onnx(arguments) if arguments.command == "onnx" else run_embed(arguments)
 
 
 def suites(benchmark: str) -> int:
@@ -34,7 +37,7 @@ def suites(benchmark: str) -> int:
     return 0
 
 
-def embed_files(arguments: argparse.Namespace) -> int:
+def run_embed(arguments: argparse.Namespace) -> int:
     """Embed as the command line says and return the exit status. Raises ValueError when that cannot be done."""
     out = Path(arguments.out)
     if out.suffix != ".npz":
@@ -55,6 +58,22 @@ def embed_files(arguments: argparse.Namespace) -> int:
             f"--device {arguments.device} cannot be used ({one_line(error)}); give cpu, or cuda where there is a GPU"
         ) from None
     return embed(model, arguments.files, out, arguments.timestamps)
+
+
+def run_onnx(arguments: argparse.Namespace) -> int:
+    """Export to ONNX as the command line says and return the exit status."""
+    out = Path(arguments.out)
+    if out.suffix != ".onnx":
+        raise ValueError(f"{out} is not allowed; give a name that ends in .onnx")
+    from . import load_model
+    from .hear import HERE
+    from .manifest import read_manifest
+    from .onnx_export import check_packages, export_file
+
+    check_packages()
+    kinds = (arguments.only,) if arguments.only else ("scene", "timestamp")
+    print(export_file(load_model(arguments.weights or ""), read_manifest(HERE / "manifest.json"), out, kinds))
+    return 0
 
 
 def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
@@ -128,11 +147,17 @@ def parse_arguments() -> argparse.Namespace:
     command.add_argument("files", nargs="+", metavar="FILE", help="audio file; channels are averaged and the rate is converted")
     command.add_argument("--out", required=True, metavar="FILE.npz", help="numpy archive to write: files, scene_embeddings")
     command.add_argument("--timestamps", action="store_true", help="also timestamp_embeddings_I and timestamps_ms_I of each row I")
-    command.add_argument("--weights", metavar="FILE", help="weights file; without it those of the package, or fetched once")
+    weights = "weights file; without it those of the package, or fetched once"
+    command.add_argument("--weights", metavar="FILE", help=weights)
     command.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:1, ...")
     about = "Print how to run HEAR, MTEB, X-ARES, XARES-LLM and EVAR with this model."
     command = commands.add_parser("suites", help="print how to run other benchmarks", description=about)
     command.add_argument("benchmark", nargs="?", choices=["evar"], help="print its file instead: the config of EVAR")
+    about = "Write the model as one ONNX file, from waveforms at its sample rate to embeddings, and compare it with torch."
+    onnx = commands.add_parser("onnx", help="export to ONNX", description=about)
+    onnx.add_argument("out", metavar="OUT.onnx", help="file to write; input waveform (batch, time), both of any size")
+    onnx.add_argument("--only", choices=("scene", "timestamp"), help="embeddings of one kind alone, in a smaller file")
+    onnx.add_argument("--weights", metavar="FILE", help=weights)
     return parser.parse_args()
 
 

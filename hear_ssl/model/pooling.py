@@ -76,7 +76,7 @@ def exact_sum(layers: List[Tensor], power: int = 1) -> Tensor:
     """
     sums = []
     for tokens in layers:
-        for block in torch.split(tokens, DIMS_AT_ONCE, -1):
-            values = exact(block)
+        for start in range(0, tokens.shape[-1], DIMS_AT_ONCE):
+            values = exact(tokens[..., start : start + DIMS_AT_ONCE])
             sums.append((values.square() if power == 2 else values).sum(1))
     return torch.cat(sums, -1)

@@ -13,7 +13,7 @@ from hear_ssl.model import Embedder
 from hear_ssl.model.embedder_config import KINDS, EmbedderConfig
 from hear_ssl.model.options import Part, check_ranges
 from hear_ssl.model.readouts import Concatenated
-from hear_ssl.packaging.package_cli import PER_TOKEN, PackageRequest
+from hear_ssl.packaging.request import PER_TOKEN, PackageRequest
 from hear_ssl.readout_lists import ReadoutLists
 
 Made = tuple[tuple["Made", ...], Part]  # a readout, and for one that maps others those before it

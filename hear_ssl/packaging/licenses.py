@@ -15,7 +15,7 @@ from hear_ssl.data.shards.shard_index import each_once
 
 LONGEST = 10_000  # characters of an expression; that of a Debian archive has a thousand
 ALLOWED = "give an SPDX name (https://spdx.org/licenses), an expression such as 'CC0-1.0 OR MIT', or LicenseRef-NAME for one of your own"
-STATED = "license_stated"  # the key of a source whose licence was given to package.py
+STATED = "license_stated"  # the key of a source whose licence was given to hear-ssl package
 URL = re.compile(
     r"https?://(?:www\.)?(creativecommons\.org/(?:licenses|publicdomain)|spdx\.org/licenses|opensource\.org/licenses?)/(\S+)", re.I
 )
@@ -121,7 +121,7 @@ def missing_license(source: dict[str, Any]) -> str:
     """Return the error for a source without a known licence."""
     name = source.get("name")
     return (
-        f"training source {name} has {described(str(source.get('license') or ''))}; give package.py --data-license {f'{name}=NAME'!r}"
+        f"training source {name} has {described(str(source.get('license') or ''))}; give hear-ssl package --data-license {f'{name}=NAME'!r}"
         " (an SPDX name or expression), or pack it with --license NAME (or a license column) and train again"
     )
 

@@ -3,7 +3,7 @@
 python -m hear_ssl.packaging.matrix dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 
 By hand, not in CI: each pair is a fresh virtual environment with a downloaded torch, 1 to 6 GB, removed when measured. The
-rules are those of verify.py but for the 20 minutes of audio and the official validator, which depend on neither.
+rules are those of hear-ssl verify but for the 20 minutes of audio and the official validator, which depend on neither.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import one_line, run_main
@@ -28,13 +29,13 @@ FALLBACKS = 3  # how many of the newest are tried where pip cannot install the n
 PYENV = ".pyenv/versions/*/bin/python"
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Measure every pair and print a line for each; 0 when every rule holds everywhere, 1 when not."""
-    arguments = parse_arguments()
-    wheel, weights = Path(arguments.wheel).resolve(), Path(arguments.weights).resolve() if arguments.weights else None
-    for given in (wheel, weights):
-        if given and not given.is_file():
-            raise ValueError(f"{given} does not exist; give what export/package.py wrote")
+    given = parse_arguments(arguments)
+    wheel, weights = Path(given.wheel).resolve(), Path(given.weights).resolve() if given.weights else None
+    for path in (wheel, weights):
+        if path and not path.is_file():
+            raise ValueError(f"{path} does not exist; give what hear-ssl package wrote")
     os.environ["PIP_NO_CACHE_DIR"] = "1"  # a dozen torches would stay on the disk
     pythons = find_pythons()
     print(f"{'Python':8} {'torch':10} {'seconds':>7}  rules", flush=True)
@@ -119,16 +120,16 @@ def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tupl
     return f"{len(rows) - len(broken)} of {len(rows)} hold" + (f"; broken: {'; '.join(broken)}" if broken else ""), not broken
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="matrix.py",
         description="Install a wheel on every Python found here with the oldest torch it claims and the newest that pip finds, and "
         "measure the rules of the HEAR API. Exit status 1 when one is broken anywhere.",
     )
-    parser.add_argument("wheel", type=user_path, metavar="WHEEL", help="a wheel that package.py wrote")
+    parser.add_argument("wheel", type=user_path, metavar="WHEEL", help="a wheel that hear-ssl package wrote")
     parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the package finds its own")
-    return parser.parse_args()
+    return parser.parse_args(given)
 
 
 if __name__ == "__main__":

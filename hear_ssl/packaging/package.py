@@ -1,7 +1,4 @@
-"""Pack a checkpoint into a wheel and a source tree that install anywhere and speak the HEAR API.
-
-python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
-"""
+"""Pack a checkpoint into a wheel and a source tree that install anywhere and have the HEAR API."""
 
 from __future__ import annotations
 
@@ -29,28 +26,15 @@ from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
-from hear_ssl.packaging.package_cli import PackageRequest, read_request
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
 from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
 from hear_ssl.part_files import is_reference
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
-UNPUBLISHED = "to upload them package with --allow-unpublished first, then run export/publish.py"
+UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
 OF_SHARDS = ("worker_timeout", "license", "split", "not_test", "audio", "shuffle_mb", "interleave", "stream_cache")  # in a config's data
-
-
-def main() -> int:
-    """Package as the command line says."""
-    request, out = read_request()
-    wheel = package(request, out)
-    print(f"wheel        {wheel}")
-    print(f"source tree  {wheel.parent / request.name}")
-    print(f"weights      {wheel.parent / weights_file(request)}")
-    if request.allow_unpublished:
-        print(f"not checked  whether {request.weights_url} serves them; export/publish.py uploads, checks and says so in the wheel")
-    print(f"next         python export/verify.py {wheel}")
-    return 0
 
 
 def package(request: PackageRequest, out: Path) -> Path:
@@ -74,7 +58,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     except (KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(
-            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by fit.py"
+            f"{request.checkpoint} does not record how it was trained ({reason}); use a checkpoint written by hear-ssl fit"
         ) from None
     parse_manifest(json.loads(json.dumps(manifest)), "manifest")
     golden = serialise_tensors(golden_tensors(model), {"format": "pt"})
@@ -87,6 +71,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     tree = source_tree_files(request, files, manifest)
     with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         atomic_write(out / weights_file(request), weights)
+        atomic_write(out / weights_file(request, ".json"), files[f"{request.name}/manifest.json"])
         return write_export(out / request.name, request.version, tree, manifest["requires_python"])
 
 
@@ -249,6 +234,6 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
     }
 
 
-def weights_file(request: PackageRequest) -> str:
-    """Return the name of the weights file beside the wheel."""
-    return f"{request.name}-{request.version}.safetensors"
+def weights_file(request: PackageRequest, suffix: str = ".safetensors") -> str:
+    """Return the name of the weights file next to the wheel; with the suffix .json that of its manifest."""
+    return f"{request.name}-{request.version}{suffix}"

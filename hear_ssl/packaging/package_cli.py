@@ -1,9 +1,9 @@
-"""What package.py is asked for: its command line, checked before anything is read or computed."""
+"""hear-ssl package --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist: export a checkpoint as a wheel."""
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,56 +11,48 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from hear_ssl.addresses import check_public
-from hear_ssl.checkpoint import find_checkpoint
 from hear_ssl.machine import user_path
-from hear_ssl.model.download import check_url
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.naming import check_name, check_version
-
-PER_TOKEN = "timestamps_per_token"
-KEYS = ("scene", "timestamp", PER_TOKEN)
+from hear_ssl.packaging.request import PER_TOKEN, PackageRequest, is_composition_key
 
 
-@dataclass(frozen=True)
-class PackageRequest:
-    """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Package as the command line says."""
+    given = parse_arguments(arguments)
+    from hear_ssl.packaging.package import package, weights_file  # loads torch
 
-    checkpoint: Path
-    name: str
-    version: str
-    weights_url: str
-    bundle_weights: bool
-    untrained: bool
-    composition: dict[str, Any]
-    allow_unpublished: bool = False
-    allow_long_hop: bool = False
-    half: bool = False
-    data_licenses: dict[str, str] = field(default_factory=dict)
+    request = asked_for(given)
+    wheel = package(request, Path(given.out))
+    weights = wheel.parent / weights_file(request)
+    print(f"wheel        {wheel}")
+    print(f"source tree  {wheel.parent / request.name}")
+    print(f"weights      {weights}")
+    if request.allow_unpublished:
+        print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
+    at_hand = request.allow_unpublished and not request.bundle_weights
+    print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
+    return 0
 
 
-def read_request() -> tuple[PackageRequest, Path]:
-    """Return what the command line asks for, and the folder to write to. Raises ValueError on what is not allowed."""
-    arguments = parse_arguments()
-    check_name(arguments.name)
-    check_version(arguments.version)
-    check_url(arguments.weights_url)
-    check_public(arguments.weights_url, "--weights-url")
-    request = PackageRequest(
-        find_checkpoint(arguments.checkpoint),
-        arguments.name,
-        arguments.version,
-        arguments.weights_url,
-        arguments.bundle_weights,
-        arguments.untrained,
-        parse_composition(arguments.set),
-        arguments.allow_unpublished,
-        arguments.allow_long_hop,
-        arguments.half,
-        parse_data_licenses(arguments.data_license),
+def asked_for(given: argparse.Namespace) -> PackageRequest:
+    """Return what the command line asks for. Raises ValueError on what is not allowed."""
+    from hear_ssl.checkpoint import find_checkpoint
+    from hear_ssl.packaging.publication import check_publication
+
+    check_publication(given.name, given.version, given.weights_url)
+    return PackageRequest(
+        find_checkpoint(given.checkpoint),
+        given.name,
+        given.version,
+        given.weights_url,
+        given.bundle_weights,
+        given.untrained,
+        parse_composition(given.set),
+        given.allow_unpublished,
+        given.allow_long_hop,
+        given.half,
+        parse_data_licenses(given.data_license),
     )
-    return request, Path(arguments.out)
 
 
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
@@ -68,7 +60,7 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
     composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
-        if not equals or key.partition(".")[0] not in KEYS or (key.startswith(PER_TOKEN) and key != PER_TOKEN):
+        if not equals or not is_composition_key(key):
             raise ValueError(
                 f"--set {pair!r} is not of the form scene=LIST, scene.0.OPTION=VALUE, the same of timestamp, or {PER_TOKEN}=NUMBER, such as"
                 " scene=[pooled,bands] or scene.0.how=mean"
@@ -81,10 +73,10 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
     return composition
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
-        prog="package.py",
+        prog="hear-ssl package",
         description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
     )
     parser.add_argument(
@@ -124,4 +116,4 @@ def parse_arguments() -> argparse.Namespace:
         " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
         " readouts, FILE.py:Class is one of yours; may be given several times",
     )
-    return parser.parse_args()
+    return parser.parse_args(given)

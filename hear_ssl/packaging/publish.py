@@ -1,7 +1,5 @@
 """Publish a model's weights, and prove that a stranger can load them.
 
-python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
-
 Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
 that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
 weights from the public URL without any credentials, and calls load_model(). A name that holds other weights already is never
@@ -16,7 +14,6 @@ folder that holds the weights and --public-url that address: nothing is uploaded
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import subprocess
@@ -34,7 +31,6 @@ from hear_ssl.checkpoint import exported_manifest
 from hear_ssl.errors import one_line
 from hear_ssl.files import PART
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
-from hear_ssl.machine import user_path
 from hear_ssl.model.download import check_url
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
@@ -42,36 +38,40 @@ from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
+from hear_ssl.progress import report
 
 STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 
 
-def main() -> int:
-    """Publish as the command line says."""
-    arguments = parse_arguments()
-    tree, weights = Path(arguments.tree).resolve(), Path(arguments.weights)
-    check_url(arguments.public_url)
-    check_public(arguments.public_url, "--public-url")
-    if not arguments.to:
+def publish(tree: Path, weights: Path, to: str, public_url: str) -> None:
+    """Upload weights, fetch them from their public URL, write that into the tree and its wheel, and load the wheel; report each step.
+
+    Raises ValueError when tree and weights do not fit, the target cannot be written, or the URL does not serve the weights.
+    """
+    tree = tree.resolve()
+    check_url(public_url)
+    check_public(public_url, "--public-url")
+    if not to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    name = unquote(urlsplit(arguments.public_url).path).rpartition("/")[2]
-    print(f"upload       {one_line(upload(weights, arguments.to, name))}", flush=True)
+    name = unquote(urlsplit(public_url).path).rpartition("/")[2]
+    report(f"upload       {one_line(upload(weights, to, name))}")
     record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
-    check_published(arguments.public_url, record.sha256, record.bytes, "is the file public under that URL?")
-    wheel = with_url(tree, arguments.public_url)
-    print(f"wheel        {wheel} fetches from {arguments.public_url}", flush=True)
-    print(f"stranger     {load_as_a_stranger(wheel, tree.name)}", flush=True)
-    return 0
+    check_published(public_url, record.sha256, record.bytes, "is the file public under that URL?")
+    wheel = with_url(tree, public_url)
+    report(f"wheel        {wheel} fetches from {public_url}")
+    report(f"stranger     {load_as_a_stranger(wheel, tree.name)}")
 
 
 def check_weights(tree: Path, weights: Path) -> None:
     """Raise ValueError unless `tree` is an exported source tree and `weights` are its own."""
     manifest_path = tree / tree.name / "manifest.json"
     if not manifest_path.is_file():
-        raise ValueError(f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that package.py wrote")
+        raise ValueError(
+            f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that hear-ssl package wrote"
+        )
     if not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
+        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
     manifest = exported_manifest(manifest_path.read_bytes(), manifest_path.name)
     if hashlib.sha256(weights.read_bytes()).hexdigest() != manifest.weights.sha256:
         raise ValueError(f"{weights} are not the weights of {tree}: another SHA-256; package again and publish what it wrote")
@@ -124,10 +124,10 @@ def with_url(tree: Path, url: str) -> Path:
     }
     manifest: dict[str, Any] = json.loads(files[f"{name}/manifest.json"])
     manifest["weights"]["url"] = url
-    for report in ("COMPLIANCE.md", f"{name}/COMPLIANCE.md"):
-        if not (tree / report).is_file():
-            raise ValueError(f"{tree} is no whole source tree: {tree / report} is missing; package again")
-        files[report] = compliance.as_published((tree / report).read_text(encoding="utf-8"), manifest["weights"]).encode()
+    for page in ("COMPLIANCE.md", f"{name}/COMPLIANCE.md"):
+        if not (tree / page).is_file():
+            raise ValueError(f"{tree} is no whole source tree: {tree / page} is missing; package again")
+        files[page] = compliance.as_published((tree / page).read_text(encoding="utf-8"), manifest["weights"]).encode()
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
@@ -154,20 +154,3 @@ def load_as_a_stranger(wheel: Path, name: str) -> str:
         fetched = len(list((folder / "cache").glob("*"))) if (folder / "cache").is_dir() else 0
         origin = "fetched from the URL" if fetched else "weights in the wheel"
         return f"loads it in a clean environment ({origin}), scene {one_line(done.stdout)[:80]}"
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="publish.py",
-        description="Upload a model's weights, then load the model as a stranger would: clean environment, no credentials, public URL.",
-        epilog="Zenodo and GitHub releases: upload the .safetensors file by hand under the name that package.py gave it (Zenodo: new "
-        "upload, licence CC BY 4.0, publish; GitHub: gh release create TAG FILE), then run this with --to the local folder of that file "
-        "and --public-url the address of the upload (Zenodo: https://zenodo.org/records/N/files/NAME, "
-        "GitHub: https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME): nothing is uploaded, the rest is done and checked.",
-    )
-    parser.add_argument("--tree", required=True, type=user_path, metavar="DIR", help="source tree that package.py wrote")
-    parser.add_argument("--weights", required=True, type=user_path, metavar="FILE", help="weights file that package.py wrote")
-    parser.add_argument("--to", required=True, type=user_path, metavar="TARGET", help="a folder, s3://, gs://, hf:// or any fsspec address")
-    parser.add_argument("--public-url", required=True, metavar="URL", help="http(s) address under which anyone reads the uploaded file")
-    return parser.parse_args()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,10 @@ from hear_ssl.packaging.licenses import shown
 
 MARKUP = re.compile(r"[\\|\[\]`*]")
 ROOT = Path(__file__).resolve().parents[2]
-EMBED = ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"]  # what `python -m NAME embed` asks for
+EXTRAS = {  # what the commands `python -m NAME embed` and `python -m NAME onnx` need
+    "embed": ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"],
+    "onnx": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18", "torch>=2.6"],
+}
 CC_BY = (
     "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"
     "You may share and adapt them for any purpose, also commercially, if you give appropriate credit, link to the licence and say\n"
@@ -21,7 +26,22 @@ CC_BY = (
 
 def licenses() -> dict[str, bytes]:
     """Return the licence files: Apache-2.0 for the code, CC BY 4.0 for the weights."""
-    return {"LICENSE": (ROOT / "LICENSE").read_bytes(), "LICENSE-weights": CC_BY.encode()}
+    return {"LICENSE": own_license(), "LICENSE-weights": CC_BY.encode()}
+
+
+def own_license() -> bytes:
+    """Return the licence text of hear_ssl: of the checkout, else of the installed distribution.
+
+    Raises FileNotFoundError when there is neither.
+    """
+    if (ROOT / "pyproject.toml").is_file():
+        return (ROOT / "LICENSE").read_bytes()
+    with suppress(PackageNotFoundError):
+        installed = distribution("hear_ssl")
+        for file in installed.files or []:
+            if file.name == "LICENSE" and file.parent.as_posix().partition("/")[0].endswith(".dist-info"):
+                return Path(str(installed.locate_file(file))).read_bytes()
+    raise FileNotFoundError("the licence of hear_ssl is missing from its installation; install hear_ssl again")
 
 
 def metadata(name: str, version: str, readme: str, python: str) -> bytes:
@@ -36,8 +56,8 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
         "License-File: LICENSE-weights",
         f"Requires-Python: {python}",
         "Requires-Dist: torch>=2.0",
-        "Provides-Extra: embed",
-        *(f'Requires-Dist: {requirement} ; extra == "embed"' for requirement in EMBED),
+        *(f"Provides-Extra: {extra}" for extra in EXTRAS),
+        *(f'Requires-Dist: {requirement} ; extra == "{extra}"' for extra, requirements in EXTRAS.items() for requirement in requirements),
         "Description-Content-Type: text/markdown",
     ]
     return ("\n".join(head) + "\n\n" + readme).encode()
@@ -45,7 +65,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 
 def pyproject(manifest: dict[str, Any]) -> str:
     """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
-    name = manifest["name"]
+    name, extras = manifest["name"], "\n".join(f"{extra} = {json.dumps(requirements)}" for extra, requirements in EXTRAS.items())
     packages = [name, f"{name}.encoders", f"{name}.readouts", f"{name}.suites", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
 requires = ["setuptools>=61"]
@@ -61,7 +81,7 @@ requires-python = "{manifest["requires_python"]}"
 dependencies = ["torch>=2.0"]
 
 [project.optional-dependencies]
-embed = {json.dumps(EMBED)}
+{extras}
 
 [tool.setuptools]
 packages = {json.dumps(packages)}
@@ -117,7 +137,7 @@ J. Turian et al., HEAR: Holistic Evaluation of Audio Representations, PMLR 176 (
 
 def details(manifest: dict[str, Any]) -> str:
     """Return the second part of the README."""
-    name, training, weights = manifest["name"], manifest["training"], manifest["weights"]
+    name, sizes, training, weights = manifest["name"], manifest["sizes"], manifest["training"], manifest["weights"]
     return f"""
 ## More
 
@@ -128,6 +148,11 @@ chunks whose result equals that of the whole. It runs on the CPU, or on a GPU af
 `embed` reads any format that libsndfile does, any rate and number of channels. `embeddings.npz` (`numpy.load`) holds `files` and
 `scene_embeddings`, one row a file, and with `--timestamps` `timestamp_embeddings_0`, `timestamps_ms_0` and so on, one pair a
 row. A file that cannot be read is named, left out, and makes the exit status 1.
+
+`python3 -m pip install ".[onnx]"` and `python3 -m {name} onnx OUT.onnx` write the model as one ONNX file, for browsers and
+other languages: the input `waveform` (batch, time) at {sizes["sample_rate"]} Hz, the outputs `scene_embeddings`,
+`timestamp_embeddings` and `timestamps_ms`; `--only scene` leaves out the timestamps. The command compares the file with torch
+and prints the largest difference. A clip is encoded whole there: cut recordings of more than a few minutes.
 
 Evaluation with the kit, which needs Python 3.8 and the tasks from https://zenodo.org/records/6332517:
 

@@ -1,13 +1,8 @@
-"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it.
-
-python export/verify.py dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
-"""
+"""Verify a submission: install the wheel in a clean environment and measure every rule of the HEAR API on it."""
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
-import json
 import os
 import shutil
 import signal
@@ -15,33 +10,19 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.errors import one_line, printable
-from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.suites import suite_rows
 from hear_ssl.packaging.wheel_rules import AWAITED, wheel_rows
+from hear_ssl.progress import report
 
 RULES = Path(__file__).resolve().parent / "rules"
 TIMEOUT_SECONDS = 1800
-
-
-def main() -> int:
-    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
-    arguments = parse_arguments()
-    weights = Path(arguments.weights).resolve() if arguments.weights else None
-    if weights and not weights.is_file():
-        raise ValueError(f"weights {weights} do not exist; give the .safetensors file that package.py wrote")
-    rows = verify(Path(arguments.subject), weights, arguments.torch, progress=not arguments.json, suites=arguments.suites)
-    if arguments.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-    else:
-        print_rows(rows, "" if arguments.suites else ": ready to submit")
-    return 1 if any(row.passed is False for row in rows) else 0
 
 
 def verify(
@@ -80,7 +61,7 @@ def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progre
         raise ValueError("--suites verifies the adapters of a wheel or a source tree; a module's name is not enough")
     module = module_name(wheel)
     if f"{module}/suites/__init__.py" not in zipfile.ZipFile(wheel).namelist():
-        raise ValueError(f"{wheel} has no adapters ({module}.suites); wheels of export/package.py have them from version 0.4.0")
+        raise ValueError(f"{wheel} has no adapters for other benchmarks; package the checkpoint again with hear-ssl package")
     say(progress, "making a clean environment for each benchmark (the downloads take minutes)")
     return suite_rows(wheel, module, weights, scratch)
 
@@ -108,9 +89,9 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 
 
 def say(progress: bool, line: str) -> None:
-    """Print what is being done, on stderr."""
+    """Report what is being done, on stderr."""
     if progress:
-        print(f"{printable(line)} ...", file=sys.stderr, flush=True)
+        report(f"{printable(line)} ...", aside=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
@@ -120,7 +101,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     """
     if subject.suffix == ".whl":
         if not subject.is_file():
-            raise ValueError(f"wheel {subject} does not exist; build it with export/package.py")
+            raise ValueError(f"wheel {subject} does not exist; build it with hear-ssl package")
         return subject
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
@@ -143,7 +124,7 @@ def module_name(wheel: Path) -> str:
         with zipfile.ZipFile(wheel) as archive:
             tops = {name.partition("/")[0] for name in archive.namelist() if name.endswith("/__init__.py")}
     except zipfile.BadZipFile:
-        raise ValueError(f"{wheel} is damaged; build it again with export/package.py") from None
+        raise ValueError(f"{wheel} is damaged; build it again with hear-ssl package") from None
     tops = {top for top in tops if not top.endswith(".dist-info")}
     if not tops:
         raise ValueError(f"{wheel} installs no package: it has no __init__.py")
@@ -181,24 +162,3 @@ def print_rows(rows: list[RuleResult], ready: str = ": ready to submit") -> None
     unmeasured = f"; not measured: {', '.join(open_rows)}" if open_rows else ""
     print()
     print(printable(f"{len(rows) - len(broken) - len(open_rows)} of {len(rows)} rules hold{verdict}{unmeasured}"))
-
-
-def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="verify.py",
-        description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
-        "one row each. Exit status 0 when all hold, 1 when one is broken.",
-    )
-    parser.add_argument(
-        "subject", type=user_path, metavar="WHEEL", help="a wheel, an exported source tree, or the name of an importable module"
-    )
-    parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the module finds its own")
-    parser.add_argument(
-        "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
-    )
-    parser.add_argument(
-        "--suites", action="store_true", help="verify instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR (downloads the first two)"
-    )
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON")
-    return parser.parse_args()

@@ -48,10 +48,10 @@ def wheel_rows(path: Path, weights: Path | None) -> list[RuleResult]:
                 raise ValueError(f"{path} would unpack to {unpacked / 1e6:.0f} MB, {MAX_EXPANSION} times its size and more: refused")
             files = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
     except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted or packed by an unknown method: RuntimeErrors
-        raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with export/package.py") from None
+        raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with hear-ssl package") from None
     meta_path = next((name for name in files if name.endswith(".dist-info/METADATA")), None)
     if meta_path is None:
-        raise ValueError(f"{path} is not a wheel: it has no METADATA; build one with export/package.py")
+        raise ValueError(f"{path} is not a wheel: it has no METADATA; build one with hear-ssl package")
     meta = email.message_from_bytes(files[meta_path])
     info = meta_path.rpartition("/")[0]
     rows = [record_row(files, info), top_level_row(files, info), requirements_row(meta.get_all("Requires-Dist") or [])]
@@ -145,7 +145,7 @@ def url_row(manifest: Manifest, at_hand: bool) -> RuleResult:
         check_public(manifest.weights.url, "the address")
     except ValueError as error:
         return RuleResult("weights URL", rule, str(error), False)
-    how = "not fetched, weights are at hand; export/publish.py loads them from there" if at_hand else AWAITED
+    how = "not fetched, weights are at hand; hear-ssl publish loads them from there" if at_hand else AWAITED
     return RuleResult("weights URL", rule, f"{manifest.weights.url}: {how}", None)
 
 
@@ -172,9 +172,9 @@ def check_training_data(card: Any) -> None:
     """Raise ValueError when data was marked as test, a source has no licence, or it is not recorded what data there was."""
     sources = card.get("sources") if isinstance(card, dict) else None
     if not sources or not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
-        raise ValueError("it is not recorded what the model was trained on; train from shards packed by hear_ssl.data.pack")
+        raise ValueError("it is not recorded what the model was trained on; train from shards packed by hear-ssl pack")
     if not isinstance(card.get("split"), str) or not isinstance(card.get("hours"), (int, float)):
-        raise ValueError("split or hours of the training data are not recorded; train from shards packed by hear_ssl.data.pack")
+        raise ValueError("split or hours of the training data are not recorded; train from shards packed by hear-ssl pack")
     if marks_test(card["split"]):
         raise ValueError(
             f"the model was trained on data marked {card['split']}: HEAR rule: existing data marked as test may not be used for training"
@@ -184,4 +184,4 @@ def check_training_data(card: Any) -> None:
             raise ValueError(missing_license(source))
         wrong = next((key for key, kind in SOURCE_TYPES.items() if not isinstance(source.get(key), kind)), None)
         if wrong:
-            raise ValueError(f"a training source's {wrong} is {source.get(wrong)!r:.60}; train from shards packed by hear_ssl.data.pack")
+            raise ValueError(f"a training source's {wrong} is {source.get(wrong)!r:.60}; train from shards packed by hear-ssl pack")

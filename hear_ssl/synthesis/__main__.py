@@ -1,10 +1,11 @@
-"""The command line `python -m hear_ssl.synthesis KIND`: render a corpus of positive pairs, or voices for one."""
+"""The command line `hear-ssl synth KIND`: render a corpus of positive pairs, or voices for one."""
 
 from __future__ import annotations
 
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 
 from hear_ssl.errors import nearest, run_main
 from hear_ssl.synthesis import festival_voices, instruments, spoken_pairs, stroke_pairs
@@ -26,9 +27,9 @@ WebDataset shards (.tar) with an index.json. The same seed gives the same clips.
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of all kinds."""
     parser = Parser(
-        prog="python -m hear_ssl.synthesis",
+        prog="hear-ssl synth",
         description=DESCRIPTION,
-        epilog="Options of a kind: python -m hear_ssl.synthesis KIND --help",
+        epilog="Options of a kind: hear-ssl synth KIND --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
@@ -45,21 +46,21 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def parse_arguments(arguments: list[str]) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options of the command line and, as `run`, the function of its kind. Raises ValueError on a wrong command line."""
     if not arguments or (arguments[0] not in KINDS and not arguments[0].startswith("-")):
         given = f"unknown kind {arguments[0]!r}{nearest(arguments[0], list(KINDS))}" if arguments else "no kind of corpus given"
-        raise ValueError(f"{given}; give one of {', '.join(KINDS)}, such as python -m hear_ssl.synthesis instruments --help")
+        raise ValueError(f"{given}; give one of {', '.join(KINDS)}, such as hear-ssl synth instruments --help")
     return make_parser().parse_args(arguments)
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Render as the command line says."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that unfinished files are removed
     given = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     given.run(given)
     return 0
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that unfinished files are removed
     run_main(main)

@@ -147,7 +147,7 @@ def list_speech(list_file: str) -> dict[str, list[str]]:
 
 def check_festival() -> None:
     """Raise ValueError when Festival or one of VOICES is not installed."""
-    packages = "python -m hear_ssl.synthesis voices --help lists the packages of Debian"
+    packages = "hear-ssl synth voices --help lists the packages of Debian"
     if not shutil.which("festival"):
         raise ValueError(f"the program festival is not installed; {packages}")
     for voice in chain.from_iterable(VOICES.values()):
@@ -251,7 +251,7 @@ def run(given: argparse.Namespace) -> None:
 COMMAND = Command(
     "voices for `words`, by Festival and cut from recordings of speech",
     DESCRIPTION,
-    "python -m hear_ssl.synthesis voices --out said --words 600 --seed 23",
+    "hear-ssl synth voices --out said --words 600 --seed 23",
     add_options,
     run,
 )

@@ -236,7 +236,7 @@ def run(given: argparse.Namespace) -> None:
 COMMAND = Command(
     "synthetic sounds and melodies: one sound and its perturbed twin, one score by two instruments, or one instrument with two scores",
     DESCRIPTION,
-    "python -m hear_ssl.synthesis instruments --out shards --clips 2000 --seed 0 --tasks tasks",
+    "hear-ssl synth instruments --out shards --clips 2000 --seed 0 --tasks tasks",
     add_options,
     run,
 )

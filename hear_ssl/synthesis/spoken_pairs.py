@@ -73,7 +73,7 @@ def check_voices(folder: str, keep: str) -> None:
     voices, words = list_voices(folder), list_words(folder)
     few = any(len(files) < 2 for speakers in voices.values() for files in speakers.values())
     if not words or not words.keys() <= voices.keys() or (few and keep == "voice"):
-        raise ValueError(f"{folder} lacks words or voices; make such a folder by python -m hear_ssl.synthesis voices --out {folder}")
+        raise ValueError(f"{folder} lacks words or voices; make such a folder by hear-ssl synth voices --out {folder}")
 
 
 def read_word(file: str, tract: float) -> Array:
@@ -216,9 +216,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the clips, 0 to 1, with a room, filters and saturation drawn for each (default: %(default)s)",
     )
-    parser.add_argument(
-        "--voices", default="", metavar="DIR", help="folder by python -m hear_ssl.synthesis voices, whose voices half of the pairs have"
-    )
+    parser.add_argument("--voices", default="", metavar="DIR", help="folder by hear-ssl synth voices, whose voices half of the pairs have")
 
 
 def run(given: argparse.Namespace) -> None:
@@ -230,7 +228,7 @@ def run(given: argparse.Namespace) -> None:
 COMMAND = Command(
     "invented words, each by two voices of espeak-ng, or two words by one voice",
     DESCRIPTION,
-    "python -m hear_ssl.synthesis words --out spoken --clips 24000 --seed 13",
+    "hear-ssl synth words --out spoken --clips 24000 --seed 13",
     add_options,
     run,
 )

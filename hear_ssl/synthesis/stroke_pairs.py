@@ -214,7 +214,7 @@ def run(given: argparse.Namespace) -> None:
 COMMAND = Command(
     "phrases of percussion, each by two kits of instruments",
     DESCRIPTION,
-    "python -m hear_ssl.synthesis strokes --out strokes --clips 20000 --seed 15",
+    "hear-ssl synth strokes --out strokes --clips 20000 --seed 15",
     add_options,
     run,
 )

@@ -6,7 +6,7 @@ import csv
 import io
 import shlex
 import signal
-import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,11 @@ import pytorch_lightning as pl
 import torch
 
 from hear_ssl import files
+from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING
 from hear_ssl.data.stream.workers import kill_workers
 from hear_ssl.distributed.gather import gather_constant
 from hear_ssl.files import atomic_write, disk_errors_of
+from hear_ssl.progress import report
 from hear_ssl.training.batch_datamodule import BatchDataModule
 from hear_ssl.training.collapse import measures
 from hear_ssl.training.delayed_scalar import DelayedScalar
@@ -29,9 +31,13 @@ SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}
 
 
 class StopCleanly(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or SIGTERM ends at once."""
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or SIGTERM ends at once.
 
-    def __init__(self) -> None:
+    own_process: this process is the run, so that a second signal may end it where its main thread cannot.
+    """
+
+    def __init__(self, own_process: bool = True) -> None:
+        self.own_process = own_process
         self.signal: int | None = None
         self.first: dict[int, float] = {}  # when each signal came first
         self.at_once = False
@@ -43,10 +49,13 @@ class StopCleanly(pl.Callback):
         return self.signal is not None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals, after Lightning has set its own handlers."""
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        """Take over the signals, after Lightning has set its own handlers; only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in LEFT_TO_TRAINING:
             signal.signal(number, self._note)
-        self.second.watch()
+        if self.own_process:
+            self.second.watch()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
         """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
@@ -134,6 +143,7 @@ class Progress(pl.Callback):
         row["clips_lost"] = float(self.data.unreadable.report())
         row["learning_rate"] = trainer.optimizers[0].param_groups[0]["lr"]
         row["clips_per_second"] = (step - self.window_step) * self.data.config.batch_size / elapsed
+        row.update(pl_module.rates((step - self.window_step) / elapsed))
         row.update({f"{name}_share": min(1.0, spent[stage] / elapsed) for name, stage in SHARES.items()})
         row["seconds"] = now - self.started
         self.window, self.window_start, self.window_step = dict(pl_module.step_timer.seconds), now, step
@@ -144,11 +154,12 @@ class Progress(pl.Callback):
         rate = (step - self.first_step) / max(row["seconds"], 1e-9)
         minutes, second = divmod(int((steps - step) / max(rate, 1e-9)), 60)
         left = f"{minutes // 60:02d}:{minutes % 60:02d}:{second:02d}"
-        print(
-            f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s"
+        rates = f"  {row['audio_hours_per_second']:.3g} h/s of audio" if "audio_hours_per_second" in row else ""
+        rates += f"  MFU {row['mfu']:.1%}" if "mfu" in row else ""
+        report(
+            f"step {step}/{steps}  loss {row['loss']:.4f}  rank {row['effective_rank']:.1f}  {row['clips_per_second']:.1f} clips/s{rates}"
             f"  data wait {row['data_wait_share']:.0%}  logging {row['logging_share']:.0%}  checkpoint {row['checkpoint_share']:.0%}"
-            f"  left {left}{self.note}",
-            flush=True,
+            f"  left {left}{self.note}"
         )
 
     def _check_collapse(self, row: dict[str, float]) -> None:
@@ -198,4 +209,4 @@ def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def resume_line(run: Path, stop: StopCleanly) -> str:
     """Return how the run ended and how to resume it."""
     name = signal.Signals(stop.signal).name if stop.signal else "the end"
-    return f"stopped by {name}; saved. Resume with: python {sys.argv[0]} --resume {shlex.quote(str(run))}"
+    return f"stopped by {name}; saved. Resume with: hear-ssl fit --resume {shlex.quote(str(run))}"

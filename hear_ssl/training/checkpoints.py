@@ -13,6 +13,7 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from hear_ssl.checkpoint import numbered_checkpoints, save_tensors
 from hear_ssl.data.stream.worker_watch import WorkerError
 from hear_ssl.files import atomic_path, check_zip
+from hear_ssl.progress import report
 from hear_ssl.training.module import PretrainingModule
 
 LAST = "last.ckpt"
@@ -107,7 +108,7 @@ def set_aside_later(folder: Path, step: int, resumed: Path | None) -> None:
         place.mkdir()
         for path in later:
             path.rename(place / path.name)
-        print(f"{len(later)} checkpoints after step {step} were moved to {place}", flush=True)
+        report(f"{len(later)} checkpoints after step {step} were moved to {place}")
     if resumed and resumed != folder / LAST:
         with atomic_path(folder / LAST) as temporary:
             shutil.copyfile(resumed, temporary)

@@ -80,7 +80,7 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
             merged.pop(section)
     (encoder,) = chosen["encoder"].values()
     config = replace(_config(merged), encoder=encoder, objective=chosen["objective"], **lists)  # type: ignore[arg-type]
-    config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops)))
+    config = replace(config, views=views.configs(sum(crops.count for crops in config.data.crops), config.frontend.sample_rate))
     check_ranges(config)
     check_requirements(config)
     check_names(config)
@@ -111,7 +111,7 @@ def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mappin
         except ConfigKeyError as error:
             key = error.full_key or str(error.key)
             raise ValueError(
-                f"{source.where}: there is no config key {key!r}{_nearest_key(key, parts)}; fit.py --help lists them all"
+                f"{source.where}: there is no config key {key!r}{_nearest_key(key, parts)}; hear-ssl fit --help lists them all"
             ) from None
         except (OmegaConfBaseException, TypeError, ValueError) as error:
             key = getattr(error, "full_key", None) or "a group of keys cannot be one value, nor a list hold keys"

@@ -30,7 +30,7 @@ BASES: dict[str, type[Any]] = {"encoder": Encoder, "objective": Objective, "augm
 OFFERED = {
     "encoder": ("n_mels",),
     "objective": ("dim", "token_hop_ms"),
-    "augment": ("sample_rate", "frontend", "crop_frames"),
+    "augment": ("sample_rate", "frontend", "crop_samples", "crop_frames"),
 }  # to __init__, apart from the options
 ANY_VIEW = "views.*.augment.*."  # where the options of an augmentation are
 DEFAULT_ENCODER = "audio_ntt"

@@ -14,11 +14,11 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from hear_ssl import __version__
 from hear_ssl.addresses import redacted
 from hear_ssl.training.recipes import recipe_path
 from hear_ssl.training.settings import settings_keys
 from hear_ssl.training.spelling import is_text, read_yaml, text_value
+from hear_ssl.version import __version__
 
 REFERENCE = re.compile(r"\$\{[\w.\[\]-]+\}")  # to another key: ${name}, ${.seed}, ${data[shards]}
 DEEPEST, MOST_VALUES = 50, 100_000
@@ -81,7 +81,7 @@ def run_sources(run: Path, overrides: list[str]) -> list[Source]:
     """
     path = run / "config.yaml"
     if not path.is_file():
-        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that fit.py printed")
+        raise ValueError(f"{run} is not a run folder: it has no config.yaml; give the folder that hear-ssl fit printed")
     with open(path, "rb") as file:
         line = file.readline().decode("utf-8", "replace").strip()
     version = line[len(VERSION_LINE) :] if line.startswith(VERSION_LINE) else ""

@@ -51,8 +51,8 @@ class ViewSelection:
                 " views=[{augment: [gain, noise]}, {augment: [gain]}]; one element is changed as views.0.augment.1.std=0.01"
             )
 
-    def configs(self, crops: int) -> tuple[ViewConfig, ...]:
-        """Return the views of so many crops.
+    def configs(self, crops: int, sample_rate: int) -> tuple[ViewConfig, ...]:
+        """Return the views of so many crops of a sample rate (Hz).
 
         Raises ValueError when a crop does not exist, an option is unknown or out of range, or augmentations have the wrong order.
         """
@@ -61,7 +61,14 @@ class ViewSelection:
             part = default_part(SECTION, key)
             if classes.setdefault(part.name, part.kind) is not part.kind:
                 raise ValueError(f"views: two files have a class {part.name}; rename one of the classes")
-        return tuple(self._config(number, view, crops, classes) for number, view in enumerate(self.views))
+        views = tuple(self._config(number, view, crops, classes) for number, view in enumerate(self.views))
+        for number, view in enumerate(views):
+            for place, part in enumerate(view.augment):
+                try:
+                    part.kind.check(part.options, sample_rate)
+                except ValueError as error:
+                    raise ValueError(f"views.{number}.{SECTION}.{place}.{part.name}.{error}") from None
+        return views
 
     def _config(self, number: int, view: View, crops: int, classes: Classes) -> ViewConfig:
         crop = view.get("crop", min(number, crops - 1))

@@ -16,6 +16,7 @@ from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.worker_watch import Patience
 from hear_ssl.data.stream.workers import WorkerLoader, start_worker
+from hear_ssl.progress import warn
 from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 
 __all__ = ["ShardDataModule", "process_rank"]
@@ -122,4 +123,4 @@ def report_damage(shards: ShardSet, allowed: float) -> None:
     if clips > allowed * len(shards):
         raise ValueError(f"{'; '.join(lines[:10])}: restore them or pack again (data.max_lost_fraction allows {allowed:.0%} of the clips)")
     for line in lines if process_rank() == 0 else ():
-        print(f"{line} are lost as far as they cannot be read", flush=True)
+        warn(f"{line} are lost as far as they cannot be read")

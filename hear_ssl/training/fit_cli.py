@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, Field, replace
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.stream.forkserver import start_early
 from hear_ssl.machine import user_path
-from hear_ssl.training.config import plain_config, whole_config
+from hear_ssl.training.config import Config, plain_config, whole_config
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
 from hear_ssl.training.places import whole_paths
+from hear_ssl.training.recipes import recipe_names, recipe_path
 from hear_ssl.training.speed import Machine, choose, keep_memory
 from hear_ssl.training.wandb_mode import with_wandb_mode
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, train, and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="fit.py",
+        prog="hear-ssl fit",
         description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         add_help=False,
@@ -29,7 +30,11 @@ def main() -> int:
         "-h", "--help", action="store_true", help="show this help; with --config also the keys of that config's own classes"
     )
     parser.add_argument(
-        "--config", type=user_path, metavar="FILE", help="YAML file with the keys that differ from the defaults, such as configs/base.yaml"
+        "--config",
+        type=user_path,
+        metavar="RECIPE",
+        help="a recipe by its name, such as simclr, or a YAML file with the keys that differ from the defaults; recipes: "
+        + ", ".join(recipe_names()),
     )
     parser.add_argument(
         "--resume",
@@ -38,25 +43,33 @@ def main() -> int:
         help="resume a stopped run: its folder, or one of its checkpoints; its own config is used",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
-    arguments = parser.parse_args()
-    if arguments.help:
-        sources = given_sources(arguments) if arguments.config or arguments.resume else read_sources(None, arguments.overrides)
-        parser.epilog = key_help(sources, bool(arguments.resume))
+    given = parser.parse_args(arguments)
+    if given.help:
+        sources = given_sources(given) if given.config or given.resume else read_sources(None, given.overrides)
+        parser.epilog = key_help(sources, bool(given.resume))
         parser.print_help()
         return 0
-    if bool(arguments.config) == bool(arguments.resume):
-        raise ValueError("give either --config FILE to start a run or --resume RUN to resume one; see fit.py --help")
-    sources = given_sources(arguments)
+    if bool(given.config) == bool(given.resume):
+        raise ValueError("give either --config RECIPE to start a run or --resume RUN to resume one; see hear-ssl fit --help")
+    sources = given_sources(given)
+    config = ready_config(sources, given.overrides, bool(given.resume))
+    run, file = resumed_run(given.resume) if given.resume else (Path(config.run), None)
+    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
+
+    return fit(replace(config, run=str(run)) if given.resume else config, resume=bool(given.resume), resumed_file=file)
+
+
+def ready_config(sources: Sequence[Source], overrides: Iterable[str], resuming: bool) -> Config:
+    """Return the config of sources with whole paths, once this process is prepared for it; overrides: the keys given with it.
+
+    Raises what `whole_config` raises, and ValueError where WANDB_MODE is no mode.
+    """
     plain = plain_config(sources)
     if choose(plain, Machine("cpu", 1, "")).allocator:
         keep_memory()  # before torch loads
     if plain.data.workers:
         start_early()  # it imports torch while this process does
-    config = with_wandb_mode(whole_paths(whole_config(sources, resuming=bool(arguments.resume))), arguments.overrides)
-    run, file = resumed_run(arguments.resume) if arguments.resume else (Path(config.run), None)
-    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
-
-    return fit(replace(config, run=str(run)) if arguments.resume else config, resume=bool(arguments.resume), resumed_file=file)
+    return with_wandb_mode(whole_paths(whole_config(sources, resuming)), list(overrides))
 
 
 def resumed_run(given: str) -> tuple[Path, Path | None]:
@@ -77,7 +90,7 @@ def given_sources(arguments: argparse.Namespace) -> list[Source]:
     """Return the keys of the config or run that the command line names, and of its key=value arguments."""
     if arguments.resume:
         return run_sources(resumed_run(arguments.resume)[0], arguments.overrides)
-    return read_sources(arguments.config, arguments.overrides)
+    return read_sources(recipe_path(arguments.config) if arguments.config else None, arguments.overrides)
 
 
 def key_help(sources: list[Source], resuming: bool = False) -> str:

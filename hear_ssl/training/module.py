@@ -7,6 +7,7 @@ the uninterrupted one would have drawn.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +15,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LambdaLR
 
-from hear_ssl import __version__
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.options import to_mapping
@@ -28,6 +28,7 @@ from hear_ssl.training.requirements import views_used
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
 from hear_ssl.training.settings import Config
 from hear_ssl.training.step_timer import StepTimer
+from hear_ssl.version import __version__
 from hear_ssl.views.views import Views
 
 
@@ -47,12 +48,13 @@ class PretrainingModule(pl.LightningModule):
         self.teacher = frozen_copy(self.embedder.encoder) if "teacher" in self.objective.required else None
         samples = [round(crops.seconds * config.frontend.sample_rate) for crops in config.data.crops for _ in range(crops.count)]
         frames = [self.embedder.frontend.token_count(time) * stride for time in samples]
-        self.views = Views(config.views[: views_used(config)], config.frontend, frames)
+        self.views = Views(config.views[: views_used(config)], config.frontend, samples, frames)
         self.last_clip: Tensor | None = None
         self.step_metrics: dict[str, Tensor] = {}
         self.fused_optimizer = False
         self.step_timer = StepTimer()
         self.delayed_loss = DelayedScalar()
+        self.rates: Callable[[float], dict[str, float]] = lambda steps_per_second: {}  # columns of metrics.csv, as Throughput.columns
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
@@ -74,14 +76,21 @@ class PretrainingModule(pl.LightningModule):
             shifted, shift = self.views.pitch_shifted(views[0], batch.seeds, self.objective.semitones)
             return [*views, shifted], shift
 
-    def encode(self, features: list[Tensor], kept: list[Tensor | None] | None = None, pitch_shift: Tensor | None = None) -> Encoded:
+    def encode(
+        self,
+        features: list[Tensor],
+        kept: list[Tensor | None] | None = None,
+        pitch_shift: Tensor | None = None,
+        rows: int | None = None,
+    ) -> Encoded:
         """Return the encoded views of their features (batch, n_mels, frames); with a pitch_shift the last is the shifted first view.
 
-        kept: the time steps of each view to encode (batch, k), all by default.
+        kept: the time steps of each view to encode (batch, k), all by default. rows: views encoded at once, trainer.encode_rows by
+        default, 0 for all.
         """
         views = len(features) - (pitch_shift is not None)
         steps: list[Tensor | None] = kept or [None] * views
-        rows, pool = self.config.trainer.encode_rows, self.config.training_pool
+        rows, pool = self.config.trainer.encode_rows if rows is None else rows, self.config.training_pool
         shifted = [steps[0]] * (len(features) - views)  # compared with the first view, token by token
         found = encode_views(self.embedder.encoder, features, [*steps, *shifted], rows, pool)
         encoded = Encoded(clip=found.clip[:views], tokens=found.leading[:views], view_tokens=found.tokens[:views])

@@ -19,7 +19,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import save_tensors
 from hear_ssl.errors import one_line
 from hear_ssl.evaluation.device import choose_device
@@ -28,10 +27,12 @@ from hear_ssl.evaluation.tasks.task_format import audio_folder
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.progress import report, warn
 from hear_ssl.training.callbacks import Progress, StopCleanly
 from hear_ssl.training.checkpoints import step_of
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.settings import ProbeConfig
+from hear_ssl.version import __version__
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
 SPARE = Path("probe") / "audio"  # in the run folder: audio resampled for tasks whose folders cannot be written
@@ -136,7 +137,7 @@ class OnlineProbe(pl.Callback):
             self._snapshot(trainer, pl_module)
             deadline = time.monotonic() + PATIENCE_SECONDS
             if self.snapshots and self.prober is not None:
-                print(f"waiting for the probe of step {step_of(self.snapshots[-1])}", flush=True)
+                report(f"waiting for the probe of step {step_of(self.snapshots[-1])}")
             while self.snapshots and self.prober is not None and self.stop.signal is None and time.monotonic() < deadline:
                 try:
                     self._take(trainer, self.prober.answers.get(timeout=0.2))
@@ -169,19 +170,19 @@ class OnlineProbe(pl.Callback):
         if len(self.snapshots) > 1 + WAITING:
             dropped = self.snapshots.pop(1)
             dropped.unlink(missing_ok=True)
-            print(f"probe of step {step_of(dropped)} left out: probes take longer than probe.every={self.config.every} steps", flush=True)
+            warn(f"probe of step {step_of(dropped)} left out: probes take longer than probe.every={self.config.every} steps")
         if len(self.snapshots) == 1:
             self.prober.send(str(path.resolve()))
 
     def _take(self, trainer: pl.Trainer, answer: dict[str, Any]) -> None:
         """Record an answer and hand over the next snapshot."""
         if "ended" in answer:
-            print(f"no more probes: {one_line(str(answer['ended']))}", flush=True)
+            warn(f"no more probes: {one_line(str(answer['ended']))}")
             self._end()
             return
         path = self.snapshots.pop(0)
         if "error" in answer:
-            print(f"probe of step {step_of(path)} failed: {one_line(str(answer['error']))}", flush=True)
+            warn(f"probe of step {step_of(path)} failed: {one_line(str(answer['error']))}")
             path.unlink(missing_ok=True)
         else:
             self._record(trainer, path, answer["scores"])
@@ -195,10 +196,11 @@ class OnlineProbe(pl.Callback):
             logger.log_metrics(scores, step=step)
         better = value > self.best
         details = "  ".join(f"{name.removeprefix('probe_')} {number:.3f}" for name, number in scores.items() if name != "probe")
-        print(f"probe of step {step}: {value:.4f}{' (best)' if better else ''}  {details}", flush=True)
+        report(f"probe of step {step}: {value:.4f}{' (best)' if better else ''}  {details}")
         self.progress.note = f"  probe {value:.4f} at {step}"
         if better:
             self.best = value
+            (self.run / "checkpoints").mkdir(exist_ok=True)  # the first probe may come before the first checkpoint
             os.replace(path, self.run / "checkpoints" / "best.ckpt")
             atomic_write(self.run / "checkpoints" / "best.json", json.dumps({"step": step, **scores}, indent=1))
         else:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from hear_ssl.addresses import redacted, redacted_text
 from hear_ssl.data.shards.cache import is_remote
+from hear_ssl.files import AUDIO_FOLDER
 from hear_ssl.machine import expand_home
 from hear_ssl.training.settings import Config
 
@@ -22,13 +23,31 @@ def whole_paths(config: Config) -> Config:
     copies = copies if not copies or copies.startswith("~") else os.path.abspath(copies)
     shards = [_whole(entry, "data.shards") for entry in config.data.shards]
     tasks = [_whole(folder, "probe.tasks") for folder in config.probe.tasks]
+    views = list(config.views)
+    for number, place, key, folder in view_folders(config):
+        parts = list(views[number].augment)
+        options = replace(parts[place].options, **{key: _whole(folder, f"views.{number}.augment.{place}.{key}")})
+        parts[place] = replace(parts[place], options=options)
+        views[number] = replace(views[number], augment=tuple(parts))
     return replace(
         config,
         run=_whole(config.run, "run"),
         output=_whole(config.output, "output"),
         data=replace(config.data, shards=shards, cache=cache, stream_cache=copies),
+        views=tuple(views),
         probe=replace(config.probe, tasks=tasks),
     )
+
+
+def view_folders(config: Config) -> list[tuple[int, int, str, str]]:
+    """Return the folders that augmentations read: the number of the view, the place in it, the name of the option, and the folder."""
+    return [
+        (number, place, item.name, getattr(part.options, item.name))
+        for number, view in enumerate(config.views)
+        for place, part in enumerate(view.augment)
+        for item in fields(part.options)
+        if item.metadata.get("unit") == AUDIO_FOLDER and getattr(part.options, item.name)
+    ]
 
 
 def _whole(path: str, key: str) -> str:

@@ -13,6 +13,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from hear_ssl.files import atomic_path, atomic_write
+from hear_ssl.progress import report
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.step_timer import STAGES, WORKER_STAGES
 
@@ -64,9 +65,9 @@ class ProfileSteps(pl.Callback):
         writer.writeheader()
         writer.writerows(rows)
         atomic_write(self.run / "profile.csv", text.getvalue())
-        print(f"where the time of a step goes ({steps} steps; trace.json.gz has {TRACED} of them call by call):")
+        report(f"where the time of a step goes ({steps} steps; trace.json.gz has {TRACED} of them call by call):")
         for row in rows:
-            print(f"  {row['stage']:<12}{float(row['ms_per_step']):10.2f} ms  {row['share_of_step']:>6}  {row['process']}", flush=True)
+            report(f"  {row['stage']:<12}{float(row['ms_per_step']):10.2f} ms  {row['share_of_step']:>6}  {row['process']}")
 
     def _count_from(self, module: PretrainingModule, step: int) -> None:
         self.counted_from, self.started, self.before = step, time.perf_counter(), dict(module.step_timer.seconds)

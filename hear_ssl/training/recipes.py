@@ -6,7 +6,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import hear_ssl
 from hear_ssl.errors import nearest
 from hear_ssl.machine import expand_home
 
@@ -18,7 +17,7 @@ SUFFIX = ".yaml"
 
 def recipes_folder() -> Traversable:
     """Return the folder of the recipes: configs/ of a checkout, or where an installation has it, as the package hear_ssl.configs."""
-    checkout = Path(hear_ssl.__file__).resolve().parents[1]
+    checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
         return checkout / "configs"
     return files("hear_ssl.configs")

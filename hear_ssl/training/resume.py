@@ -8,11 +8,11 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint, numbered_checkpoints
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.progress import warn
 from hear_ssl.training.checkpoints import LAST, set_aside_later
 from hear_ssl.training.config_parts import config_keys
 from hear_ssl.training.config_sources import VERSION_LINE, of_old_version
@@ -20,6 +20,7 @@ from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
+from hear_ssl.version import __version__
 
 KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "timestamps_per_token", "chunk_frames")
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
@@ -55,7 +56,7 @@ def whole_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
             continue
         if path.name != LAST and process_rank() == 0:
             damage = f"{files[0]} is damaged" if mistakes else f"{folder / LAST} is missing"
-            print(f"{damage}: resuming from {path}, the newest whole checkpoint", flush=True)
+            warn(f"{damage}: resuming from {path}, the newest whole checkpoint")
         return path, saved
     raise mistakes[0]
 

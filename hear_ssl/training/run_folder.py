@@ -15,6 +15,7 @@ from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.settings import Config
 
 BUSY = "wait for that run to end, or give another folder with run=FOLDER"
+WAIT_SECONDS = 1.0  # for `hear-ssl runs`, which holds a folder for an instant to find out whether a run does
 
 
 @contextmanager
@@ -33,7 +34,7 @@ def held_run_folder(config: Config) -> Iterator[Path]:
         with ExitStack() as held:
             try:
                 run = named or new_folder(stem)
-                held.enter_context(folder_lock(run, BUSY))
+                held.enter_context(folder_lock(run, BUSY, WAIT_SECONDS))
             except OSError as error:
                 reason = error.strerror or error
                 raise OSError(f"run folder {run} cannot be made: {reason}; give another with run=FOLDER or output=FOLDER") from None

@@ -13,12 +13,12 @@ from typing import Any
 
 import yaml
 
-from hear_ssl import __version__
 from hear_ssl.errors import printable, run_main
 from hear_ssl.machine import user_path
 from hear_ssl.model.options import Part
 from hear_ssl.training.config_origin import Origins
 from hear_ssl.training.config_sources import read_sources
+from hear_ssl.version import __version__
 
 COLUMN = 44  # of the comments
 HEAD = "# After each key: where its value came from, what it means, [its unit and range]."

@@ -13,6 +13,19 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.workers import MORE_SHARED_MEMORY
 from hear_ssl.machine import free_shared_memory, started_by_srun
 from hear_ssl.packaging.licenses import described, known_license
+from hear_ssl.training.places import view_folders
+from hear_ssl.training.settings import Config
+from hear_ssl.views.sound_folder import sound_files
+
+
+def check_folders(config: Config) -> None:
+    """Raise ValueError that names the key when a folder that an augmentation reads does not exist, or has no audio file."""
+    for number, place, key, folder in view_folders(config):
+        try:
+            sound_files(folder)
+        except ValueError as error:
+            name = config.views[number].augment[place].name
+            raise ValueError(f"views.{number}.augment.{place}.{name}.{key}: {error}") from None
 
 
 def repeated_clips(config: DataConfig, sounds: list[tuple[int, str]]) -> list[str]:
@@ -53,7 +66,8 @@ def unlicensed(card: dict[str, Any]) -> list[str]:
     """Return a warning for each source of the data card whose licence is missing or not known: export will ask for it."""
     return [
         f"warning: training source {source['name']} has {described(source['license'])}: export will refuse it; pack it with"
-        f" --license NAME (without an index: data.license=NAME), or give package.py --data-license {source['name'] + '=NAME'!r}"
+        f" --license NAME, set data.license=NAME where it is not packed, or give"
+        f" hear-ssl package --data-license {source['name'] + '=NAME'!r}"
         for source in card["sources"]
         if not known_license(source["license"])
     ]

@@ -6,10 +6,11 @@ import json
 import logging
 import math
 import os
+import shlex
 import signal
-import sys
 import tempfile
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +26,12 @@ from hear_ssl.files import atomic_write
 from hear_ssl.machine import lacks_to_compile, started_by_srun
 from hear_ssl.model.encoders.vit import Attention
 from hear_ssl.objectives.weighted_sum import term_weights
+from hear_ssl.progress import report, warn
 from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule
+from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
@@ -36,9 +39,11 @@ from hear_ssl.training.places import whole_paths, without_credentials
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
 from hear_ssl.training.run_folder import check_new, held_run_folder
+from hear_ssl.training.run_state import RecordState, record_end, recorded_state
 from hear_ssl.training.settings import Config, TrainerConfig
 from hear_ssl.training.speed import Choices, Machine, choose, cpu_bfloat16, keep_memory, usable_cores
 from hear_ssl.training.start_checks import (
+    check_folders,
     check_shared_memory,
     cluster_plugins,
     different_sounds,
@@ -47,14 +52,24 @@ from hear_ssl.training.start_checks import (
     unlicensed,
 )
 from hear_ssl.training.stream_datamodule import data_module
+from hear_ssl.training.throughput import Throughput, audio_seconds, count_operations, peak_of
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
 
-def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
-    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped.
+def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset: Any = None) -> int:
+    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
+    _, stopped_by = fit_run(config, resume, resumed_file, dataset=dataset)
+    return 128 + stopped_by if stopped_by else 0
 
-    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. Raises ValueError for data,
-    checkpoint or folder mistakes, OSError when the disk is full.
+
+def fit_run(
+    config: Config, resume: bool, resumed_file: Path | None = None, own_process: bool = True, dataset: Any = None
+) -> tuple[Path, int]:
+    """Train as the config says and return the run folder and the number of the signal that stopped the run, 0 for none.
+
+    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly. dataset: a
+    map-style torch dataset or a Hugging Face dataset to train on, in place of data.shards; the run that resumes is given it again.
+    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
     """
     config, ranks = whole_paths(config), processes(config.trainer)
     check_ranks(config.data.batch_size, math.prod(ranks))
@@ -64,17 +79,33 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None) -> int:
         with tempfile.TemporaryDirectory() as spare:  # the run folder does not exist yet
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
+    check_folders(config)
     cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
-    data = data_module(config.data, config.frontend.sample_rate, config.seed)
+    check_given(dataset, saved)
+    source = config.data, config.frontend.sample_rate, config.seed
+    data: BatchDataModule = data_module(*source) if dataset is None else DatasetDataModule(*source, dataset)
     choices = choose(config, machine(config.trainer))
     with held_run_folder(config) as run:
         if not resume:
             start_run_folder(run, choices)
-        return train(replace(config, run=str(run)), data, choices, checkpoint, saved)
+        with recorded_state(run, resume) as record:
+            stop = StopCleanly(own_process)
+            return run, record_end(record, train(replace(config, run=str(run)), data, choices, checkpoint, saved, stop, record))
 
 
-def train(config: Config, data: BatchDataModule, choices: Choices, checkpoint: Path | None, saved: dict[str, Any]) -> int:
-    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one."""
+def train(
+    config: Config,
+    data: BatchDataModule,
+    choices: Choices,
+    checkpoint: Path | None,
+    saved: dict[str, Any],
+    stop: StopCleanly,
+    record: RecordState,
+) -> int:
+    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one.
+
+    Return the number of the signal that stopped the run before its last step, 0 for none.
+    """
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
@@ -86,21 +117,20 @@ def train(config: Config, data: BatchDataModule, choices: Choices, checkpoint: P
         saved.clear()
     if config.trainer.sync_batch_norm:
         normalise_over_ranks(module)
-    apply(choices, module)
-    stop = StopCleanly()
-    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint)
+    apply_counted(config, choices, module)
+    trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, [record])
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
-        print("\n".join(start_lines(config, run, data, choices)), flush=True)
+        announce(config, run, data, choices, module.views.notes())
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="pytorch_lightning")
         try:
             trainer.fit(module, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # what Lightning makes of Ctrl-C, and of KeyboardInterrupt by a second signal
             if stop.at_once and stop.signal != signal.SIGINT:
-                print(f"ended at once by a second signal, not saved; resume with: python {sys.argv[0]} --resume {run}", flush=True)
-                return 128 + (stop.signal or 0)
+                warn(f"ended at once by a second signal, not saved; resume with: hear-ssl fit --resume {shlex.quote(str(run))}")
+                return stop.signal or 0
             raise KeyboardInterrupt from None
         except RuntimeError as error:
             raise machine_failure(error) or error from None
@@ -109,22 +139,23 @@ def train(config: Config, data: BatchDataModule, choices: Choices, checkpoint: P
             finish_record()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
-        print(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}", flush=True)
+        report(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}")
         finished = trainer.global_step >= config.trainer.steps
-        print(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop), flush=True)
-    return 128 + stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
+        report(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop))
+    return stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
 
 
-def start_lines(config: Config, run: Path, data: BatchDataModule, choices: Choices) -> list[str]:
-    """Return what a run prints first: folder and length, what it trains, choices for speed, warnings about its data."""
+def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices, notes: list[str]) -> None:
+    """Report folder and length of a run, what it trains, choices for speed, notes on its views, and warnings about its data."""
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
-    return [
-        f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}",
-        f"objective {terms}; encoder {config.encoder.name}",
-        choices.line(config.performance),
-        *(repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []),
-        *unlicensed(data.data_card()),
-    ]
+    report(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}")
+    report(f"objective {terms}; encoder {config.encoder.name}")
+    for line in (choices.line(config.performance), *notes):
+        report(line)
+    repeated = repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []
+    repeated += repeated_clips(config.data, [(len(data.clips), "clips")]) if isinstance(data, DatasetDataModule) else []
+    for line in (*repeated, *unlicensed(data.data_card())):
+        warn(line)
 
 
 def start_run_folder(run: Path, choices: Choices) -> None:
@@ -174,8 +205,24 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
         module.compile_parts()
 
 
+def apply_counted(config: Config, choices: Choices, module: PretrainingModule) -> None:
+    """Do what was chosen; in the process that reports, count a step's operations before they are compiled, and measure the peak."""
+    if process_rank():
+        return apply(choices, module)
+    operations = count_operations(module, config.data.batch_size // math.prod(processes(config.trainer)))
+    apply(choices, module)
+    device = torch.device("cuda" if machine(config.trainer).device == "gpu" else "cpu")
+    module.rates = Throughput(operations, peak_of(device, choices.precision), audio_seconds(config)).columns
+
+
 def build_trainer(
-    config: Config, run: Path, stop: StopCleanly, data: BatchDataModule, precision: str, resumed: Path | None = None
+    config: Config,
+    run: Path,
+    stop: StopCleanly,
+    data: BatchDataModule,
+    precision: str,
+    resumed: Path | None = None,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
@@ -197,7 +244,7 @@ def build_trainer(
         precision="bf16-mixed" if precision == "bf16" else "32-true",
         use_distributed_sampler=False,
         logger=logger,
-        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *record, *probe, *timing],
+        callbacks=[stop, progress, saving, KeepConfig(run, config, resumed), *callbacks, *record, *probe, *timing],
         plugins=[CheckpointFile(), *cluster_plugins(devices, nodes)],
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -17,7 +17,7 @@ def with_wandb_mode(config: Config, overrides: Sequence[str], variables: Mapping
     Raises ValueError when WANDB_MODE is no mode.
     """
     given = variables.get("WANDB_MODE") or ("disabled" if variables.get("WANDB_DISABLED", "").lower() in ("true", "1") else "")
-    if not given or any(override.startswith("wandb=") for override in overrides):
+    if not given or any(override.partition("=")[0] == "wandb" for override in overrides):
         return config
     if given.lower() not in MODES:
         raise ValueError(f"WANDB_MODE is {given!r}; set it to {', '.join(MODES)}, or unset it")

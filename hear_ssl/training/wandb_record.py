@@ -18,6 +18,7 @@ from pytorch_lightning.loggers import WandbLogger
 
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
+from hear_ssl.progress import warn
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.settings import Config
@@ -65,7 +66,7 @@ def record_id(kept: Path, mode: str) -> tuple[str, str]:
     lines = kept.read_bytes().decode(errors="replace").split("\n") if kept.is_file() else []
     records = [[*line.split(), mode][:2] for line in lines if line.strip() and ID.fullmatch(line.split()[0])]
     if kept.is_file() and not records:
-        print(f"{kept} holds no id of a wandb record: this run begins a new record", flush=True)
+        warn(f"{kept} holds no id of a wandb record: this run begins a new record")
     if records and records[-1][1] == mode == "online":
         return records[-1][0], records[0][0] if len(records) > 1 else ""
     first = records[0][0] if records else os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:8]

@@ -25,17 +25,19 @@ class Augmentation(nn.Module):
     """A change of every sample of a batch by random numbers of its own.
 
     An augmentation is a subclass with a frozen dataclass `Options` nested in it, whose fields `__init__` accepts as keywords, with
-    sample_rate (Hz), frontend (a FrontendConfig) and crop_frames (of its features) if it names them.
+    sample_rate (Hz), frontend (a FrontendConfig), crop_samples and crop_frames (of its features) if it names them.
 
     kind: what it changes. waveform: (batch, time). spectrogram: normalised log-mel features (batch, n_mels, frames). mask: the time
     steps that the encoder encodes (batch, steps), of which it returns some.
     offset: how many random numbers of a sample come before its own at least; with a fixed place they do not depend on the
     augmentations before it.
+    note: what a run prints about it at its start, such as how many files it has read.
     """
 
     kind: ClassVar[str] = "spectrogram"
     offset: ClassVar[int] = 0
     drawn: SampleRandom | None = None
+    note: str = ""
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Return the changed batch, of the same shape; seeds (batch,) int64 are of this augmentation in this view."""
@@ -46,8 +48,12 @@ class Augmentation(nn.Module):
         self.drawn = SampleRandom.at(seeds)
         return self.drawn
 
-    def remember(self, features: Tensor) -> None:
-        """Take in a step's features (batch, n_mels, frames) as they were before any augmentation; nothing by default."""
+    def remember(self, inputs: Tensor) -> None:
+        """Keep what a step's waveforms or features were before any augmentation, of the shape that `forward` gets; nothing by default."""
+
+    @classmethod
+    def check(cls, options: Any, sample_rate: int) -> None:
+        """Raise ValueError, which begins with the name of an option, when options contradict one another or the sample rate (Hz)."""
 
     @staticmethod
     def moves_time(options: Any) -> bool:

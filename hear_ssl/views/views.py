@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from hear_ssl.model.options import FrontendConfig
+from hear_ssl.model.options import FrontendConfig, Part
 from hear_ssl.model.parts import build
 from hear_ssl.sample_random import SampleRandom, advanced
 from hear_ssl.views.base import Augmentation, ViewConfig
-from hear_ssl.views.mixup import Mixup
+from hear_ssl.views.memory import Remembering
 from hear_ssl.views.spectrogram import shift_pitch
 
 STREAMS = {"waveform": 1, "spectrogram": 2, "pitch": 3, "mask": 4}
@@ -24,34 +24,37 @@ STREAMS_OF_A_VIEW = 16
 class Views(nn.Module):
     """The views of each clip: first of its crops' waveforms, then of their features."""
 
-    def __init__(self, views: Sequence[ViewConfig], frontend: FrontendConfig, frames: Sequence[int]) -> None:
-        """Build for crops whose features have so many `frames` each."""
+    def __init__(self, views: Sequence[ViewConfig], frontend: FrontendConfig, samples: Sequence[int], frames: Sequence[int]) -> None:
+        """Build for crops of so many `samples` each, whose features have so many `frames`.
+
+        Raises ValueError that names the augmentation when one cannot read its files.
+        """
         super().__init__()
         self.frontend = frontend
         self.crops = [view.crop for view in views]
         self.views = nn.ModuleList(
             nn.ModuleList(
-                build(part, sample_rate=frontend.sample_rate, frontend=frontend, crop_frames=frames[view.crop]) for part in view.augment
+                built(part, f"views.{number}.augment.{place}", frontend, samples[view.crop], frames[view.crop])
+                for place, part in enumerate(view.augment)
             )
-            for view in views
+            for number, view in enumerate(views)
         )
-        memories: list[Mixup] = []
+        memories: list[Remembering] = []
         for part in self.modules():
-            if isinstance(part, Mixup) and not any(part.share_memory_of(other) for other in memories):
+            if isinstance(part, Remembering) and not any(part.share_memory_of(other) for other in memories):
                 memories.append(part)
 
     def waveforms(self, crops: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
         """Return the waveform of every view (batch, time) from a clip's crops, each (batch, time)."""
-        return [self._augment(view, "waveform", crops[crop], seeds) for view, crop in enumerate(self.crops)]
+        return self._changed("waveform", [crops[crop] for crop in self.crops], seeds)
 
     def spectrograms(self, features: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
         """Return augmented features of every view, each of the same shape (batch, n_mels, frames)."""
-        plain = [view.float() for view in features]
-        changed = [self._augment(view, "spectrogram", original, seeds) for view, original in enumerate(plain)]
-        for view, original in enumerate(plain):
-            for augmentation in self._of(view, "spectrogram"):
-                augmentation.remember(original)
-        return changed
+        return self._changed("spectrogram", [view.float() for view in features], seeds)
+
+    def notes(self) -> list[str]:
+        """Return a line about each augmentation that has one."""
+        return [part.note for part in self.modules() if isinstance(part, Augmentation) and part.note]
 
     def kept(self, seeds: Tensor, steps: Sequence[int]) -> list[Tensor | None]:
         """Return for every view, of so many time `steps`, those to encode (batch, k), sorted; None where all are."""
@@ -72,6 +75,14 @@ class Views(nn.Module):
         assert isinstance(augmentations, nn.ModuleList)
         return [one for one in augmentations if isinstance(one, Augmentation) and one.kind == kind]
 
+    def _changed(self, kind: str, plain: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
+        """Return what the augmentations of a kind make of each view; then let them remember what the views were."""
+        changed = [self._augment(view, kind, original, seeds) for view, original in enumerate(plain)]
+        for view, original in enumerate(plain):
+            for augmentation in self._of(view, kind):
+                augmentation.remember(original)
+        return changed
+
     def _augment(self, view: int, kind: str, batch: Tensor, seeds: Tensor) -> Tensor:
         """Return a batch after the view's augmentations of a kind; each draws after the one before it."""
         own, drawn = SampleRandom(seeds, STREAMS[kind] + STREAMS_OF_A_VIEW * view).state, 0
@@ -81,3 +92,15 @@ class Views(nn.Module):
             batch = augmentation(batch, advanced(own, drawn))
             drawn += augmentation.drawn.draws if augmentation.drawn else 1  # one that draws in its own way gets seeds of its own
         return batch
+
+
+def built(part: Part, where: str, frontend: FrontendConfig, samples: int, frames: int) -> Augmentation:
+    """Return the augmentation of a part for crops of so many samples and frames. Raises ValueError that says `where` it stands."""
+    try:
+        augmentation: Augmentation = build(
+            part, sample_rate=frontend.sample_rate, frontend=frontend, crop_samples=samples, crop_frames=frames
+        )
+    except ValueError as error:
+        raise ValueError(f"{where}.{part.name}: {error}") from None
+    augmentation.note = augmentation.note and f"{where}.{part.name}: {augmentation.note}"
+    return augmentation

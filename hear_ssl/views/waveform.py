@@ -1,14 +1,17 @@
-"""Augmentations of waveforms (batch, time)."""
+"""Augmentations of single samples of waveforms (batch, time): their level, their sign, noise, clipping, and their place in time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from hear_ssl.model.options import option
+from hear_ssl.sample_random import SampleRandom
 from hear_ssl.views.base import Augmentation
+from hear_ssl.views.sometimes import CHANCE_HELP, Sometimes, within
 
 
 class Gain(Augmentation):
@@ -72,3 +75,56 @@ class Noise(Augmentation):
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
         """Return waveforms of the same shape."""
         return x + self.std * self.random(seeds).normal(x.shape[-1])
+
+
+class Clipping(Sometimes):
+    """Hard clipping, as of an overdriven input: samples beyond a threshold below the clip's peak are set to it."""
+
+    @dataclass(frozen=True)
+    class Options:
+        """Options of the threshold."""
+
+        db: tuple[float, ...] = option((0.0, 15.0), "least and most that the threshold lies below the peak", "dB", 0.0, 60.0)
+        chance: float = option(0.3, CHANCE_HELP, "probability", 0.0, 1.0)
+
+    def __init__(self, db: tuple[float, ...] = Options.db, chance: float = Options.chance) -> None:
+        super().__init__(chance)
+        self.db = db
+
+    def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
+        """Return how far the threshold lies below the peak, in dB."""
+        return (within(self.db, random),)
+
+    def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Return clipped waveforms."""
+        (below_db,) = drawn
+        threshold = x.abs().amax(-1, keepdim=True) * 10.0 ** (-below_db / 20.0)
+        return x.clamp(-threshold, threshold)
+
+
+class TimeShift(Augmentation):
+    """A shift by whole samples, forwards or backwards; silence fills the rest."""
+
+    @dataclass(frozen=True)
+    class Options:
+        """Options of the shift."""
+
+        seconds: float = option(0.1, "largest shift, either way", "s", 0.0, 60.0)
+
+    kind = "waveform"
+
+    def __init__(self, sample_rate: int, seconds: float = Options.seconds) -> None:
+        super().__init__()
+        self.largest = round(seconds * sample_rate)
+
+    def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
+        """Return waveforms of the same shape."""
+        shift = self.random(seeds).integers(2 * self.largest + 1, 1) - self.largest  # (batch, 1) samples
+        source = torch.arange(x.shape[-1], device=x.device) - shift
+        inside = (source >= 0) & (source < x.shape[-1])
+        return torch.where(inside, x.gather(1, source.clamp(0, x.shape[-1] - 1)), 0.0)
+
+    @staticmethod
+    def moves_time(options: Any) -> bool:
+        """Return whether a clip can be shifted."""
+        return bool(options.seconds > 0)

@@ -1,4 +1,4 @@
-"""Crops per second of one core and bytes per second of sound, by codec: python tests/benchmarks/codecs.py SHARDS
+"""Crops per second of one core and bytes per second of sound, by codec: python -m tests.benchmarks.codecs SHARDS
 
 Takes clips of at least 10 s from shards, encodes them as packing does in each of its codecs, and cuts one random crop from each, as
 the stream does, from bytes in memory. Rates are by CPU time, one thread; codecs take turns, medians of the rounds and their range.
@@ -10,11 +10,7 @@ import argparse
 import io
 import random
 import statistics
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import soundfile

@@ -1,4 +1,4 @@
-"""Memory and time of NT-Xent in one piece and in chunks: python tests/benchmarks/contrast.py [N]
+"""Memory and time of NT-Xent in one piece and in chunks: python -m tests.benchmarks.contrast [N]
 
 Each variant runs in a process of its own; memory is the peak above what the process held before.
 """

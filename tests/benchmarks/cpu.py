@@ -1,4 +1,4 @@
-"""What each choice for speed gains on this CPU, whole training steps from waveforms in memory: python tests/benchmarks/cpu.py
+"""What each choice for speed gains on this CPU, whole training steps from waveforms in memory: python -m tests.benchmarks.cpu
 
 Two views of 2.08 s, 64 clips, one thread, Lightning's own loop, no data and no logging; clips per second of the process's CPU time,
 so that other work on the machine counts less. Every side runs in a process of its own (the allocator is chosen once a process);
@@ -15,9 +15,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hear_ssl.training.config import load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory

@@ -1,4 +1,4 @@
-"""CPU seconds of load_model and clips/s of scene embeddings beside a forward pass a clip: python tests/benchmarks/embedding.py
+"""CPU seconds of load_model and clips/s of scene embeddings beside a forward pass a clip: python -m tests.benchmarks.embedding
 
 Packages untrained encoders and loads each in a fresh process that has imported torch. Clips go through `get_scene_embeddings` of the
 model as load_model lays it out, all in one call. The straightforward way beside it is a call a clip with autograd on: frontend,
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import os
 import statistics
 import subprocess
 import sys
@@ -18,8 +19,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 import torch.nn.functional as F
@@ -30,7 +29,7 @@ from hear_ssl.model.encoders import AudioNTT
 from hear_ssl.model.encoders.audio_ntt import ConvolutionBlock
 from hear_ssl.model.hear import get_scene_embeddings
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.training.config import load_config
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import embedder_checkpoint
@@ -44,15 +43,15 @@ ENCODERS = {
 }
 SOURCE = {"name": "none", "license": "CC0-1.0", "hours": 0.0, "clips": 0}
 CARD = {"hours": 0.0, "split": "train", "sources": [SOURCE]}
-LOAD = "import sys, time; sys.path.insert(0, sys.argv[1]); import torch; from hear_speed import load_model; "
+LOAD = "import time; import torch; from hear_speed import load_model; "
 LOAD += "t = time.process_time(); load_model(); print(time.process_time() - t)"
 
 
 def load_seconds(checkpoint: Path, folder: Path) -> float:
     """Return the median CPU seconds of load_model of the packaged checkpoint in fresh processes."""
     package(PackageRequest(checkpoint, "hear_speed", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), folder)
-    command = [sys.executable, "-c", LOAD, str(folder / "hear_speed")]
-    return statistics.median(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout) for _ in range(3))
+    command, path = [sys.executable, "-c", LOAD], {**os.environ, "PYTHONPATH": str(folder / "hear_speed")}
+    return statistics.median(float(subprocess.run(command, capture_output=True, text=True, check=True, env=path).stdout) for _ in range(3))
 
 
 def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""fit.py from FLAC shards beside the bare training step: python tests/benchmarks/endtoend.py SHARDS [--rounds 3] [--workers 1]
+"""fit.py from FLAC shards beside the bare training step: python -m tests.benchmarks.endtoend SHARDS [--rounds 3] [--workers 1]
 
 The bare step trains on waveforms in memory (tests/benchmarks/cpu.py). fit.py reads, decodes, logs every 20 steps and saves once. Both
 run with one thread of torch and take turns; ratios are medians over the rounds. Rates are by the CPU time of the process and all it
@@ -19,8 +19,6 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hear_ssl.training.callbacks import read_metrics
 from tests.benchmarks.cpu import KEEP, VIT, run

@@ -1,6 +1,6 @@
 """The official kit and ours on the same tasks, core and day, side by side: scores, seconds of embedding and of prediction, ratios.
 
-python tests/benchmarks/evaluate.py --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER] [--points 8]
+python -m tests.benchmarks.evaluate --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER] [--points 8]
     [--kit-seeds 42 43 44] [--seeds 3] [--only NAME]
 
 KIT is the folder of heareval_compat.py and its shims, PYTHON the interpreter that heareval 2021.1.3 is installed for, NAME a HEAR

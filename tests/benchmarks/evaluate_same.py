@@ -1,6 +1,6 @@
 """The official kit and ours from the same initial weights and with the same dropout, in float64: what is left is the protocol.
 
-python tests/benchmarks/evaluate_same.py --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER]
+python -m tests.benchmarks.evaluate_same --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER]
     [--points 8] [--only NAME]
 
 Seeds hide small differences between two predictors; this takes the seeds away. heareval 2021.1.3 trains in float64 on the

@@ -1,4 +1,4 @@
-"""Milliseconds of log features beside the plain way, all frames and bins in one piece: python tests/benchmarks/frontend.py
+"""Milliseconds of log features beside the plain way, all frames and bins in one piece: python -m tests.benchmarks.frontend
 
 Plain is torch.stft of the whole batch, the power of every bin, and a product with the filters: torchaudio's MelSpectrogram for mel
 bands (`configs/base.yaml`), the same with the windows and filters of the pitch bands (`configs/reference.yaml`). One thread, CPU time,
@@ -9,13 +9,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +23,7 @@ from hear_ssl.model.options import FrontendConfig
 from hear_ssl.training.config import load_config
 from hear_ssl.training.speed import keep_memory
 
+ROOT = Path(__file__).resolve().parents[2]
 SHAPES = ((1, 4.0), (1, 10.0), (16, 1.0), (4, 4.0), (64, 1.28), (64, 2.08))  # clips, seconds
 
 

@@ -1,4 +1,4 @@
-"""What training makes of a GPU, one table: python tests/benchmarks/gpu.py (one H100 or H200 and 16 cores, about 15 minutes)
+"""What training makes of a GPU, one table: python -m tests.benchmarks.gpu (one H100 or H200 and 16 cores, about 15 minutes)
 
 steps: whole training steps of Lightning's loop from crops in page-locked memory, by batch size. ViT-S sees crops of 10 s at a hop of 20
 ms, 504 tokens of which 30 % are kept; the CNN two crops of 2.08 s. Behind a warm-up that compiles, steps are timed by the wall, then some
@@ -30,8 +30,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import pytorch_lightning as pl

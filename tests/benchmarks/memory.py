@@ -1,6 +1,6 @@
 """Peak memory and speed on minutes of audio, and whether chunks give what the whole clip gives, for every encoder.
 
-taskset -c 1 python tests/benchmarks/memory.py
+taskset -c 1 python -m tests.benchmarks.memory
 
 Each encoder has a process of its own, one thread. "beyond" is the peak of resident memory less weights and
 embeddings: interpreter, torch, audio and activations. Speed is audio seconds per CPU-second of one function of the API.
@@ -12,9 +12,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 

@@ -1,4 +1,4 @@
-"""A training the way it is done in most repositories beside ours, on the same shards: python tests/benchmarks/peer.py SHARDS
+"""A training the way it is done in most repositories beside ours, on the same shards: python -m tests.benchmarks.peer SHARDS
 
 The peer: webdataset with its defaults and a shuffle buffer of 1,000, whole clips decoded by soundfile and two crops cut, views and
 log-mel (torchaudio) sample by sample in the dataset, PyTorch Lightning in float32, torch's defaults. Ours: the same crops, views, encoder,
@@ -17,8 +17,6 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from hear_ssl.training.config import Config, load_config
 from hear_ssl.training.speed import Machine, choose, cpu_bfloat16, keep_memory

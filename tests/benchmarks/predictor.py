@@ -1,4 +1,4 @@
-"""Milliseconds of a step of the benchmark's predictor with oneDNN's products and with torch.mm: python tests/benchmarks/predictor.py
+"""Milliseconds of a step of the benchmark's predictor with oneDNN's products and with torch.mm: python -m tests.benchmarks.predictor
 
 CPU time, one thread; the two take turns, medians of the rounds and the range of their ratio. `predictor.ONEDNN` says
 which of them this processor gets.
@@ -7,11 +7,7 @@ which of them this processor gets.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
-from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 

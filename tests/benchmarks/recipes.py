@@ -1,6 +1,6 @@
 """Train every recipe on the same shards for the same steps, score each on the same tasks, print the table.
 
-python tests/benchmarks/recipes.py --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 0 1] [--set key=value ...]
+python -m tests.benchmarks.recipes --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 0 1] [--set key=value ...]
 
 What is there already is not computed again: stop it and start it as you like. Seeds can be run by several processes at
 once; a last call with all of them prints the whole table.

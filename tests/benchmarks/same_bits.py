@@ -1,6 +1,6 @@
 """Compare two revisions bit for bit on this machine: losses and weights of every recipe, embeddings, batches, packaged weights.
 
-python tests/benchmarks/same_bits.py OLD NEW [--recipes cola,base] [--steps 20] [--parts train,embeddings,batches,package]
+python -m tests.benchmarks.same_bits OLD NEW [--recipes cola,base] [--steps 20] [--parts train,embeddings,batches,package]
 
 OLD and NEW are git revisions; NEW may be `.`, the working tree. Each is checked out into a temporary folder and run there by the
 commands that users run, both on one corpus that OLD renders. Prints a line for each item and ends with status 0 when all are the same,
@@ -20,8 +20,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import torch
 import yaml

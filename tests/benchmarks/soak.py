@@ -1,6 +1,6 @@
 """Train under random SIGKILLs from a flaky server with damaged shards, and prove from a log what was delivered.
 
-python tests/benchmarks/soak.py --out DIR [--minutes 30] [--seed 0] [--runs 2]
+python -m tests.benchmarks.soak --out DIR [--minutes 30] [--seed 0] [--runs 2]
 
 The server truncates, stalls, resets, refuses or falsifies a fifth of its answers, one shard is gone, one has a damaged header, and
 some clips hold no audio. The cache holds two windows of the shards, however many runs share it. For two thirds of the time a
@@ -30,9 +30,6 @@ from typing import Any
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT))
-
 from hear_ssl.data.packing.shard_writer import EncodedClip, write_shard
 from hear_ssl.data.shards.clip_offsets import read_clips
 from hear_ssl.data.shards.shard_index import ShardIndex, SourceRecord, read_index, write_index
@@ -41,6 +38,7 @@ from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
 from tests.data.sounds import encoded
 
+ROOT = Path(__file__).resolve().parents[2]
 SHARDS, CLIPS, BATCH, WINDOW = 24, 40, 16, 3
 FAULTS = ("truncated", "stalled", "reset", "500", "wrong bytes")
 STALL_SECONDS = 2.0
@@ -234,7 +232,8 @@ def live(out: Path, address: str, minutes: float, seed: int) -> str:
         resume = (out / "run" / "checkpoints" / "last.ckpt").exists()
         if not resume and (out / "run").exists():
             subprocess.run(["rm", "-rf", str(out / "run"), str(out / "log.jsonl")], check=True)
-        command = [sys.executable, __file__, "--out", str(out), "--seed", str(seed), "--child", address, *(["--resume"] if resume else [])]
+        worker = ["-m", "tests.benchmarks.soak", "--out", str(out), "--seed", str(seed), "--child", address]
+        command = [sys.executable, *worker, *(["--resume"] if resume else [])]
         with open(out / "output.txt", "a") as output:
             process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
         until = time.time() + chance.uniform(15, 60) if time.time() < last else end

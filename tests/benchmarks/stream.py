@@ -1,6 +1,6 @@
 """Clips per second of the stream, with and without an index, bare decoding and plain webdataset, on the same shards, in one run.
 
-python tests/benchmarks/stream.py SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
+python -m tests.benchmarks.stream SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
 
 bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
 this process. without an index: the same from a folder of links to the shards, which has no index.json. webdataset: its

@@ -1,6 +1,6 @@
 """Measure how fast the corpus of instruments renders on one core, with and without encoding.
 
-OMP_NUM_THREADS=1 python tests/benchmarks/synthetic.py [PAIRS]
+OMP_NUM_THREADS=1 python -m tests.benchmarks.synthetic [PAIRS]
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from hear_ssl import __version__
 from hear_ssl.checkpoint import PREFIX, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.model import Embedder
@@ -22,9 +21,10 @@ from hear_ssl.model.weights import serialise_tensors
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.package import build_manifest, halved, package_files, source_tree_files
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.writer import write_export
 from hear_ssl.training.config import Config
+from hear_ssl.version import __version__
 from tests.conftest import ROOT
 
 GOLDEN = Path(__file__).with_name("golden_wheel.json")

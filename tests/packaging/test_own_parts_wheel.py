@@ -17,7 +17,7 @@ import torch
 
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.package_cli import PackageRequest
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.verify import verify
 from tests.conftest import NT_XENT, ROOT, TINY
 from tests.evaluation.test_evaluate import QUICK, make_scene

@@ -19,7 +19,8 @@ from hear_ssl.checkpoint import embedder_from_checkpoint
 from hear_ssl.model import hear
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.naming import check_name, check_version
-from hear_ssl.packaging.package import PackageRequest, check_training_data, package
+from hear_ssl.packaging.package import check_training_data, package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.wheel_rules import OPEN_WEIGHTS, is_open
 from tests.conftest import ROOT
 
@@ -48,11 +49,9 @@ def load(folder: Path, name: str = "hear_test") -> Any:
     """Import the exported module from its source tree, fresh."""
     for known in [key for key in sys.modules if key.partition(".")[0] == name]:
         del sys.modules[known]
-    sys.path.insert(0, str(folder / name))
-    try:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder / name)
         return __import__(name)
-    finally:
-        sys.path.remove(str(folder / name))
 
 
 @pytest.mark.slow
@@ -273,6 +272,7 @@ def test_data_that_may_not_be_trained_on_is_refused(card: dict[str, Any], line: 
 
 def test_a_licence_that_is_not_open_is_refused(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(texts, "ROOT", tmp_path)
+    (tmp_path / "pyproject.toml").touch()  # as in a checkout
     (tmp_path / "LICENSE").write_text("All rights reserved. We permit no use without limitation.\n")
     with pytest.raises(ValueError, match=r"LICENSE is not compatible \(All rights reserved.*HEAR rule"):
         package(request(run), tmp_path / "dist")

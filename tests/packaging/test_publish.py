@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
 from hear_ssl.packaging.publish import check_weights, upload, with_url
+from hear_ssl.packaging.request import PackageRequest
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow

@@ -17,7 +17,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.request import PackageRequest
 from tests.conftest import ROOT
 
 NAME = "hear_public-0.1.0.safetensors"

@@ -16,7 +16,8 @@ import pytest
 
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.official_validator import validator_row
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.verify import install_row, measured_rows, settled
 from hear_ssl.packaging.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT

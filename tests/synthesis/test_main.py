@@ -52,15 +52,15 @@ def test_help_describes_a_kind(kind: str, capsys: pytest.CaptureFixture[str]) ->
     assert caught.value.code == 0
     assert "on one core" in shown
     assert "default:" in shown
-    assert f"Example: python -m hear_ssl.synthesis {kind} --out" in shown
+    assert f"Example: hear-ssl synth {kind} --out" in shown
     assert max(map(len, KINDS[kind].description.splitlines())) <= 110
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_example_of_a_kind_is_a_valid_command(kind: str) -> None:
     words = KINDS[kind].example.split()
-    assert words[:4] == ["python", "-m", "hear_ssl.synthesis", kind]
-    assert parse_arguments(words[3:]).out
+    assert words[:3] == ["hear-ssl", "synth", kind]
+    assert parse_arguments(words[2:]).out
 
 
 def test_the_help_lists_the_kinds(capsys: pytest.CaptureFixture[str]) -> None:

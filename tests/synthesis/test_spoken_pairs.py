@@ -121,7 +121,7 @@ def test_a_corpus_with_recorded_voices_names_their_sources(said: Path, tmp_path:
         (["--rooms", "1.5"], "rooms is 1.5; give the share"),
         (["--rooms", "nan"], "rooms is nan; give the share"),
         (["--keep", "speaker"], "invalid choice: 'speaker'"),
-        (["--voices", "nowhere"], "nowhere lacks words or voices; make such a folder by python -m hear_ssl.synthesis voices"),
+        (["--voices", "nowhere"], "nowhere lacks words or voices; make such a folder by hear-ssl synth voices"),
     ],
 )
 def test_mistakes_are_refused(arguments: list[str], words: str, tmp_path: Path) -> None:

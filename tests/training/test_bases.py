@@ -131,7 +131,7 @@ def test_a_mistake_in_a_base_names_the_base(tmp_path: Path) -> None:
 
 
 def test_the_config_of_a_run_has_no_base_and_takes_none(tmp_path: Path) -> None:
-    from hear_ssl import __version__
+    from hear_ssl.version import __version__
 
     (tmp_path / "config.yaml").write_text(f"# hear_ssl {__version__}\nbase: simclr\n")
     with pytest.raises(ValueError, match="there is no config key 'base'"):

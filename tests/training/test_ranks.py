@@ -16,7 +16,7 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
-from tests.conftest import HEADS, MEMORY, NT_XENT, ROOT, TINY, small_memory, tiny
+from tests.conftest import MEMORY, NT_XENT, RECIPES, ROOT, TINY, small_memory, tiny
 from tests.data.stream.test_batch_stream import broken
 from tests.evaluation.test_evaluate import make_scene
 
@@ -31,13 +31,13 @@ def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([*TORCHRUN, *arguments], capture_output=True, text=True, check=False, timeout=300)
 
 
-@pytest.mark.parametrize("recipe", ["clip_frame_pitch", "byol_a"])
+@pytest.mark.parametrize("recipe", ["clip_frame_pitch", "byol_a", "simclr_strong"])
 def test_two_processes_draw_the_loss_curve_of_one(shards: Path, tmp_path: Path, recipe: str) -> None:
     fixed = ("encoder.audio_ntt.dropout=0", "trainer.steps=8", "trainer.accelerator=cpu")
     config = tiny(shards, tmp_path / "one", *fixed, recipe=recipe)
     fit(config, resume=False)
     memory = small_memory(ROOT / "configs" / f"{recipe}.yaml")
-    arguments = [f"data.shards={shards}", f"run={tmp_path / 'two'}", *TINY, *HEADS[recipe], *memory, *fixed]
+    arguments = [f"data.shards={shards}", f"run={tmp_path / 'two'}", *TINY, *RECIPES[recipe], *memory, *fixed]
     result = torchrun("--config", str(ROOT / "configs" / f"{recipe}.yaml"), *arguments)
     assert result.returncode == 0, result.stderr[-2000:]
     curves = [[float(row["loss"]) for row in read_metrics(tmp_path / name / "metrics.csv")[1]] for name in ("one", "two")]

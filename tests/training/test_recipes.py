@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import RECIPES, ROOT, tiny

@@ -39,7 +39,7 @@ def augment(name: str, **options: Any) -> Part:
 
 def views(*augmentations: list[Part], crops: tuple[int, ...] = (0, 0), frames: int = 104) -> Views:
     configs = [ViewConfig(crop, tuple(parts)) for crop, parts in zip(crops, augmentations or ([], []), strict=True)]
-    return Views(configs, FRONTEND, [frames, frames])
+    return Views(configs, FRONTEND, [TIME, TIME], [frames, frames])
 
 
 def power(waveform: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Read the members of archives in time that grows with the archive, not with its square.
 
 Every process keeps the archives that it reads from open. The members of a compressed tar can only be reached by unpacking
-all before them, so they are packed in the order in which they lie, among files that are shuffled.
+all before them, and the rows of a parquet file only with their row group, so they are packed in the order in which they lie,
+among files that are shuffled.
 """
 
 from __future__ import annotations
@@ -15,32 +16,43 @@ import zlib
 from collections import defaultdict, deque
 from functools import lru_cache
 
+from hear_ssl.data.packing import parquet
 from hear_ssl.data.packing.item import Item
 
 KEPT_OPEN = 32  # archives: an open one holds a file and, of an xz, 10 MB or so
+PARQUETS_OPEN = 4  # an open one may hold a row group, 100 MB or so
+SEQUENTIAL = {"packed tar": KEPT_OPEN, parquet.KIND: PARQUETS_OPEN}  # how many are under way at a time
+
+
+def is_sequential(item: Item) -> bool:
+    """Say whether a file lies in an archive that is read from front to back."""
+    return item.archive in SEQUENTIAL
 
 
 def packing_order(items: list[Item]) -> list[Item]:
-    """Return the items shuffled, the same way each time, those of a compressed tar in its own order.
+    """Return the items shuffled, the same way each time, those of an archive that is read from front to back in its own order.
 
-    At most `KEPT_OPEN` compressed tars are under way at a time.
+    At most `SEQUENTIAL[kind]` archives of a kind are under way at a time.
     """
     items = items.copy()
     random.Random(0).shuffle(items)
-    places = [place for place, item in enumerate(items) if item.archive == "packed tar"]
-    turns = [items[place].path for place in places]  # which tar gives its next member at each of them
-    number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
-    turns.sort(key=lambda path: number[path] // KEPT_OPEN)
-    members: dict[str, deque[Item]] = defaultdict(deque)
-    for item in sorted((items[place] for place in places), key=lambda item: item.offset):
-        members[item.path].append(item)
-    for place, path in zip(places, turns, strict=True):
-        items[place] = members[path].popleft()
+    for kind, together in SEQUENTIAL.items():
+        places = [place for place, item in enumerate(items) if item.archive == kind]
+        turns = [items[place].path for place in places]  # which archive gives its next member at each of them
+        number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
+        turns.sort(key=lambda path: number[path] // together)
+        members: dict[str, deque[Item]] = defaultdict(deque)
+        for item in sorted((items[place] for place in places), key=lambda item: item.offset):
+            members[item.path].append(item)
+        for place, path in zip(places, turns, strict=True):
+            items[place] = members[path].popleft()
     return items
 
 
 def read_item(item: Item) -> bytes:
     """Return the encoded bytes of an archive member. Raises ValueError or OSError when it cannot be read."""
+    if item.archive == parquet.KIND:
+        return _opened_parquet(item.path, os.stat(item.path).st_mtime_ns).read(item.offset)
     try:
         content = _read_member(item)
     except (
@@ -79,6 +91,11 @@ def _opened_zip(path: str, changed: int) -> tuple[zipfile.ZipFile, dict[int, zip
     """Return an open zip archive, as it is since it was `changed`, and its members by the place of their headers."""
     archive = zipfile.ZipFile(path)
     return archive, {info.header_offset: info for info in archive.infolist()}
+
+
+@lru_cache(PARQUETS_OPEN)
+def _opened_parquet(path: str, changed: int) -> parquet.ParquetRows:
+    return parquet.ParquetRows(path)
 
 
 @lru_cache(KEPT_OPEN)

@@ -1,8 +1,9 @@
 """One audio file to clips: decode piece by piece, mix to mono, resample, check, encode. Runs in worker processes.
 
 A recording longer than the limit is cut into equal pieces, so that no short rest is left over. Each piece is decoded
-and resampled alone (soxr HQ), so memory does not grow with the recording. Only what was decoded counts: where the length that
-a header states turns out wrong, the recording is cut again by its real one.
+and resampled alone (soxr HQ). Only what was decoded counts: where the length that a header states turns out wrong, the
+recording is cut again by its real one. The clips of an hour at most are held at a time: a longer recording is decoded once to
+count its samples, and then yields its clips as it is read.
 """
 
 from __future__ import annotations
@@ -15,18 +16,21 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
 import soxr
 
 from hear_ssl.data.packing.archives import read_item
+from hear_ssl.data.packing.file_streams import WINDOW, blocks, file_streams
 from hear_ssl.data.packing.item import Item
 from hear_ssl.data.packing.shard_writer import EncodedClip
 from hear_ssl.data.stream.decode import Waveform, decoder_reason
-from hear_ssl.model.audio_file import Stream, streams
+from hear_ssl.model.audio_file import Stream
 
 SILENT_PEAK = 1e-4
+WHOLE_SECONDS = 3600.0  # of clips that are held at a time, 60 MB or so of FLAC
 UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives a file whose header states none
 LOUDEST = 2.0**31  # integers of 32 bits that were taken for floats; beyond it lie bytes that are no sound
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
@@ -49,61 +53,143 @@ class PackedClip(EncodedClip):
     audio_hash: str
 
 
+class Rejected(NamedTuple):
+    """A piece of a file that is not packed: its offset in seconds, and why."""
+
+    offset_seconds: float
+    reason: str
+
+
+Outcome = PackedClip | Rejected
+
+
 @dataclass
 class Packed:
-    """What became of one file: its clips, and (offset in seconds, reason) of each piece rejected."""
+    """What became of the pieces of a file, or of some of them in their order; `more`: whether others follow."""
 
-    clips: list[PackedClip] = field(default_factory=list)
-    rejected: list[tuple[float, str]] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    more: bool = False
+
+    @property
+    def clips(self) -> list[PackedClip]:
+        """The pieces to pack."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, PackedClip)]
+
+    @property
+    def rejected(self) -> list[Rejected]:
+        """The pieces that cannot be used."""
+        return [outcome for outcome in self.outcomes if isinstance(outcome, Rejected)]
 
 
 def pack_item(item: Item, options: PackOptions) -> Packed:
-    """Return the clips of one file and why others were rejected; never raises for a bad file."""
-    packed = Packed()
-    if item.refused:
-        packed.rejected.append((0.0, item.refused))
-        return packed
-    try:
-        offset_seconds = 0.0
-        for stream in streams(_content(item)):
-            offset_seconds += _pack_stream(item, stream, options, packed, offset_seconds)
-    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
-        packed.rejected.append((0.0, f"unreadable: {decoder_reason(error)[:120]}"))
+    """Return what becomes of a file, of one longer than `WHOLE_SECONDS` perhaps nothing yet; never raises for a bad file."""
+    packed, seconds = Packed(), 0.0
+    for outcome in outcomes(item, options):
+        seconds += outcome.record["seconds"] if isinstance(outcome, PackedClip) else 0.0
+        if outcome is None or seconds > WHOLE_SECONDS:
+            return Packed(packed.outcomes, more=True)
+        packed.outcomes.append(outcome)
     return packed
 
 
+def outcomes(item: Item, options: PackOptions, first: int = 0) -> Iterator[Outcome | None]:
+    """Yield what becomes of each piece of a file as it is read; those before number `first` are decoded only.
+
+    None announces a stream that is too long to be held whole. Never raises for a bad file.
+    """
+    cutter = Cutter(item, options, first)
+    if item.refused:
+        yield from cutter.one(0.0, item.refused)
+        return
+    try:
+        for stream in file_streams(_content(item)):
+            yield from cutter.cut(stream)
+    except (soundfile.SoundFileError, RuntimeError, ValueError, OSError, TypeError) as error:
+        yield from cutter.one(0.0, f"unreadable: {decoder_reason(error)[:120]}")
+
+
 def _content(item: Item) -> bytes | mmap.mmap:
-    """Return the encoded bytes of a file, mapped where it is no member of an archive. Raises ValueError when there are none."""
+    """Return the encoded bytes of a file; a large one that is no member of an archive is mapped. Raises ValueError when there are none."""
     if item.archive:
         content = read_item(item)
         if not content:
             raise ValueError("holds 0 bytes")
         return content
     with open(os.fsencode(item.path), "rb") as file:
-        if not os.fstat(file.fileno()).st_size:
+        size = os.fstat(file.fileno()).st_size
+        if not size:
             raise ValueError("holds 0 bytes")
+        if size <= WINDOW:  # a file that is cut off while it is mapped ends the process
+            return file.read()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
-def _pack_stream(item: Item, stream: Stream, options: PackOptions, packed: Packed, offset_seconds: float) -> float:
-    """Add the clips of one stream of a file, which begins at an offset, and return its length in seconds."""
-    frames = stated_frames(stream)
-    if not frames:
-        frames = sum(len(block) for block in stream.blocks())
-    made = _cut(item, stream, frames, options, len(packed.clips), offset_seconds)
-    if stream.count != frames:
-        made = _cut(item, stream, stream.count, options, len(packed.clips), offset_seconds)
-    seconds = stream.count / stream.rate
-    if not stream.count and not stream.loss:
-        packed.rejected.append((round(offset_seconds, 6), "empty"))
-    elif stream.count and seconds < options.min_seconds:
-        packed.rejected.append((round(offset_seconds, 6), f"too short: {seconds:.3f} s"))
-    else:
-        packed.clips += made.clips
-        packed.rejected += made.rejected
-    if stream.loss:
-        packed.rejected.append((round(offset_seconds + seconds, 6), f"unreadable: {stream.loss}"))
-    return seconds
+class Cutter:
+    """Cuts the streams of one file, in turn, into equal pieces and leaves out the first outcomes."""
+
+    def __init__(self, item: Item, options: PackOptions, first: int) -> None:
+        self.item, self.options, self.first = item, options, first
+        self.offset_seconds, self.number, self.done = 0.0, 0, 0  # of the next stream: its start, the number of its first piece; outcomes
+
+    def one(self, offset_seconds: float, reason: str) -> Iterator[Outcome]:
+        """Yield one rejection, unless it is left out."""
+        self.done += 1
+        if self.done > self.first:
+            yield Rejected(round(offset_seconds, 6), reason)
+
+    def cut(self, stream: Stream) -> Iterator[Outcome | None]:
+        """Yield the outcomes of the next stream, and None before a long one. Raises what decoding raises.
+
+        Its pieces are held until its real length is known: of a long one, or where the header states none, the samples are counted first.
+        """
+        frames = stated_frames(stream)
+        limit = WHOLE_SECONDS * stream.rate
+        if 0 < frames <= limit:
+            held = list(self._pieces(stream, frames))
+            if stream.count == frames:
+                yield from self._ended(stream, frames, iter(held))
+                return
+            frames = stream.count
+        else:
+            if frames:
+                yield None
+            frames = sum(len(block) for block in blocks(stream))
+        if frames > limit:
+            yield None
+        yield from self._ended(stream, frames, self._pieces(stream, frames))
+
+    def _ended(self, stream: Stream, frames: int, pieces: Iterator[Outcome | None]) -> Iterator[Outcome]:
+        """Yield the pieces of a stream of so many frames, unless it is too short, and what its end lacks."""
+        seconds = frames / stream.rate
+        if not frames and not stream.loss:
+            yield from self.one(self.offset_seconds, "empty")
+        elif frames and seconds < self.options.min_seconds:
+            yield from self.one(self.offset_seconds, f"too short: {seconds:.3f} s")
+        else:
+            for outcome in pieces:
+                self.done, self.number = self.done + 1, self.number + 1
+                if outcome is not None:
+                    yield outcome
+        self.offset_seconds += seconds
+        if stream.loss:
+            yield from self.one(self.offset_seconds, f"unreadable: {stream.loss}")
+
+    def _pieces(self, stream: Stream, frames: int) -> Iterator[Outcome | None]:
+        """Yield the outcome of each of a stream's equal pieces as if it had so many frames; None for those left out."""
+        with stream.open():
+            pieces = max(1, math.ceil(frames / (self.options.max_seconds * stream.rate)))
+        first, number = self.first - self.done, self.number
+        for piece, mono in enumerate(equal_pieces(stream, frames, pieces)):
+            seconds = self.offset_seconds + frames * piece // pieces / stream.rate
+            yield self._piece(stream, mono, seconds, number + piece) if piece >= first else None
+
+    def _piece(self, stream: Stream, mono: Waveform, seconds: float, number: int) -> Outcome:
+        rate = self.options.sample_rate
+        waveform = mono if stream.rate == rate else soxr.resample(mono, stream.rate, rate, quality="HQ")
+        reason = unfit(mono) or unfit(waveform)  # a resampled one may overflow, or lack what lay above half the new rate
+        if reason:
+            return Rejected(round(seconds, 6), reason)
+        return _clip(self.item, waveform, (stream.rate, stream.channels, seconds), number, self.options)
 
 
 def stated_frames(stream: Stream) -> int:
@@ -113,26 +199,10 @@ def stated_frames(stream: Stream) -> int:
     return stream.frames if stream.frames or stream.claimed > stream.bytes else frames % UNKNOWN_LENGTH
 
 
-def _cut(item: Item, stream: Stream, frames: int, options: PackOptions, number: int, offset_seconds: float) -> Packed:
-    """Return the clips of a stream cut into equal pieces as if it had so many frames, the first with the given number."""
-    made = Packed()
-    with stream.open():
-        pieces = max(1, math.ceil(frames / (options.max_seconds * stream.rate)))
-    for piece, mono in enumerate(_pieces(stream, frames, pieces)):
-        seconds = offset_seconds + frames * piece // pieces / stream.rate
-        waveform = mono if stream.rate == options.sample_rate else soxr.resample(mono, stream.rate, options.sample_rate, quality="HQ")
-        reason = unfit(mono) or unfit(waveform)  # a resampled one may overflow, or lack what lay above half the new rate
-        if reason:
-            made.rejected.append((round(seconds, 6), reason))
-        else:
-            made.clips.append(_clip(item, waveform, (stream.rate, stream.channels, seconds), number + piece, options))
-    return made
-
-
-def _pieces(stream: Stream, frames: int, pieces: int) -> Iterator[Waveform]:
+def equal_pieces(stream: Stream, frames: int, pieces: int) -> Iterator[Waveform]:
     """Yield the equal pieces (time,) of a stream of so many frames, as far as it decodes; what comes after them is only counted."""
     piece, start, parts = 1, 0, [np.empty(0, np.float32)]
-    for block in stream.blocks():
+    for block in blocks(stream):
         mono = block.mean(axis=1)
         while piece <= pieces and start + len(mono) >= frames * piece // pieces:
             cut = frames * piece // pieces - start

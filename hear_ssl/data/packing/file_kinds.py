@@ -15,10 +15,10 @@ UNREAD = re.compile(  # sound, or films with sound, that libsndfile does not rea
     r"|tak|tta|vox|webm|wma|wmv|wv)"
 )
 COMPRESSED_TARS = (".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-ARCHIVES = (".zip", ".tar", *COMPRESSED_TARS)
+ARCHIVES = (".zip", ".tar", ".parquet", *COMPRESSED_TARS)
 UNREAD_ARCHIVE = re.compile(
     r".*?(\.7z(\.\d+)?|\.(tar\.)?(zst|lz4|lzma|lz|z|br)|\.rar|\.r\d\d|\.z\d\d|\.(zip|tar|tgz)\.\d+|\.gz|\.bz2|\.xz|\.cab|\.iso|\.dmg|\.arj"
-    r"|\.lha|\.lzh|\.parquet|\.arrow|\.tfrecords?|\.lmdb|\.mdb|\.ark)"
+    r"|\.lha|\.lzh|\.arrow|\.tfrecords?|\.lmdb|\.mdb|\.ark)"
 )
 NO_SOUND = re.compile(
     r"\.(bib|bmp|c|cff|cfg|conf|cpp|css|csv|ctm|cue|db|doc|docx|eaf|elan|gif|h|h5|hdf5|htm|html|ini|ipynb|jams|java|jpeg|jpg|js|json|jsonl"

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from hear_ssl.data.packing.file_kinds import is_leftover
 
-OWN = re.compile(r"index\.json|rejected\.csv|\.pack\.json|.*\.clips|.*-\d{6}\.tar|\..*\.part")  # what a packing writes
+OWN = re.compile(r"index\.json|rejected\.csv|\.pack\.(json|log)|\.merge\.json|.*\.clips|.*-\d{6}\.tar|\..*\.part")  # what a packing writes
+PART_FOLDER = re.compile(r"part-(\d{1,6})-of-(\d{1,6})")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,8 @@ def walk(root: Path, out: Path | None, left: Counter[str]) -> Iterator[Found]:
             if is_leftover(entry.name):
                 left["files that operating systems leave behind"] += 1
             elif os.path.isdir(path):
-                (linked if entry.is_symlink() else here).append(path)
+                if not (own and PART_FOLDER.fullmatch(entry.name)):
+                    (linked if entry.is_symlink() else here).append(path)
             elif os.path.isfile(path):
                 if not (own and OWN.fullmatch(entry.name)):
                     yield Found(path, _name(path, root))

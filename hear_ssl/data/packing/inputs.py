@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from hear_ssl.data.packing import parquet
 from hear_ssl.data.packing.file_kinds import (
     AUDIO_SUFFIXES,
     COMPRESSED_TARS,
@@ -85,7 +86,7 @@ def _input_mark(path: Path, first: Item) -> str:
             typed or marked_folder(path.resolve().name) or marked_folder(os.path.basename(os.path.abspath(path))) or marked_folder(parent)
         )
     if first.archive:
-        return typed or marked_part([path.name.partition(".tar")[0]]) or marked_folder(parent)
+        return typed or marked_part([path.name.partition(".tar")[0].removesuffix(parquet.SUFFIX)]) or marked_folder(parent)
     if path.name.lower().endswith(LIST_SUFFIXES):
         return typed or (first.marked if first.marked == path.stem else "")
     return typed or marked_folder(path.resolve().parent.name)
@@ -135,7 +136,9 @@ def _one_input(path: Path, license: str, split: str, out: Path | None, left: Cou
     if path.is_dir():
         return _named(_from_folder(path, license, split, out, left), left)
     if not path.exists():
-        raise ValueError(f"input {path} does not exist; give a file, folder, tar or zip archive, or a CSV, TSV, JSON or text list")
+        raise ValueError(
+            f"input {path} does not exist; give a file, folder, tar or zip archive, parquet file, or a CSV, TSV, JSON or text list"
+        )
     name = path.name.lower()
     if name.endswith(LIST_SUFFIXES):
         return from_list(path, license, split, left)
@@ -143,6 +146,8 @@ def _one_input(path: Path, license: str, split: str, out: Path | None, left: Cou
         return _named(_from_zip(path, license, split), left)
     if name.endswith((".tar", *COMPRESSED_TARS)):
         return _named(_from_tar(path, license, split), left)
+    if name.endswith(parquet.SUFFIX):
+        return parquet.from_parquet(path, license, split, left)
     if unread_archive(name):
         raise ValueError(f"{path} is an archive of a kind that is not read ({unread_archive(name)}); unpack it and give the folder")
     return iter([Item(str(path), path.name, path.resolve().parent.name, license, split)])

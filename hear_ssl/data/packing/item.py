@@ -9,7 +9,7 @@ from dataclasses import dataclass
 CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One audio file: where it lies and what is known of it.
 

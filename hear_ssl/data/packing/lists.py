@@ -39,40 +39,52 @@ def from_list(path: Path, license: str, split: str, left: Counter[str]) -> Itera
 
     Raises ValueError that names the line when the list is malformed, or has no row of the split.
     """
-    splits: Counter[str] = Counter()
-    taken = 0
+    rows = RowsOfSplit(path, split)
     for number, row in _rows(path):
         where = f"{path}, line {number}"
         if not isinstance(row, dict):
             raise ValueError(f"{where} is no JSON object; give one a line, with a path and optionally license, split, source")
         row = {str(key).strip().lower(): value for key, value in row.items()}
-        given = _text(row, PATHS, where)
+        given = row_text(row, PATHS, where)
         if not given:
             raise ValueError(f"{where} has no path; {COLUMNS}")
-        row_split = _text(row, SPLITS, where)
-        if row_split and row_split.strip().lower() != split.lower():
-            if not marks_test(row_split):
-                check_split(row_split, where)
-            splits[row_split] += 1
+        row_split = row_text(row, SPLITS, where)
+        if not rows.take(row_split, where):
             continue
-        taken += 1
         file = _found(path.parent, given)
-        source = _text(row, ("source",), where) or file.resolve().parent.name
+        source = row_text(row, ("source",), where) or file.resolve().parent.name
         mark = "" if row_split else marked_part([path.stem]) or _mark_above(path, given)
-        yield Item(str(file), given, source, _text(row, LICENSES, where) or license, split, marked=mark)
-    if splits and not taken:
-        _refuse(path, split, splits)
-    for name, count in splits.items():
-        left[f"rows of the split {name}"] += count
+        yield Item(str(file), given, source, row_text(row, LICENSES, where) or license, split, marked=mark)
+    rows.end(left)
 
 
-def _refuse(path: Path, split: str, splits: Counter[str]) -> None:
-    """Raise the ValueError of a list that has rows of other splits alone."""
-    if all(marks_test(name) for name in splits):
-        check_split(next(iter(splits)), str(path))
-    names = ", ".join(f"{name} ({count})" for name, count in splits.most_common(5))
-    usable = next(name for name in splits if not marks_test(name))
-    raise ValueError(f"{path} has no row of the split {split!r}, but of {names}; choose one of them, such as --split {usable}")
+class RowsOfSplit:
+    """Takes the rows of one split, and those without a split, and counts the others."""
+
+    def __init__(self, path: Path, split: str) -> None:
+        self.path, self.split, self.taken = path, split, 0
+        self.others: Counter[str] = Counter()
+
+    def take(self, row_split: str, where: str) -> bool:
+        """Return whether a row is taken. Raises ValueError that names its place when its split is no name."""
+        if not row_split or row_split.strip().lower() == self.split.lower():
+            self.taken += 1
+            return True
+        if not marks_test(row_split):
+            check_split(row_split, where)
+        self.others[row_split] += 1
+        return False
+
+    def end(self, left: Counter[str]) -> None:
+        """Count the rows that were not taken in `left`. Raises ValueError when there are no others."""
+        if self.others and not self.taken:
+            if all(map(marks_test, self.others)):
+                check_split(next(iter(self.others)), str(self.path))
+            names = ", ".join(f"{name} ({count})" for name, count in self.others.most_common(5))
+            usable = next(name for name in self.others if not marks_test(name))
+            raise ValueError(f"{self.path} has no row of the split {self.split!r}, but of {names}; choose one, such as --split {usable}")
+        for name, count in self.others.items():
+            left[f"rows of the split {name}"] += count
 
 
 def _mark_above(path: Path, given: str) -> str:
@@ -174,7 +186,7 @@ def _is_sound(name: str) -> bool:
     return suffix in AUDIO_SUFFIXES or bool(UNREAD.fullmatch(suffix))
 
 
-def _text(row: Row, keys: tuple[str, ...], where: str) -> str:
+def row_text(row: Row, keys: tuple[str, ...], where: str) -> str:
     """Return an entry's text of the first of some keys that it has, '' when it has none.
 
     Raises ValueError when it is no text, or none that a file can hold.

@@ -8,80 +8,69 @@ shard has been damaged or removed since, the same command packs all of them agai
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
-import io
 import json
 import os
 import sys
-from collections import Counter
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.archives import packing_order
-from hear_ssl.data.packing.clips import Packed, PackOptions, pack_item
+from hear_ssl.data.packing.clips import Outcome, PackedClip, PackOptions
 from hear_ssl.data.packing.item import Item, printable
-from hear_ssl.data.packing.shard_writer import REJECTED_NAME, EncodedClip, check_free, write_shard
+from hear_ssl.data.packing.pack_log import (
+    Entry,
+    PackState,
+    Row,
+    add_sources,
+    append,
+    cut_torn_line,
+    entries,
+    read_state,
+    reason_kind,
+    start_log,
+    take_over,
+)
+from hear_ssl.data.packing.part_of import PartOf
+from hear_ssl.data.packing.sections import packed_parts
+from hear_ssl.data.packing.shard_writer import REJECTED_NAME, check_free, write_shard
 from hear_ssl.data.shards.clip_offsets import load_clip_offsets, write_clip_offsets
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, SourceRecord, write_index
-from hear_ssl.files import atomic_write, read_json, remove_parts, sha256_of
+from hear_ssl.files import atomic_path, remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
-STATE_NAME = ".pack.json"
-
-
-@dataclass
-class PackState:
-    """How far packing came; saved after every shard."""
-
-    fingerprint: str
-    next_item: int = 0
-    shards: list[dict[str, Any]] = field(default_factory=list)
-    sources: dict[str, dict[str, Any]] = field(default_factory=dict)
-    rejected: list[list[Any]] = field(default_factory=list)
-    hashes: list[str] = field(default_factory=list)
-    finished: bool = False
+MOST_REJECTED = 1000  # rejected files that are saved at the latest where no clip is waiting for its shard
 
 
 def pack(
-    items: list[Item], out: Path, options: PackOptions, clips_per_shard: int = 512, workers: int = 1, progress: bool = False
+    items: list[Item],
+    out: Path,
+    options: PackOptions,
+    clips_per_shard: int = 512,
+    workers: int = 1,
+    progress: bool = False,
+    part: PartOf | None = None,
 ) -> ShardIndex:
-    """Pack files into shards under `out` and return the index, which is written last.
+    """Pack files, or one part of them, into shards under `out` and return the index, which is written last.
 
     Raises ValueError when `out` holds another packing or no clip is left, FileExistsError when it holds shards of another
     command, OSError when the disk is full; shards that are finished stay, and the same call resumes after them.
     """
-    split = one_split(items)
+    header: dict[str, Any] = {**fingerprints(items, options, clips_per_shard, part), "split": one_split(items)}
+    header |= {"options": asdict(options), "part": list(part) if part else None}
+    if part:
+        out, items = out / part.folder, part.share(items)
     with folder_lock(out, OUT_BUSY):
-        return _pack(items, out, options, split, clips_per_shard, workers, progress)
-
-
-def _pack(items: list[Item], out: Path, options: PackOptions, split: str, clips_per_shard: int, workers: int, progress: bool) -> ShardIndex:
-    state = _load_state(out, items, options, clips_per_shard)
-    _save_state(out, state)  # before the first shard: what lies in the folder from now on is this packing's own
-    items = packing_order(items)  # shards should be alike: a shard of one source makes a batch of one source
-    results = in_order(partial(pack_item, options=options), items[state.next_item :], workers)
-    known, pending = set(state.hashes), []
-    before = len(known)
-    every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
-    with tqdm(total=len(items), initial=state.next_item, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
-        for number, packed in enumerate(results, start=state.next_item):
-            pending += _accept(packed, items[number], state, known)
-            rate = (len(known) - before) / max(bar.format_dict["elapsed"], 1e-9)
-            bar.set_postfix_str(f"{len(known)} clips, {rate:.0f} clips/s", refresh=False)
-            bar.update()
-            if pending and (len(pending) >= clips_per_shard or number + 1 == len(items)):
-                record = write_shard(out / f"{split}-{len(state.shards):06d}.tar", pending)
-                state.shards.append(asdict(record))
-                pending, state.next_item = [], number + 1
-                _save_state(out, state)
-    return _finish(out, state, options, split, len(items))
+        packer = Packer(packing_order(items), out, options, header, clips_per_shard)  # shards alike, so that batches are of all sources
+        packer.run(workers, progress)
+        return packer.finish()
 
 
 def one_split(items: list[Item]) -> str:
@@ -92,93 +81,170 @@ def one_split(items: list[Item]) -> str:
     return splits[0]
 
 
-def _load_state(out: Path, items: list[Item], options: PackOptions, clips_per_shard: int) -> PackState:
-    fingerprint = _fingerprint(items, options, clips_per_shard)
-    path = out / STATE_NAME
-    if not path.is_file():
+class Packer:
+    """A packing under way in a folder that is locked: what is saved, and the clips that wait for their shard."""
+
+    def __init__(self, items: list[Item], out: Path, options: PackOptions, header: dict[str, Any], clips_per_shard: int) -> None:
+        self.items, self.out, self.options, self.clips_per_shard = items, out, options, clips_per_shard
+        self.state = load_state(out, header)
+        self.split, self.in_parts = header["split"], header["part"] is not None
+        self._wait()
+
+    def _wait(self) -> None:
+        """Begin with the next shard."""
+        self.pending: list[PackedClip] = []
+        self.entry = Entry(self.state.next_item, self.state.inside)
+
+    def run(self, workers: int, progress: bool) -> None:
+        """Pack from where the state says to the end."""
+        known, items = self.state.hashes, self.items
+        before, start = len(known), self.state.next_item
+        parts = packed_parts(items, self.options, workers, start, self.state.inside)
+        every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
+        with tqdm(total=len(items), initial=start, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
+            for part in parts:
+                for number, outcome in enumerate(part.outcomes, start=part.first + 1):
+                    self.take(outcome, items[part.item])
+                    ended = part.last and number == part.first + len(part.outcomes)
+                    self.entry.next_item, self.entry.inside = (part.item + 1, 0) if ended else (part.item, number)
+                    if len(self.pending) == self.clips_per_shard or (not self.pending and len(self.entry.rejected) == MOST_REJECTED):
+                        self._save()
+                rate = (len(known) - before) / max(bar.format_dict["elapsed"], 1e-9)
+                bar.set_postfix_str(f"{len(known)} clips, {rate:.0f} clips/s", refresh=False)
+                bar.update(part.last)
+        if self.pending:
+            self._save()
+
+    def take(self, outcome: Outcome, item: Item) -> None:
+        """Let a clip that is new wait for its shard, counted by source; note what is rejected."""
+        place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
+        if not isinstance(outcome, PackedClip):
+            self.entry.rejected.append([place, item.source, outcome.offset_seconds, outcome.reason])
+            return
+        digest = bytes.fromhex(outcome.audio_hash)
+        if digest in self.state.hashes:
+            self.entry.rejected.append([place, item.source, outcome.record["offset_seconds"], "duplicate"])
+            return
+        self.state.hashes.add(digest)
+        row = {"seconds": outcome.record["seconds"], "clips": 1} | ({"not_test": item.marked} if item.marked else {})
+        add_sources(self.entry.sources, {f"{item.source}\t{item.license}": row})
+        self.entry.places += [place] if self.in_parts else []
+        self.pending.append(outcome)
+
+    def _save(self) -> None:
+        """Write the shard of the clips that wait, if any do, then note it."""
+        if self.pending:
+            self.save_record(write_shard(self.out / f"{self.split}-{len(self.state.shards):06d}.tar", self.pending))
+        else:
+            self._note()
+
+    def save_record(self, shard: ShardRecord) -> None:
+        """Note the shard that the clips which wait have been written to."""
+        self.entry.shards = [asdict(shard)]
+        self.entry.hashes = "".join(clip.audio_hash for clip in self.pending)
+        self._note()
+
+    def _note(self) -> None:
+        """Append what has come since the last entry to the log."""
+        append(self.out, self.entry)
+        self.state.add(self.entry)
+        self._wait()
+
+    def finish(self) -> ShardIndex:
+        """Write the list of what was rejected and then the index, and return that. Raises ValueError when there is no clip."""
+        if not self.state.finished:
+            self.entry.next_item, self.entry.inside, self.entry.finished = len(self.items), 0, bool(self.state.shards) or self.in_parts
+            self.state.reasons.update(reason_kind(row) for row in self.entry.rejected)
+        write_rejected(self.out / REJECTED_NAME, chain((row for entry in entries(self.out) for row in entry.rejected), self.entry.rejected))
+        if not self.state.shards and not self.in_parts:
+            raise ValueError(f"none of the files can be used; {self.out / REJECTED_NAME} says why, file by file")
+        for shard in self.state.shards:  # a table that was removed is written again
+            if load_clip_offsets(self.out / shard.name, shard.sha256) is None:
+                write_clip_offsets(self.out / shard.name, shard.sha256)
+        index = index_of(self.options, self.split, self.state.shards, self.state.sources, self.state.reasons)
+        write_index(self.out, index)
+        if not self.state.finished:
+            append(self.out, self.entry)
+        return index
+
+
+def load_state(out: Path, header: dict[str, Any]) -> PackState:
+    """Return the state of the packing in a folder, or of a new one, which is saved before the first shard.
+
+    From then on what lies in the folder is this packing's own. Raises ValueError when the folder has another packing.
+    """
+    state = PackState(header)
+    if take_over(out, header):
+        found = read_state(out)
+        if found.shards and found.header["fingerprint"] != header["fingerprint"]:
+            raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
+        remove_parts(out)  # what a packing that was killed left half written
+        damaged = _damaged(out, found)
+        if damaged:
+            print(f"{out / damaged} is missing or not as it was packed: packing from the beginning", file=sys.stderr)
+        if not damaged and found.header["fingerprint"] == header["fingerprint"]:
+            cut_torn_line(out)
+            return found
+    else:
         check_free(out)
-        return PackState(fingerprint)
-    try:
-        state = PackState(**read_json(path))
-    except (ValueError, TypeError):
-        raise ValueError(f"{path} is damaged; remove {out} and pack again") from None
-    if state.shards and state.fingerprint != fingerprint:
-        raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
-    remove_parts(out)  # what a packing that was killed left half written
-    damaged = _damaged(out, state)
-    if damaged:
-        print(f"{out / damaged} is missing or not as it was packed: packing from the beginning", file=sys.stderr)
-    return state if state.shards and not damaged else PackState(fingerprint)
-
-
-def _fingerprint(items: list[Item], options: PackOptions, clips_per_shard: int) -> str:
-    """Return a hash of all that the shards follow from; sizes and times stand for the bytes of the files."""
-    files = {}
-    for path in sorted({item.path for item in items}):
-        with contextlib.suppress(OSError, ValueError):  # rejected as unreadable when its turn comes
-            found = os.stat(os.fsencode(path))
-            files[printable(path)] = (found.st_size, found.st_mtime_ns)
-    places = []
-    for item in items:
-        place = [item.source, item.name, item.license, item.split, files.get(printable(item.path))]
-        places.append([*place, item.marked, item.refused] if item.marked else place)
-    return hashlib.sha256(json.dumps([places, asdict(options), clips_per_shard]).encode()).hexdigest()
+    start_log(out, header)
+    return state
 
 
 def _damaged(out: Path, state: PackState) -> str:
     """Return the first shard that is missing, has another size or, of a finished packing, other bytes; '' when all are whole."""
-    for shard in (ShardRecord(**record) for record in state.shards):
+    for shard in state.shards:
         path = out / shard.name
         if not path.is_file() or path.stat().st_size != shard.bytes or (state.finished and sha256_of(path) != shard.sha256):
             return shard.name
     return ""
 
 
-def _save_state(out: Path, state: PackState) -> None:
-    atomic_write(out / STATE_NAME, json.dumps(asdict(state)))
+def fingerprints(items: list[Item], options: PackOptions, clips_per_shard: int, part: PartOf | None) -> dict[str, str]:
+    """Return hashes of all that the shards follow from, in which sizes and times stand for the bytes of the files.
+
+    `fingerprint` is that of this packing, `inputs` that of all parts: it leaves out where the files lie and when they were written.
+    """
+    own, common = hashlib.sha256(b"[["), hashlib.sha256()
+    stated = lru_cache(1024)(_size_and_time)  # the members of an archive follow one another
+    for number, item in enumerate(items):
+        file = stated(item.path)
+        place: list[Any] = [item.source, item.name, item.license, item.split, file]
+        place += [item.marked, item.refused] if item.marked else []
+        own.update((", " if number else "").encode() + json.dumps(place).encode())
+        common.update(json.dumps([*place[:4], file[0] if file else None, item.copy, item.refused]).encode())
+    rest = f"{json.dumps(asdict(options))}, {clips_per_shard}]"
+    own.update(f"], {rest}".encode())
+    common.update(rest.encode())
+    fingerprint = own.hexdigest()
+    if part:
+        fingerprint = hashlib.sha256(f"{fingerprint} {part}".encode()).hexdigest()
+    return {"fingerprint": fingerprint, "inputs": common.hexdigest()}
 
 
-def _accept(packed: Packed, item: Item, state: PackState, known: set[str]) -> list[EncodedClip]:
-    """Return the clips that are new; count them by source, and what was rejected by reason."""
-    accepted: list[EncodedClip] = []
-    place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
-    state.rejected += [[place, item.source, offset, reason] for offset, reason in packed.rejected]
-    for clip in packed.clips:
-        if clip.audio_hash in known:
-            state.rejected.append([place, item.source, clip.record["offset_seconds"], "duplicate"])
-            continue
-        known.add(clip.audio_hash)
-        state.hashes.append(clip.audio_hash)
-        row = state.sources.setdefault(f"{item.source}\t{item.license}", {"seconds": 0.0, "clips": 0})
-        row["seconds"] += clip.record["seconds"]
-        row["clips"] += 1
-        if item.marked:
-            row["not_test"] = item.marked
-        accepted.append(clip)
-    return accepted
+def _size_and_time(path: str) -> tuple[int, int] | None:
+    try:
+        found = os.stat(os.fsencode(path))
+    except (OSError, ValueError):  # rejected as unreadable when its turn comes
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
-def _finish(out: Path, state: PackState, options: PackOptions, split: str, items: int) -> ShardIndex:
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["path", "source", "offset_seconds", "reason"])
-    writer.writerows(state.rejected)
-    atomic_write(out / REJECTED_NAME, text.getvalue())
-    if not state.shards:
-        raise ValueError(f"none of the files can be used; {out / REJECTED_NAME} says why, file by file")
-    shards = tuple(ShardRecord(**record) for record in state.shards)
-    for shard in shards:  # a table that was removed is written again
-        if load_clip_offsets(out / shard.name, shard.sha256) is None:
-            write_clip_offsets(out / shard.name, shard.sha256)
+def write_rejected(path: Path, rows: Iterable[Row]) -> None:
+    """Write the list of what was rejected, row by row."""
+    with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "source", "offset_seconds", "reason"])
+        writer.writerows(rows)
+
+
+def index_of(
+    options: PackOptions, split: str, shards: list[ShardRecord], rows: dict[str, dict[str, Any]], reasons: Mapping[str, int]
+) -> ShardIndex:
+    """Return the index of shards, whose clips and seconds `rows` counts by source and licence."""
     sources = []
-    for key, row in sorted(state.sources.items()):
+    for key, row in sorted(rows.items()):
         name, _, license = key.partition("\t")
         sources.append(SourceRecord(name, license, round(row["seconds"] / 3600.0, 6), row["clips"], row.get("not_test", "")))
-    reasons = Counter(reason.partition(":")[0] for *_, reason in state.rejected)
-    seconds = sum(shard.seconds for shard in shards)
-    clips = sum(shard.clips for shard in shards)
-    index = ShardIndex(options.sample_rate, options.codec, split, round(seconds / 3600.0, 6), clips, shards, tuple(sources), dict(reasons))
-    write_index(out, index)
-    state.finished, state.next_item = True, items
-    _save_state(out, state)
-    return index
+    hours, clips = round(sum(shard.seconds for shard in shards) / 3600.0, 6), sum(shard.clips for shard in shards)
+    return ShardIndex(options.sample_rate, options.codec, split, hours, clips, tuple(shards), tuple(sources), dict(reasons))

@@ -48,9 +48,9 @@ def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
                 tar.write({"__key__": clip.key, clip.codec: clip.audio, "json": text})
                 count += 1
                 seconds += clip.record["seconds"]
-        record = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
-    write_clip_offsets(path, record.sha256)
-    return record
+        shard = ShardRecord(path.name, count, temporary.stat().st_size, sha256_of(temporary), round(seconds, 3))
+    write_clip_offsets(path, shard.sha256)
+    return shard
 
 
 def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: int, clips_per_shard: int) -> tuple[ShardRecord, ...]:

@@ -12,7 +12,6 @@ import fcntl
 import hashlib
 import os
 import re
-import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -25,6 +24,7 @@ from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord
 from hear_ssl.errors import one_line
 from hear_ssl.files import sha256_of
 from hear_ssl.machine import expand_home
+from hear_ssl.progress import warn
 from hear_ssl.safe_open import open_own, own_folder
 
 PART = re.compile(r"\.(.+)\.(tar|clips|json)\.(?:room|\d+\.[0-9a-f]{8})\.part")  # see atomic_path and ShardCache.room
@@ -261,4 +261,4 @@ def locked(path: Path, wait: bool = True) -> Iterator[bool]:
 
 def say(line: str) -> None:
     """Show progress."""
-    print(one_line(line), file=sys.stderr, flush=True)
+    warn(one_line(line), aside=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -36,20 +36,16 @@ def sample_order(shards: ShardSet, config: DataConfig, seed: int) -> SampleOrder
     return SampleOrder([count for source in counts for count in source], seed, config.window_shards)
 
 
-class BatchStream(IterableDataset[Batch]):
-    """Endless batches of one rank from global step `first_step` on."""
+class OrderedStream(IterableDataset[Batch]):
+    """Endless batches of one rank from global step `first_step` on, of clips in a given order."""
 
-    def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
+    def __init__(self, order: SampleOrder, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        """Prepare the stream. Raises ValueError when ranks do not divide the batch."""
         super().__init__()
-        self.shards, self.config, self.sample_rate, self.seed, self.first_step = shards, config, sample_rate, seed, 0
+        self.order, self.config, self.sample_rate, self.seed, self.first_step = order, config, sample_rate, seed, 0
         self.share(rank, ranks)
-        self.order = sample_order(shards, config, seed)
         self.times = [round(crops.seconds * sample_rate) for crops in config.crops]
         self.read_seconds = 0.0
-        if config.positives == "pairs" and sum(crops.count for crops in config.crops) < 2:
-            raise ValueError("data.positives=pairs cuts one crop from each clip of a pair; set data.crops to two crops or more")
-        self.partners = Partners(shards, config.window_shards) if config.positives == "pairs" else None
 
     def share(self, rank: int, ranks: int) -> None:
         """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
@@ -60,11 +56,15 @@ class BatchStream(IterableDataset[Batch]):
         """Yield this worker's batches: steps first_step + worker, + workers, and so on."""
         worker = get_worker_info()
         step, stride = (self.first_step + worker.id, worker.num_workers) if worker else (self.first_step, 1)
-        ahead = FetchAhead(self.shards, worker.id if worker else 0)
+        prepare = self.preparation(worker.id if worker else 0)
         while True:
-            ahead.want(self.order.upcoming(self.order.batch(step, self.config.batch_size, self.rank, self.ranks)[-1]))
+            prepare(self.order.batch(step, self.config.batch_size, self.rank, self.ranks)[-1])
             yield self.batch(step)
             step += stride
+
+    def preparation(self, worker: int) -> Callable[[int], None]:
+        """Return what a worker calls with the last position of each batch before it reads that."""
+        return lambda position: None
 
     def batch(self, step: int) -> Batch:
         """Return this rank's rows of the global batch of a step."""
@@ -88,13 +88,43 @@ class BatchStream(IterableDataset[Batch]):
         """Fill the crops of each length (crops, time) from a clip, or one in its place; return the key of the one that was read."""
         for attempt in range(REPLACEMENTS):
             try:
-                return self._fill(crops, number, seed)
+                return self.fill(crops, number, seed)
             except (ValueError, OSError) as error:
-                lost.append(UnreadableClip(*self.shards.place(number), " ".join(str(error).split())))
+                lost.append(UnreadableClip(*self.place(number), " ".join(str(error).split())))
                 number = self.order.substitute(position, hash_integers(seed, 3, attempt))
         raise ValueError(f"{REPLACEMENTS} clips in a row cannot be read; the first: {lost[-REPLACEMENTS]}")
 
-    def _fill(self, crops: list[Waveform], number: int, seed: int) -> str:
+    def fill(self, crops: list[Waveform], number: int, seed: int) -> str:
+        """Fill the crops of each length (crops, time) from a clip; return its key. Raises ValueError or OSError when it cannot be read."""
+        raise NotImplementedError
+
+    def place(self, number: int) -> tuple[str, str]:
+        """Return where a clip lies and its key, for a report."""
+        raise NotImplementedError
+
+
+class BatchStream(OrderedStream):
+    """Batches from packed shards."""
+
+    def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
+        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
+        check_ranks(config.batch_size, ranks)
+        super().__init__(sample_order(shards, config, seed), config, sample_rate, seed, rank, ranks)
+        self.shards = shards
+        if config.positives == "pairs" and sum(crops.count for crops in config.crops) < 2:
+            raise ValueError("data.positives=pairs cuts one crop from each clip of a pair; set data.crops to two crops or more")
+        self.partners = Partners(shards, config.window_shards) if config.positives == "pairs" else None
+
+    def preparation(self, worker: int) -> Callable[[int], None]:
+        """Return what fetches the shards of the next window."""
+        ahead = FetchAhead(self.shards, worker)
+        return lambda position: ahead.want(self.order.upcoming(position))
+
+    def place(self, number: int) -> tuple[str, str]:
+        """Return a clip's shard and key for a report."""
+        return self.shards.place(number)
+
+    def fill(self, crops: list[Waveform], number: int, seed: int) -> str:
         """Fill the crops of each length (crops, time), once more where the clip's shard was damaged in the cache only; return its key."""
         clip = self.shards.clip(number)
         try:

@@ -47,6 +47,21 @@ def decode_any_rate(crops: Waveform, content: bytes, starts: list[float], sample
     return frames / rate
 
 
+def resample_into(crops: Waveform, samples: Waveform, rate: int, starts: list[float], sample_rate: int) -> float:
+    """Fill crops from the samples (time,) of a clip at `rate`, as `decode_any_rate` does; return the clip's length in seconds."""
+    length, first = piece(crops.shape[1], rate, sample_rate)
+    if rate != sample_rate and len(samples) > length:
+        longer = np.empty((len(crops), length), np.float32)
+        for crop, share in zip(longer, starts, strict=True):
+            place(samples, share, crop, np.float32(1.0))
+        crops[:] = resampled(longer, rate, sample_rate)[:, first : first + crops.shape[1]]
+        return len(samples) / rate
+    whole = samples if rate == sample_rate else resampled(samples[np.newaxis], rate, sample_rate)[0]
+    for crop, share in zip(crops, starts, strict=True):
+        place(whole, share, crop, np.float32(1.0))
+    return len(samples) / rate
+
+
 def piece(time: int, rate: int, sample_rate: int) -> tuple[int, int]:
     """Return how many samples at `rate` are resampled to a crop of `time` samples at `sample_rate`, and where in the result it begins.
 

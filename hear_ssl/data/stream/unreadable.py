@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from hear_ssl.data.stream.batch import UnreadableClip
 from hear_ssl.errors import one_line, printable
+from hear_ssl.progress import warn
 
 FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
 
@@ -79,7 +80,7 @@ class UnreadableClips:
     def _name(self, first: dict[str, UnreadableClip]) -> None:
         for shard, loss in first.items():
             if shard not in self.named:
-                print(f"lost a clip of {one_line(str(loss))}; more of this shard are counted, not shown", flush=True)
+                warn(f"lost a clip of {one_line(str(loss))}; more of this shard are counted, not shown")
                 self.named.add(shard)
 
 

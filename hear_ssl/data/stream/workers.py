@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from hear_ssl.data.exit_with_parent import end_with_parent
 from hear_ssl.data.stream.batch import Batch
-from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING
+from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING, WorkerProcess
 from hear_ssl.data.stream.worker_watch import Patience, WorkerError, WorkerWatch
 
 SHARED_MEMORY = ("allocate shared memory", "shared memory object", "Bus error", "out of shared memory")  # words of torch
@@ -35,7 +35,7 @@ def start_worker(worker: int) -> None:
 def kill_workers() -> None:
     """End, as Python exits, the workers of iterators still open: they ignore the SIGTERM that multiprocessing sends before it waits."""
     for child in multiprocessing.active_children():
-        if child.daemon:
+        if isinstance(child, WorkerProcess):
             child.kill()
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ from torch import Tensor
 
 from hear_ssl.evaluation.model_under_test import ModelUnderTest
 from hear_ssl.evaluation.protocol.events import EventLists
+from hear_ssl.evaluation.protocol.parallel import map_ahead
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_clip
 from hear_ssl.files import add_checksum, atomic_path, check_zip, sha256_of
+from hear_ssl.progress import warn
 
 BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
 WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
@@ -58,8 +59,11 @@ def embed_split(task: Task, split: str, model: ModelUnderTest, cache: Path, prog
     embedded: Embedded = {}
     folder = audio_folder(task, split, model.sample_rate, cache.parent / SPARE_AUDIO)
     total = len(task.indexes[split])
-    for files, audio in batches(task, split, folder, model.sample_rate):
-        embedded.update(embed_batch(task, model, files, audio))
+    threads = torch.get_num_threads()
+    workers = threads if model.threadsafe and model.device.type == "cpu" else 1
+    jobs = batches(task, split, folder, model.sample_rate)
+    for found in map_ahead(lambda job: embed_batch(task, model, *job), jobs, workers, threads // workers):
+        embedded.update(found)
         progress(f"embedding {split}: {len(embedded)} of {total} clips")
     ordered = {file: embedded[file] for file in task.indexes[split]}
     with atomic_path(path) as temporary, open(temporary, "wb") as file:
@@ -84,7 +88,7 @@ def _kept(path: Path) -> Embedded | None:
             return _unpack(dict(stored))
     except Exception as error:  # a damaged file raises nearly anything
         reason = " ".join(str(error).split())[:80] or type(error).__name__
-        print(f"{path} is damaged ({reason}): its clips are embedded again", file=sys.stderr, flush=True)
+        warn(f"{path} is damaged ({reason}): its clips are embedded again", aside=True)
         return None
 
 
@@ -106,7 +110,7 @@ def task_hash(task: Task) -> str:
     return digest.hexdigest()[:12]
 
 
-def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Any:
+def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Iterator[tuple[list[str], Tensor]]:
     """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together.
 
     Clips wait for others of their length; where lengths differ, the group with the most audio goes once WAITING_SECONDS wait.
@@ -149,19 +153,17 @@ def embed_batch(task: Task, model: ModelUnderTest, files: list[str], audio: Tens
         or times.min() < 0
         or times.max() > end_ms + TIMESTAMP_SLACK_MS
     ):
-        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; python export/verify.py says more")
+        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; hear-ssl verify says more")
     return {file: (frames[row].numpy(), times[row]) for row, file in enumerate(files)}
 
 
 def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
     """Raise ValueError when embeddings have another shape or a value is not finite."""
     if tuple(embeddings.shape) != shape:
-        raise ValueError(
-            f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; python export/verify.py says more"
-        )
+        raise ValueError(f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; hear-ssl verify says more")
     broken = [file for file, row in zip(files, embeddings, strict=True) if not torch.isfinite(row).all()]
     if broken:
-        raise ValueError(f"{broken[0]}: its embedding is not finite; python export/verify.py says more")
+        raise ValueError(f"{broken[0]}: its embedding is not finite; hear-ssl verify says more")
 
 
 def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:

@@ -32,6 +32,8 @@ FAST_EVENTS = FAST | {"hidden_layers": [2], "hidden_dim": [512], "max_epochs": [
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
 POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
+FEW_SHOT = "few-shot"  # no network: see few_shot.py
+SHOTS, DRAWS, ITERATIONS = 8, 10, 100  # clips of a label, draws of them, steps of a logistic regression
 
 
 def grid_points(task: Task, grid: str) -> list[PredictorSettings]:
@@ -58,5 +60,8 @@ def postprocessing_choices(task: Task) -> list[Postprocessing]:
 
 def points_hash(grid: str) -> str:
     """Return a hash of what a grid stands for, which may change from one version to the next."""
-    content = [(FAST, FAST_EVENTS) if grid == "fast" else OFFICIAL, SLOW_TO_SCORE, GRID_POINTS, POSTPROCESSING]
+    if grid == FEW_SHOT:
+        content: list[Any] = [FEW_SHOT, SHOTS, DRAWS, ITERATIONS]
+    else:
+        content = [(FAST, FAST_EVENTS) if grid == "fast" else OFFICIAL, SLOW_TO_SCORE, GRID_POINTS, POSTPROCESSING]
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 import torch
 
 Done = TypeVar("Done")
+Item = TypeVar("Item")
 _ended = threading.Event()
 
 
@@ -43,3 +45,28 @@ def run_parallel(jobs: list[Callable[[], Done]]) -> list[Done]:
         pool.shutdown(cancel_futures=True)
         _ended.clear()
         torch.set_num_threads(threads)
+
+
+def map_ahead(function: Callable[[Item], Done], items: Iterable[Item], workers: int, threads: int) -> Iterator[Done]:
+    """Yield a function's results of items in order, from `workers` at once with `threads` threads of torch each.
+
+    The next items are made meanwhile, here; at most one more than there are workers waits.
+    """
+    before = torch.get_num_threads()
+
+    def run(item: Item) -> Done:
+        torch.set_num_threads(threads)  # of the thread that calls it
+        return function(item)
+
+    pool = ThreadPoolExecutor(workers)
+    begun: deque[Future[Done]] = deque()
+    try:
+        for item in items:
+            begun.append(pool.submit(run, item))
+            if len(begun) > workers:
+                yield begun.popleft().result()
+        while begun:
+            yield begun.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)

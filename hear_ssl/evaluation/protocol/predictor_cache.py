@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import zlib
 from collections.abc import Callable
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from hear_ssl.files import atomic_write, read_json
+from hear_ssl.progress import warn
 
 
 class Trained(TypedDict):
@@ -59,5 +59,5 @@ def _kept(path: Path) -> dict[str, Trained]:
         return {}
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    print(f"{path} is damaged or of another version: its networks are trained again", file=sys.stderr, flush=True)
+    warn(f"{path} is damaged or of another version: its networks are trained again", aside=True)
     return {}

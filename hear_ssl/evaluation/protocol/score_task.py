@@ -272,5 +272,10 @@ def test_scores(task: Task, fitted: Fitted, test: LabelledRows) -> dict[str, flo
     else:
         assert fitted.postprocessing is not None
         predictions, targets = events_of(task, logits, test, fitted.postprocessing), test.events
+    return defined_scores(task, predictions, targets)
+
+
+def defined_scores(task: Task, predictions: Any, targets: Any) -> dict[str, float | None]:
+    """Return every score of predictions, None where it is undefined."""
     values = {name: SCORES[name].compute(predictions, targets) for name in task.scores}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

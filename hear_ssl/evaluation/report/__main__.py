@@ -1,23 +1,19 @@
-"""python -m hear_ssl.evaluation.report --scores OUT --module RUN --tasks TASKS --out report.html: write the report of a model."""
+"""hear-ssl report --scores OUT --module RUN --tasks TASKS --out report.html: write the report of a model."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
-from hear_ssl.evaluation.report.build import build
 from hear_ssl.machine import user_path
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report as the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.evaluation.report", description="Write one self-contained HTML page about a model."
-    )
-    parser.add_argument(
-        "--scores", required=True, type=user_path, metavar="DIR", help="folder that python -m hear_ssl.evaluate wrote with --out"
-    )
+    parser = argparse.ArgumentParser(prog="hear-ssl report", description="Write one self-contained HTML page about a model.")
+    parser.add_argument("--scores", required=True, type=user_path, metavar="DIR", help="folder that hear-ssl evaluate wrote with --out")
     parser.add_argument(
         "--module", required=True, type=user_path, metavar="NAME", help="the run folder, checkpoint or module that was scored"
     )
@@ -32,10 +28,12 @@ def main() -> int:
         "--tasks", type=user_path, metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion"
     )
     parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default %(default)s)")
-    arguments = parser.parse_args()
-    tasks = Path(arguments.tasks) if arguments.tasks else None
-    build(Path(arguments.scores), arguments.module, tasks, Path(arguments.out), arguments.weights)
-    print(f"report       {arguments.out}")
+    given = parser.parse_args(arguments)
+    from hear_ssl.evaluation.report.build import build  # loads torch
+
+    tasks = Path(given.tasks) if given.tasks else None
+    build(Path(given.scores), given.module, tasks, Path(given.out), given.weights)
+    print(f"report       {given.out}")
     return 0
 
 

@@ -1,6 +1,6 @@
 """One self-contained HTML page about a run and its scores.
 
-python -m hear_ssl.evaluation.report --scores OUT --module RUN --tasks TASKS --out report.html
+hear-ssl report --scores OUT --module RUN --tasks TASKS --out report.html
 
 It holds no address of another file: figures are inline SVG, sounds are inline WAV.
 """
@@ -8,7 +8,6 @@ It holds no address of another file: figures are inline SVG, sounds are inline W
 from __future__ import annotations
 
 import base64
-import html
 import io
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ import soundfile
 import torch
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
-from hear_ssl.errors import printable
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
 from hear_ssl.evaluation.protocol.embed import SPARE_AUDIO, task_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
+from hear_ssl.evaluation.report.page import figure, section, shown
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
-from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_table
+from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_tables
 from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
@@ -42,16 +41,6 @@ CURVES = {
     "gradient_norm": "gradient norm",
     "clips_per_second": "throughput (clips/s)",
 }
-
-
-def section(title: str, text: str, content: str) -> str:
-    """Return a section: what one sees, one sentence on how to read it, the content."""
-    return f"<section><h2>{html.escape(title)}</h2><p>{text}</p>{content}</section>"
-
-
-def figure(content: str, caption: str) -> str:
-    """Return a figure with its caption."""
-    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
 
 
 def sound(path: Path, sample_rate: int) -> str:
@@ -150,11 +139,6 @@ def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
     ]
 
 
-def shown(value: Any) -> str:
-    """Return a value of others as text of the page."""
-    return html.escape(printable(str(value)))
-
-
 def number(value: Any) -> str:
     """Return a number of others with two digits; what is no number as text of the page."""
     return f"{value:.2f}" if isinstance(value, (int, float)) and abs(value) < MOST_HOURS else shown(str(value)[:40])
@@ -245,7 +229,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
         section(
             "Scores beside the baselines",
             f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
-            score_table(record, name) + faults_text(record),
+            score_tables(record, name) + faults_text(record),
         ),
         section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
     ]

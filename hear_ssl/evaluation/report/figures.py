@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
+import statistics
+from collections.abc import Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -40,19 +43,61 @@ def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
 
     columns maps names to axis labels with units.
     """
-    panels = []
+    return curves_of_runs([("", rows)], columns)
+
+
+def colours(groups: Iterable[str]) -> dict[str, str]:
+    """Return the colour of each group; beyond the palette they begin anew."""
+    return {group: PALETTE[place % len(PALETTE)] for place, group in enumerate(dict.fromkeys(groups))}
+
+
+def curves_of_runs(runs: Sequence[tuple[str, list[dict[str, str]]]], columns: dict[str, str]) -> str:
+    """Return the panels of `curves` with a line for each run (group, rows of metrics.csv), in the colour of its group."""
+    colour_of, panels = colours(group for group, _ in runs), []
     for name in columns:
-        points = [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        if points:
-            figure = Figure(figsize=(3.4, 2.3))
-            axes = figure.add_subplot()
-            axes.plot(*zip(*points, strict=True), color=PALETTE[0], linewidth=1.2, marker="." if len(points) < 3 else None)
+        lines = [(group, [(int(row["step"]), float(row[name])) for row in rows if row.get(name)]) for group, rows in runs]
+        if any(points for _, points in lines):
+            picture = Figure(figsize=(3.4, 2.3))
+            axes = picture.add_subplot()
+            for group, points in lines:
+                if points:
+                    axes.plot(*zip(*points, strict=True), color=colour_of[group], linewidth=1.2, marker="." if len(points) < 3 else None)
             axes.set_title(printable(columns[name]), fontsize=9)
             axes.set_xlabel("step", fontsize=8)
             axes.tick_params(labelsize=8)
             axes.spines[["top", "right"]].set_visible(False)
-            panels.append(svg(figure))
+            panels.append(svg(picture))
     return f"<div class=panels>{''.join(panels)}</div>"
+
+
+def key_of(groups: Sequence[str]) -> str:
+    """Return the key of the colours that groups have in figures."""
+    marks = [
+        f'<span><i style="background:{colour}"></i>{html.escape(printable(group))}</span>' for group, colour in colours(groups).items()
+    ]
+    return f"<p class=key>{' '.join(marks)}</p>"
+
+
+def dots(values: dict[str, list[float]], label: str, groups: Sequence[str]) -> str:
+    """Return a row for each group: a dot for each of its values, a bar at their mean, a line over one standard deviation of several.
+
+    Groups have the colours that they have in other figures of `groups`.
+    """
+    picture = Figure(figsize=(4.6, 0.7 + 0.34 * len(values)))
+    axes = picture.add_subplot()
+    for place, (group, of_group) in enumerate(values.items()):
+        colour, mean = colours(groups)[group], statistics.fmean(of_group)
+        axes.plot(of_group, [place] * len(of_group), "o", color=colour, alpha=0.6, markersize=5)
+        axes.plot([mean], [place], "|", color=colour, markersize=14, markeredgewidth=2)
+        if len(of_group) > 1:
+            spread = statistics.stdev(of_group)
+            axes.plot([mean - spread, mean + spread], [place, place], color=colour, linewidth=1.5)
+    axes.set_yticks(range(len(values)), [printable(group) for group in values], fontsize=9)
+    axes.set_ylim(len(values) - 0.5, -0.5)
+    axes.set_xlabel(label, fontsize=9)
+    axes.tick_params(labelsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    return svg(picture)
 
 
 def projection(clips: int) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from hear_ssl.errors import printable
 from hear_ssl.evaluation.model_under_test import BASELINES
+from hear_ssl.evaluation.protocol.few_shot import by_protocol
+from hear_ssl.evaluation.protocol.grid import FEW_SHOT
 from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.report.leaderboard import standings
 from hear_ssl.evaluation.run import in_mean
@@ -32,7 +34,7 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
     if folds > 1:
         return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
     if result["seed_deviation"]:
-        return result["seed_deviation"], "seeds"
+        return result["seed_deviation"], "draws" if "protocols" in result else "seeds"
     clips = result["folds"][0].get("test_clips", 0)
     if not SCORES[result["primary"]].accuracy or not clips:
         return 0.0, ""
@@ -40,6 +42,13 @@ def confidence(result: dict[str, Any]) -> tuple[float, str]:
     half = math.sqrt(share * (1.0 - share) * square + square**2 / 4.0)
     ends = [(share + square / 2.0 + sign * half) / (1.0 + square) for sign in (-1.0, 1.0)]
     return max(abs(end - share) for end in ends), f"95 %, {clips} clips"
+
+
+def score_tables(record: dict[str, Any], module: str) -> str:
+    """Return the table of scores, or of the grid few-shot one for each of its protocols."""
+    return "".join(
+        f"<p>{escaped(title)}</p>{score_table(one, module)}" if title else score_table(one, module) for title, one in by_protocol(record)
+    )
 
 
 def score_table(record: dict[str, Any], module: str) -> str:
@@ -77,6 +86,8 @@ def faults_text(record: dict[str, Any]) -> str:
 
 def leaderboard_text(record: dict[str, Any], module: str) -> str:
     """Return the model's places in the published leaderboard, or that no published task was run."""
+    if record["grid"] == FEW_SHOT:
+        return "<p>The published scores are of trained networks; evaluate with <code>--grid official</code> to compare with them.</p>"
     scores = {task: results[module]["score"] for task, results in record["tasks"].items() if module in results}
     found = standings(scores)
     if not found:

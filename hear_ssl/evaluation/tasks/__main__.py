@@ -1,8 +1,9 @@
-"""python -m hear_ssl.evaluation.tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or fetch some of them."""
+"""hear-ssl tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or fetch some of them."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
@@ -10,11 +11,9 @@ from hear_ssl.evaluation.tasks.official_tasks import RECORD, listing
 from hear_ssl.machine import user_path
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """List or fetch as the command line says."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hear_ssl.evaluation.tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them."
-    )
+    parser = argparse.ArgumentParser(prog="hear-ssl tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
     fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command resumes where it stopped")
@@ -24,7 +23,7 @@ def main() -> int:
         required=True,
         type=user_path,
         metavar="DIR",
-        help="folder for the unpacked tasks, the --tasks of hear_ssl.evaluate",
+        help="folder for the unpacked tasks, the --tasks of hear-ssl evaluate",
     )
     fetch.add_argument(
         "--from",
@@ -34,11 +33,11 @@ def main() -> int:
         help="a mirror: http(s) address of a folder with the archives under their published names and, for checksums, "
         f"record.json, a copy of the record's own JSON (default {RECORD})",
     )
-    arguments = parser.parse_args()
-    if arguments.command == "fetch":
+    given = parser.parse_args(arguments)
+    if given.command == "fetch":
         from hear_ssl.evaluation.tasks.archive import fetch_tasks  # numpy and torch load only when something is fetched
 
-        return fetch_tasks(arguments.names, Path(arguments.out), arguments.base)
+        return fetch_tasks(given.names, Path(given.out), given.base)
     print(listing())
     return 0
 

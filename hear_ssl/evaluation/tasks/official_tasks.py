@@ -1,4 +1,4 @@
-"""The 19 official HEAR 2021 tasks: names, sizes, licences and sources, as python -m hear_ssl.evaluation.tasks lists them.
+"""The 19 official HEAR 2021 tasks: names, sizes, licences and sources, as hear-ssl tasks lists them.
 
 Clips, durations and sources are those of https://hearbenchmark.com/hear-tasks.html; licences are those that the sources
 state, "see source" where none was found. Archive names, sizes and checksums are those of Zenodo record 6332517 (48 kHz).
@@ -68,7 +68,7 @@ def listing() -> str:
             f"{len(tasks)} tasks; audio is unpacked, 16 bit at 48 kHz: {known / 1e9:.0f} GB and fsd50k; beehive_states has two folds of it",
             f"archives and their sizes: {RECORD}",
             f"licence of every dataset: {LICENCES}",
-            "fetch: python -m hear_ssl.evaluation.tasks fetch NAME... --out DIR",
+            "fetch: hear-ssl tasks fetch NAME... --out DIR",
         ]
     )
 
@@ -80,5 +80,5 @@ def chosen_tasks(names: list[str]) -> list[Official]:
         return list(tasks.values())
     for name in names:
         if name not in tasks:
-            raise ValueError(f"there is no task {name!r}{nearest(name, list(tasks))}; python -m hear_ssl.evaluation.tasks lists the 19")
+            raise ValueError(f"there is no task {name!r}{nearest(name, list(tasks))}; hear-ssl tasks lists the 19")
     return [tasks[name] for name in dict.fromkeys(names)]

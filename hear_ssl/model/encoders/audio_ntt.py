@@ -27,7 +27,11 @@ class ConvolutionBlock(nn.Sequential):
 
     In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps, and
     pooling keeps no places for a gradient.
+
+    slices: whether pooling is computed by slices, which torch does faster on a CPU, or by its layer, as ONNX runtimes do faster.
     """
+
+    slices = True
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         convolution = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
@@ -45,7 +49,8 @@ class ConvolutionBlock(nn.Sequential):
             assert norm.running_var is not None
             scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
             filters = convolution.weight * scale.reshape(-1, 1, 1, 1)
-            pooled = highest_of_four(F.conv2d(maps, filters, norm.bias - norm.running_mean * scale, padding=1))
+            normed = F.conv2d(maps, filters, norm.bias - norm.running_mean * scale, padding=1)
+            pooled = highest_of_four(normed) if self.slices else pool(normed)
         activated: Tensor = activation(pooled)
         return activated
 

@@ -122,8 +122,8 @@ class ViT(Encoder):
         layers = []
         for block in self.blocks:
             tokens = block(tokens)
-            layers.append(tokens.reshape(batch, steps, -1))
-        return [*layers, self.norm(tokens).reshape(batch, steps, -1)]
+            layers.append(tokens.reshape(batch, steps, BANDS * self.dim))
+        return [*layers, self.norm(tokens).reshape(batch, steps, BANDS * self.dim)]
 
 
 def time_positions(steps: int, dim: int, device: torch.device) -> Tensor:

@@ -89,7 +89,7 @@ def test_output_is_never_input(tmp_path: Path, out: str) -> None:
         assert "packed 2 clips" in result.stdout
         assert "rejected: none" in result.stdout
     (tmp_path / out / "index.json").unlink()
-    (tmp_path / out / ".pack.json").unlink()
+    (tmp_path / out / ".pack.log").unlink()
     assert "exists: give another folder" in script(".", "--out", out, cwd=tmp_path).stderr
 
 
@@ -104,7 +104,7 @@ def test_files_of_unknown_kinds_are_listed_by_suffix_and_archives_one_by_one(tmp
     result = script(tmp_path / "in", "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
     assert "packed 4 clips" in result.stdout
-    assert "rejected: archive not read 7, unknown kind of file 3" in result.stdout
+    assert "rejected: archive not read 6, archive within an input 1, unknown kind of file 3" in result.stdout
     assert "not packed: 1 .json, 2 .txt, 1 without suffix\n" in result.stderr
     found = rows(tmp_path / "out")
     assert {name: reason for name, reason in found.items() if reason[0] == "u"} == {

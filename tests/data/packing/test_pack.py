@@ -425,11 +425,11 @@ def test_another_packing_is_never_overwritten(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="or with other options"):
         packed([tmp_path / "a.wav"], tmp_path / "out", codec="wav")
     assert content(tmp_path / "out") == before
-    (tmp_path / "out" / ".pack.json").unlink()
+    (tmp_path / "out" / ".pack.log").unlink()
     with pytest.raises(FileExistsError, match=r"index.json exists: give another folder"):
         packed([tmp_path / "a.wav"], tmp_path / "out")
-    (tmp_path / "out" / ".pack.json").write_text('{"fingerprint"')
-    with pytest.raises(ValueError, match=r".pack.json is damaged; remove .* and pack again"):
+    (tmp_path / "out" / ".pack.log").write_text('{"fingerprint"')
+    with pytest.raises(ValueError, match=r".pack.log is damaged; remove .* and pack again"):
         packed([tmp_path / "a.wav"], tmp_path / "out")
 
 
@@ -501,7 +501,7 @@ def test_a_full_disk_keeps_the_whole_shards_and_no_other(tmp_path: Path) -> None
             with tarfile.open(path) as tar:
                 assert len(tar.getmembers()) == 20
         assert {path.name for path in (disk / "out").iterdir()} <= {
-            ".pack.json",
+            ".pack.log",
             *(f"{path.stem}{end}" for path in tars for end in (".tar", ".clips")),
         }
     finally:

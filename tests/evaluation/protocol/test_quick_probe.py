@@ -15,7 +15,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest
-from hear_ssl.evaluation.protocol.quick_probe import DECAYS, nearest_neighbours, probe, probe_all, probe_tasks, ridge
+from hear_ssl.evaluation.protocol.probes import DECAYS, nearest_neighbours, ridge
+from hear_ssl.evaluation.protocol.quick_probe import probe, probe_all, probe_tasks
 from tests.evaluation.test_evaluate import make_event, make_scene
 
 

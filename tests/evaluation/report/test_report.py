@@ -78,10 +78,10 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
 
 def test_the_command_on_the_page_makes_the_same_scores() -> None:
     record = {"grid": "fast", "seeds": 2, "tasks": {"esc50": dict.fromkeys(("ours", "other", "untrained", "log-mel"))}}
-    command = "python -m hear_ssl.evaluate --module ours --compare other --tasks TASKS --out scores --grid fast --seeds 2"
+    command = "hear-ssl evaluate --module ours --compare other --tasks TASKS --out scores --grid fast --seeds 2"
     assert command_of(record, "ours", "", "TASKS", Path("scores")) == command
     record["tasks"] = {"esc50": dict.fromkeys(("ours (a.pt)", "ours (b.pt)", "log-mel"))}
-    command = "python -m hear_ssl.evaluate --module ours --weights w/a.pt --tasks TASKS --out scores --grid fast --seeds 2"
+    command = "hear-ssl evaluate --module ours --weights w/a.pt --tasks TASKS --out scores --grid fast --seeds 2"
     assert command_of(record, "ours", "w/a.pt", "TASKS", Path("scores")) == command
 
 
@@ -271,7 +271,7 @@ def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path
 
 
 def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"holds no scores.json; make one with python -m hear_ssl.evaluate"):
+    with pytest.raises(ValueError, match=r"holds no scores.json; make one with hear-ssl evaluate"):
         build(tmp_path, "run", None, tmp_path / "report.html")
     assert not (tmp_path / "report.html").exists()
 

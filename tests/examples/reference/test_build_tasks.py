@@ -199,21 +199,21 @@ def test_a_midi_file_is_that_of_the_standard() -> None:
 
 @pytest.mark.parametrize(
     ("missing", "line"),
-    [("nothing", "hydrogen-drumkits is missing; fetch it: python examples/reference/fetch_audio.py"), ("font", "TimGM6mb.sf2 is missing")],
+    [("nothing", "hydrogen-drumkits is missing; fetch it: python -m examples.reference.fetch_audio"), ("font", "TimGM6mb.sf2 is missing")],
 )
 def test_a_mistake_is_one_line_and_exit_status_2(audio: Path, tmp_path: Path, missing: str, line: str) -> None:
     if missing == "font":
         for package in audio.iterdir():
             (tmp_path / package.name).symlink_to(package)
         (tmp_path / "timgm6mb-soundfont").mkdir()
-    command = [sys.executable, ROOT / "examples" / "reference" / "build_tasks.py", tmp_path, tmp_path / "tasks"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+    command = [sys.executable, "-m", "examples.reference.build_tasks", tmp_path, tmp_path / "tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert line in done.stderr
     built = ["dev_hydrogen_drums-v1-full"] if missing == "font" else []
     assert [path.name for path in (tmp_path / "tasks").glob("*")] == built
     if built:  # a second run skips what the first has built
-        done = subprocess.run(command, capture_output=True, text=True, cwd="/")
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
         assert re.match(r"dev_hydrogen_drums: there already", done.stdout)
 
 

@@ -11,7 +11,8 @@ import torch
 
 from examples.reference import combine
 from hear_ssl.checkpoint import embedder_from_checkpoint, find_checkpoint
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.synthesis.instruments import write_corpus
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny

@@ -86,8 +86,8 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def run_script(*arguments: str | Path, **environment: str) -> Result:
     """Run the script and return how it ended."""
-    command = [sys.executable, ROOT / "examples" / "reference" / "fetch_audio.py", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env={**os.environ, **environment})
+    command = [sys.executable, "-m", "examples.reference.fetch_audio", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, **environment})
     return Result(done.returncode, done.stderr.splitlines())
 
 

@@ -13,7 +13,11 @@ from hear_ssl.training.config import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
 PACKAGE = ROOT / "export" / "reference" / "hear_reference"
-OPTIONS = {"train/fit.py": "training/fit_cli.py", "export/package.py": "packaging/package_cli.py"}  # where a script's options are declared
+OPTIONS = {  # where the options of a script or a command are declared
+    "train/fit.py": "training/fit_cli.py",
+    "export/package.py": "packaging/package_cli.py",
+    "hear_ssl/evaluate.py": "evaluation/__main__.py",
+}
 
 
 def make_reference(folder: Path, *given: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -87,8 +91,8 @@ def test_the_commands_are_those_of_the_model_that_ships(tmp_path: Path) -> None:
 
 def test_audio_and_tasks_come_first_and_from_the_repository(tmp_path: Path) -> None:
     way, run = tmp_path / "way", commands(tmp_path)
-    assert run[0] == ["examples/reference/fetch_audio.py", f"{way}/audio"]
-    assert run[1] == ["examples/reference/build_tasks.py", f"{way}/audio", f"{way}/tasks"]
+    assert run[0] == ["-m", "examples.reference.fetch_audio", f"{way}/audio"]
+    assert run[1] == ["-m", "examples.reference.build_tasks", f"{way}/audio", f"{way}/tasks"]
     assert sum("--tasks" in command and f"{way}/tasks" in command for command in run) == 1  # the evaluation reads them
     for command in run:
         assert (ROOT / file_of(command)[0]).exists() or (ROOT / file_of(command)[0]).with_suffix("").is_dir()

@@ -13,8 +13,8 @@ COPYRIGHT = "Format: DEP-5\n\nFiles: *\nLicense: GPL-2+\n\nFiles: b\nLicense: CC
 
 def run_script(audio: Path, out: Path) -> subprocess.CompletedProcess[str]:
     """Run the script and return how it ended."""
-    command = [sys.executable, ROOT / "examples" / "reference" / "real_corpus.py", audio, out]
-    return subprocess.run(command, capture_output=True, text=True, cwd="/")
+    command = [sys.executable, "-m", "examples.reference.real_corpus", audio, out]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
 def test_audio_is_listed_with_its_licence_and_test_data_is_left_out(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
 from hear_ssl.model.options import FrontendConfig
 from hear_ssl.packaging.compliance import licences
-from hear_ssl.packaging.package import PackageRequest, package
+from hear_ssl.packaging.package import package
+from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny

@@ -1,0 +1,33 @@
+"""hear-ssl merge FOLDER, also python -m hear_ssl.data.merge: make one folder of shards of the parts that pack --part wrote."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from hear_ssl.errors import run_main
+from hear_ssl.machine import user_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Merge as the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="hear-ssl merge",
+        description="Make one folder of shards of the parts that `pack --part` wrote into it, without the clips that several contain. "
+        "Stop it at any time; the same command starts again.",
+        epilog="Example: hear-ssl merge shards",
+    )
+    parser.add_argument("folder", type=user_path, metavar="FOLDER", help="folder that was given to pack with --out")
+    folder = Path(parser.parse_args(arguments).folder)
+    from hear_ssl.data.packing.merge import merge
+
+    index = merge(folder)
+    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
+    print(f"merged {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {folder}; rejected: {rejected}")
+    print(f"training needs the parts no longer: {folder}/part-* can be removed")
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)

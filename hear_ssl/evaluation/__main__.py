@@ -1,0 +1,90 @@
+"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, beside its baselines.
+
+hear-ssl evaluate --module RUN --tasks TASKS --out OUT
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from hear_ssl.errors import run_main
+from hear_ssl.evaluation import BASELINES, GRIDS
+from hear_ssl.evaluation.verbs import Asked, check_baselines, scored
+from hear_ssl.machine import user_path
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Evaluate as the command line says; 1 when a task could not be scored."""
+    given = parse_arguments(arguments)
+    from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
+
+    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device, given.baselines)
+    record, names = scored(given.module, Path(given.tasks), Path(given.out), asked)
+    print(tables(record, names))
+    print(f"scores       {Path(given.out) / 'scores.json'}")
+    return 1 if any(record["faults"].values()) else 0
+
+
+def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="hear-ssl evaluate", description="Score an embedding model on HEAR-format tasks.")
+    parser.add_argument(
+        "--module", required=True, type=user_path, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module"
+    )
+    parser.add_argument("--weights", default="", type=user_path, metavar="FILE", help="weights file given to load_model() of a module")
+    parser.add_argument("--tasks", required=True, type=user_path, metavar="DIR", help="folder of tasks in HEAR format, or one task")
+    parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for scores.json and kept embeddings")
+    parser.add_argument(
+        "--grid",
+        default="official",
+        choices=GRIDS,
+        help="official: the benchmark's own search; fast: one small network; few-shot: scene tasks in seconds, by logistic"
+        " regression on 8 clips a label, nearest neighbours and ridge regression (default %(default)s)",
+    )
+    parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
+    parser.add_argument(
+        "--compare",
+        action="append",
+        default=[],
+        type=user_path,
+        metavar="NAME",
+        help="another run, checkpoint or module in the table; may be given again",
+    )
+    parser.add_argument(
+        "--baselines",
+        type=baseline_names,
+        default=",".join(BASELINES),
+        metavar="NAMES",
+        help="what stands next to the model: logmel (log-mel statistics), untrained (the same architecture with random weights),"
+        " both with a comma, or none; their scores are kept for later evaluations (default %(default)s)",
+    )
+    parser.add_argument(
+        "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
+    )
+    parser.add_argument(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="where models compute: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one, and the CPU for"
+        " a model that fails there (default %(default)s)",
+    )
+    arguments = parser.parse_args(given)
+    if arguments.seeds < 1:
+        parser.error(f"--seeds is {arguments.seeds}; it must be at least 1")
+    return arguments
+
+
+def baseline_names(text: str) -> list[str]:
+    """Return the baselines that --baselines names. Raises ArgumentTypeError for any other name."""
+    given = [] if text == "none" else text.split(",")
+    try:
+        check_baselines(given)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return given
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,104 @@
+"""Evaluation in Python: `evaluate`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.errors import verb
+from hear_ssl.evaluation import BASELINES, GRIDS
+from hear_ssl.machine import expand_home, usable_cores
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How to evaluate: see `evaluate`."""
+
+    grid: str
+    seeds: int
+    weights: str
+    compare: list[str]
+    only: list[str] | None
+    device: str
+    baselines: Sequence[str] = tuple(BASELINES)
+
+
+@verb
+def evaluate(
+    model: str | os.PathLike[str],
+    *,
+    tasks: str | os.PathLike[str],
+    out: str | os.PathLike[str] = "scores",
+    grid: str = "official",
+    only: Sequence[str] = (),
+    compare: Sequence[str | os.PathLike[str]] = (),
+    seeds: int = 1,
+    weights: str | os.PathLike[str] = "",
+    device: str = "auto",
+    baselines: Sequence[str] = tuple(BASELINES),
+) -> dict[str, Any]:
+    """Score a model on tasks in HEAR format, as `hear-ssl evaluate` does, and return its scores with those of its baselines.
+
+    model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task; only: parts of the
+    names of those to take. out: the folder for scores.json and kept embeddings; what it has already is not computed again.
+    grid: "official", the benchmark's own search, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
+    for the table. baselines: "logmel", "untrained", both, or none; their scores are kept for later evaluations.
+    seeds: predictors trained per task. weights: a weights file given to load_model() of a module.
+    device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one.
+
+    The scores are the record of scores.json: {"tasks": {task: {model: {"score": ..., "primary": name of the score, ...}}}, "faults":
+    {task: {model: reason}}}, the second for what could not be scored, which is reported too. Progress goes to the logger `hear_ssl`.
+
+    Raises ValueError when the model cannot be loaded or there are no such tasks, OSError when `out` cannot be written.
+    """
+    if grid not in GRIDS:
+        raise ValueError(f"grid is {grid!r}; give {' or '.join(GRIDS)}")
+    if not isinstance(seeds, int) or seeds < 1:
+        raise ValueError(f"seeds is {seeds!r}; it must be a whole number of at least 1")
+    names = [only] if isinstance(only, str) else list(only)
+    others = [path_of(other) for other in ([compare] if isinstance(compare, (str, os.PathLike)) else compare)]
+    standing = [baselines] if isinstance(baselines, str) else list(baselines)
+    check_baselines(standing)
+    asked = Asked(grid, seeds, path_of(weights), others, names or None, device, standing)
+    record, _ = scored(path_of(model), Path(path_of(tasks)), Path(path_of(out)), asked)
+    return record
+
+
+def check_baselines(names: Sequence[str]) -> None:
+    """Raise ValueError when a name is not that of a baseline."""
+    wrong = next((name for name in names if name not in BASELINES), None)
+    if wrong is not None:
+        raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, or both")
+
+
+def path_of(path: str | os.PathLike[str]) -> str:
+    """Return a path or a name as text, with ~ as the home folder."""
+    return expand_home(os.fspath(path), "the path")
+
+
+def scored(model: str, tasks: Path, out: Path, asked: Asked) -> tuple[dict[str, Any], list[str]]:
+    """Return the record of the scores asked for and the names of the models in it, baselines last. Raises what `evaluate` raises."""
+    import torch
+
+    from hear_ssl.evaluation.baseline_scores import cache_folder
+    from hear_ssl.evaluation.device import float32_kept
+    from hear_ssl.evaluation.run import evaluate as evaluate_models
+    from hear_ssl.evaluation.run import models_to_compare
+    from hear_ssl.evaluation.scores_file import asked_for
+    from hear_ssl.evaluation.tasks.task_format import find_tasks
+
+    folders = find_tasks(tasks, asked.only)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(min(threads, usable_cores()))
+    try:
+        with float32_kept(), torch.random.fork_rng(devices=[]):
+            standing = [BASELINES[name] for name in asked.baselines]
+            models = models_to_compare(model, asked.weights, asked.compare, asked.device, standing)
+            record = evaluate_models(models, folders, out, asked.grid, asked.seeds, kept=cache_folder())
+    finally:
+        torch.set_num_threads(threads)
+    names = [one.name for one in models]
+    return asked_for(record, [folder.name for folder in folders], names), names

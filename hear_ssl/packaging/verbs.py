@@ -1,0 +1,109 @@
+"""Export in Python: `package` and `verify`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hear_ssl.checkpoint import find_checkpoint
+from hear_ssl.errors import verb
+from hear_ssl.machine import expand_home
+from hear_ssl.packaging import package as packaging
+from hear_ssl.packaging import verify as verification
+from hear_ssl.packaging.licenses import parse_data_licenses
+from hear_ssl.packaging.publication import check_publication
+from hear_ssl.packaging.request import KEYS, PackageRequest, is_composition_key
+from hear_ssl.packaging.rules.rows import RuleResult
+
+
+@verb
+def package(
+    run: str | os.PathLike[str],
+    *,
+    name: str,
+    version: str,
+    weights_url: str,
+    out: str | os.PathLike[str] = "dist",
+    bundle_weights: bool = False,
+    half: bool = False,
+    untrained: bool = False,
+    allow_unpublished: bool = False,
+    allow_long_hop: bool = False,
+    data_licenses: Mapping[str, str] | None = None,
+    composition: Mapping[str, Any] | None = None,
+) -> Path:
+    """Export a trained encoder as a wheel with the HEAR API, as `hear-ssl package` does, and return the wheel's path.
+
+    run: a run (its last checkpoint) or a checkpoint. name: of the package and module, such as "hear_mymodel"; version: such as "0.1.0".
+    weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
+    NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
+    bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
+    allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
+    data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
+    composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
+
+    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
+    does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
+    """
+    check_publication(name, version, weights_url)
+    wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
+    if wrong is not None:
+        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
+    request = PackageRequest(
+        find_checkpoint(path_of(run)),
+        name,
+        version,
+        weights_url,
+        bundle_weights,
+        untrained,
+        dict(composition or {}),
+        allow_unpublished,
+        allow_long_hop,
+        half,
+        parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
+    )
+    with torch.random.fork_rng(devices=[]):
+        return packaging.package(request, path_of(out))
+
+
+@verb
+def verify(
+    wheel: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    fresh_torch: str | None = None,
+    suites: bool = False,
+) -> list[RuleResult]:
+    """Install a wheel in a clean environment, measure every rule of the HEAR API on it, and return one row per rule.
+
+    wheel: a wheel, an exported source tree, or the name of a module. weights: the weights file to load; without it NAME-VERSION.safetensors
+    next to the wheel, where `package` wrote it, else load_model() finds its own. fresh_torch: a requirement such as "torch==2.4.1" to
+    download, instead of the torch that is installed here. suites: measure instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR, each
+    in an environment with that benchmark.
+
+    A row has name, rule, measured, passed (None: not measured) and reason; a broken rule raises nothing:
+    `all(row.passed is not False for row in rows)`. It takes about a minute and a half. Progress goes to the logger `hear_ssl`.
+
+    Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
+    """
+    subject = path_of(wheel)
+    file = path_of(weights) if weights is not None else weights_next_to(subject)
+    if file and not file.is_file():
+        raise ValueError(f"weights {file} do not exist; give the .safetensors file that hear-ssl package wrote")
+    return verification.verify(subject, file.resolve() if file else None, fresh_torch, progress=True, suites=suites)
+
+
+def path_of(path: str | os.PathLike[str]) -> Path:
+    """Return a path with ~ as the home folder."""
+    return Path(expand_home(os.fspath(path), "the path"))
+
+
+def weights_next_to(wheel: Path) -> Path | None:
+    """Return the weights file that `package` wrote next to a wheel, None where there is none."""
+    name, version, *_ = [*wheel.name.split("-"), ""]
+    file = wheel.with_name(f"{name}-{version}.safetensors")
+    return file if wheel.suffix == ".whl" and file.is_file() else None

@@ -1,0 +1,74 @@
+"""The page of a comparison: self-contained HTML, made of the parts of the report."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hear_ssl.evaluation.report import figures
+from hear_ssl.evaluation.report.page import figure, section, shown, table
+from hear_ssl.evaluation.report.report_template import PAGE, STYLE
+from hear_ssl.files import atomic_write
+from hear_ssl.runs.compare import RUN_HEAD, Group, difference_rows, measure_rows, run_rows
+
+CURVES = {
+    "loss": "loss",
+    "probe": "probe, mean of its tasks",
+    "effective_rank": "effective rank of the embeddings",
+    "clips_per_second": "throughput (clips/s)",
+}
+
+
+def write_page(groups: Sequence[Group], out: Path, records: Sequence[dict[str, Any]] = ()) -> None:
+    """Write the page of a comparison. Raises OSError when it cannot be written."""
+    runs = [(group.name, run.rows) for group in groups for run in group.runs]
+    names = [group.name for group in groups]
+    columns = dict.fromkeys(column for _, rows in runs for row in rows[-1:] for column in row if column.startswith("probe_"))
+    tasks = {column: column.removeprefix("probe_").replace("_", " ") for column in columns}
+    lines = figures.curves_of_runs(runs, CURVES | tasks)
+    caption = (
+        "A line for each run, in the colour of its group. Losses of different objectives, and probes of different clips, do not compare."
+    )
+    differences = difference_rows(groups)
+    parts = [
+        first_section(groups),
+        section("Curves", "From metrics.csv of each run.", figure(figures.key_of(names) + lines, caption)),
+        section(
+            "Numbers",
+            "Mean ± standard deviation over the runs of a group, which differ in their seed alone; in brackets how many they are.",
+            table(["", *names], measure_rows(groups, records)),
+        ),
+        section(
+            "Config",
+            "The keys in which the runs differ." if differences else "The runs have one config.",
+            table(["key", *names], differences) if differences else "",
+        ),
+        section("Runs", "As they were when this page was written.", table(RUN_HEAD, run_rows(groups))),
+    ]
+    count = sum(len(group.runs) for group in groups)
+    atomic_write(out, PAGE.format(title=f"{count} runs compared", style=STYLE, script="", body="".join(parts)))
+
+
+def first_section(groups: Sequence[Group]) -> str:
+    """Return which group is best, in one sentence and one chart: by the best probe, or without probes by the last loss."""
+    probes = {group.name: [found[1] for run in group.runs if (found := run.best())] for group in groups}
+    losses = {group.name: [loss for run in group.runs if (loss := run.last("loss")) is not None] for group in groups}
+    values = {name: found for name, found in (probes if any(probes.values()) else losses).items() if found}
+    if not values:
+        return section("No run has a number yet", "They have not reached their first report.", "")
+    probed = any(probes.values())
+    means = {name: statistics.fmean(found) for name, found in values.items()}
+    ranked = sorted(means, key=lambda name: means[name], reverse=probed)
+    best, what = ranked[0], "best probe" if probed else "last loss"
+    sentence = f"{shown(best)}: {what} {means[best]:.4f}"
+    if len(ranked) > 1:
+        deviations = [statistics.stdev(values[name]) for name in ranked[:2] if len(values[name]) > 1]
+        gap = abs(means[best] - means[ranked[1]])
+        sentence += f", {gap:.4f} {'above' if probed else 'below'} {shown(ranked[1])}"
+        if deviations:
+            sentence += f", {'more' if gap > max(deviations) else 'no more'} than a standard deviation over seeds ({max(deviations):.4f})"
+    dots = figures.dots({name: values[name] for name in ranked}, what, list(probes))
+    chart = figure(dots, "A dot for each run, a bar at the mean of its group, a line over one standard deviation.")
+    return section("Which is best", f"{sentence}.", chart)
