@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from hear_ssl import evaluate as command
+from hear_ssl.evaluation import __main__ as command
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
 from hear_ssl.evaluation.protocol.embed import task_rows
