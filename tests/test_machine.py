@@ -82,6 +82,7 @@ def test_cores_are_those_of_the_affinity_and_at_most_the_quota(monkeypatch: pyte
         assert usable_cores() == cores
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -141,6 +142,7 @@ def test_a_home_that_cannot_be_written_is_left_alone(shards: Path, tmp_path: Pat
     assert "Matplotlib" not in done.stderr
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_shared_memory_that_is_too_small_is_named_with_the_remedy(shards: Path, tmp_path: Path) -> None:
     small = mounted("mount -t tmpfs -o size=64m tmpfs /dev/shm")
@@ -152,6 +154,7 @@ def test_shared_memory_that_is_too_small_is_named_with_the_remedy(shards: Path, 
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_folders_that_cannot_be_written_are_named_with_the_key(shards: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
@@ -175,6 +178,7 @@ def test_shared_memory_that_is_just_enough_suffices(shards: Path, tmp_path: Path
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_without_git_and_compiler_training_works_and_compiling_is_refused(shards: Path, tmp_path: Path) -> None:
     done = fit(*asked(shards, tmp_path / "run"), PATH=str(tmp_path))
     assert done.returncode == 0, done.stderr
@@ -212,12 +216,14 @@ JOB = {"SLURM_JOB_ID": "4711", "SLURM_NTASKS": "4", "SLURM_NNODES": "1", "SLURM_
 BATCH = {**JOB, "SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NODEID": "0"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [{**JOB, "SLURM_NTASKS_PER_NODE": "4"}, BATCH])
 def test_variables_of_a_slurm_job_without_srun_change_nothing(shards: Path, tmp_path: Path, variables: dict[str, str]) -> None:
     done = fit(*asked(shards, tmp_path / "run"), **variables)
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variables", "overrides", "line"),
     [
@@ -247,6 +253,7 @@ def test_srun_is_told_from_a_batch_script(monkeypatch: pytest.MonkeyPatch) -> No
         assert started_by_srun(1) is started
 
 
+@pytest.mark.slow
 def test_paths_of_commands_are_expanded(tmp_path: Path) -> None:
     """A shell does not expand ~ after = in an option."""
     (tmp_path / "in").mkdir()

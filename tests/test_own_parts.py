@@ -457,6 +457,7 @@ ENTRIES = {  # file, its class and its short name: the lines that an __init__ ga
 }
 
 
+@pytest.mark.slow
 def test_the_project_gains_a_class_by_one_file_and_its_import_and_entry(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "hear_ssl", tmp_path / "hear_ssl", ignore=shutil.ignore_patterns("__pycache__"))
     own = "from .base import Encoder\nfrom ..options import option"

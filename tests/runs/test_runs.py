@@ -211,6 +211,7 @@ def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     assert ended.value.code == 2
 
 
+@pytest.mark.slow
 def test_the_page_has_the_curves_of_every_run_and_nothing_loads_torch(folder: Path, tmp_path: Path) -> None:
     script = "import sys; from hear_ssl.runs.__main__ import main; main(sys.argv[1:]); assert 'torch' not in sys.modules"
     out = tmp_path / "compare.html"

@@ -106,6 +106,7 @@ def test_a_run_without_a_whole_checkpoint_is_one_line(shards: Path, run: Path) -
         fit(tiny(shards, run, "trainer.steps=8"), resume=True)
 
 
+@pytest.mark.slow
 def test_resuming_from_a_file_sets_later_checkpoints_aside(shards: Path, run: Path) -> None:
     before = {path.name: path.read_bytes() for path in numbered_checkpoints(run / "checkpoints")}
     result = script("--resume", str(run / "checkpoints" / "step-00000002.ckpt"), "trainer.steps=5")

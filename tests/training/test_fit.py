@@ -280,6 +280,7 @@ def bad_input(line: str, *arguments: str) -> None:
     assert line in result.stderr
 
 
+@pytest.mark.slow
 def test_mistakes_on_the_command_line_get_one_line(tmp_path: Path) -> None:
     base = str(ROOT / "configs/base.yaml")
     bad_input("did you mean 'trainer.steps'?", "--config", base, "trainer.stps=3")

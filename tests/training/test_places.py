@@ -116,6 +116,7 @@ def test_an_export_holds_no_path_of_the_machine() -> None:
     assert without_places({"data": {"shards": ["/s"]}}) == {"data": {"shards": []}}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_named_by_a_date_resumes_from_another_folder(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "2024_11_29").symlink_to(shards)
     (tmp_path / "recipe.yaml").write_text("name: 007\n")

@@ -79,6 +79,7 @@ def test_a_folder_that_cannot_be_entered_is_listed(tmp_path: Path, monkeypatch: 
     assert read_index(tmp_path / "out").rejected == {"unreadable": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("out", ["shards", "deep/shards", "."])
 def test_output_is_never_input(tmp_path: Path, out: str) -> None:
     write(tmp_path / "a.wav", tone(1.0))

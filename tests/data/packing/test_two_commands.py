@@ -73,6 +73,7 @@ def test_every_command_that_writes_shards_is_refused_while_another_does(tmp_path
     reindex(tmp_path / "whole", "CC0-1.0")
 
 
+@pytest.mark.slow
 def test_folders_that_killed_commands_left_are_removed(tmp_path: Path) -> None:
     (tmp_path / ".synth_pitch-v1-full.unfinished-abcd").mkdir()
     names = [folder.name for folder in write_tasks(tmp_path)]

@@ -206,6 +206,7 @@ def fetching(address: str, cache: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", FETCH, address, str(cache)], stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_processes_share_the_cache_without_fetching_twice(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
     processes = [fetching(address, tmp_path) for _ in range(3)]

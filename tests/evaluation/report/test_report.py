@@ -48,6 +48,7 @@ def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "report.html"
 
 
+@pytest.mark.slow
 def test_every_figure_is_drawn_and_nothing_is_fetched(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<figure>(.*?)</figure>", text, re.DOTALL)

@@ -57,6 +57,7 @@ def test_readouts_of_the_last_layer_have_that_of_every_encoder(runs: list[Path],
         combine.combine([tmp_path / "last", runs[0]], random=True, timestamp_encoders=4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [None, [1.0, 1.0, 2.0]])
 def test_a_run_of_another_kind_stands_beside_a_random_tower_and_one_like_it(
     runs: list[Path], shards: Path, tmp_path: Path, level: list[float] | None
