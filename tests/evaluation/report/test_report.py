@@ -172,7 +172,9 @@ def test_the_place_among_the_published_models_is_that_of_the_table(page: Path) -
     assert column_of("esc50-mine") is None
 
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome"))), None
+)
 SEEN = """<script>
 const told = [];
 window.addEventListener('error', event => told.push(event.message));
