@@ -127,32 +127,32 @@ def load(
     """
     name = os.fspath(source)
     if "://" in name:
-        model = Model(published(name, parts))
+        model = Model(built(*published_files(name), parts))
     elif is_ours(name) and not name.endswith((WEIGHTS, MANIFEST, ".whl")):
         model = Model(embedder_from_checkpoint(name)[0])
     elif name.endswith(".whl"):
         raise ValueError(f"{name} is a wheel: install it with pip, then give the name of its package")
     elif name.endswith((WEIGHTS, MANIFEST)) and Path(name).is_file():
-        model = Model(exported(name, parts))
+        model = Model(built(*exported_files(name), parts))
     else:
         loaded = load_model_under_test(name, os.fspath(weights))
         model = Model(loaded.model, loaded.module)
     return model.to(device)
 
 
-def exported(file: str, parts: Sequence[str | os.PathLike[str]]) -> Embedder:
-    """Return the model of a local weights file with its manifest; see `load`."""
+def exported_files(file: str) -> tuple[Manifest, Path]:
+    """Return the manifest of a local weights file, which lies next to it, and the weights file, once they belong together; see `load`."""
     manifest_file, weights_file = (Path(file).with_suffix(suffix) for suffix in (MANIFEST, WEIGHTS))
     for path in (manifest_file, weights_file):
         if not path.is_file():
             raise ValueError(f"{path} is missing; weights are loaded with the manifest of the same name next to them")
     manifest = exported_manifest(manifest_file.read_bytes(), str(manifest_file))
     check_weights(weights_file, manifest, str(weights_file))
-    return built(manifest, weights_file, parts)
+    return manifest, weights_file
 
 
-def published(address: str, parts: Sequence[str | os.PathLike[str]]) -> Embedder:
-    """Return the model of the weights at an address; see `load`."""
+def published_files(address: str) -> tuple[Manifest, Path]:
+    """Return the manifest of the weights at an address, and a local file of the weights, once they belong together; see `load`."""
     shown = redacted(address)
     if address.partition("://")[0] not in SCHEMES:
         raise ValueError(f"{shown} is not an address that models are loaded from; give one with {', '.join(SCHEMES)}")
@@ -161,7 +161,7 @@ def published(address: str, parts: Sequence[str | os.PathLike[str]]) -> Embedder
     place = stem.rpartition(".")[0] if pair else ""
     manifest = fetched_manifest(f"{place}{MANIFEST}{mark}{query}" if pair else joined(address, "manifest.json"))
     weights = f"{place}{WEIGHTS}{mark}{query}" if pair else joined(address, manifest.weights.file)
-    return built(manifest, fetched_weights(weights, manifest), parts)
+    return manifest, fetched_weights(weights, manifest)
 
 
 def fetched_manifest(address: str) -> Manifest:

@@ -157,7 +157,7 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
 
     Keys that hold some have their defaults.
     """
-    kept = {key: value for key, value in config.items() if key not in ("run", "output")}
+    kept = {key: value for key, value in config.items() if key not in ("run", "output") and (key != "init" or value)}
     probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
     data = {key: value for key, value in kept["data"].items() if key not in OF_SHARDS} | cache | {"shards": []}

@@ -24,6 +24,7 @@ from hear_ssl.objectives.weighted_sum import build_objective
 from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.encode_views import by_shape, encode_views
+from hear_ssl.training.initial_model import InitialModel, joined_card
 from hear_ssl.training.requirements import views_used
 from hear_ssl.training.schedule import learning_rate_factor, parameter_groups
 from hear_ssl.training.settings import Config
@@ -39,7 +40,8 @@ class PretrainingModule(pl.LightningModule):
         """Build from the config; data_card (sources, licences, hours) travels in every checkpoint."""
         super().__init__()
         self.config = config
-        self.data_card = data_card or {}
+        self.own_card = data_card or {}
+        self.initial: dict[str, Any] = {}  # of the model that the run started from, see InitialModel.record
         self.embedder = Embedder(config.embedder)
         freeze(self.embedder.encoder, config.optimizer.frozen)
         dim, stride = self.embedder.encoder.layer_dims[-1], self.embedder.encoder.time_stride
@@ -55,6 +57,21 @@ class PretrainingModule(pl.LightningModule):
         self.step_timer = StepTimer()
         self.delayed_loss = DelayedScalar()
         self.rates: Callable[[float], dict[str, float]] = lambda steps_per_second: {}  # columns of metrics.csv, as Throughput.columns
+
+    @property
+    def data_card(self) -> dict[str, Any]:
+        """Sources, licences and hours of what the encoder learned from, in this run and before it."""
+        return joined_card(self.own_card, self.initial.get("data_card") or {})
+
+    def start_from(self, model: InitialModel) -> None:
+        """Begin with a trained encoder, and for the teacher too. Raises ValueError when a tensor is missing or of another shape."""
+        for encoder in (self.embedder.encoder, self.teacher):
+            if encoder is not None:
+                try:
+                    encoder.load_state_dict(model.tensors)
+                except RuntimeError as error:
+                    raise ValueError(f"init={model.name} does not fit the encoder: {' '.join(str(error).split())[:200]}") from None
+        self.initial = model.record()
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time)."""
@@ -203,6 +220,8 @@ class PretrainingModule(pl.LightningModule):
         checkpoint["config"] = to_mapping(self.config)
         checkpoint["parts"] = self.config.own_parts()
         checkpoint["data_card"] = self.data_card
+        if self.initial:
+            checkpoint["initial"] = self.initial
 
 
 def check_finite(due: tuple[float, int] | None) -> None:

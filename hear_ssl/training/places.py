@@ -33,6 +33,7 @@ def whole_paths(config: Config) -> Config:
         config,
         run=_whole(config.run, "run"),
         output=_whole(config.output, "output"),
+        init=_whole(config.init, "init") if os.path.exists(expand_home(config.init, "init")) else config.init,
         data=replace(config.data, shards=shards, cache=cache, stream_cache=copies),
         views=tuple(views),
         probe=replace(config.probe, tasks=tasks),
@@ -57,4 +58,5 @@ def _whole(path: str, key: str) -> str:
 def without_credentials(config: Config) -> Config:
     """Return the config as it is stored: no address in it has a user, a password or a signature."""
     data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
-    return replace(config, data=data, name=redacted_text(config.name), run=redacted_text(config.run), output=redacted_text(config.output))
+    name, init = redacted_text(config.name), redacted_text(config.init)
+    return replace(config, data=data, name=name, init=init, run=redacted_text(config.run), output=redacted_text(config.output))

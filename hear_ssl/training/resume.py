@@ -22,7 +22,7 @@ from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
 from hear_ssl.version import __version__
 
-KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "timestamps_per_token", "chunk_frames")
+KEPT = ("frontend", "encoder", "objective", "training_pool", "scene", "timestamp", "timestamps_per_token", "chunk_frames", "init")
 TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightning_version"}
 
 

@@ -96,6 +96,10 @@ class Config:
     name: str = option("base", "name of the run")
     run: str = option("", "run folder; empty makes one under `output` from name and time")
     output: str = option("runs", "folder of run folders")
+    init: str = option(
+        "",
+        "model whose encoder the run starts from: a run, a checkpoint, an installed wheel's name, or an address of weights; empty: random",
+    )
     seed: int = option(0, "weights, sample order, crops and views follow from it", "", 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)
     views: tuple[Any, ...] = field(default=(), metadata={"omegaconf_ignore": True})

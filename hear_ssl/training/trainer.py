@@ -33,6 +33,7 @@ from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
+from hear_ssl.training.initial_model import InitialModel, initial_model
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.places import whole_paths, without_credentials
@@ -85,12 +86,13 @@ def fit_run(
     source = config.data, config.frontend.sample_rate, config.seed
     data: BatchDataModule = data_module(*source) if dataset is None else DatasetDataModule(*source, dataset)
     choices = choose(config, machine(config.trainer))
+    initial = initial_model(config) if config.init and not resume else None
     with held_run_folder(config) as run:
         if not resume:
             start_run_folder(run, choices)
         with recorded_state(run, resume) as record:
             stop = StopCleanly(own_process)
-            return run, record_end(record, train(replace(config, run=str(run)), data, choices, checkpoint, saved, stop, record))
+            return run, record_end(record, train(replace(config, run=str(run)), data, choices, checkpoint, saved, stop, record, initial))
 
 
 def train(
@@ -101,8 +103,9 @@ def train(
     saved: dict[str, Any],
     stop: StopCleanly,
     record: RecordState,
+    initial: InitialModel | None = None,
 ) -> int:
-    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint` if there is one.
+    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint`, or from `initial`.
 
     Return the number of the signal that stopped the run before its last step, 0 for none.
     """
@@ -110,13 +113,7 @@ def train(
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
     config = without_credentials(config)  # all that is stored follows from this one
-    module = PretrainingModule(config, data.data_card())
-    if checkpoint:
-        check_state(checkpoint, saved, module)
-        data.check_kind(saved)
-        saved.clear()
-    if config.trainer.sync_batch_norm:
-        normalise_over_ranks(module)
+    module = new_module(config, data, checkpoint, saved, initial)
     apply_counted(config, choices, module)
     trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, [record])
     if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
@@ -143,6 +140,25 @@ def train(
         finished = trainer.global_step >= config.trainer.steps
         report(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop))
     return stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0
+
+
+def new_module(
+    config: Config, data: BatchDataModule, checkpoint: Path | None, saved: dict[str, Any], initial: InitialModel | None
+) -> PretrainingModule:
+    """Return what is trained; what `saved` holds is checked and emptied. Raises ValueError when it or `initial` does not fit."""
+    module = PretrainingModule(config, data.data_card())
+    if initial:
+        module.start_from(initial)
+        if process_rank() == 0:
+            report(f"starts from the encoder of {initial.name}")
+    if checkpoint:
+        module.initial = saved.get("initial") or {}
+        check_state(checkpoint, saved, module)
+        data.check_kind(saved)
+        saved.clear()
+    if config.trainer.sync_batch_norm:
+        normalise_over_ranks(module)
+    return module
 
 
 def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices, notes: list[str]) -> None:
