@@ -77,7 +77,8 @@ def fit(
     run: the run folder; without it a new one under `output`, from name and time. seed: weights, order, crops and views follow from it.
     resume: a run folder or one of its checkpoints to resume, instead of a recipe.
     data: instead of shards a map-style torch dataset of waveforms, (time,) or (channels, time), or of tuples (waveform, sample rate, ...),
-    or a Hugging Face dataset with an Audio column; to resume give it again. init: the model to start from: a run, a checkpoint, an installed wheel's name, or an address of weights.
+    or a Hugging Face dataset with an Audio column; to resume give it again.
+    init: the model whose encoder the run starts from: a run, a checkpoint, an installed wheel's name, or an address of weights.
     overrides: any other key by its dotted name: {"data.batch_size": 8}; `hear-ssl config RECIPE` prints them all.
 
     It trains in one process. For several, start the program with `torchrun --nproc-per-node N` and give `run`. Progress goes to the
