@@ -35,7 +35,6 @@ from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
 from hear_ssl.training.initial_model import InitialModel, initial_model
 from hear_ssl.training.module import PretrainingModule
-from hear_ssl.training.online_probe import OnlineProbe, check_probe
 from hear_ssl.training.places import whole_paths, without_credentials
 from hear_ssl.training.profiler import ProfileSteps
 from hear_ssl.training.resume import KeepConfig, check_state, resume_checkpoint
@@ -77,6 +76,8 @@ def fit_run(
     term_weights(config.objective)  # refuses a config without an objective before anything is opened
     checkpoint, saved = resume_checkpoint(Path(config.run), config, resumed_file) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
+        from hear_ssl.training.online_probe import check_probe  # loads scikit-learn
+
         with tempfile.TemporaryDirectory() as spare:  # the run folder does not exist yet
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
@@ -243,7 +244,11 @@ def build_trainer(
     """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
-    probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)] if config.probe.every else []
+    probe: list[pl.Callback] = []
+    if config.probe.every:
+        from hear_ssl.training.online_probe import OnlineProbe  # loads scikit-learn
+
+        probe = [OnlineProbe(run, config.probe, config.seed, progress, stop)]
     timing = [ProfileSteps(run)] if config.profile else []
     devices, nodes = processes(options)
     logger = build_logger(config, run)
