@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -55,6 +56,10 @@ RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, 
     "reference_voices": [*NT_XENT, SHORT, STEADY],
     "reference_words": [*NT_XENT, SHORT],
 }
+
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # as in the background of a shell; commands that the tests start would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)
