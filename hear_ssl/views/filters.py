@@ -64,7 +64,28 @@ def peak(frequency: Tensor, gain_db: Tensor, quality: float) -> Tensor:
     return torch.complex(rest, frequency * amplitude / quality) / torch.complex(rest, frequency / (amplitude * quality))
 
 
-class LowPass(Sometimes):
+class AtFrequency(Sometimes):
+    """A filter at a random frequency; a subclass has its response."""
+
+    def __init__(self, sample_rate: int, hz: tuple[float, ...], chance: float) -> None:
+        super().__init__(chance)
+        self.sample_rate, self.hz = sample_rate, hz
+
+    def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
+        """Return the frequency in Hz."""
+        return (within_octaves(self.hz, random),)
+
+    def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
+        """Return filtered waveforms."""
+        (centre,) = drawn
+        return filtered(x, self.sample_rate, lambda hertz: self.response(hertz, centre))
+
+    def response(self, hertz: Tensor, centre: Tensor) -> Tensor:
+        """Return the response (batch, bins) at frequencies (bins,) of filters at frequencies (batch, 1), in Hz."""
+        raise NotImplementedError
+
+
+class LowPass(AtFrequency):
     """A low-pass filter: -3 dB at a random frequency, -12 dB per octave above."""
 
     @dataclass(frozen=True)
@@ -75,20 +96,14 @@ class LowPass(Sometimes):
         chance: float = option(0.5, CHANCE_HELP, "probability", 0.0, 1.0)
 
     def __init__(self, sample_rate: int, hz: tuple[float, ...] = Options.hz, chance: float = Options.chance) -> None:
-        super().__init__(chance)
-        self.sample_rate, self.hz = sample_rate, hz
+        super().__init__(sample_rate, hz, chance)
 
-    def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return the frequency in Hz."""
-        return (within_octaves(self.hz, random),)
-
-    def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return filtered waveforms."""
-        (centre,) = drawn
-        return filtered(x, self.sample_rate, lambda hertz: low_pass(prototype_frequency(hertz, centre, self.sample_rate)))
+    def response(self, hertz: Tensor, centre: Tensor) -> Tensor:
+        """Return the response, -3 dB at `centre`."""
+        return low_pass(prototype_frequency(hertz, centre, self.sample_rate))
 
 
-class HighPass(Sometimes):
+class HighPass(AtFrequency):
     """A high-pass filter: -3 dB at a random frequency, -12 dB per octave below."""
 
     @dataclass(frozen=True)
@@ -99,17 +114,11 @@ class HighPass(Sometimes):
         chance: float = option(0.5, CHANCE_HELP, "probability", 0.0, 1.0)
 
     def __init__(self, sample_rate: int, hz: tuple[float, ...] = Options.hz, chance: float = Options.chance) -> None:
-        super().__init__(chance)
-        self.sample_rate, self.hz = sample_rate, hz
+        super().__init__(sample_rate, hz, chance)
 
-    def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return the frequency in Hz."""
-        return (within_octaves(self.hz, random),)
-
-    def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return filtered waveforms."""
-        (centre,) = drawn
-        return filtered(x, self.sample_rate, lambda hertz: high_pass(prototype_frequency(hertz, centre, self.sample_rate)))
+    def response(self, hertz: Tensor, centre: Tensor) -> Tensor:
+        """Return the response, -3 dB at `centre`."""
+        return high_pass(prototype_frequency(hertz, centre, self.sample_rate))
 
 
 class Equaliser(Sometimes):
@@ -157,7 +166,7 @@ class Equaliser(Sometimes):
         return filtered(x, self.sample_rate, response)
 
 
-class LowRate(Sometimes):
+class LowRate(AtFrequency):
     """The band of a recording at a lower sample rate: nothing above half of it."""
 
     @dataclass(frozen=True)
@@ -168,18 +177,8 @@ class LowRate(Sometimes):
         chance: float = option(0.3, CHANCE_HELP, "probability", 0.0, 1.0)
 
     def __init__(self, sample_rate: int, hz: tuple[float, ...] = Options.hz, chance: float = Options.chance) -> None:
-        super().__init__(chance)
-        self.sample_rate, self.hz = sample_rate, hz
+        super().__init__(sample_rate, hz, chance)
 
-    def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return the end of the band in Hz."""
-        return (within_octaves(self.hz, random),)
-
-    def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return waveforms with the gain 1 up to 0.9 of the end, then half a cosine down to 0, so that it rings little."""
-        (end,) = drawn
-
-        def response(hertz: Tensor) -> Tensor:
-            return 0.5 + 0.5 * torch.cos(math.pi * ((hertz / end - 0.9) / 0.1).clamp(0.0, 1.0))
-
-        return filtered(x, self.sample_rate, response)
+    def response(self, hertz: Tensor, centre: Tensor) -> Tensor:
+        """Return a gain of 1 up to 0.9 of `centre`, the end of the band, then half a cosine down to 0, so that it rings little."""
+        return 0.5 + 0.5 * torch.cos(math.pi * ((hertz / centre - 0.9) / 0.1).clamp(0.0, 1.0))
