@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
+from torch.utils.data import DataLoader
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.stream.batch import Batch, Copier
+from hear_ssl.data.stream.batch_stream import OrderedStream
+from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.unreadable import UnreadableClips
+from hear_ssl.data.stream.worker_watch import Patience
+from hear_ssl.data.stream.workers import WorkerLoader, start_worker
 
 OTHERS = "holds other shards, or in another order"
 
@@ -33,6 +39,31 @@ class BatchDataModule(pl.LightningDataModule):
     def count(self, batch: Batch) -> None:
         """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
         self.unreadable.count(len(batch.keys), batch.lost)
+
+    def rank_and_ranks(self) -> tuple[int, int]:
+        """Return the rank of this process and the number of ranks; those of one process without a trainer."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def ordered_loader(self, stream: OrderedStream, first_step: int, patience: Patience) -> DataLoader[Batch]:
+        """Return the loader of this rank for a stream in exact order, which starts at the batch of `first_step`."""
+        own = copy(stream)
+        own.share(*self.rank_and_ranks())
+        own.first_step = first_step
+        workers = self.config.workers
+        return WorkerLoader(
+            own,
+            batch_size=None,
+            num_workers=workers,
+            multiprocessing_context=worker_context() if workers else None,
+            worker_init_fn=start_worker if workers else None,
+            pin_memory=torch.cuda.is_available(),
+            prefetch_factor=2 if workers else None,
+            patience=patience,
+        )
+
+    def different_sounds(self) -> list[tuple[int, str]]:
+        """Return how many different sounds each entry of the data has, and what they are called; nothing where they are not counted."""
+        return []
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences."""

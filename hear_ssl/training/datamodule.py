@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from copy import copy
 from typing import Any
 
-import torch
 from torch.utils.data import DataLoader
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.batch_stream import BatchStream
-from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.worker_watch import Patience
-from hear_ssl.data.stream.workers import WorkerLoader, start_worker
 from hear_ssl.progress import warn
 from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
-
-__all__ = ["ShardDataModule", "process_rank"]
+from hear_ssl.training.start_checks import different_sounds
 
 
 class ShardDataModule(BatchDataModule):
@@ -47,21 +42,11 @@ class ShardDataModule(BatchDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
-        rank, ranks = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        stream = copy(self.stream)
-        stream.share(rank, ranks)
-        stream.first_step = self.first_step
-        workers = self.config.workers
-        return WorkerLoader(
-            stream,
-            batch_size=None,
-            num_workers=workers,
-            multiprocessing_context=worker_context() if workers else None,
-            worker_init_fn=start_worker if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            prefetch_factor=2 if workers else None,
-            patience=Patience(self.config.worker_timeout, self.shards.fetched, self.stopping),
-        )
+        return self.ordered_loader(self.stream, self.first_step, Patience(self.config.worker_timeout, self.shards.fetched, self.stopping))
+
+    def different_sounds(self) -> list[tuple[int, str]]:
+        """Return how many clips each entry of data.shards has, or pairs when both of a pair are the views."""
+        return different_sounds(self.shards, self.config)
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences."""

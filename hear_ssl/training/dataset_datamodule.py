@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from copy import copy
 from typing import Any
 
-import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader
 
 from hear_ssl.data.options import DataConfig
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.dataset_worker import check_loads
-from hear_ssl.data.stream.forkserver import worker_context
 from hear_ssl.data.stream.torch_dataset import DatasetClips, DatasetStream
 from hear_ssl.data.stream.worker_watch import Patience
-from hear_ssl.data.stream.workers import WorkerLoader, start_worker
 from hear_ssl.training.batch_datamodule import BatchDataModule
 from hear_ssl.training.stream_datamodule import added
 
@@ -40,20 +36,11 @@ class DatasetDataModule(BatchDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
-        stream = copy(self.stream)
-        stream.share(*((self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)))
-        stream.first_step = self.first_step
-        workers = self.config.workers
-        return WorkerLoader(
-            stream,
-            batch_size=None,
-            num_workers=workers,
-            multiprocessing_context=worker_context() if workers else None,
-            worker_init_fn=start_worker if workers else None,
-            pin_memory=torch.cuda.is_available(),
-            prefetch_factor=2 if workers else None,
-            patience=Patience(self.config.worker_timeout, stopping=self.stopping),
-        )
+        return self.ordered_loader(self.stream, self.first_step, Patience(self.config.worker_timeout, stopping=self.stopping))
+
+    def different_sounds(self) -> list[tuple[int, str]]:
+        """Return how many clips the dataset has."""
+        return [(len(self.clips), "clips")]
 
     def count(self, batch: Batch) -> None:
         """Count what a batch lost, and clips and hours of the first pass; raises ValueError as `BatchDataModule.count` does."""

@@ -13,10 +13,10 @@ from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
 from hear_ssl.progress import warn
+from hear_ssl.training.batch_datamodule import process_rank
 from hear_ssl.training.checkpoints import LAST, set_aside_later
 from hear_ssl.training.config_parts import config_keys
 from hear_ssl.training.config_sources import VERSION_LINE, of_old_version
-from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hear_ssl.files import remove_parts
 from hear_ssl.folder_lock import folder_lock
-from hear_ssl.training.datamodule import process_rank
+from hear_ssl.training.batch_datamodule import process_rank
 from hear_ssl.training.settings import Config
 
 BUSY = "wait for that run to end, or give another folder with run=FOLDER"

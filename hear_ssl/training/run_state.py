@@ -18,7 +18,7 @@ from hear_ssl.errors import one_line
 from hear_ssl.files import atomic_write
 from hear_ssl.progress import warn
 from hear_ssl.runs.state import DONE, FAILED, FILE, HEARTBEAT_SECONDS, RUNNING, STOPPED, RunState, read_state, state_record
-from hear_ssl.training.datamodule import process_rank
+from hear_ssl.training.batch_datamodule import process_rank
 
 
 class RecordState(pl.Callback):

@@ -42,7 +42,7 @@ class StreamDataModule(BatchDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
         stream = copy(self.stream)
-        stream.share(*self._rank())
+        stream.share(*self.rank_and_ranks())
         stream.states = dict(self.readers)
         return JoinedLoader(
             stream,
@@ -56,9 +56,7 @@ class StreamDataModule(BatchDataModule):
         """Count what a batch lost, and note the state of its readers; raises ValueError as `BatchDataModule.count` does."""
         super().count(batch)
         self.readers.update(batch.readers)
-        for number, (clips, seconds) in batch.streamed.items():
-            before = self.streamed.get(number, (0, 0.0))
-            self.streamed[number] = (before[0] + clips, before[1] + seconds)
+        self.streamed = added([self.streamed, batch.streamed])
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences; hours and clips of sources without an index are those of the first pass so far.
@@ -69,7 +67,7 @@ class StreamDataModule(BatchDataModule):
 
     def pass_line(self) -> str:
         """Return how many shards are read in sequence, and by how many readers."""
-        ranks = self._rank()[1]
+        ranks = self.rank_and_ranks()[1]
         readers = ranks * max(1, min(self.config.workers, self.config.batch_size // ranks))
         bare = sum(len(listed.shards) for listed in self.lists if not listed.index)
         return f"shards read in sequence: {len(self.stream.shards)} ({bare} without an index); readers: {readers}"
@@ -77,7 +75,7 @@ class StreamDataModule(BatchDataModule):
     def order_card(self) -> dict[str, Any]:
         """Return as plain data what the order of the clips follows from."""
         values = {f"data.{key}": getattr(self.config, key) for key in ORDER_KEYS}
-        return {"seed": self.seed, "the number of ranks": self._rank()[1], **values, "data.shards": fingerprint(self.lists)}
+        return {"seed": self.seed, "the number of ranks": self.rank_and_ranks()[1], **values, "data.shards": fingerprint(self.lists)}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the readers' state and what was streamed, of all ranks together. All ranks must call it."""
@@ -100,15 +98,12 @@ class StreamDataModule(BatchDataModule):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
         self.check_order(state)
-        rank, ranks = self._rank()
+        rank, ranks = self.rank_and_ranks()
         share = len(state["readers"]) // ranks
         self.readers = {int(number): reader for number, reader in state["readers"].items() if int(number) // share == rank}
         if rank == 0:  # which adds what the others stream from here on
             self.streamed = {int(number): (int(clips), float(seconds)) for number, (clips, seconds) in state["streamed"].items()}
         self.unreadable.load(state)
-
-    def _rank(self) -> tuple[int, int]:
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def _fill_card(self, streamed: dict[int, tuple[int, float]]) -> None:
         sources: list[dict[str, Any]] = []

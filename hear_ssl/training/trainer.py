@@ -30,7 +30,6 @@ from hear_ssl.progress import report, warn
 from hear_ssl.training.batch_datamodule import BatchDataModule, process_rank
 from hear_ssl.training.callbacks import Progress, StopCleanly, resume_line
 from hear_ssl.training.checkpoints import CheckpointFile, SaveCheckpoints
-from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.dataset_datamodule import DatasetDataModule, check_given
 from hear_ssl.training.environment import environment
 from hear_ssl.training.initial_model import InitialModel, initial_model
@@ -46,7 +45,6 @@ from hear_ssl.training.start_checks import (
     check_folders,
     check_shared_memory,
     cluster_plugins,
-    different_sounds,
     machine_failure,
     repeated_clips,
     unlicensed,
@@ -169,8 +167,8 @@ def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices,
     report(f"objective {terms}; encoder {config.encoder.name}")
     for line in (choices.line(config.performance), *notes):
         report(line)
-    repeated = repeated_clips(config.data, different_sounds(data.shards, config.data)) if isinstance(data, ShardDataModule) else []
-    repeated += repeated_clips(config.data, [(len(data.clips), "clips")]) if isinstance(data, DatasetDataModule) else []
+    sounds = data.different_sounds()
+    repeated = repeated_clips(config.data, sounds) if sounds else []
     for line in (*repeated, *unlicensed(data.data_card())):
         warn(line)
 

@@ -19,8 +19,8 @@ from pytorch_lightning.loggers import WandbLogger
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.progress import warn
+from hear_ssl.training.batch_datamodule import process_rank
 from hear_ssl.training.callbacks import read_metrics
-from hear_ssl.training.datamodule import process_rank
 from hear_ssl.training.settings import Config
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
