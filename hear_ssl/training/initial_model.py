@@ -18,7 +18,7 @@ from hear_ssl.loading import MANIFEST, WEIGHTS, exported_files, published_files
 from hear_ssl.model.manifest import Manifest
 from hear_ssl.model.options import to_mapping
 from hear_ssl.model.weights import read_tensors
-from hear_ssl.part_files import is_reference
+from hear_ssl.training.dotted_keys import dotted_keys
 from hear_ssl.training.settings import Config
 
 ENCODER = "encoder."
@@ -75,33 +75,14 @@ def exported_model(name: str) -> tuple[Manifest, dict[str, Tensor]]:
 
 def check_same(config: Config, given: dict[str, Any], parts: dict[str, Any], name: str) -> None:
     """Raise ValueError with the keys that differ unless a model has the frontend and the encoder of a config, of the same file if own."""
-    own, sha256 = to_mapping(config), config.own_parts().get(f"encoder.{config.encoder.name}")
-    now, before = ({section: short(mapping.get(section) or {}) for section in SECTIONS} for mapping in (own, given))
-    lines = []
-    for section in SECTIONS:
-        here, there = flat(now[section]), flat(before[section])
-        differing = [key for key in {**here, **there} if here.get(key, "none") != there.get(key, here.get(key, "none"))]
-        lines += [f"{section}.{key} {there.get(key)} instead of {here.get(key, 'none')}" for key in differing]
+    sha256 = config.own_parts().get(f"encoder.{config.encoder.name}")
+    here, there = dotted_keys(to_mapping(config), SECTIONS), dotted_keys(given, [section for section in SECTIONS if section in given])
+    differing = [key for key in {**here, **there} if here.get(key, "none") != there.get(key, here.get(key, "none"))]
+    lines = [f"{key} {there.get(key)} instead of {here.get(key, 'none')}" for key in differing]
     if not lines and sha256 and parts.get(f"encoder.{config.encoder.name}") != sha256:
         lines = [f"another version of the file of {config.encoder.name}"]
     if lines:
         raise ValueError(f"init={name} has {', '.join(lines[:8])}; give a model with the frontend and the encoder of this config")
-
-
-def short(section: dict[str, Any]) -> dict[str, Any]:
-    """Return a section with the name of a user's class instead of the path of its file."""
-    return {key.rpartition(":")[2] if is_reference(str(key)) else key: value for key, value in section.items()}
-
-
-def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested data by dotted keys; an encoder without options by its name alone."""
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        if isinstance(value, dict) and value:
-            found.update(flat(value, f"{prefix}{key}."))
-        else:
-            found[f"{prefix}{key}"] = list(value) if isinstance(value, tuple) else value
-    return found
 
 
 def joined_card(card: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from hear_ssl.training.batch_datamodule import process_rank
 from hear_ssl.training.checkpoints import LAST, set_aside_later
 from hear_ssl.training.config_parts import config_keys
 from hear_ssl.training.config_sources import VERSION_LINE, of_old_version
+from hear_ssl.training.dotted_keys import dotted_keys
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.schedule import parameter_groups
 from hear_ssl.training.settings import Config
@@ -75,14 +76,14 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
             raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
     if not set(saved) >= TRAINING_STATE:
         raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
-    check_kept(path, kept_keys(saved["config"]), config)
+    check_kept(path, dotted_keys(saved["config"], KEPT), config)
     return path, saved
 
 
 def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
     """Raise ValueError when a key that a run cannot change is another one now; a key newer than the run had its default."""
     now, known = (
-        kept_keys(to_mapping(config)),
+        dotted_keys(to_mapping(config), KEPT),
         config_keys({"encoder": {config.encoder.name: config.encoder}, "objective": config.objective}),
     )
     for key in {**now, **before}:
@@ -90,24 +91,6 @@ def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
         old, new = before.get(key, list(default) if isinstance(default, tuple) else default), now.get(key)
         if old != new:
             raise ValueError(f"{path} was trained with {key}={old}, not {new}; resume without it, or start a new run")
-
-
-def kept_keys(config: dict[str, Any]) -> dict[str, Any]:
-    """Return the dotted keys of a config that a run cannot change when it resumes, with the short names of a user's classes."""
-    keys: dict[str, Any] = {}
-
-    def add(value: Any, prefix: str) -> None:
-        if isinstance(value, dict):
-            for name, element in value.items():
-                add(element, f"{prefix}.{str(name).rpartition(':')[2]}")
-        elif isinstance(value, list) and all(isinstance(element, dict) for element in value):  # readouts
-            keys[prefix] = [{str(key).rpartition(":")[2]: options for key, options in element.items()} for element in value]
-        else:
-            keys[prefix] = list(value) if isinstance(value, tuple) else value
-
-    for name in KEPT:
-        add(config.get(name), name)
-    return keys
 
 
 def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) -> None:
