@@ -25,7 +25,7 @@ from hear_ssl.data.shards.fetch import open_address, open_index
 from hear_ssl.download import NOT_STORED, retry, transfer
 from hear_ssl.errors import one_line, verb
 from hear_ssl.evaluation.device import choose_device
-from hear_ssl.evaluation.model_under_test import is_ours, load_model_under_test, manifest_of
+from hear_ssl.evaluation.model_under_test import Sized, is_ours, load_model_under_test, manifest_of
 from hear_ssl.files import atomic_path
 from hear_ssl.model import __main__ as our_command
 from hear_ssl.model import hear
@@ -43,7 +43,7 @@ WEIGHTS, MANIFEST = ".safetensors", ".json"
 
 
 @dataclass
-class Model:
+class Model(Sized):
     """A model that embeds waveforms; embeddings are float32, computed without gradient in evaluation mode.
 
     model: the torch.nn.Module. module: what embeds with it, the functions of the HEAR API.
@@ -51,21 +51,6 @@ class Model:
 
     model: Any
     module: Any = hear
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate of the waveforms it embeds, Hz."""
-        return int(self.model.sample_rate)
-
-    @property
-    def scene_embedding_size(self) -> int:
-        """Dimensions of a scene embedding."""
-        return int(self.model.scene_embedding_size)
-
-    @property
-    def timestamp_embedding_size(self) -> int:
-        """Dimensions of a timestamp embedding."""
-        return int(self.model.timestamp_embedding_size)
 
     def scene(self, waveform: Tensor) -> Tensor:
         """Return an embedding of each clip (batch, scene_embedding_size) of waveforms (batch, time) in [-1, 1] at `sample_rate`.

@@ -34,8 +34,29 @@ UNTRAINED_SEED = 0
 UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what always stands beside a model
 
 
+class Sized:
+    """What has a HEAR model as `model`: its sample rate and the sizes of its embeddings."""
+
+    model: Any
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate of the waveforms that it embeds, Hz."""
+        return int(self.model.sample_rate)
+
+    @property
+    def scene_embedding_size(self) -> int:
+        """Dimensions of a scene embedding."""
+        return int(self.model.scene_embedding_size)
+
+    @property
+    def timestamp_embedding_size(self) -> int:
+        """Dimensions of a timestamp embedding."""
+        return int(self.model.timestamp_embedding_size)
+
+
 @dataclass
-class ModelUnderTest:
+class ModelUnderTest(Sized):
     """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
 
     weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
@@ -51,21 +72,6 @@ class ModelUnderTest:
     device: torch.device = CPU
     fall_back: bool = False
     threadsafe: bool = False
-
-    @property
-    def sample_rate(self) -> int:
-        """Sample rate the model wants, Hz."""
-        return int(self.model.sample_rate)
-
-    @property
-    def scene_embedding_size(self) -> int:
-        """Width of a scene embedding."""
-        return int(self.model.scene_embedding_size)
-
-    @property
-    def timestamp_embedding_size(self) -> int:
-        """Width of a timestamp embedding."""
-        return int(self.model.timestamp_embedding_size)
 
     def move(self, device: torch.device, fall_back: bool = False) -> None:
         """Move the model to a device; one without a method `to`, as torch.nn.Module has it, stays and gets its audio on the CPU.
