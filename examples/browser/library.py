@@ -45,7 +45,7 @@ def library(model: Path, embeddings: Path) -> dict[str, object]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Write the library as the command line says."""
+    """Write the library with the options of the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition(":")[0])
     parser.add_argument("model", type=Path, metavar="MODEL.onnx", help="written by python -m NAME onnx")
     parser.add_argument("embeddings", type=Path, metavar="EMBEDDINGS.npz", help="written by python -m NAME embed")

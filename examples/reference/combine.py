@@ -146,7 +146,7 @@ def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
 
 
 def main() -> int:
-    """Combine as the command line says."""
+    """Combine with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or checkpoint")
     parser.add_argument("--random", action="store_true", help="with an untrained encoder before the runs, whose lower layers are read out")

@@ -107,7 +107,7 @@ def whiten(
 
 
 def main() -> int:
-    """Fit as the command line says."""
+    """Fit with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="run folder or checkpoint")
     parser.add_argument("--shards", nargs="+", required=True, metavar="FOLDER", help="packed clips to fit on, as data.shards of a training")

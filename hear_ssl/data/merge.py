@@ -11,7 +11,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Merge as the command line says."""
+    """Merge with the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl merge",
         description="Make one folder of shards of the parts that `pack --part` wrote into it, without the clips that several contain. "

@@ -79,7 +79,7 @@ def check_arguments(arguments: argparse.Namespace) -> PackOptions:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pack as the command line says."""
+    """Pack with the options of the command line."""
     given = parse_arguments(arguments)
     options = check_arguments(given)
     part = parse_part(given.part) if given.part else None

@@ -12,7 +12,7 @@ from hear_ssl.machine import user_folder, user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Pair as the command line says."""
+    """Pair with the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl pairs",
         description="Pair recordings whose file names differ in a number alone (wolf-die-1.ogg, wolf-die-2.ogg), as positives for "

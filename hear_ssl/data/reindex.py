@@ -13,7 +13,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Index as the command line says."""
+    """Index with the options of the command line."""
     parser = argparse.ArgumentParser(prog="hear-ssl reindex", description="Make index.json for WebDataset shards that another tool wrote.")
     parser.add_argument("folder", type=user_path, metavar="FOLDER", help="folder of .tar shards")
     parser.add_argument("--license", default="unknown", help="licence of the audio (SPDX, such as CC-BY-4.0); the export asks for it")

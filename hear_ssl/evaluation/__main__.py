@@ -16,7 +16,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate as the command line says; 1 when a task could not be scored."""
+    """Evaluate with the options of the command line; 1 when a task could not be scored."""
     given = parse_arguments(arguments)
     from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
 

@@ -38,7 +38,7 @@ def suites(benchmark: str) -> int:
 
 
 def run_embed(arguments: argparse.Namespace) -> int:
-    """Embed as the command line says and return the exit status. Raises ValueError when that cannot be done."""
+    """Embed with the options of the command line and return the exit status. Raises ValueError when that cannot be done."""
     out = Path(arguments.out)
     if out.suffix != ".npz":
         raise ValueError(f"--out {out} is not allowed; give a name that ends in .npz")
@@ -61,7 +61,7 @@ def run_embed(arguments: argparse.Namespace) -> int:
 
 
 def run_onnx(arguments: argparse.Namespace) -> int:
-    """Export to ONNX as the command line says and return the exit status."""
+    """Export to ONNX with the options of the command line and return the exit status."""
     out = Path(arguments.out)
     if out.suffix != ".onnx":
         raise ValueError(f"{out} is not allowed; give a name that ends in .onnx")

@@ -17,7 +17,7 @@ from hear_ssl.packaging.request import PER_TOKEN, PackageRequest, is_composition
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Package as the command line says."""
+    """Package with the options of the command line."""
     given = parse_arguments(arguments)
     from hear_ssl.packaging.package import package, weights_file  # loads torch
 

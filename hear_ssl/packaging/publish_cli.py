@@ -10,7 +10,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Publish as the command line says."""
+    """Publish with the options of the command line."""
     given = parse_arguments(arguments)
     from hear_ssl.packaging.publish import publish  # loads torch
 

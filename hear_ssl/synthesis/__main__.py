@@ -55,7 +55,7 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Render as the command line says."""
+    """Render with the options of the command line."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that unfinished files are removed
     given = parse_arguments(sys.argv[1:] if arguments is None else arguments)
     given.run(given)

@@ -242,7 +242,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Render as the command line says."""
+    """Render with the options of the command line."""
     failed = write_voices(given.out, given.words, given.seed, given.recordings, given.workers, progress=True)
     spoken = given.words * sum(map(len, VOICES.values()))
     print(f"{spoken - failed} words in {given.out}; Festival could not say {failed} of {spoken}")

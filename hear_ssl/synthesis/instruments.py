@@ -213,7 +213,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Render as the command line says."""
+    """Render with the options of the command line."""
     Corpus(given.seed, given.delta, given.sample_rate, given.keep)
     check_request(given.out, given.clips, given.hours, given.codec, given.workers)
     for task in write_tasks(given.tasks, given.seed) if given.tasks else []:

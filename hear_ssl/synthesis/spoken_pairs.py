@@ -220,7 +220,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Render as the command line says."""
+    """Render with the options of the command line."""
     index = write_corpus(given.out, given.clips, given.seed, given.keep, given.rooms, given.voices, given.workers, progress=True)
     print(describe(read_index(index), given.out))
 

@@ -206,7 +206,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> None:
-    """Render as the command line says."""
+    """Render with the options of the command line."""
     index = write_corpus(given.out, given.clips, given.seed, given.recordings, given.workers, progress=True)
     print(describe(read_index(index), given.out))
 

@@ -27,7 +27,7 @@ from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, write_inde
 from hear_ssl.files import atomic_path, atomic_write, read_json, remove_parts
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
-MERGE_NAME = ".merge.json"  # says which parts the shards of a folder come from
+MERGE_NAME = ".merge.json"  # lists the parts that the shards of a folder come from
 NAMED = 10  # parts in an error
 
 
@@ -105,7 +105,7 @@ def finished_parts(folder: Path) -> list[Part]:
 def _read_part(folder: Path, part: PartOf) -> Part | None:
     """Return the part in a folder, None when it is not finished.
 
-    Raises FolderBusyError when it is being packed, ValueError when the folder has another part than its name says.
+    Raises FolderBusyError when it is being packed, ValueError when the part in the folder is not that of its name.
     """
     with folder_lock(folder, "wait for its packing to end"):
         try:

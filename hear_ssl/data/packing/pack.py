@@ -96,7 +96,7 @@ class Packer:
         self.entry = Entry(self.state.next_item, self.state.inside)
 
     def run(self, workers: int, progress: bool) -> None:
-        """Pack from where the state says to the end."""
+        """Pack what the saved state does not have yet."""
         known, items = self.state.hashes, self.items
         before, start = len(known), self.state.next_item
         parts = packed_parts(items, self.options, workers, start, self.state.inside)

@@ -11,7 +11,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the report as the command line says."""
+    """Write the report with the options of the command line."""
     parser = argparse.ArgumentParser(prog="hear-ssl report", description="Write one self-contained HTML page about a model.")
     parser.add_argument("--scores", required=True, type=user_path, metavar="DIR", help="folder that hear-ssl evaluate wrote with --out")
     parser.add_argument(

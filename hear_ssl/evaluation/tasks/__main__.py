@@ -12,7 +12,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """List or fetch as the command line says."""
+    """List or fetch with the options of the command line."""
     parser = argparse.ArgumentParser(prog="hear-ssl tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
