@@ -53,9 +53,6 @@ def package(
     """
     which = checked_weights(weights, untrained)
     check_publication(name, version, weights_url)
-    wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
-    if wrong is not None:
-        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
     request = PackageRequest(
         find_checkpoint(path_of(run)),
         name,
@@ -63,7 +60,7 @@ def package(
         weights_url,
         bundle_weights,
         untrained,
-        dict(composition or {}),
+        checked_composition(composition or {}),
         allow_unpublished,
         allow_long_hop,
         half,
@@ -72,6 +69,14 @@ def package(
     )
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))
+
+
+def checked_composition(composition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a composition as a dict. Raises ValueError for a key that names no readouts."""
+    wrong = next((key for key in composition if not is_composition_key(key)), None)
+    if wrong is not None:
+        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
+    return dict(composition)
 
 
 @verb
