@@ -22,7 +22,6 @@ from hear_ssl.runs.state import DONE, RUNNING, RunState, read_state
 from hear_ssl.training.config_sources import BASE
 from hear_ssl.training.python_config import Recipe, plain
 from hear_ssl.training.recipes import recipe_path
-from hear_ssl.training.sweep_checks import check_startable
 from hear_ssl.training.sweep_plan import SweepRun, planned
 from hear_ssl.training.sweep_processes import LocalStart, carry_out
 from hear_ssl.training.sweep_values import parse_sweep
@@ -77,7 +76,9 @@ def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_o
         for name in (name for name, state in states.items() if state == RUNNING):
             report(f"[{name}] is trained by another process")
         due = [run for run in runs if states[run.name] not in (DONE, RUNNING)]
-        if slurm is None:  # what jobs read may be on their machines alone
+        if due and slurm is None:  # what jobs read may be on their machines alone
+            from hear_ssl.training.sweep_checks import check_startable  # loads Lightning
+
             check_startable(runs[run] for run in due)
         report(f"sweep {folder}: {len(runs)} runs, {len(runs) - len(due)} of them done or running, {len(due)} to train")
         if isinstance(recipe, Mapping):
