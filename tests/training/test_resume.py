@@ -135,6 +135,7 @@ def catches_ctrl_c(process: int) -> bool:
     return bool(caught >> (signal.SIGINT - 1) & 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_modules_load_prints_no_traceback() -> None:
     process = subprocess.Popen(command("--help"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not catches_ctrl_c(process.pid):

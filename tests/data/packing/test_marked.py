@@ -116,6 +116,7 @@ def test_rows_of_a_list_that_lie_in_folders_of_test_data_are_refused(tmp_path: P
     assert [Path(item.name).name for item in items if item.refused] == ["b.wav", "c.wav"]
 
 
+@pytest.mark.slow
 def test_what_was_overruled_reaches_the_data_card_and_the_model_card(tmp_path: Path) -> None:
     for number in (1, 2):
         write(tmp_path / "nsynth-test" / f"horn-{number}.wav", tone(1.0, 300.0 + 100 * number))

@@ -483,6 +483,7 @@ def test_a_packing_that_found_nothing_gives_way_to_another(tmp_path: Path) -> No
     assert len(packed([write(tmp_path / "a.wav", tone(1.0))], tmp_path / "out").clips) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_keeps_the_whole_shards_and_no_other(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
@@ -582,6 +583,7 @@ def test_the_reason_of_a_member_is_the_same_in_every_run(tmp_path: Path) -> None
     assert " at 0x" not in pack_item(item, PackOptions()).rejected[0][1]
 
 
+@pytest.mark.slow
 def test_long_clips_of_a_high_rate_can_be_vorbis(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.wav", tone(30.0, rate=96000), 96000)
     result = script(tmp_path / "in", "--out", tmp_path / "out", "--codec", "ogg", "--sample-rate", "96000", "--workers", "1")
