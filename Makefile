@@ -1,4 +1,4 @@
-# make quickstart   set up and walk the whole way: corpus, training, export, clean install, verification, scores
+# make quickstart   set up and run the main job: corpus, training, export, clean install, verification, scores
 # make test         set up and run all tests
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)

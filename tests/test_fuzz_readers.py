@@ -121,7 +121,7 @@ def test_unpacking_a_task(content: bytes) -> None:
 
 
 def load_table(path: Path) -> None:
-    """Read a table of clips beside a shard; what it names must lie in the shard."""
+    """Read a table of clips next to a shard; what it names must lie in the shard."""
     table = load_clip_offsets(path.with_suffix(".tar"), SHARD_SHA256)
     for place in range(len(table or ())):
         assert table is not None

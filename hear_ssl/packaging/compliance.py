@@ -71,7 +71,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         ),
         ("Installs with pip from a local source tree", "pyproject.toml, setuptools; `python3 -m pip install REPOSITORY`", "see verify.py"),
         ("README names the CUDA and cuDNN versions", f"torch {record['torch']}, CUDA {record['cuda']}, cuDNN {record['cudnn']}", "holds"),
-        ("Code in a public GitHub repository", "the source tree beside this file is what to push", "yours to do"),
+        ("Code in a public GitHub repository", "the source tree with this file is what to push", "yours to do"),
     ]
     lines = [
         f"# {manifest['name']} {manifest['version']} and the rules of the HEAR API",
@@ -99,7 +99,7 @@ def weights_line(weights: dict[str, Any], published: bool) -> str:
 
 
 def as_published(report: str, weights: dict[str, Any]) -> str:
-    """Return a report whose line on the weights says that they were fetched from the URL that the manifest names now."""
+    """Return a report whose line on the weights states that they were fetched from the URL that the manifest names now."""
     return "".join(
         weights_line(weights, published=True) + "\n" if line.startswith(WEIGHTS) else line for line in report.splitlines(keepends=True)
     )

@@ -222,7 +222,7 @@ def package_files(request: PackageRequest, manifest: dict[str, Any], golden: byt
 
 
 def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
-    """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
+    """Return the files of the source tree: the package, README, licences, model card and pyproject.toml."""
     return {
         **files,
         **texts.licenses(),

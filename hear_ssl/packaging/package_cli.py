@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"source tree  {wheel.parent / request.name}")
     print(f"weights      {weights}")
     if request.allow_unpublished:
-        print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
+        print(
+            f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads and checks them, and records it in the wheel"
+        )
     at_hand = request.allow_unpublished and not request.bundle_weights
     print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
     return 0
@@ -96,7 +98,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
     )
     parser.add_argument(
-        "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md says so"
+        "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md records it"
     )
     parser.add_argument(
         "--data-license",
@@ -106,7 +108,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         help="licence of a training source whose shards name none (SPDX, such as CC-BY-4.0, or an expression); manifest and model card"
         " record that it was stated at export; may be given several times",
     )
-    parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md says so")
+    parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md records it")
     parser.add_argument(
         "--set",
         action="append",

@@ -103,7 +103,7 @@ def upload(weights: Path, target: str, name: str) -> str:
         if filesystem.cat_file(path) != content:
             raise ValueError(f"{path} came out differently; upload again")
     except ImportError as error:
-        raise ValueError(f"{target} needs another package ({error}); install it beside hear_ssl") from None
+        raise ValueError(f"{target} needs another package ({error}); install it too") from None
     except ValueError:
         raise
     except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
@@ -112,9 +112,9 @@ def upload(weights: Path, target: str, name: str) -> str:
 
 
 def with_url(tree: Path, url: str) -> Path:
-    """Write the public URL, which serves the weights, into the tree; build the wheel again beside it and return its path.
+    """Write the public URL, which serves the weights, into the tree; build the wheel again next to it and return its path.
 
-    Raises ValueError when the tree has no COMPLIANCE.md to say so in.
+    Raises ValueError when the tree has no COMPLIANCE.md to record it in.
     """
     name = tree.name
     files = {
@@ -137,7 +137,7 @@ def with_url(tree: Path, url: str) -> Path:
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:
-    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it says.
+    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it reports.
 
     Raises ValueError with the last line when it fails.
     """

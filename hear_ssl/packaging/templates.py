@@ -209,8 +209,8 @@ def sources_section(title: str, card: dict[str, Any]) -> str:
 
 
 def not_test(source: dict[str, Any]) -> str:
-    """Return what was stated of a source whose path says test; '' of others."""
-    return f" (path says {source['not_test']!r}; stated to be no test data)" if source.get("not_test") else ""
+    """Return what was stated of a source whose path contains test; '' of others."""
+    return f" (path contains {source['not_test']!r}; stated to be no test data)" if source.get("not_test") else ""
 
 
 def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:

@@ -169,7 +169,7 @@ def data_card(card: dict[str, Any]) -> str:
 
 
 def probe_section(rows: list[dict[str, str]]) -> list[str]:
-    """Return the curves of the probe beside training; nothing without one."""
+    """Return the curves of the probe; nothing without one."""
     names = [name for name in rows[-1] if name == "probe" or name.startswith("probe_")]
     scored = [row for row in rows if row.get("probe")]
     if not scored:
@@ -227,7 +227,7 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     check_writable(out)
     parts = [
         section(
-            "Scores beside the baselines",
+            "Scores and baselines",
             f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
             score_tables(record, name) + faults_text(record),
         ),

@@ -39,7 +39,7 @@ def svg(figure: Figure) -> str:
 
 
 def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
-    """Return a small panel for each column of metrics.csv over steps, side by side where there is room.
+    """Return a small panel for each column of metrics.csv over steps, next to each other where the width allows.
 
     columns maps names to axis labels with units.
     """

@@ -1,4 +1,4 @@
-"""Tables of the report: scores with their confidence beside the baselines, and places among the published models."""
+"""Tables of the report: scores with their confidence, and the baselines, and places among the published models."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_the_weights_of_the_scores_are_found_and_asked_for_when_they_are_gone(we
     with pytest.raises(ValueError, match=r"are of other weights than .*good.pt has now; evaluate again, or give the file"):
         build(out, module, None, report)
     scored(good, better)
-    with pytest.raises(ValueError, match=r"scores of hear_weighted with .*good.pt and with .*better.pt; say which with --weights FILE"):
+    with pytest.raises(ValueError, match=r"scores of hear_weighted with .*good.pt and with .*better.pt; choose with --weights FILE"):
         build(out, module, None, report)
     build(out, module, None, report, str(better))
 
