@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from examples.reference.combine import check_new, save_checkpoint
 from examples.reference.levels import check_levels
 from examples.reference.moments import CLIPS_AT_ONCE, Moments, Pass
-from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import EMA, PREFIX, embedder_of, find_checkpoint, load_checkpoint
 from hear_ssl.data.options import CropConfig, DataConfig
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
@@ -102,7 +102,7 @@ def whiten(
         fitted = fit_linear(moments[kind], dims[kind], flatten, scale if kind == "timestamp" else None)
         after.get_submodule("readouts.0.map").load_state_dict(fitted.state_dict())
     state = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in mapped.state_dict().items()}
-    others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith(PREFIX)}
+    others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith((PREFIX, EMA))}
     return {**checkpoint, "state_dict": {**others, **state}, "config": {**checkpoint["config"], **to_mapping(mapped.config)}}
 
 

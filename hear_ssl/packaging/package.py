@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hear_ssl.addresses import redacted_text, redacted_values
-from hear_ssl.checkpoint import load_checkpoint
+from hear_ssl.checkpoint import has_average, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write, read_json, read_metrics
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
@@ -127,7 +127,7 @@ def build_manifest(
             "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
             "config": without_places(config),
-            "notes": texts_of(checkpoint.get("notes", [])),
+            "notes": texts_of([*checkpoint.get("notes", []), *averaging(request, checkpoint)]),
             "stored_in": "float16" if request.half else "float32",
             "fitted": fitted_record(checkpoint.get("fitted", {})),
             "data": redacted_values(checkpoint["data_card"]),
@@ -139,6 +139,15 @@ def build_manifest(
         "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
+
+
+def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
+    """Return a note on which weights of a checkpoint with averaged ones are exported, nothing for others."""
+    if request.untrained or not has_average(checkpoint):
+        return []
+    if request.weights == "trained":
+        return ["weights of the last step, not their exponential moving average"]
+    return [f"exponential moving average of the weights, decay {checkpoint['config']['trainer']['ema']}"]
 
 
 def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
@@ -161,7 +170,8 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
     probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
     data = {key: value for key, value in kept["data"].items() if key not in OF_SHARDS} | cache | {"shards": []}
-    trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
+    own = {"keep_checkpoints", "keep_every"} | ({"ema"} if not kept.get("trainer", {}).get("ema") else set())
+    trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in own}
     whole = {**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})}
     named: dict[str, Any] = without_paths(with_short_names(whole))
     return named

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from hear_ssl.machine import user_path
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.request import PER_TOKEN, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import PER_TOKEN, PackageRequest, checked_weights, is_composition_key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -41,6 +41,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
     from hear_ssl.checkpoint import find_checkpoint
     from hear_ssl.packaging.publication import check_publication
 
+    weights = checked_weights(given.weights or "", given.untrained)
     check_publication(given.name, given.version, given.weights_url)
     return PackageRequest(
         find_checkpoint(given.checkpoint),
@@ -54,6 +55,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
         given.allow_long_hop,
         given.half,
         parse_data_licenses(given.data_license),
+        weights,
     )
 
 
@@ -93,6 +95,11 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
     parser.add_argument(
         "--half", action="store_true", help="store the weights in float16, half the download; load_model() widens them to float32 again"
+    )
+    parser.add_argument(
+        "--weights",
+        metavar="WHICH",
+        help="of a run with trainer.ema: ema, the moving average of the weights, which is the default, or trained, those of the last step",
     )
     parser.add_argument(
         "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"

@@ -13,7 +13,7 @@ KEYS = ("scene", "timestamp", PER_TOKEN)
 @dataclass(frozen=True)
 class PackageRequest:
     """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences."""
+    sources to licences, weights is `ema` or `trained` or empty, see `hear_ssl.checkpoint.embedder_tensors`."""
 
     checkpoint: Path
     name: str
@@ -26,8 +26,18 @@ class PackageRequest:
     allow_long_hop: bool = False
     half: bool = False
     data_licenses: dict[str, str] = field(default_factory=dict)
+    weights: str = ""
 
 
 def is_composition_key(key: str) -> bool:
     """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
     return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
+
+
+def checked_weights(given: str, untrained: bool) -> str:
+    """Return which weights to export, as given. Raises ValueError when there is no such kind, or untrained ones are asked for too."""
+    if given not in ("", "ema", "trained"):
+        raise ValueError(f"weights is {given!r}; give ema for the moving average of a run with trainer.ema, or trained")
+    if given and untrained:
+        raise ValueError(f"weights={given} and untrained exclude each other; leave one out")
+    return given

@@ -16,7 +16,7 @@ from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.publication import check_publication
-from hear_ssl.packaging.request import KEYS, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import KEYS, PackageRequest, checked_weights, is_composition_key
 from hear_ssl.packaging.rules.rows import RuleResult
 
 
@@ -31,6 +31,7 @@ def package(
     bundle_weights: bool = False,
     half: bool = False,
     untrained: bool = False,
+    weights: str = "",
     allow_unpublished: bool = False,
     allow_long_hop: bool = False,
     data_licenses: Mapping[str, str] | None = None,
@@ -42,6 +43,7 @@ def package(
     weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
     NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
+    weights: of a run with trainer.ema "ema", the moving average of the weights, which is the default, or "trained", those of the last step.
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
     composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
@@ -49,6 +51,7 @@ def package(
     Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
     does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
     """
+    which = checked_weights(weights, untrained)
     check_publication(name, version, weights_url)
     wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
     if wrong is not None:
@@ -65,6 +68,7 @@ def package(
         allow_long_hop,
         half,
         parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
+        which,
     )
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from hear_ssl.checkpoint import save_tensors
+from hear_ssl.checkpoint import EMA, PREFIX, save_tensors
 from hear_ssl.errors import one_line
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
@@ -208,8 +208,8 @@ class OnlineProbe(pl.Callback):
 
 
 def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
-    """Return what export and evaluation need of a checkpoint: the embedder's tensors on the CPU, config and data card."""
-    state = {f"embedder.{name}": value.detach().cpu() for name, value in module.embedder.state_dict().items()}
+    """Return what export and evaluation need of a checkpoint: the embedder's tensors and averages on the CPU, config and data card."""
+    state = {name: value.detach().cpu() for name, value in module.state_dict().items() if name.startswith((PREFIX, EMA))}
     return {
         VERSION_KEY: __version__,
         "state_dict": state,

@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from hear_ssl.checkpoint import find_checkpoint, load_checkpoint, numbered_checkpoints
+from hear_ssl.checkpoint import find_checkpoint, has_average, load_checkpoint, numbered_checkpoints
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
@@ -76,8 +76,16 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
             raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
     if not set(saved) >= TRAINING_STATE:
         raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt next to it")
+    check_average(path, saved, config)
     check_kept(path, dotted_keys(saved["config"], KEPT), config)
     return path, saved
+
+
+def check_average(path: Path, saved: dict[str, Any], config: Config) -> None:
+    """Raise ValueError when a run resumes with averaged weights and its checkpoint has none, or the other way round."""
+    if has_average(saved) != bool(config.trainer.ema):
+        kept = saved["config"].get("trainer", {}).get("ema", 0.0)
+        raise ValueError(f"{path} was trained with trainer.ema={kept}, not {config.trainer.ema}; only a run that averages can change it")
 
 
 def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
