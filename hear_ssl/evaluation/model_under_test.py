@@ -236,11 +236,15 @@ def untrained(name: str) -> ModelUnderTest | None:
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
     manifest = manifest_of(importlib.import_module(name))
-    if manifest is None or SEVERAL in manifest.embedder:
+    return untrained_of(manifest, packaged_parts(manifest, name)) if manifest else None
+
+
+def untrained_of(manifest: Manifest, parts: dict[str, type[Any]]) -> ModelUnderTest | None:
+    """Return the architecture of a manifest and of the user's classes in it with random weights; None as `untrained`."""
+    if SEVERAL in manifest.embedder:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    config = without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
-    return _untrained(Embedder(config).eval())
+    return _untrained(Embedder(without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", parts))).eval())
 
 
 def _untrained(model: Embedder) -> ModelUnderTest:
@@ -259,9 +263,13 @@ def log_mel() -> ModelUnderTest:
 
 def manifest_of(module: ModuleType) -> Manifest | None:
     """Return the manifest of a module that this framework exported, None of any other."""
+    return manifest_at(Path(module.__file__ or "").parent)
+
+
+def manifest_at(folder: Path) -> Manifest | None:
+    """Return the manifest in the folder of a package that this framework exported, None of any other."""
     try:
-        path = Path(module.__file__ or "").parent / "manifest.json"
-        return exported_manifest(path.read_bytes(), path.name)
+        return exported_manifest((folder / "manifest.json").read_bytes(), "manifest.json")
     except (OSError, ValueError):  # none, or another's
         return None
 

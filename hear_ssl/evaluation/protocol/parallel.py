@@ -67,6 +67,10 @@ def map_ahead(function: Callable[[Item], Done], items: Iterable[Item], workers: 
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
+    except BaseException:
+        _ended.set()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        _ended.clear()
         torch.set_num_threads(before)
