@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,14 @@ class PackageRequest:
 def is_composition_key(key: str) -> bool:
     """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
     return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
+
+
+def checked_composition(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return readouts by their keys, as given. Raises ValueError for a key that names none."""
+    wrong = next((key for key in given or {} if not is_composition_key(key)), None)
+    if wrong is not None:
+        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
+    return dict(given or {})
 
 
 def checked_weights(given: str, untrained: bool) -> str:

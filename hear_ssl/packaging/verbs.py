@@ -16,7 +16,7 @@ from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.publication import check_publication
-from hear_ssl.packaging.request import KEYS, PackageRequest, checked_weights, is_composition_key
+from hear_ssl.packaging.request import PackageRequest, checked_composition, checked_weights
 from hear_ssl.packaging.rules.rows import RuleResult
 
 
@@ -53,9 +53,6 @@ def package(
     """
     which = checked_weights(weights, untrained)
     check_publication(name, version, weights_url)
-    wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
-    if wrong is not None:
-        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
     request = PackageRequest(
         find_checkpoint(path_of(run)),
         name,
@@ -63,7 +60,7 @@ def package(
         weights_url,
         bundle_weights,
         untrained,
-        dict(composition or {}),
+        checked_composition(composition),
         allow_unpublished,
         allow_long_hop,
         half,
