@@ -15,8 +15,9 @@ from typing import Any
 
 from hear_ssl.packaging.clean_environment import without_secrets
 from hear_ssl.packaging.licenses import shown
+from hear_ssl.packaging.model_card import cell, not_test, sources_of
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
-from hear_ssl.packaging.templates import cell, not_test, requires_python, sources_of
+from hear_ssl.packaging.templates import requires_python
 
 RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"

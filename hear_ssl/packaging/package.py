@@ -25,6 +25,7 @@ from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
+from hear_ssl.packaging.model_card import model_card, training_record
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.url_check import check_published
@@ -127,6 +128,7 @@ def build_manifest(
             "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
             "config": without_places(config),
+            "trainings": trainings(checkpoint, to_mapping(model.config), request.untrained),
             "notes": texts_of([*checkpoint.get("notes", []), *averaging(request, checkpoint)]),
             "stored_in": "float16" if request.half else "float32",
             "fitted": fitted_record(checkpoint.get("fitted", {})),
@@ -139,6 +141,23 @@ def build_manifest(
         "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
+
+
+def trainings(checkpoint: dict[str, Any], embedder: dict[str, Any], untrained: bool) -> list[dict[str, Any]]:
+    """Return what the model card has of the training of each encoder. Raises TypeError where a checkpoint lists them in another form."""
+    config = checkpoint["config"]
+    if untrained or not checkpoint.get("trainings"):
+        steps = 0 if untrained else checkpoint.get("global_step", 0)
+        return [training_record(config, with_short_names(embedder), steps, config["data"]["batch_size"])]
+    return [
+        {
+            "encoder": str(one["encoder"]),
+            "objectives": texts_of(one["objectives"]),
+            "steps": one["steps"] + 0,
+            "batch_size": one["batch_size"] + 0,
+        }
+        for one in checkpoint["trainings"]
+    ]
 
 
 def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
@@ -238,7 +257,7 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
         **texts.licenses(),
         "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
         "README.md": texts.readme(manifest, request.bundle_weights).encode(),
-        "MODEL_CARD.md": texts.model_card(manifest).encode(),
+        "MODEL_CARD.md": model_card(manifest).encode(),
         "pyproject.toml": texts.pyproject(manifest).encode(),
         "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
     }

@@ -36,6 +36,7 @@ from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
+from hear_ssl.packaging.model_card import model_card
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
 from hear_ssl.progress import report
@@ -131,7 +132,7 @@ def with_url(tree: Path, url: str) -> Path:
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
-    files["MODEL_CARD.md"] = texts.model_card(current).encode()
+    files["MODEL_CARD.md"] = model_card(current).encode()
     with folder_lock(tree.absolute().parent, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
 

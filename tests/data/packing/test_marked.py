@@ -17,7 +17,7 @@ from hear_ssl.data.packing.pair_recordings import write_pairs
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import SourceRecord, read_index
-from hear_ssl.packaging.templates import sources_section
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.test_data_rule import marked_folder
 from tests.data.packing.test_folders import rows, script
 from tests.data.sounds import encoded, tone, write
