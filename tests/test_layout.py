@@ -81,7 +81,10 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
         {"fsspec", "tqdm", "packaging", "vermin", "omegaconf", "yaml", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.readout_lists"}
         | {"hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
     ),
-    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "hear_ssl"}),
+    (
+        "hear_ssl/training/",
+        DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "submitit", "hear_ssl"},
+    ),
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),
