@@ -55,7 +55,7 @@ def models_to_compare(
     models = [load_anywhere(module, weights, python, logs, device)]
     models += [load_anywhere(name, "", "", logs, device) for name in compare]
     plain = untrained_like(models[0], module) if UNTRAINED in baselines else None
-    models += [load_known(name, logs, device) for name in baselines if name not in BASELINES and name != module]
+    models += [load_known(name, "", logs, device) for name in baselines if name not in BASELINES and name != module]
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:

@@ -78,13 +78,14 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     fresh_torch: str | None = None,
     suites: bool = False,
+    python: str | os.PathLike[str] = "",
 ) -> list[RuleResult]:
     """Install a wheel in a clean environment, measure every rule of the HEAR API on it, and return one row per rule.
 
     wheel: a wheel, an exported source tree, or the name of a module. weights: the weights file to load; without it NAME-VERSION.safetensors
     next to the wheel, where `package` wrote it, else load_model() finds its own. fresh_torch: a requirement such as "torch==2.4.1" to
     download, instead of the torch that is installed here. suites: measure instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR, each
-    in an environment with that benchmark.
+    in an environment with that benchmark. python: the interpreter of the environment that a module is installed in, to measure it there.
 
     A row has name, rule, measured, passed (None: not measured) and reason; a broken rule raises nothing:
     `all(row.passed is not False for row in rows)`. It takes about a minute and a half. Progress goes to the logger `hear_ssl`.
@@ -95,7 +96,8 @@ def verify(
     file = path_of(weights) if weights is not None else weights_next_to(subject)
     if file and not file.is_file():
         raise ValueError(f"weights {file} do not exist; give the .safetensors file that hear-ssl package wrote")
-    return verification.verify(subject, file.resolve() if file else None, fresh_torch, progress=True, suites=suites)
+    interpreter = str(path_of(python)) if python else ""
+    return verification.verify(subject, file.resolve() if file else None, fresh_torch, progress=True, suites=suites, elsewhere=interpreter)
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:

@@ -14,7 +14,7 @@ COMPLETE = "complete.json"  # in the folder of an environment that is whole: wha
 
 @cache
 def known_modules() -> dict[str, dict[str, Any]]:
-    """Return what environments.json has of each module: the Pythons that do, the packages to install, and a remark."""
+    """Return what environments.json has of each module: what it is, the packages to install for each Python, first choice first."""
     listed: dict[str, dict[str, Any]] = json.loads(PINS.read_bytes())
     return listed
 
@@ -27,4 +27,9 @@ def default_folder(name: str) -> Path:
 def built_python(name: str) -> str:
     """Return the interpreter of the whole environment that a known module has in the user's cache, '' without one."""
     folder = default_folder(name) if name in known_modules() else None
-    return str(folder / "bin" / "python") if folder and (folder / COMPLETE).is_file() else ""
+    return python_in(folder) if folder and (folder / COMPLETE).is_file() else ""
+
+
+def python_in(folder: Path) -> str:
+    """Return the interpreter of the environment in a folder that `hear-ssl foreign` makes."""
+    return str(folder / "env" / "bin" / "python")

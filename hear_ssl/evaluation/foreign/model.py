@@ -75,15 +75,22 @@ def load_anywhere(name: str, weights: str, python: str, log_folder: Path, device
 
     Raises ValueError when it cannot be loaded.
     """
-    chosen = python or built_python(name)
-    return load_foreign(name, weights, chosen, log_folder, device) if chosen else load_model_under_test(name, weights)
+    if python:
+        return load_foreign(name, weights, python, log_folder, device)
+    return load_known(name, weights, log_folder, device) if built_python(name) else load_model_under_test(name, weights)
 
 
-def load_known(name: str, log_folder: Path, device: str = "cpu") -> ModelUnderTest:
-    """Load a module in the environment that `hear-ssl foreign` made for it. Raises ValueError when it has not made one."""
+def load_known(name: str, weights: str, log_folder: Path, device: str = "cpu") -> ModelUnderTest:
+    """Load a module in the environment that `hear-ssl foreign` made for it.
+
+    Raises ValueError when it has not made one, or the module does not load there any more.
+    """
     if not built_python(name):
         raise ValueError(f"the baseline {name} has no environment; make it with hear-ssl foreign {name}")
-    return load_foreign(name, "", built_python(name), log_folder, device)
+    try:
+        return load_foreign(name, weights, built_python(name), log_folder, device)
+    except ValueError as error:
+        raise ValueError(f"{error}; hear-ssl foreign {name} makes its environment again") from None
 
 
 def untrained_like(model: ModelUnderTest, name: str) -> ModelUnderTest | None:

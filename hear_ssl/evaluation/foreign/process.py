@@ -217,7 +217,7 @@ def tail(log: Path, count: int = 4096) -> str:
         return file.read().decode(errors="replace")
 
 
-def checked_python(python: str) -> str:
+def checked_python(python: str, option: str = "--python") -> str:
     """Return the absolute path of an interpreter, given by its path, its name in PATH, or the folder of its environment.
 
     Links stay: an environment's Python is a link, and finds its packages by the place of that. Raises ValueError for no program.
@@ -225,5 +225,5 @@ def checked_python(python: str) -> str:
     inside = Path(python) / "bin" / "python"
     found = str(inside) if os.path.isdir(python) and inside.is_file() else shutil.which(python)
     if found is None:
-        raise ValueError(f"--python {python} is no program; give ENV/bin/python of the environment that has the module")
+        raise ValueError(f"{option} {python} is no program; give the path of a Python, such as ENV/bin/python")
     return os.path.abspath(found)
