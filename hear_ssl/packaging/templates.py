@@ -171,12 +171,15 @@ Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LIC
 """
 
 
-def model_card(manifest: dict[str, Any]) -> str:
-    """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub."""
+def model_card(manifest: dict[str, Any], library: str = "") -> str:
+    """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub.
+
+    library: what the hub says to load it with; by default the model's own package.
+    """
     training, sizes = manifest["training"], manifest["sizes"]
     data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
     metrics = "".join(f"| {cell(key)} | {cell(str(value))} |\n" for key, value in sorted(manifest["metrics"].items()))
-    return f"""{front_matter(manifest)}
+    return f"""{front_matter(manifest, library)}
 # {manifest["name"]} {manifest["version"]}
 
 | | |
@@ -235,11 +238,11 @@ def trained_for(training: dict[str, Any]) -> str:
     return "; ".join([*parts, *([f"embeddings by a linear map fitted on {fitted['clips']} clips"] if fitted else [])])
 
 
-def front_matter(manifest: dict[str, Any]) -> str:
+def front_matter(manifest: dict[str, Any], library: str = "") -> str:
     """Return the card's YAML head (https://huggingface.co/docs/hub/model-cards#model-card-metadata); values are written as JSON."""
     head = {
         "license": "cc-by-4.0",
-        "library_name": manifest["name"],
+        "library_name": library or manifest["name"],
         "pipeline_tag": "feature-extraction",
         "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", next(iter(manifest["embedder"]["encoder"]))],
         "datasets": sorted({printable(source["name"]) for source in sources_of(manifest["training"])}),
