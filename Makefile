@@ -4,6 +4,7 @@
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
 # make suites       by hand: the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
+# make transformers for a test: transformers in a folder of its own, since Lightning imports one that it finds (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
 
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix suites check format clean
+.PHONY: quickstart test quick matrix suites transformers check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -62,6 +63,13 @@ test: $(VENV)/installed
 
 quick: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m "not slow"
+
+transformers: $(VENV)/transformers/transformers
+
+$(VENV)/transformers/transformers: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --no-deps --upgrade --target $(VENV)/transformers \
+	  transformers==5.24.0 tokenizers==0.23.3 safetensors==0.8.0 regex==2026.11.19
+	@touch $@
 
 matrix: $(WHEEL)
 	$(BIN)/python -m hear_ssl.packaging.matrix $(WHEEL)

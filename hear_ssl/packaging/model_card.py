@@ -12,12 +12,12 @@ MARKUP = re.compile(r"[\\|\[\]`*]")
 UNFOLDED = 6  # sources; longer lists are folded
 
 
-def model_card(manifest: dict[str, Any]) -> str:
-    """Return the model card of a manifest as Markdown, its head in YAML."""
+def model_card(manifest: dict[str, Any], library: str = "") -> str:
+    """Return the model card of a manifest as Markdown, its head in YAML. library: what the hub loads it with; empty: its own package."""
     training, sizes = manifest["training"], manifest["sizes"]
     data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
     metrics = "".join(f"| {cell(key)} | {cell(str(value))} |\n" for key, value in sorted(manifest["metrics"].items()))
-    return f"""{front_matter(manifest)}
+    return f"""{front_matter(manifest, library)}
 # {manifest["name"]} {manifest["version"]}
 
 | | |
@@ -136,11 +136,11 @@ def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
     return list(sources.values())
 
 
-def front_matter(manifest: dict[str, Any]) -> str:
+def front_matter(manifest: dict[str, Any], library: str = "") -> str:
     """Return the card's YAML head (https://huggingface.co/docs/hub/model-cards#model-card-metadata); values are written as JSON."""
     head = {
         "license": "cc-by-4.0",
-        "library_name": manifest["name"],
+        "library_name": library or manifest["name"],
         "pipeline_tag": "feature-extraction",
         "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", next(iter(manifest["embedder"]["encoder"]))],
         "datasets": sorted({printable(source["name"]) for source in sources_of(manifest["training"])}),
