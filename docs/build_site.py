@@ -60,7 +60,9 @@ def settings() -> dict[str, Any]:
     """Return mkdocs.yml with the folders of the build."""
     found: dict[str, Any] = yaml.safe_load((ROOT / "mkdocs.yml").read_text())
     docstrings = next(plugin["mkdocstrings"] for plugin in found["plugins"] if "mkdocstrings" in plugin)
-    docstrings["handlers"]["python"]["paths"] = [str(ROOT)]
+    python = docstrings["handlers"]["python"]
+    python["paths"] = [str(ROOT)]
+    python["options"]["extensions"] = [f"{ROOT}/{extension}" for extension in python["options"]["extensions"]]
     return {**found, "docs_dir": "source", "site_dir": "site"}
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import MISSING
 from typing import Any
 
 from hear_ssl.errors import run_main
@@ -58,8 +57,7 @@ def table(keys: Keys) -> str:
     text = "\n| key | type | default | unit | range | meaning |\n|---|---|---|---|---|---|\n"
     for key, (hint, item) in keys.items():
         kind = getattr(hint, "__name__", "") if not hasattr(hint, "__args__") else str(hint).replace("typing.", "")
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        default = list(default) if isinstance(default, tuple) else default
+        default = list(item.default) if isinstance(item.default, tuple) else item.default
         row = (f"`{key}`", kind, default, item.metadata["unit"], allowed(item.metadata), item.metadata["help"])
         text += f"| {' | '.join(map(str, row))} |\n"
     return text
@@ -71,8 +69,8 @@ def allowed(rules: Mapping[str, Any]) -> str:
     if rules["choices"]:
         return ", ".join(map(str, rules["choices"]))
     if low is None:
-        return "" if high is None else f"at most {high:.12g}"
-    return f"at least {low:.12g}" if high is None else f"{low:.12g} to {high:.12g}"
+        return "" if high is None else f"at most {high:g}"
+    return f"at least {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
 def main() -> int:
