@@ -6,6 +6,7 @@
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make transformers for a test: transformers in a folder of its own, since Lightning imports one that it finds (downloads)
 # make check        ruff format, ruff, mypy --strict
+# make docs         build the documentation site in build/docs/site (Python 3.11 or newer)
 # make clean        remove what quickstart made
 
 PYTHON ?= python3
@@ -14,14 +15,14 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix suites transformers check format clean
+.PHONY: quickstart test quick matrix suites transformers check format docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; 3.10 to 3.13 is needed: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about two minutes, 6 GB of disk)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 WHEEL := $(QUICKSTART)/dist/hear_quickstart-0.1.0-py3-none-any.whl
@@ -82,6 +83,9 @@ check: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/installed
+	$(BIN)/python -m docs.build_site
 
 clean:
 	rm -rf $(QUICKSTART)
