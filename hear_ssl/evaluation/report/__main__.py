@@ -33,8 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     tasks = Path(given.tasks) if given.tasks else None
     result = build(Path(given.scores), given.module, tasks, Path(given.out), given.weights)
-    print(printable(result))
     print(f"report       {given.out}")
+    print(printable(result))
     return 0
 
 

@@ -16,6 +16,7 @@ from hear_ssl.evaluation.report.score_table import confidence
 from hear_ssl.evaluation.run import in_mean
 
 INTERVALS = {kind: f"one standard deviation over {what}" for kind, what in (("seeds", "seeds of the predictor"), ("draws", "draws"))}
+THIS = "this model"
 NAMED = 3  # models that the sentence compares with
 
 
@@ -30,25 +31,26 @@ def scored_names(record: dict[str, Any], module: str) -> list[str]:
     return [name for name in model_names(record, module) if any(name in results for results in record["tasks"].values())]
 
 
-def short_names(names: list[str]) -> dict[str, str]:
-    """Return how models are called on a page: by the last part of their path where that is theirs alone."""
+def short_names(names: list[str], module: str) -> dict[str, str]:
+    """Return how models are called: the one of the report "this model", others by the end of their path where that is theirs alone."""
     last = [Path(name).name for name in names]
-    return {name: one if last.count(one) == 1 else name for name, one in zip(names, last, strict=True)}
+    short = {name: one if last.count(one) == 1 else name for name, one in zip(names, last, strict=True)}
+    return short | {module: THIS}
 
 
 def sentence(record: dict[str, Any], module: str) -> str:
     """Return in one sentence the mean score of a model, its distance from the others, and whether their intervals overlap."""
     names = scored_names(record, module)
     whole = {task: results for task, results in record["tasks"].items() if in_mean(results, names)}
-    called = short_names(names)
+    called = short_names(names, module)
     if module not in names:
-        return f"{Path(module).name} has no score: every task failed."
+        return "This model has no score: every task failed."
     if not whole:
-        return f"No task has a score of every model of which more is better, so {called[module]} is compared task by task."
+        return "No task has a score of every model of which more is better, so this model is compared task by task."
     means = {name: statistics.fmean(results[name]["score"] for results in whole.values()) for name in names}
     where = f"on the mean of {len(whole)} tasks" if len(whole) > 1 else f"on {next(iter(whole))}"
     others = sorted(names[1:], key=lambda name: -means[name])
-    start = f"{called[module]} scores {means[module]:.3f} {where}"
+    start = f"This model scores {means[module]:.3f} {where}"
     if not others:
         return f"{start}; no other model was scored with it."
     gaps = [distance(means[module] - means[name], called[name]) for name in others[:NAMED]]
@@ -84,7 +86,7 @@ def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
 def result_section(record: dict[str, Any], module: str) -> str:
     """Return the first section of the report: the sentence, and a chart for each scale of scores."""
     text, names = sentence(record, module), scored_names(record, module)
-    called = short_names(names)
+    called = short_names(names, module)
     colours = model_colours([called[name] for name in names], [called[name] for name in names if name in BASELINES])
     scales: dict[str, list[tuple[str, list[Value]]]] = {}
     kinds: dict[str, None] = {}

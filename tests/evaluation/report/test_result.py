@@ -33,34 +33,34 @@ def row(mine: float, untrained: float, mel: float, **options: Any) -> dict[str, 
     [
         (
             record(a=row(0.8, 0.5, 0.6, clips=1000), b=row(0.6, 0.5, 0.5, clips=1000)),
-            "mine scores 0.700 on the mean of 2 tasks, 0.150 above log-mel and 0.200 above untrained;"
-            " the intervals of mine and log-mel overlap on none of 2 tasks.",
+            "This model scores 0.700 on the mean of 2 tasks, 0.150 above log-mel and 0.200 above untrained;"
+            " the intervals of this model and log-mel overlap on none of 2 tasks.",
         ),
         (
             record(a=row(0.8, 0.5, 0.6, clips=1000), b=row(0.52, 0.5, 0.5, clips=100)),
-            "mine scores 0.660 on the mean of 2 tasks, 0.110 above log-mel and 0.160 above untrained;"
-            " the intervals of mine and log-mel overlap on 1 of 2 tasks.",
+            "This model scores 0.660 on the mean of 2 tasks, 0.110 above log-mel and 0.160 above untrained;"
+            " the intervals of this model and log-mel overlap on 1 of 2 tasks.",
         ),
         (
             record(a=row(0.5, 0.49, 0.51, clips=60), b=row(0.5, 0.5, 0.5, primary="event_onset_50ms_fms")),
-            "mine scores 0.500 on the mean of 2 tasks, 0.005 below log-mel and 0.005 above untrained;"
-            " the intervals of mine and log-mel overlap on the 1 task with intervals, so that difference may be chance.",
+            "This model scores 0.500 on the mean of 2 tasks, 0.005 below log-mel and 0.005 above untrained;"
+            " the intervals of this model and log-mel overlap on the 1 task with intervals, so that difference may be chance.",
         ),
         (
             record(a=row(0.5, 0.5, 0.4, primary="mAP")),
-            "mine scores 0.500 on a, level with untrained and 0.100 above log-mel;"
+            "This model scores 0.500 on a, level with untrained and 0.100 above log-mel;"
             " the scores have no intervals, so a small difference may be chance.",
         ),
         (
             record(a={MODEL: result(0.7, 1000), "log-mel": result(0.5, 1000)}),
-            "mine scores 0.700 on a, 0.200 above log-mel; the intervals of mine and log-mel do not overlap.",
+            "This model scores 0.700 on a, 0.200 above log-mel; the intervals of this model and log-mel do not overlap.",
         ),
-        (record(a={MODEL: result(0.5)}), "mine scores 0.500 on a; no other model was scored with it."),
+        (record(a={MODEL: result(0.5)}), "This model scores 0.500 on a; no other model was scored with it."),
         (
             record(a=row(0.5, 0.5, 0.4, primary="segment_1s_er")),
-            "No task has a score of every model of which more is better, so mine is compared task by task.",
+            "No task has a score of every model of which more is better, so this model is compared task by task.",
         ),
-        (record(a={"log-mel": result(0.5)}), "mine has no score: every task failed."),
+        (record(a={"log-mel": result(0.5)}), "This model has no score: every task failed."),
     ],
 )
 def test_the_sentence_says_who_is_better_by_how_much_and_how_sure_that_is(tasks: dict[str, Any], text: str) -> None:
@@ -80,20 +80,20 @@ def test_the_chart_has_every_score_and_error_rates_have_one_of_their_own() -> No
         "second",
         "third",
     ]
-    shown = [" ".join(text.split()) for text in texts if "mine" in text or "untrained" in text or "log-mel" in text]
+    shown = [" ".join(text.split()) for text in texts if "this model" in text or "untrained" in text or "log-mel" in text]
     assert shown == [
         f"{value} {name}"
         for value, name in (
-            ("0.750", "mine"),
+            ("0.750", "this model"),
             ("0.600", "log-mel"),
             ("0.500", "untrained"),
-            ("0.800", "mine"),
+            ("0.800", "this model"),
             ("0.600", "log-mel"),
             ("0.500", "untrained"),
-            ("0.700", "mine"),
+            ("0.700", "this model"),
             ("0.600", "log-mel"),
             ("0.500", "untrained"),
-            ("1.400", "mine"),
+            ("1.400", "this model"),
             ("1.300", "log-mel"),
             ("1.200", "untrained"),
         )
@@ -102,9 +102,8 @@ def test_the_chart_has_every_score_and_error_rates_have_one_of_their_own() -> No
 
 
 def test_names_of_others_are_text_on_the_page() -> None:
-    name = "runs/<script>alert(1)</script>"
-    task = "<b>task</b>"
-    page = result_section(record(**{task: {name: result(0.5, clips=9), 'log-mel" onload="': result(0.4, clips=9)}}), name)
+    others = {"runs/<script>alert(1)</script>": result(0.4, clips=9), 'log-mel" onload="': result(0.4, clips=9)}
+    page = result_section(record(**{"<b>task</b>": {MODEL: result(0.5, clips=9), **others}}), MODEL)
     assert "<script" not in page
     assert "<b>" not in page
     assert not re.search(r'<svg[^>]*onload="', page)
