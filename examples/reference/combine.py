@@ -41,8 +41,8 @@ def combine(
     """Return a checkpoint whose encoder concatenates those of checkpoints or run folders.
 
     The lower layers of an embedding are the first encoder's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one RMS scale, the last ones so many times it as the numbers in `level` say, if any, see `levels.py`;
-    `rms_scales` keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
+    `level` all layers have one RMS scale, the last ones multiplied by the numbers in `level`, if any, see `levels.py`; `rms_scales`
+    keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
     `timestamp_encoders` of the first so many. Config and step are the first run's; `trainings` and the data card list those of all
     encoders. Raises ValueError when there are fewer than two encoders, or a run is damaged, given twice, combined itself, or has
     other features than the first, or tokens of another length.
@@ -140,7 +140,7 @@ def check_new(out: Path) -> None:
 
 
 def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
-    """Write a checkpoint made of that of a run, and beside it in a run folder of its own what the model card says of the run's machine."""
+    """Write a checkpoint made of a run's, and what the model card has of the run's machine into the same run folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(checkpoint, out)
     environment = find_checkpoint(run).parent.parent / "environment.json"
