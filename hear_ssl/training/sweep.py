@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
-import signal
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hear_ssl.addresses import redacted_text
-from hear_ssl.errors import printable, verb
+from hear_ssl.errors import printable
 from hear_ssl.files import atomic_write
 from hear_ssl.folder_lock import folder_lock
 from hear_ssl.progress import report
@@ -27,63 +25,21 @@ from hear_ssl.training.recipes import recipe_path
 from hear_ssl.training.sweep_plan import SweepRun, planned
 from hear_ssl.training.sweep_processes import LocalStart, carry_out
 from hear_ssl.training.sweep_values import parse_sweep
-from hear_ssl.training.verbs import Paths, Run, changed_keys
 
 PAGE, RECIPE = "compare.html", "recipe.yaml"
 BUSY = "wait for that sweep to end, or sweep into another folder with run=FOLDER"
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """What came of a sweep: its folder, its runs by name, why some are not done, by name, and the page that compares them."""
+class Swept:
+    """What came of a sweep: its folder, the folders of its runs by name, why some are not done, the page that compares them, and the
+    signal that stopped it, 0 for none."""
 
     folder: Path
-    runs: dict[str, Run] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    page: Path | None = None
-    stopped_by: int = 0
-
-
-@verb
-def sweep(
-    recipe: Recipe,
-    keys: Mapping[str, Sequence[Any]],
-    *,
-    shards: Paths | None = None,
-    steps: int | None = None,
-    run: str | os.PathLike[str] | None = None,
-    init: str | os.PathLike[str] | None = None,
-    overrides: Mapping[str, Any] | None = None,
-    at_once: int | None = None,
-    slurm: Mapping[str, Any] | None = None,
-) -> Sweep:
-    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return what came of it.
-
-    keys: {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}. run: the folder of the sweep, with a run folder for each
-    combination; without it OUTPUT/NAME-sweep. Each run is a process of its own. Called again with the same arguments, it resumes runs
-    that were stopped or failed, and leaves out those that are done.
-    at_once: how many run next to each other, each on its share of the cores and GPUs (1). slurm: parameters of submitit, such as
-    {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}, to train as SLURM jobs. The others: see `fit`.
-
-    Failed runs are in `failures`, with their reasons; they end no others. Raises ValueError before the first run starts when the
-    config of any of them is wrong. Ctrl-C stops all runs, saved, and raises KeyboardInterrupt.
-    """
-    named = {"data.shards": shards, "trainer.steps": steps, "run": run, "init": init}
-    fixed = [argument(key, value) for key, value in changed_keys(named, overrides or {}).items()]
-    wrong = next((key for key, values in keys.items() if isinstance(values, (str, Mapping)) or not isinstance(values, Sequence)), None)
-    if wrong is not None or not keys:
-        raise ValueError(f"keys is {dict(keys)!r:.100}; give lists of values by dotted keys, such as {{'seed': [0, 1]}}")
-    values = {key: [argument(key, value).partition("=")[2] for value in given] for key, given in keys.items()}
-    parsed = parse_sweep([f"{key}={','.join(given)}" for key, given in values.items()])
-    done = swept(recipe, fixed, parsed, at_once, slurm)
-    if done.stopped_by:
-        signal.raise_signal(done.stopped_by)
-    return done
-
-
-def argument(key: str, value: Any) -> str:
-    """Return `key=value` as a command line has it, with the value as JSON, which YAML contains."""
-    return f"{key}={json.dumps(plain(value, f'{key}={value!r}'[:200]), ensure_ascii=False)}"
+    runs: dict[str, Path]
+    failures: dict[str, str]
+    page: Path | None
+    stopped_by: int
 
 
 def command(recipe: str, fixed: Sequence[str], given: Sequence[str], at_once: int | None, slurm: Sequence[str] | None) -> int:
@@ -98,8 +54,8 @@ def command(recipe: str, fixed: Sequence[str], given: Sequence[str], at_once: in
     return 128 + done.stopped_by if done.stopped_by else int(bool(done.failures))
 
 
-def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_once: int | None, slurm: Mapping[str, Any] | None) -> Sweep:
-    """Carry out a sweep; see `sweep`. Raises ValueError for whatever is wrong before the first run starts."""
+def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_once: int | None, slurm: Mapping[str, Any] | None) -> Swept:
+    """Carry out a sweep and return what came of it. Raises ValueError for whatever is wrong before the first run starts."""
     if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
         raise ValueError(f"at-once is {at_once}; give how many runs train next to each other, at least 1")
     if isinstance(recipe, Mapping):
@@ -144,7 +100,7 @@ def trained(due: Sequence[SweepRun], folder: Path, at_once: int | None, slurm: M
     return carry_out(due, SlurmStart(due, folder, slurm, at_once), len(due))
 
 
-def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], stopped_by: int) -> Sweep:
+def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], stopped_by: int) -> Swept:
     """Report what came of a sweep and write the page that compares its runs; return it."""
     unfinished = {}
     for run in runs:
@@ -161,7 +117,7 @@ def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], 
         report(f"not done  {name}: {printable(reason)}  (log {folder / 'logs' / name}.log)")
     if unfinished:
         report("the same command resumes the sweep")
-    return Sweep(folder, {run.name: Run(run.run) for run in there if (run.run / "config.yaml").is_file()}, unfinished, page, stopped_by)
+    return Swept(folder, {run.name: run.run for run in there if (run.run / "config.yaml").is_file()}, unfinished, page, stopped_by)
 
 
 def write(page: Path, runs: Sequence[SweepRun]) -> None:
