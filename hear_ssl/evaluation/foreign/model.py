@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from hear_ssl.addresses import redacted
+from hear_ssl.errors import printable
 from hear_ssl.evaluation.foreign.known import built_python
 from hear_ssl.evaluation.foreign.process import ForeignProcess, checked_python
 from hear_ssl.evaluation.model_under_test import (
@@ -66,7 +67,7 @@ class ForeignModel(ModelUnderTest):
         if len(arrays) != count:
             raise ValueError(f"{function} failed: its process sent {len(arrays)} arrays, not {count}")
         if answer.get("moved"):
-            warn(f"{self.name}: on the CPU from here, because of {answer['moved']}", aside=True)
+            warn(printable(f"{self.name}: on the CPU from here, because of {answer['moved']}"), aside=True)
         return [torch.from_numpy(array) for array in arrays]
 
 
@@ -128,9 +129,9 @@ def load_foreign(name: str, weights: str, python: str, log_folder: Path, device:
     sizes = {attribute: found.get(attribute) for attribute in ATTRIBUTES}
     if not all(type(size) is int for size in sizes.values()) or not all(isinstance(found.get(one), str) for one in (*HASHES, "file")):
         raise ValueError(f"{name} in {interpreter} gave a damaged answer")
-    report(f"{name}: {found.get('versions')}, on {found.get('device')}", aside=True)
+    report(printable(f"{name}: {found.get('versions')}, on {found.get('device')}"), aside=True)
     if found.get("moved"):
-        warn(f"{name}: on the CPU, because of {found['moved']}", aside=True)
+        warn(printable(f"{name}: on the CPU, because of {found['moved']}"), aside=True)
     return _model(name, file, interpreter, process, SimpleNamespace(**sizes))
 
 

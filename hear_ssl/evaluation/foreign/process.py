@@ -204,7 +204,7 @@ def parse_header(text: bytes) -> tuple[dict[str, Any], list[tuple[str, tuple[int
         raise ValueError("the answer of the module's process is damaged") from None
     for dtype, shape in described:
         if dtype not in DTYPES or len(shape) > 4 or not all(type(size) is int and size >= 0 for size in shape):
-            raise ValueError(f"the module's process answers with an array {dtype} {list(shape)}")
+            raise ValueError(printable(f"the module's process answers with an array {dtype[:20]} {str(list(shape))[:80]}"))
         if math.prod(shape) * np.dtype(dtype).itemsize > MAX_BYTES:
             raise ValueError(f"the module returned {list(shape)} {dtype}, more than the 16 GB of the HEAR API")
     return header, described

@@ -13,9 +13,12 @@ import importlib
 import json
 import os
 import platform
+import signal
 import socket
 import struct
 import sys
+import threading
+import time
 import traceback
 from pathlib import Path
 from typing import Any
@@ -230,10 +233,18 @@ def send(channel: socket.socket, header: dict[str, Any], arrays: list[Any]) -> N
             channel.sendall(memoryview(array).cast("B"))
 
 
+def end_with(parent: int) -> None:
+    """End this process and those it started once its parent is gone, also in the middle of a batch."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main() -> None:
     """Answer requests until the other side is gone: first `load`, then the names of functions of the HEAR API."""
     channel = socket.socket(fileno=int(sys.argv.pop()))
     channel.set_inheritable(False)
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     subject: Any = None
     while True:
         received = receive(channel)

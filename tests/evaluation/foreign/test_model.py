@@ -16,6 +16,7 @@ from hear_ssl.evaluation.__main__ import main
 from hear_ssl.evaluation.foreign.model import ForeignModel, load_foreign
 from hear_ssl.evaluation.model_under_test import load_model_under_test
 from hear_ssl.evaluation.protocol.embed import embed_batch
+from hear_ssl.evaluation.report.build import build
 from hear_ssl.evaluation.tasks.task_format import read_task
 from tests.conftest import ROOT
 from tests.evaluation.test_evaluate import make_event, make_scene
@@ -135,3 +136,10 @@ def test_scores_of_the_command_and_of_python_are_equal(folder: Path, tmp_path: P
         assert result["key"] != here["tasks"][task]["hear_right"]["key"]  # another environment has other embeddings
     again = hear_ssl.evaluate("hear_right", tasks=tmp_path / "tasks", out=tmp_path / "there", grid="fast", baselines=[], python=sys.prefix)
     assert again["tasks"] == record["tasks"]
+    page = tmp_path / "report.html"
+    build(tmp_path / "there", "hear_right", None, page)
+    assert f"--module hear_right --python {sys.executable} --tasks" in page.read_text()
+    with pytest.raises(ValueError, match="the scores of hear_right were made in another environment; give it with --python /"):
+        build(tmp_path / "there", "hear_right", tmp_path / "tasks", page)
+    build(tmp_path / "there", "hear_right", tmp_path / "tasks", page, python=sys.executable)
+    assert "What it confuses" in page.read_text()
