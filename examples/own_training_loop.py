@@ -50,7 +50,7 @@ def main(files: list[str], steps: int = 20) -> float:
         loss.backward()
         optimizer.step()
         print(f"step {step + 1}  loss {loss.item():.4f}")
-    return float(loss)
+    return float(loss.detach())
 
 
 if __name__ == "__main__":

@@ -34,11 +34,11 @@ class Recordings(Dataset[tuple[Tensor, int]]):
         return torch.from_numpy(samples.T), rate
 
 
-def main(folder: str, run: str, **overrides: Any) -> hear_ssl.Run:
-    """Train the recipe simclr on the WAV files of a folder and return the run."""
+def main(folder: str, run: str, steps: int = 30, **overrides: Any) -> hear_ssl.Run:
+    """Train the recipe simclr on the WAV files of a folder and return the run; overrides: config keys by their dotted names."""
     logging.basicConfig(level="INFO", format="%(message)s")  # progress
     small = {"encoder.audio_ntt.channels": 16, "encoder.audio_ntt.dim": 128, "data.batch_size": 16, "wandb": "disabled"}
-    return hear_ssl.fit("simclr", data=Recordings(folder), steps=30, run=run, overrides={**small, **overrides})
+    return hear_ssl.fit("simclr", data=Recordings(folder), steps=steps, run=run, overrides={**small, **overrides})
 
 
 if __name__ == "__main__":
