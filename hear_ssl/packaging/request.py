@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hear_ssl.packaging.linear_map import LinearMap
 
 PER_TOKEN = "timestamps_per_token"
+LINEAR_CLIPS = 4096
 KEYS = ("scene", "timestamp", PER_TOKEN)
 
 
 @dataclass(frozen=True)
 class PackageRequest:
     """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences."""
+    sources to licences, linear 'scene' and 'timestamp' to the linear map to fit for them."""
 
     checkpoint: Path
     name: str
@@ -26,6 +30,9 @@ class PackageRequest:
     allow_long_hop: bool = False
     half: bool = False
     data_licenses: dict[str, str] = field(default_factory=dict)
+    linear: dict[str, LinearMap] = field(default_factory=dict)
+    linear_clips: int = LINEAR_CLIPS
+    linear_shards: tuple[str, ...] = ()  # of the training when there are none
 
 
 def is_composition_key(key: str) -> bool:

@@ -235,7 +235,15 @@ def trained_for(training: dict[str, Any]) -> str:
     """Return the steps and batches of the training, what else was done to the model, and what a linear map was fitted on."""
     parts = [f"{training['steps']} steps of {training['batch_size']} clips", *training.get("notes", [])]
     fitted = training.get("fitted") or {}
-    return "; ".join([*parts, *([f"embeddings by a linear map fitted on {fitted['clips']} clips"] if fitted else [])])
+    return "; ".join([*parts, *([f"embeddings by a linear map fitted on {fitted['clips']} clips{maps_of(fitted)}"] if fitted else [])])
+
+
+def maps_of(fitted: dict[str, Any]) -> str:
+    """Return the kind and the dimensions of each linear map in brackets; '' where they are not recorded."""
+    maps = fitted.get("maps")
+    listed = maps.items() if isinstance(maps, dict) else ()
+    texts = [cell(f"{place}: {one.get('kind')}, {one.get('of')} to {one.get('dims')} dimensions") for place, one in listed]
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def front_matter(manifest: dict[str, Any], library: str = "") -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from hear_ssl.machine import expand_home
 from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
+from hear_ssl.packaging.linear_map import parse_linear
 from hear_ssl.packaging.publication import check_publication
-from hear_ssl.packaging.request import KEYS, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import KEYS, LINEAR_CLIPS, PackageRequest, is_composition_key
 from hear_ssl.packaging.rules.rows import RuleResult
 
 
@@ -35,6 +36,9 @@ def package(
     allow_long_hop: bool = False,
     data_licenses: Mapping[str, str] | None = None,
     composition: Mapping[str, Any] | None = None,
+    linear: str | Mapping[str, str] | None = None,
+    linear_clips: int = LINEAR_CLIPS,
+    linear_shards: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Export a trained encoder as a wheel with the HEAR API, as `hear-ssl package` does, and return the wheel's path.
 
@@ -45,6 +49,8 @@ def package(
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
     composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
+    linear: a linear map to fit without labels, "pca:256", "whiten:256" or "standardise" for scenes and timestamps, or one for each as
+    {"scene": "whiten:256"}. linear_clips: how many clips to fit it on; linear_shards: folders of these clips, by default the training's.
 
     Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
     does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
@@ -65,6 +71,9 @@ def package(
         allow_long_hop,
         half,
         parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
+        parse_linear([linear] if isinstance(linear, str) else [f"{kind}={one}" for kind, one in (linear or {}).items()]),
+        linear_clips,
+        tuple(os.fspath(folder) for folder in linear_shards),
     )
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))
