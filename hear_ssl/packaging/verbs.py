@@ -15,7 +15,7 @@ from hear_ssl.machine import expand_home
 from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.linear_map import parse_linear
+from hear_ssl.packaging.linear_map import LinearMap, parse_linear
 from hear_ssl.packaging.publication import check_publication
 from hear_ssl.packaging.request import KEYS, LINEAR_CLIPS, PackageRequest, is_composition_key
 from hear_ssl.packaging.rules.rows import RuleResult
@@ -71,12 +71,17 @@ def package(
         allow_long_hop,
         half,
         parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
-        parse_linear([linear] if isinstance(linear, str) else [f"{kind}={one}" for kind, one in (linear or {}).items()]),
+        maps_of(linear),
         linear_clips,
-        tuple(os.fspath(folder) for folder in linear_shards),
+        tuple(map(os.fspath, linear_shards)),
     )
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))
+
+
+def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
+    """Return the linear maps that the argument of `package` asks for. Raises ValueError when one has another form."""
+    return parse_linear([linear] if isinstance(linear, str) else [f"{kind}={one}" for kind, one in (linear or {}).items()])
 
 
 @verb

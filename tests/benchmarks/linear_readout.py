@@ -2,8 +2,8 @@
 
     python -m tests.benchmarks.linear_readout RUN --tasks TASKS --out FOLDER [--dims 512] [--clips 4096] [--seeds 1] [--shards FOLDER]
 
-Each task is embedded once with all layers; the maps are fitted in one pass over clips of the training shards, as by `hear-ssl package
---linear`. Scene tasks: the grids fast and few-shot, with nearest neighbours and ridge regression. Event tasks: the grid fast, on embeddings as
+Each task is embedded once with all layers; the maps are fitted in one pass over clips of the training shards, as by `hear-ssl package`.
+Scene tasks: the grids fast and few-shot, with nearest neighbours and ridge regression. Event tasks: the grid fast, on embeddings as
 they are and standardised. Prints a line a score as it is found, then a table a protocol.
 """
 
