@@ -49,16 +49,13 @@ def package(
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
     composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
-    linear: a linear map to fit without labels, "pca:256", "whiten:256" or "standardise" for scenes and timestamps, or one for each as
-    {"scene": "whiten:256"}. linear_clips: how many clips to fit it on; linear_shards: folders of these clips, by default the training's.
+    linear: linear maps to fit without labels, such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over
+    linear_clips clips of the training's shards or of linear_shards.
 
     Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
     does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
     """
     check_publication(name, version, weights_url)
-    wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
-    if wrong is not None:
-        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
     request = PackageRequest(
         find_checkpoint(path_of(run)),
         name,
@@ -66,22 +63,35 @@ def package(
         weights_url,
         bundle_weights,
         untrained,
-        dict(composition or {}),
+        checked(composition or {}),
         allow_unpublished,
         allow_long_hop,
         half,
-        parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
+        parse_data_licenses(pairs(data_licenses)),
         maps_of(linear),
         linear_clips,
-        tuple(map(os.fspath, linear_shards)),
+        tuple(os.fspath(folder) for folder in linear_shards),
     )
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))
 
 
+def checked(composition: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a composition whose keys are known. Raises ValueError when one is not."""
+    wrong = next((key for key in composition if not is_composition_key(key)), None)
+    if wrong is not None:
+        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
+    return dict(composition)
+
+
 def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
     """Return the linear maps that the argument of `package` asks for. Raises ValueError when one has another form."""
-    return parse_linear([linear] if isinstance(linear, str) else [f"{kind}={one}" for kind, one in (linear or {}).items()])
+    return parse_linear([linear] if isinstance(linear, str) else pairs(linear))
+
+
+def pairs(mapping: Mapping[str, str] | None) -> list[str]:
+    """Return KEY=VALUE texts, as the command line has them."""
+    return [f"{key}={value}" for key, value in (mapping or {}).items()]
 
 
 @verb
