@@ -14,7 +14,6 @@ PHRASES = {  # a phrase, and what to write in its place
     r"takes? of (a|one|the same) sound": "recordings of the same source",
     r"\btowers\b": "encoders, concatenated encoders",
     r"\b(goes|go|going|went) on (behind|from|where|with)\b": "resumes, continues",
-    r"\bwhitens?\b": "reduce to principal components",
     r"\b(tells?|told|telling) \w*( \w+)? ?apart\b": "distinguishes",
     r"\bbr(ing|ings|ought) to (one|a) level\b": "rescaled to one RMS",
     r"\bside by side\b": "concatenated, in parallel",

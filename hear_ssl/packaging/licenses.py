@@ -178,7 +178,8 @@ def with_licenses(checkpoint: dict[str, Any], stated: dict[str, str]) -> dict[st
 
     Raises ValueError when one is stated for a source that is not there, or that has another licence from its shards.
     """
-    cards = [checkpoint.get("data_card"), (checkpoint.get("reduction") or {}).get("data")]
+    fitted = checkpoint.get("fitted")
+    cards = [checkpoint.get("data_card"), fitted.get("data") if isinstance(fitted, dict) else None]
     sources = [source for card in cards if isinstance(card, dict) for source in _sources(card)]
     for name, license in stated.items():
         given = {known_license(source["license"]) for source in sources if source["name"] == name}
@@ -188,7 +189,7 @@ def with_licenses(checkpoint: dict[str, Any], stated: dict[str, str]) -> dict[st
         if not given & {"", license}:
             raise ValueError(f"--data-license states {license} for {name}, which has {given.pop()} from its shards; leave it out")
     changed = {**checkpoint, "data_card": _licensed(cards[0], stated)}
-    return {**changed, "reduction": {**checkpoint["reduction"], "data": _licensed(cards[1], stated)}} if cards[1] else changed
+    return {**changed, "fitted": {**fitted, "data": _licensed(cards[1], stated)}} if isinstance(fitted, dict) and cards[1] else changed
 
 
 def _sources(card: dict[str, Any]) -> list[dict[str, Any]]:

@@ -70,7 +70,18 @@ def training_record(config: dict[str, Any], embedder: dict[str, Any], steps: int
 def after_training(training: dict[str, Any]) -> list[str]:
     """Return what was done to a model after its training, and what a linear map was fitted on."""
     fitted = training.get("fitted") or {}
-    return [*training.get("notes", []), *([f"embeddings by a linear map fitted on {fitted['clips']} clips"] if fitted else [])]
+    return [
+        *training.get("notes", []),
+        *([f"embeddings by a linear map fitted on {fitted['clips']} clips{maps_of(fitted)}"] if fitted else []),
+    ]
+
+
+def maps_of(fitted: dict[str, Any]) -> str:
+    """Return the kind and the dimensions of each linear map in brackets; '' where they are not recorded."""
+    maps = fitted.get("maps")
+    listed = maps.items() if isinstance(maps, dict) else ()
+    texts = [f"{place}: {one.get('kind')}, {one.get('of')} to {one.get('dims')} dimensions" for place, one in listed]
+    return f" ({'; '.join(texts)})" if texts else ""
 
 
 def licenses_section(training: dict[str, Any]) -> str:

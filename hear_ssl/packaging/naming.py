@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+from functools import cache
 from importlib import metadata
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
@@ -32,21 +33,25 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"package name {name!r} is not allowed; use lower-case letters, digits and single underscores, such as hear_mymodel"
         )
-    if name in TAKEN or name in installed_by_others():
+    if name in TAKEN or name in installed_by_others(tuple(sys.path)):
         raise ValueError(f"package name {name!r} would hide another package; choose one of your own, such as hear_mymodel")
 
 
-def installed_by_others() -> set[str]:
-    """Return the names, in lower case with underscores, of modules and distributions installed here, but for models exported before."""
+@cache
+def installed_by_others(path: tuple[str, ...]) -> frozenset[str]:
+    """Return the names, in lower case with underscores, of modules and distributions on a path, but for models exported before.
+
+    The path is searched once in a process, which takes seconds.
+    """
     names: set[str] = set()
-    for distribution in metadata.distributions():
+    for distribution in metadata.distributions(path=list(path)):
         own = str(distribution.metadata["Name"] or "").lower().replace("-", "_").replace(".", "_")
         files = distribution.files or []
         if any(file.as_posix() == f"{own}/manifest.json" for file in files):
             continue
         tops = {file.parts[0] for file in files if len(file.parts) > 1 or file.suffix == ".py"}
         names |= {own, *(top.removesuffix(".py").lower() for top in tops)}
-    return names
+    return frozenset(names)
 
 
 def check_version(version: str) -> None:

@@ -25,6 +25,7 @@ from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
+from hear_ssl.packaging.linear_export import LinearExport
 from hear_ssl.packaging.model_card import model_card, training_record
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.request import PackageRequest
@@ -46,10 +47,18 @@ def package(request: PackageRequest, out: Path) -> Path:
     is refused nothing has been written.
     """
     check_place(out, request.name)
-    checkpoint = with_licenses(load_checkpoint(request.checkpoint), request.data_licenses)
+    checkpoint, linear = load_checkpoint(request.checkpoint), None
+    if request.linear:
+        linear = LinearExport(request, checkpoint, out / weights_file(request, ".fit"))
+        checkpoint = linear.with_card(checkpoint)
+    checkpoint = with_licenses(checkpoint, request.data_licenses)
     check_training_data(checkpoint.get("data_card"))
     check_licenses(texts.licenses())
     model = compose(request, checkpoint)
+    if linear:
+        check_training_data(checkpoint["fitted"]["data"])
+        model, record = linear.fit(model)
+        checkpoint = with_licenses({**checkpoint, "fitted": record}, request.data_licenses)
     parts = own_parts(model.config)
     weights = serialise_tensors(halved(model) if request.half else model.state_dict(), {"format": "pt"})
     try:
@@ -73,7 +82,10 @@ def package(request: PackageRequest, out: Path) -> Path:
     with folder_lock(out, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         atomic_write(out / weights_file(request), weights)
         atomic_write(out / weights_file(request, ".json"), files[f"{request.name}/manifest.json"])
-        return write_export(out / request.name, request.version, tree, manifest["requires_python"])
+        wheel = write_export(out / request.name, request.version, tree, manifest["requires_python"])
+    if linear:
+        linear.file.unlink(missing_ok=True)
+    return wheel
 
 
 @torch.no_grad()
@@ -170,7 +182,7 @@ def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
 
 
 def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Return what a linear map was fitted on, as `examples/reference/whiten.py` keeps it. Raises TypeError where it is of another form."""
+    """Return how linear maps were fitted, as `fit_maps` records it. Raises TypeError where it is of another form."""
     fitted = without_paths(fitted)
     return {**fitted, **({"clips": fitted["clips"] + 0} if fitted else {})}
 

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from hear_ssl.machine import user_path
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.request import PER_TOKEN, PackageRequest, checked_weights, is_composition_key
+from hear_ssl.packaging.request import LINEAR_CLIPS, PER_TOKEN, PackageRequest, checked_weights, is_composition_key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -39,6 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def asked_for(given: argparse.Namespace) -> PackageRequest:
     """Return what the command line asks for. Raises ValueError on what is not allowed."""
     from hear_ssl.checkpoint import find_checkpoint
+    from hear_ssl.packaging.linear_map import parse_linear
     from hear_ssl.packaging.publication import check_publication
 
     weights = checked_weights(given.weights or "", given.untrained)
@@ -56,6 +57,9 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
         given.half,
         parse_data_licenses(given.data_license),
         weights,
+        parse_linear(given.linear),
+        given.linear_clips,
+        tuple(given.linear_shards),
     )
 
 
@@ -125,4 +129,24 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
         " readouts, FILE.py:Class is one of yours; may be given several times",
     )
+    add_linear(parser)
     return parser.parse_args(given)
+
+
+def add_linear(parser: argparse.ArgumentParser) -> None:
+    """Add the options of linear maps."""
+    parser.add_argument(
+        "--linear",
+        action="append",
+        default=[],
+        metavar="[scene=|timestamp=]KIND[:DIMS]",
+        help="map embeddings onto DIMS dimensions by a map fitted over clips of the training shards, without labels. KIND is pca (principal"
+        " components), whiten (with unit variances, shrunk) or standardise (unit variance for each dimension); without DIMS all that vary;"
+        " such as --linear scene=whiten:512; may be given several times. A fit that was stopped resumes by the same command",
+    )
+    parser.add_argument(
+        "--linear-clips", type=int, default=LINEAR_CLIPS, metavar="N", help="clips to fit the map on; give several times the dimensions"
+    )
+    parser.add_argument(
+        "--linear-shards", nargs="+", default=[], metavar="FOLDER", help="packed clips to fit the map on instead of the training's"
+    )

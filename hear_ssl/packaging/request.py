@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hear_ssl.packaging.linear_map import LinearMap
 
 PER_TOKEN = "timestamps_per_token"
+LINEAR_CLIPS = 4096
 KEYS = ("scene", "timestamp", PER_TOKEN)
 
 
 @dataclass(frozen=True)
 class PackageRequest:
     """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences, weights is `ema` or `trained` or empty, see `hear_ssl.checkpoint.embedder_tensors`."""
+    sources to licences, weights is `ema` or `trained` or empty, see `hear_ssl.checkpoint.embedder_tensors`, linear maps 'scene' and
+    'timestamp' to the linear map to fit for them."""
 
     checkpoint: Path
     name: str
@@ -28,6 +33,9 @@ class PackageRequest:
     half: bool = False
     data_licenses: dict[str, str] = field(default_factory=dict)
     weights: str = ""
+    linear: dict[str, LinearMap] = field(default_factory=dict)
+    linear_clips: int = LINEAR_CLIPS
+    linear_shards: tuple[str, ...] = ()  # of the training when there are none
 
 
 def is_composition_key(key: str) -> bool:
