@@ -76,7 +76,7 @@ def copy_fitted(kind: str, model: Embedder, composed: Embedder) -> None:
             name = one[1].name
             raise ValueError(
                 f"{kind} has a readout {name} that was not fitted for the readouts before it: leave those as they are in the"
-                f" checkpoint, or leave {name} out; examples/reference/whiten.py fits one"
+                f" checkpoint, or leave {name} out; --linear fits one"
             )
 
 

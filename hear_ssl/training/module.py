@@ -35,7 +35,7 @@ from hear_ssl.views.views import Views
 
 
 class PretrainingModule(pl.LightningModule):
-    """An embedder under training. What ships is `embedder`; views, objective and teacher stay behind."""
+    """An embedder under training. What ships is `embedder`; views, objective and teacher are not exported."""
 
     def __init__(self, config: Config, data_card: dict[str, Any] | None = None) -> None:
         """Build from the config; data_card (sources, licences, hours) travels in every checkpoint."""
@@ -145,11 +145,11 @@ class PretrainingModule(pl.LightningModule):
         return loss
 
     def check_loss(self) -> None:
-        """Raise ValueError when the last loss was not finite, which a GPU tells a step late: before anything is saved."""
+        """Raise ValueError when the last loss was not finite, which a GPU reports a step late: before anything is saved."""
         check_finite(self.delayed_loss.take())
 
     def on_train_start(self) -> None:
-        """Go on by this config's optimizer settings where the checkpoint brought back those of an earlier one."""
+        """Use this config's optimizer settings where the checkpoint brought back those of an earlier one."""
         options, rate = self.config.optimizer, self.config.optimizer.learning_rate
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(schedule, LambdaLR)

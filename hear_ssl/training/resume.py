@@ -75,7 +75,7 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
         if saved.get("parts", {}).get(key) != sha256:
             raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
     if not set(saved) >= TRAINING_STATE:
-        raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
+        raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt next to it")
     check_average(path, saved, config)
     check_kept(path, dotted_keys(saved["config"], KEPT), config)
     return path, saved
@@ -110,4 +110,6 @@ def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) ->
             raise ValueError(f"{path} does not fit the arguments: {name} is {there} there, {here} by them; resume without them")
     before = [len(group["params"]) for group in saved["optimizer_states"][0]["param_groups"]]
     if before != [len(group["params"]) for group in parameter_groups(module, 0.0)]:
-        raise ValueError(f"{path} was trained with another optimizer.frozen than the arguments say; resume without it, or start a new run")
+        raise ValueError(
+            f"{path} was trained with another optimizer.frozen than that of the arguments; resume without it, or start a new run"
+        )

@@ -83,7 +83,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Scores while it trains, from a process beside it: validation clips of HEAR-format tasks, by neighbours and linearly."""
+    """Scores while it trains, by a process of its own: validation clips of HEAR-format tasks, by neighbours and linearly."""
 
     every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
     tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")

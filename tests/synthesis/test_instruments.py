@@ -224,6 +224,7 @@ def test_tars_that_it_did_not_write_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "train-000000.tar").read_bytes() == b"recordings"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "shards"
     out.mkdir()

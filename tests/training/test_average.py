@@ -13,10 +13,10 @@ from torch import nn
 import hear_ssl as hs
 from hear_ssl.checkpoint import EMA, PREFIX, embedder_from_checkpoint, embedder_tensors, load_checkpoint, save_tensors
 from hear_ssl.packaging.composition import compose
+from hear_ssl.packaging.model_card import after_training
 from hear_ssl.packaging.package import build_manifest, package
 from hear_ssl.packaging.package_cli import main as package_command
 from hear_ssl.packaging.request import PackageRequest
-from hear_ssl.packaging.templates import trained_for
 from hear_ssl.training.average import average_weights, decay_at
 from hear_ssl.training.initial_model import initial_model
 from hear_ssl.training.module import PretrainingModule
@@ -125,9 +125,9 @@ def test_an_export_has_the_average_or_on_request_the_trained_weights(averaged: P
         assert all(torch.equal(tensor, checkpoint["state_dict"][prefix + name]) for name, tensor in model.encoder.state_dict().items())
         manifest = build_manifest(request, checkpoint, model, b"")
         assert manifest["training"]["config"]["trainer"]["ema"] == DECAY
-        notes.append(trained_for(manifest["training"]))
-    assert notes[0] == notes[1] == "6 steps of 8 clips; exponential moving average of the weights, decay 0.5"
-    assert notes[2] == "6 steps of 8 clips; weights of the last step, not their exponential moving average"
+        notes.append("; ".join(after_training(manifest["training"])))
+    assert notes[0] == notes[1] == "exponential moving average of the weights, decay 0.5"
+    assert notes[2] == "weights of the last step, not their exponential moving average"
 
 
 def test_weights_that_are_not_there_are_refused_in_one_line(averaged: Path, shards: Path, tmp_path: Path) -> None:
