@@ -2,12 +2,14 @@
 
     import hear_ssl as hs
     run = hs.fit("simclr", shards="shards", steps=200)
+    tried = hs.sweep("simclr", {"objective.nt_xent.temperature": [0.1, 0.2], "seed": [0, 1]}, shards="shards", steps=200)
     model = hs.load(run)
     scores = hs.evaluate(run, tasks="tasks", grid="fast")
     wheel = hs.package(run, name="hear_mymodel", version="0.1.0", weights_url="https://...", allow_unpublished=True)
     hs.verify(wheel)
 
-They do what `hear-ssl fit`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the first that is used.
+They do what `hear-ssl fit`, `fit --sweep`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the
+first that is used.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from hear_ssl.folder_lock import folder_lock
 from hear_ssl.progress import report
 from hear_ssl.runs.compare import compare_lines, grouped
 from hear_ssl.runs.run_folder import MARKS, find_runs
-from hear_ssl.runs.state import DONE, RUNNING, read_state
+from hear_ssl.runs.state import DONE, RUNNING, RunState, read_state
 from hear_ssl.training.config_sources import BASE
 from hear_ssl.training.python_config import Recipe, plain
 from hear_ssl.training.recipes import recipe_path
@@ -44,14 +44,21 @@ class Swept:
 
 def command(recipe: str, fixed: Sequence[str], given: Sequence[str], at_once: int | None, slurm: Sequence[str] | None) -> int:
     """Carry out the sweep of a command line; return the exit status: 0, 1 when a run is not done, 128 + signal number when stopped."""
-    parameters = None
-    if slurm is not None:
-        wrong = next((one for one in slurm if not one.partition("=")[2]), None)
-        if wrong is not None:
-            raise ValueError(f"--slurm {wrong!r} is not of the form key=value, such as timeout_min=600")
-        parameters = {one.partition("=")[0]: yaml.safe_load(one.partition("=")[2]) for one in slurm}
+    parameters = None if slurm is None else dict(map(parameter, slurm))
     done = swept(recipe, fixed, parse_sweep(given), at_once, parameters)
     return 128 + done.stopped_by if done.stopped_by else int(bool(done.failures))
+
+
+def parameter(given: str) -> tuple[str, Any]:
+    """Return the name and the value of an argument of --slurm. Raises ValueError when it is of another form."""
+    name, _, text = given.partition("=")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        value = None
+    if not name or value is None:
+        raise ValueError(f"--slurm {given!r} is not of the form key=value, such as timeout_min=600")
+    return name, value
 
 
 def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_once: int | None, slurm: Mapping[str, Any] | None) -> Swept:
@@ -61,19 +68,23 @@ def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_o
     if isinstance(recipe, Mapping):
         with tempfile.TemporaryDirectory() as spare:  # its own folder follows from what it contains
             folder, runs = planned(str(written(recipe, Path(spare))), fixed, keys)
-        runs = [replace(run, recipe=str(folder / RECIPE)) for run in runs]
+        runs = {replace(run, recipe=str(folder / RECIPE)): config for run, config in runs.items()}
     else:
         folder, runs = planned(os.fspath(recipe), fixed, keys)
     with folder_lock(folder, BUSY):
-        if isinstance(recipe, Mapping):
-            written(recipe, folder)
         states = {run.name: run.state() for run in runs}
         for name in (name for name, state in states.items() if state == RUNNING):
             report(f"[{name}] is trained by another process")
         due = [run for run in runs if states[run.name] not in (DONE, RUNNING)]
+        if due and slurm is None:  # what jobs read may be on their machines alone
+            from hear_ssl.training.sweep_checks import check_startable  # loads Lightning
+
+            check_startable(runs[run] for run in due)
         report(f"sweep {folder}: {len(runs)} runs, {len(runs) - len(due)} of them done or running, {len(due)} to train")
+        if isinstance(recipe, Mapping):
+            written(recipe, folder)
         failures, stopped_by = trained(due, folder, at_once, slurm)
-        return concluded(folder, runs, failures, stopped_by)
+        return concluded(folder, list(runs), failures, stopped_by)
 
 
 def written(recipe: Mapping[str, Any], folder: Path) -> Path:
@@ -106,7 +117,7 @@ def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], 
     for run in runs:
         state = read_state(run.run)
         if state.state != DONE:
-            unfinished[run.name] = failures.get(run.name) or ("not started" if not run.run.is_dir() else f"{state.state}: {state.reason}")
+            unfinished[run.name] = failures.get(run.name) or ended(run, state)
     there = [run for run in runs if any((run.run / mark).is_file() for mark in MARKS)]
     page = None
     if there:
@@ -118,6 +129,13 @@ def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], 
     if unfinished:
         report("the same command resumes the sweep")
     return Swept(folder, {run.name: run.run for run in there if (run.run / "config.yaml").is_file()}, unfinished, page, stopped_by)
+
+
+def ended(run: SweepRun, state: RunState) -> str:
+    """Return why a run that did not fail is not done."""
+    if state.state == RUNNING:
+        return "another process trains it"
+    return f"{state.state}: {state.reason}" if run.run.is_dir() else "not started"
 
 
 def write(page: Path, runs: Sequence[SweepRun]) -> None:

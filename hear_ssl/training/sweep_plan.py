@@ -52,8 +52,8 @@ class SweepRun:
         return ["--config", self.recipe, *self.arguments, f"run={self.run}"]
 
 
-def planned(recipe: str, fixed: Sequence[str], keys: dict[str, list[str]]) -> tuple[Path, list[SweepRun]]:
-    """Return the folder of a sweep and its runs: of a recipe with `fixed` arguments and every combination of the values of `keys`.
+def planned(recipe: str, fixed: Sequence[str], keys: dict[str, list[str]]) -> tuple[Path, dict[SweepRun, Config]]:
+    """Return the folder of a sweep and its runs with their configs: a recipe with `fixed` arguments and each combination of `keys`.
 
     The folder is `run`, by default OUTPUT/NAME-sweep. Raises ValueError when a config is wrong, two are the same, or a run is there
     already with another config.
@@ -74,8 +74,8 @@ def planned(recipe: str, fixed: Sequence[str], keys: dict[str, list[str]]) -> tu
             raise ValueError(f"--sweep has one config twice, {other} and {name}; leave one of the values out")
         check_earlier(folder / name, wanted)
     own = {name: tuple(one for one in given if not one.startswith("run=")) for name, given in arguments.items()}
-    processes = {name: config.trainer.devices * config.trainer.nodes for name, config in configs.items()}
-    return folder, [SweepRun(name, folder / name, recipe, own[name], processes[name]) for name in configs]
+    devices = {name: config.trainer.devices * config.trainer.nodes for name, config in configs.items()}
+    return folder, {SweepRun(name, folder / name, recipe, own[name], devices[name]): config for name, config in configs.items()}
 
 
 def comparable(config: Config) -> dict[str, str]:

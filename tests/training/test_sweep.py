@@ -94,6 +94,11 @@ def options(shards: Path, *more: str) -> list[str]:
         (["objective.nt_xent.temprature=0.1"], "did you mean 'objective.nt_xent.temperature'"),
         (["optimizer.beta1=0.9,0.90"], r"has one config twice, beta1=0\.9 and beta1=0\.90"),
         (["seed=0,1", "--at-once", "0"], "at-once is 0"),
+        (["data.batch_size=8,1000", "trainer.devices=3"], "must be a multiple of the 3 ranks"),
+        (["seed=0,1", "data.shards=/nowhere"], "/nowhere"),
+        (["seed=0,1", "init=nowhere/run"], "nowhere"),
+        (["seed=0,1", "probe.every=2"], "probe.tasks names no task"),
+        (["seed=0,1", "--slurm", "nodes=[1"], "not of the form key=value, such as timeout_min"),
         (["seed=0,1", "--slurm", "timeout"], "not of the form key=value, such as timeout_min"),
         (["seed=0,1", "--slurm", "cluster=local"], "give timeout_min"),
         (["seed=0,1", "--slurm", "cluster=moon"], "cluster=moon is unknown"),
@@ -132,7 +137,8 @@ def test_what_is_done_is_left_out_and_another_config_refused(shards: Path, tmp_p
         text = (folder / "seed=0" / "config.yaml").read_text().replace("seed: 0", f"seed: {name[-1]}")
         (folder / name / "config.yaml").write_text(text)
     shutil.rmtree(folder / "seed=2" / "checkpoints")
-    found, runs = planned("simclr", fixed, keys)
+    found, plan = planned("simclr", fixed, keys)
+    runs = list(plan)
     assert found == folder
     assert {run.name: run.state() for run in runs} == {"seed=0": "done", "seed=1": "resume", "seed=2": "new", "seed=3": "new"}
     assert runs[1].command() == ["--resume", str(folder / "seed=1"), f"data.shards={shards}"]
