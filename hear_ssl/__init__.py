@@ -22,17 +22,20 @@ if TYPE_CHECKING:
     from hear_ssl.evaluation.verbs import evaluate
     from hear_ssl.loading import Model, load
     from hear_ssl.packaging.verbs import package, verify
+    from hear_ssl.training.sweep_verb import Sweep, sweep
     from hear_ssl.training.verbs import Run, fit
 
-__all__ = ["Model", "Run", "__version__", "evaluate", "fit", "load", "objectives", "package", "verify"]
+__all__ = ["Model", "Run", "Sweep", "__version__", "evaluate", "fit", "load", "objectives", "package", "sweep", "verify"]
 
 _MODULES = {
     "Model": "hear_ssl.loading",
     "Run": "hear_ssl.training.verbs",
+    "Sweep": "hear_ssl.training.sweep_verb",
     "evaluate": "hear_ssl.evaluation.verbs",
     "fit": "hear_ssl.training.verbs",
     "load": "hear_ssl.loading",
     "package": "hear_ssl.packaging.verbs",
+    "sweep": "hear_ssl.training.sweep_verb",
     "verify": "hear_ssl.packaging.verbs",
 }
 

@@ -82,7 +82,7 @@ def terminal() -> None:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 24 clips of the embedded corpus, pairs side by side."""
+    """Write 24 clips of the embedded corpus, the two of a pair one after the other."""
     folder = tmp_path_factory.mktemp("corpus") / "shards"
     write_corpus(folder, clips=24, seed=0)
     return folder

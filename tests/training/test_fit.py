@@ -31,7 +31,7 @@ KILLED = (
     "moco_v3",
     "byol_a",
     "clip_frame_pitch",
-)  # what a checkpoint holds beside the encoder: a head; a teacher; mixup's memory; more terms
+)  # what a checkpoint holds besides the encoder: a head; a teacher; mixup's memory; more terms
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 

@@ -169,7 +169,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
     assert result.stdout.splitlines() == [
         f"packed 3 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts}",
-        "0.00 hours have no licence: export will ask for one; say it with --license or in a list",
+        "0.00 hours have no licence: export will ask for one; state it with --license or in a list",
     ]
     assert "not packed: 1 .txt\n" in result.stderr
     assert read_index(tmp_path / "out").rejected == {
@@ -254,7 +254,7 @@ def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_tim
         ("a.jsonl", "[1]", "line 1 is no JSON object"),
         ("a.csv", "path,split\na.wav,test\n", "refused by the HEAR rule"),
         ("a.jsonl", '{"path": "a.wav", "split": "Evaluation "}', "refused by the HEAR rule"),
-        ("a.csv", "path,split\na.wav,../../b\n", "line 2 says '../../b'; name a split by"),
+        ("a.csv", "path,split\na.wav,../../b\n", "line 2 names the split '../../b'; name a split by"),
         ("a.csv", "path\n", "no audio files in"),
         ("a.zip", "PK no zip", "is damaged"),
         ("a.tar", "no tar", "is damaged"),
