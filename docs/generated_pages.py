@@ -142,7 +142,7 @@ def example_pages() -> dict[str, str]:
     pages = {f"examples/{path.name}.md": example_page(path) for path in files}
     rows = "".join(f"| [`{path.name}`](examples/{path.name}.md) | {about(path)[0]} |\n" for path in files)
     rows += "".join(f"| [`{path.name}`](examples/{path.name}) | a notebook |\n" for path in (ROOT / "examples").glob("*.ipynb"))
-    head = "# Examples\n\nFiles of `examples/`. Each runs in less than a minute on the embedded corpus, and the tests run them.\n"
+    head = "# Examples\n\nFiles of `examples/`. Each takes a minute or two on the embedded corpus, and the tests run them.\n"
     return {"examples.md": f"{head}\n| file | |\n|---|---|\n{rows}", **pages}
 
 
@@ -156,5 +156,7 @@ def about(path: Path) -> list[str]:
     """Return the paragraphs that an example begins with: its docstring, or its first comment."""
     text = path.read_text()
     if path.suffix == ".py":
-        return [" ".join(part.split()) for part in (ast.get_docstring(ast.parse(text)) or "").split("\n\n")]
-    return [" ".join(line.lstrip("# ") for line in text.splitlines()[1:] if line.startswith("#"))]
+        start = ast.get_docstring(ast.parse(text)) or ""
+    else:
+        start = "\n".join(line.lstrip("# ") for line in text.splitlines()[1:] if line.startswith("#"))
+    return [" ".join(part.split()) for part in start.split("\n\n")]

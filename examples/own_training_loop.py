@@ -1,4 +1,7 @@
-"""Losses, views and encoders of hear_ssl in a loop of plain PyTorch: python examples/own_training_loop.py FILE.wav FILE.wav ..."""
+"""Losses, views and encoders of hear_ssl in a loop of plain PyTorch.
+
+python examples/own_training_loop.py FILE.wav FILE.wav ...
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,9 @@ class TwoViews(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.gain, self.noise, self.masks = Gain(), Noise(), FrequencyMasks()
+        self.gain, self.noise, self.masks, self.objective = Gain(), Noise(), FrequencyMasks(), NTXent(dim=128, temperature=0.2)
         self.encoder = AudioNTT(n_mels=64, channels=16, dim=128)
         self.frontend = LogMel(FrontendConfig(), self.encoder.time_stride)
-        self.objective = NTXent(dim=128, temperature=0.2)
 
     def forward(self, crops: Tensor) -> Tensor:
         """Return the loss of crops (batch, time)."""

@@ -49,7 +49,7 @@ STEADY = "optimizer.learning_rate=3e-4"  # at a higher rate rounding grows past 
 RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, the others combine these objectives
     **HEADS,
     "base": [*NT_XENT, *HEADS["frame"]],
-    "quickstart": NT_XENT,
+    "quickstart": [*NT_XENT, SHORT],
     "simclr_strong": [*NT_XENT, STEADY],
     "reference": [*NT_XENT, SHORT, STEADY],
     "reference_strokes": [*NT_XENT, SHORT],

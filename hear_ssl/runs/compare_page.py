@@ -63,8 +63,9 @@ def first_section(groups: Sequence[Group]) -> str:
     means = {name: statistics.fmean(found) for name, found in values.items()}
     ranked = sorted(means, key=lambda name: means[name], reverse=probed)
     best, what = ranked[0], "best probe" if probed else "last loss"
-    sentence = f"{best}: {what} {means[best]:.4f}"
+    sentence = f"{best} has a {what} of {means[best]:.4f}"
     if len(ranked) > 1:
+        sentence = f"{best} has the {'highest' if probed else 'lowest'} {what}, {means[best]:.4f}"
         deviations = [statistics.stdev(values[name]) for name in ranked[:2] if len(values[name]) > 1]
         gap = abs(means[best] - means[ranked[1]])
         sentence += f", {gap:.4f} {'above' if probed else 'below'} {ranked[1]}"

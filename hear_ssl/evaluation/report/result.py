@@ -72,10 +72,11 @@ def certainty(tasks: dict[str, dict[str, Any]], module: str, other: str, called:
     pair = f"the intervals of {called[module]} and {called[other]}"
     if len(tasks) == 1:
         return f"{pair} overlap, so that difference may be chance" if overlapping else f"{pair} do not overlap"
-    counted = f"{len(known)} task{'s' * (len(known) > 1)}" + (" with intervals" if len(known) < len(tasks) else "")
+    some = " with intervals" if len(known) < len(tasks) else ""
     if overlapping == len(known):
-        return f"{pair} overlap on {'all' if overlapping > 1 else 'the'} {counted}, so that difference may be chance"
-    return f"{pair} overlap on {overlapping or 'none'} of {counted}"
+        counted = {1: "the 1 task", 2: "both tasks"}.get(overlapping, f"all {overlapping} tasks")
+        return f"{pair} overlap on {counted}{some}, so that difference may be chance"
+    return f"{pair} overlap on {overlapping or 'none'} of {len(known)} task{'s' * (len(known) > 1)}{some}"
 
 
 def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:

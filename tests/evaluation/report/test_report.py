@@ -20,6 +20,7 @@ import torch
 
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
+from hear_ssl.evaluation.report.__main__ import main
 from hear_ssl.evaluation.report.build import build
 from hear_ssl.evaluation.report.leaderboard import column_of, standings
 from hear_ssl.evaluation.report.score_table import confidence, score_table
@@ -89,6 +90,16 @@ def test_the_command_on_the_page_makes_the_same_scores() -> None:
 def test_a_slash_at_the_end_of_a_run_changes_nothing(page: Path, tmp_path: Path) -> None:
     build(page.parent / "scores", f"{page.parent / 'run'}/", None, tmp_path / "report.html")
     assert re.search(r"<th>ESC-50</th><td>[\d.]+</td><td>\d+ of \d+</td>", (tmp_path / "report.html").read_text())
+
+
+def test_the_page_opens_with_the_sentence_that_the_command_prints(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.html"
+    assert main(["--scores", str(page.parent / "scores"), "--module", str(page.parent / "run"), "--out", str(out)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.match(r"This model scores [01]\.\d{3} on the mean of 2 tasks, 0\.\d{3} (above|below) (log-mel|untrained)", last)
+    opening = re.search(r"</h1><section class=opening><p class=result>(.*?)</p><figure>", out.read_text())
+    assert opening
+    assert html.unescape(opening.group(1)) == last
 
 
 def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None:
