@@ -3,6 +3,7 @@
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
 # make suites       by hand: the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
+# make foreign      by hand: hearbaseline.naive in an environment of its own, its rules, and its scores on the tasks of quickstart (downloads)
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make clean        remove what quickstart made
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix suites check format clean
+.PHONY: quickstart test quick matrix suites foreign check format clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -56,6 +57,11 @@ $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
 
 suites: $(WHEEL)
 	$(BIN)/python export/verify.py $(WHEEL) --suites
+
+foreign: $(QUICKSTART)/shards/index.json
+	$(BIN)/hear-ssl foreign hearbaseline.naive
+	$(BIN)/hear-ssl verify hearbaseline.naive
+	$(BIN)/hear-ssl evaluate --module hearbaseline.naive --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/foreign --grid fast
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
