@@ -119,6 +119,8 @@ def load(
         raise ValueError(f"{name} is a wheel: install it with pip, then give the name of its package")
     elif name.endswith((WEIGHTS, MANIFEST)) and Path(name).is_file():
         model = Model(built(*exported_files(name), parts))
+    elif (Path(name) / "manifest.json").is_file():
+        model = Model(built(*exported_folder(Path(name)), parts))
     else:
         loaded = load_model_under_test(name, os.fspath(weights))
         model = Model(loaded.model, loaded.module)
@@ -134,6 +136,16 @@ def exported_files(file: str) -> tuple[Manifest, Path]:
     manifest = exported_manifest(manifest_file.read_bytes(), str(manifest_file))
     check_weights(weights_file, manifest, str(weights_file))
     return manifest, weights_file
+
+
+def exported_folder(folder: Path) -> tuple[Manifest, Path]:
+    """Return the manifest of a local folder and the weights that it names, once they belong together; see `load`."""
+    manifest = exported_manifest((folder / "manifest.json").read_bytes(), str(folder / "manifest.json"))
+    weights = folder / manifest.weights.file
+    if not weights.is_file():
+        raise ValueError(f"{weights} is missing, which {folder / 'manifest.json'} names; copy it there, or give another folder")
+    check_weights(weights, manifest, str(weights))
+    return manifest, weights
 
 
 def published_files(address: str) -> tuple[Manifest, Path]:

@@ -26,7 +26,7 @@ REPLACED = {  # keys of earlier versions: what has their place
     "per_token": "timestamps_per_token=2",
     "contexts_ms": "timestamp=[tokens,{contexts: {ms: [200]}}]",
     "around_ms": "timestamp=[tokens,{around: {ms: [100,300]}}]",
-    "reduction": "a `linear` readout, which examples/reference/whiten.py fits",
+    "reduction": "a `linear` readout, which hear-ssl package --linear fits",
 }
 
 

@@ -30,7 +30,7 @@ from hear_ssl.evaluation.scores_file import read_scores
 from hear_ssl.evaluation.tasks import archive as tasks
 from hear_ssl.evaluation.tasks.task_format import read_clip
 from hear_ssl.model.__main__ import read_audio
-from hear_ssl.packaging.templates import sources_section
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.packaging.wheel_rules import wheel_rows
 from hear_ssl.training.config import plain_config
 from hear_ssl.training.config_sources import read_sources
@@ -122,7 +122,7 @@ def test_unpacking_a_task(content: bytes) -> None:
 
 
 def load_table(path: Path) -> None:
-    """Read a table of clips beside a shard; what it names must lie in the shard."""
+    """Read a table of clips next to a shard; what it names must lie in the shard."""
     table = load_clip_offsets(path.with_suffix(".tar"), SHARD_SHA256)
     for place in range(len(table or ())):
         assert table is not None

@@ -1,4 +1,4 @@
-"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, beside its baselines.
+"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, and its baselines.
 
 hear-ssl evaluate --module RUN --tasks TASKS --out OUT
 """
@@ -54,7 +54,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         type=baseline_names,
         default=",".join(BASELINES),
         metavar="NAMES",
-        help="what stands next to the model: logmel (log-mel statistics), untrained (the same architecture with random weights),"
+        help="baselines to score: logmel (log-mel statistics), untrained (the same architecture with random weights),"
         " both with a comma, or none; also a module with an environment of hear-ssl foreign, such as hearbaseline.naive; their"
         " scores are kept for later evaluations (default %(default)s)",
     )

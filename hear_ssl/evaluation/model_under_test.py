@@ -31,7 +31,7 @@ from hear_ssl.progress import warn
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CPU = torch.device("cpu")
 UNTRAINED_SEED = 0
-UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what always stands beside a model
+UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of the baselines of a model
 
 
 class Sized:
@@ -57,7 +57,7 @@ class Sized:
 
 @dataclass
 class ModelUnderTest(Sized):
-    """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
+    """A loaded model and the functions that embed with it. key names it and its weights, weights is where they came from.
 
     weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
     device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
@@ -147,7 +147,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     """Load a run folder, a checkpoint file, or a HEAR module by its name.
 
     Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load or are given
-    beside a run or checkpoint, which has its own.
+    next to a run or checkpoint, which has its own.
     """
     if is_ours(name):
         if weights:
@@ -190,7 +190,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
 
 
 def is_ours(name: str) -> bool:
-    """Say whether a name is the path of a run folder or of a file; every other one is that of a module."""
+    """Return whether a name is the path of a run folder or of a file; every other one is that of a module."""
     try:
         return find_checkpoint(name).is_file()
     except ValueError:

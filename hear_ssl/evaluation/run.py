@@ -163,7 +163,7 @@ def redraws() -> bool:
 
 
 def in_mean(results: dict[str, Any], names: list[str]) -> bool:
-    """Say whether a task counts in the mean: every model has its score, and more of it is better."""
+    """Return whether a task counts in the mean: every model has its score, and more of it is better."""
     return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
 
 

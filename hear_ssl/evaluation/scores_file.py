@@ -71,7 +71,7 @@ class ScoresFile:
 
 
 def is_record(record: Any) -> bool:
-    """Say whether what scores.json holds is a record as this version writes it."""
+    """Return whether what scores.json holds is a record as this version writes it."""
     if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
         return False
     parts = record["tasks"], record["faults"]
@@ -108,7 +108,7 @@ def scored_weights(record: dict[str, Any], module: str) -> str:
     if model_name(module) in kept or not files:
         return ""
     if len(files) > 1:
-        raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; say which with --weights FILE")
+        raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; choose with --weights FILE")
     return str(files[0])
 
 

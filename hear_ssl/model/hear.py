@@ -62,7 +62,7 @@ def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
     not float32. Audio far beyond [-1, 1] is embedded with one warning a model.
     """
     with _embedding_mode(model):
-        return model.scene(_prepare(audio, model))
+        return model.scene(prepare(audio, model))
 
 
 def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Tensor]:
@@ -71,10 +71,11 @@ def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Te
     audio is (n_sounds, n_samples) in [-1, 1]. Raises ValueError and warns as `get_scene_embeddings` does.
     """
     with _embedding_mode(model):
-        return model.timestamps(_prepare(audio, model))
+        return model.timestamps(prepare(audio, model))
 
 
-def _prepare(audio: Tensor, model: Embedder) -> Tensor:
+def prepare(audio: Tensor, model: Embedder) -> Tensor:
+    """Return audio as the model takes it: float32 on its device. Raises ValueError and warns as `get_scene_embeddings` does."""
     if not isinstance(audio, Tensor):
         raise ValueError(f"audio is {type(audio).__module__}.{type(audio).__name__}; it must be a torch.Tensor: torch.from_numpy(array)")
     if audio.dim() != 2 or 0 in audio.shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import re
 import sys
+from functools import cache
 from importlib import metadata
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
@@ -15,7 +16,7 @@ OTHER_PYTHONS = """aifc annotationlib asynchat asyncore audioop binhex cgi cgitb
 dummy_threading formatter imghdr imp lib2to3 macpath macurl2path mailcap msilib nis nntplib ossaudiodev parser
 pipes smtpd sndhdr spwd sunau symbol telnetlib tomllib uu xdrlib zoneinfo graphlib"""
 # What torch, the extras `embed` and `onnx` and the kits of benchmarks import, whether it is installed here or not.
-BESIDE = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
+INSTALLED = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
 markupsafe networkx typing_extensions numpy scipy pandas soundfile soxr cffi pycparser tqdm pip setuptools wheel
 packaging heareval hearvalidator hearbaseline mteb maeb tensorflow keras jax flax librosa numba llvmlite sklearn
 joblib matplotlib pytest _pytest pluggy transformers datasets huggingface_hub safetensors onnx onnxruntime
@@ -23,7 +24,7 @@ onnxscript onnx_ir ml_dtypes flatbuffers google requests
 urllib3 certifi idna charset_normalizer yaml attr attrs six dateutil pytz click rich einops timm lightning
 pytorch_lightning lightning_fabric lightning_utilities torchmetrics omegaconf hydra wandb webdataset braceexpand s3fs
 gcsfs boto3 botocore aiohttp intervaltree sed_eval dcase_util pynvml PIL pillow resampy"""
-TAKEN = OURS | set(STARTUP.split()) | set(OTHER_PYTHONS.split()) | {name.lower() for name in BESIDE.split()} | sys.stdlib_module_names
+TAKEN = OURS | set(STARTUP.split()) | set(OTHER_PYTHONS.split()) | {name.lower() for name in INSTALLED.split()} | sys.stdlib_module_names
 
 
 def check_name(name: str) -> None:
@@ -32,21 +33,25 @@ def check_name(name: str) -> None:
         raise ValueError(
             f"package name {name!r} is not allowed; use lower-case letters, digits and single underscores, such as hear_mymodel"
         )
-    if name in TAKEN or name in installed_by_others():
+    if name in TAKEN or name in installed_by_others(tuple(sys.path)):
         raise ValueError(f"package name {name!r} would hide another package; choose one of your own, such as hear_mymodel")
 
 
-def installed_by_others() -> set[str]:
-    """Return the names, in lower case with underscores, of modules and distributions installed here, but for models exported before."""
+@cache
+def installed_by_others(path: tuple[str, ...]) -> frozenset[str]:
+    """Return the names, in lower case with underscores, of modules and distributions on a path, but for models exported before.
+
+    The path is searched once in a process, which takes seconds.
+    """
     names: set[str] = set()
-    for distribution in metadata.distributions():
+    for distribution in metadata.distributions(path=list(path)):
         own = str(distribution.metadata["Name"] or "").lower().replace("-", "_").replace(".", "_")
         files = distribution.files or []
         if any(file.as_posix() == f"{own}/manifest.json" for file in files):
             continue
         tops = {file.parts[0] for file in files if len(file.parts) > 1 or file.suffix == ".py"}
         names |= {own, *(top.removesuffix(".py").lower() for top in tops)}
-    return names
+    return frozenset(names)
 
 
 def check_version(version: str) -> None:

@@ -1,6 +1,6 @@
 """The official validator (hearvalidator 2021.0.6 from PyPI, unedited), run on the module in its clean environment.
 
-It imports tensorflow only to tell the two kinds of model apart; a stub stands in. A plain install on a current Python
+It imports tensorflow only to distinguish the two kinds of model; a stub replaces it. A plain install on a current Python
 would silently take 2021.0.2, which lacks most checks, so its Python requirement is ignored.
 """
 
@@ -18,7 +18,7 @@ from hear_ssl.packaging.rules.rows import RuleResult
 VERSION = "2021.0.6"
 CACHE = "weights-cache"  # a fresh one in the scratch folder: weights of earlier days would hide that their URL is dead
 RULE = f"The official HEAR validator {VERSION} accepts the module."
-STUB = '''"""Stands in for tensorflow: a torch model is no tf.Module."""
+STUB = '''"""Replaces tensorflow: a torch model is no tf.Module."""
 
 
 class Module:

@@ -1,9 +1,9 @@
 """Publish a model's weights, and prove that a stranger can load them.
 
 Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
-that into the source tree, its COMPLIANCE.md and the wheel, then installs the wheel in a clean environment, downloads the
-weights from the public URL without any credentials, and calls load_model(). A name that holds other weights already is never
-overwritten.
+that into the source tree, its COMPLIANCE.md and the wheel, uploads the manifest, which `hear_ssl.load` reads next to the weights, and to a
+folder or the hub what `transformers.AutoModel` loads. Then it installs the wheel in a clean environment, downloads the weights from the
+public URL without any credentials, and calls load_model(). A name that holds other weights already is never overwritten.
 
 By hand to Zenodo: new upload, the .safetensors file, licence CC BY 4.0, publish; the file's address is then
 https://zenodo.org/records/N/files/NAME. To a GitHub release: gh release create TAG NAME.safetensors; its address is
@@ -18,13 +18,8 @@ import hashlib
 import json
 import subprocess
 import tempfile
-import uuid
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
-
-import fsspec
 
 from hear_ssl.addresses import check_public, redacted
 from hear_ssl.checkpoint import exported_manifest
@@ -36,17 +31,20 @@ from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
+from hear_ssl.packaging.model_card import model_card
+from hear_ssl.packaging.transformers_files import WEIGHTS, transformers_files
+from hear_ssl.packaging.upload import check_manifest, check_same_model, has_folders, last_part, put, upload
 from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.writer import WRITING_SECONDS, write_export
 from hear_ssl.progress import report
 
-STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
 
-
-def publish(tree: Path, weights: Path, to: str, public_url: str) -> None:
+def publish(tree: Path, weights: Path, to: str, public_url: str, weights_only: bool = False) -> None:
     """Upload weights, fetch them from their public URL, write that into the tree and its wheel, and load the wheel; report each step.
 
-    Raises ValueError when tree and weights do not fit, the target cannot be written, or the URL does not serve the weights.
+    The manifest goes next to the weights, and a folder or a repository of the hub gets what transformers loads, see `transformers_files`,
+    unless weights_only. Raises ValueError when tree and weights do not fit, the target cannot be written or has files of others, or the
+    URL does not serve the weights.
     """
     tree = tree.resolve()
     check_url(public_url)
@@ -54,18 +52,43 @@ def publish(tree: Path, weights: Path, to: str, public_url: str) -> None:
     if not to:
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
-    name = unquote(urlsplit(public_url).path).rpartition("/")[2]
+    name = last_part(public_url)
+    record = f"{name.removesuffix('.safetensors')}.json"
+    manifest = json.loads(manifest_file(tree).read_bytes())
+    for_transformers = has_folders(to) and not weights_only
+    if for_transformers:
+        names = [*transformers_files(tree), WEIGHTS]
+        if record in names:
+            raise ValueError(f"--public-url ends in {name}, and {record} is a file of transformers; give the weights another name")
+        check_same_model(to, names, manifest, WEIGHTS)
+    check_manifest(to, record, manifest["weights"]["sha256"])
     report(f"upload       {one_line(upload(weights, to, name))}")
-    record = exported_manifest((tree / tree.name / "manifest.json").read_bytes(), "manifest.json").weights
-    check_published(public_url, record.sha256, record.bytes, "is the file public under that URL?")
+    check_published(public_url, manifest["weights"]["sha256"], manifest["weights"]["bytes"], "is the file public under that URL?")
     wheel = with_url(tree, public_url)
     report(f"wheel        {wheel} fetches from {public_url}")
+    report(f"manifest     {one_line(put(manifest_file(tree).read_bytes(), to, record))}")
+    if for_transformers:
+        report(f"transformers {one_line(upload_for_transformers(tree, weights, to))}")
     report(f"stranger     {load_as_a_stranger(wheel, tree.name)}")
+
+
+def upload_for_transformers(tree: Path, weights: Path, to: str) -> str:
+    """Write what `transformers.AutoModel` loads into a folder or a repository of the hub and return the names of the files."""
+    files = transformers_files(tree)
+    order = ["manifest.json", *(name for name in files if name not in ("manifest.json", "config.json")), WEIGHTS, "config.json"]
+    for name in order:  # by its manifest a stopped upload is known as of this model, by its config the whole of it to transformers
+        put(weights.read_bytes() if name == WEIGHTS else files[name], to, name)
+    return f"{redacted(to)}: {', '.join(order)}"
+
+
+def manifest_file(tree: Path) -> Path:
+    """Return the manifest of a source tree."""
+    return tree / tree.name / "manifest.json"
 
 
 def check_weights(tree: Path, weights: Path) -> None:
     """Raise ValueError unless `tree` is an exported source tree and `weights` are its own."""
-    manifest_path = tree / tree.name / "manifest.json"
+    manifest_path = manifest_file(tree)
     if not manifest_path.is_file():
         raise ValueError(
             f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that hear-ssl package wrote"
@@ -77,44 +100,10 @@ def check_weights(tree: Path, weights: Path) -> None:
         raise ValueError(f"{weights} are not the weights of {tree}: another SHA-256; package again and publish what it wrote")
 
 
-def upload(weights: Path, target: str, name: str) -> str:
-    """Copy the weights to target/name and return what was done; the same weights there already are left alone.
-
-    Raises ValueError when other weights lie there or the target cannot be reached.
-    """
-    content = weights.read_bytes()
-    try:
-        filesystem, folder = fsspec.core.url_to_fs(target)
-        path = f"{folder.rstrip('/')}/{name}"
-        if filesystem.exists(path):
-            if filesystem.cat_file(path) == content:
-                return f"{path} holds these weights already"
-            raise ValueError(f"{path} holds other weights; never overwritten: give a new version or another --public-url")
-        if filesystem.protocol not in STORES:
-            filesystem.makedirs(folder, exist_ok=True)
-        partial = f"{path}.{uuid.uuid4().hex}.part"  # a name that nobody can have planted a link under
-        try:
-            filesystem.pipe_file(partial, content)
-            filesystem.mv(partial, path)
-        except BaseException:
-            with suppress(Exception):
-                filesystem.rm_file(partial)
-            raise
-        if filesystem.cat_file(path) != content:
-            raise ValueError(f"{path} came out differently; upload again")
-    except ImportError as error:
-        raise ValueError(f"{target} needs another package ({error}); install it beside hear_ssl") from None
-    except ValueError:
-        raise
-    except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
-        raise ValueError(f"cannot write to {redacted(target)}: {one_line(error)[:160]}") from None
-    return f"{path}, {len(content) / 1e6:.1f} MB"
-
-
 def with_url(tree: Path, url: str) -> Path:
-    """Write the public URL, which serves the weights, into the tree; build the wheel again beside it and return its path.
+    """Write the public URL, which serves the weights, into the tree; build the wheel again next to it and return its path.
 
-    Raises ValueError when the tree has no COMPLIANCE.md to say so in.
+    Raises ValueError when the tree has no COMPLIANCE.md to record it in.
     """
     name = tree.name
     files = {
@@ -131,13 +120,13 @@ def with_url(tree: Path, url: str) -> Path:
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
-    files["MODEL_CARD.md"] = texts.model_card(current).encode()
+    files["MODEL_CARD.md"] = model_card(current).encode()
     with folder_lock(tree.absolute().parent, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:
-    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it says.
+    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it reports.
 
     Raises ValueError with the last line when it fails.
     """

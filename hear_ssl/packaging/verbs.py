@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,9 @@ from hear_ssl.machine import expand_home
 from hear_ssl.packaging import package as packaging
 from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
+from hear_ssl.packaging.linear_map import LinearMap, parse_linear
 from hear_ssl.packaging.publication import check_publication
-from hear_ssl.packaging.request import KEYS, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import LINEAR_CLIPS, PackageRequest, checked_composition, checked_weights
 from hear_ssl.packaging.rules.rows import RuleResult
 
 
@@ -31,10 +32,14 @@ def package(
     bundle_weights: bool = False,
     half: bool = False,
     untrained: bool = False,
+    weights: str = "",
     allow_unpublished: bool = False,
     allow_long_hop: bool = False,
     data_licenses: Mapping[str, str] | None = None,
     composition: Mapping[str, Any] | None = None,
+    linear: str | Mapping[str, str] | None = None,
+    linear_clips: int = LINEAR_CLIPS,
+    linear_shards: Sequence[str | os.PathLike[str]] = (),
 ) -> Path:
     """Export a trained encoder as a wheel with the HEAR API, as `hear-ssl package` does, and return the wheel's path.
 
@@ -42,32 +47,32 @@ def package(
     weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
     NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
+    weights: of a run with trainer.ema "ema", the moving average of the weights, which is the default, or "trained", those of the last step.
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
     composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
+    linear: linear maps to fit without labels, such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over
+    linear_clips clips of the training's shards or of linear_shards.
 
-    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
-    does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
+    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address does
+    not serve the weights; OSError when `out` cannot be written. Nothing is written then.
     """
     check_publication(name, version, weights_url)
-    wrong = next((key for key in composition or {} if not is_composition_key(key)), None)
-    if wrong is not None:
-        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
-    request = PackageRequest(
-        find_checkpoint(path_of(run)),
-        name,
-        version,
-        weights_url,
-        bundle_weights,
-        untrained,
-        dict(composition or {}),
-        allow_unpublished,
-        allow_long_hop,
-        half,
-        parse_data_licenses([f"{source}={license}" for source, license in (data_licenses or {}).items()]),
-    )
+    model = (find_checkpoint(path_of(run)), name, version, weights_url, bundle_weights, untrained, checked_composition(composition))
+    export = (allow_unpublished, allow_long_hop, half, parse_data_licenses(pairs(data_licenses)), checked_weights(weights, untrained))
+    request = PackageRequest(*model, *export, maps_of(linear), linear_clips, tuple(os.fspath(folder) for folder in linear_shards))
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, path_of(out))
+
+
+def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
+    """Return the linear maps that the argument of `package` asks for. Raises ValueError when one has another form."""
+    return parse_linear([linear] if isinstance(linear, str) else pairs(linear))
+
+
+def pairs(mapping: Mapping[str, str] | None) -> list[str]:
+    """Return KEY=VALUE texts, as the command line has them."""
+    return [f"{key}={value}" for key, value in (mapping or {}).items()]
 
 
 @verb

@@ -37,7 +37,7 @@ class StreamDataModule(BatchDataModule):
         self.readers: dict[int, Any] = {}
         self.streamed: dict[int, tuple[int, float]] = {}
         self.card: dict[str, Any] = {}
-        self._fill_card({})
+        self.fill_card({})
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return the loader of this rank, which starts at the next batch."""
@@ -86,7 +86,7 @@ class StreamDataModule(BatchDataModule):
             dist.all_gather_object(parts, (self.readers, self.streamed))
             readers = {number: state for part, _ in parts for number, state in part.items()}
             streamed = added(part for _, part in parts)
-        self._fill_card(streamed)
+        self.fill_card(streamed)
         return {
             "batches": self.trainer.global_step,
             "order": self.order_card(),
@@ -105,7 +105,8 @@ class StreamDataModule(BatchDataModule):
             self.streamed = {int(number): (int(clips), float(seconds)) for number, (clips, seconds) in state["streamed"].items()}
         self.unreadable.load(state)
 
-    def _fill_card(self, streamed: dict[int, tuple[int, float]]) -> None:
+    def fill_card(self, streamed: dict[int, tuple[int, float]]) -> None:
+        """Bring the data card up to date with the clips and seconds streamed from each entry of data.shards."""
         sources: list[dict[str, Any]] = []
         for number, listed in enumerate(self.lists):
             sources += _sources(listed, *streamed.get(number, (0, 0.0)))

@@ -13,10 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
+import hear_ssl as hs
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.publish import check_weights, upload, with_url
+from hear_ssl.packaging.publish import check_weights, with_url
 from hear_ssl.packaging.request import PackageRequest
+from hear_ssl.packaging.upload import upload
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -46,9 +49,9 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
         server.shutdown()
 
 
-def publish(dist: Path, to: Path | str, url: str) -> subprocess.CompletedProcess[str]:
+def publish(dist: Path, to: Path | str, url: str, *more: str) -> subprocess.CompletedProcess[str]:
     arguments = ["--tree", str(dist / "hear_public"), "--weights", str(dist / "hear_public-0.1.0.safetensors")]
-    command = [sys.executable, str(ROOT / "export/publish.py"), *arguments, "--to", str(to), "--public-url", url]
+    command = [sys.executable, str(ROOT / "export/publish.py"), *arguments, "--to", str(to), "--public-url", url, *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -63,7 +66,14 @@ def test_published_weights_are_loaded_by_a_stranger_and_publishing_again_changes
     assert again.returncode == 0
     assert "holds these weights already" in again.stdout
     assert (dist / "hear_public-0.1.0-py3-none-any.whl").read_bytes() == wheel
-    assert json.loads((dist / "hear_public/hear_public/manifest.json").read_text())["weights"]["url"] == url
+    manifest = json.loads((dist / "hear_public/hear_public/manifest.json").read_text())
+    assert manifest["weights"]["url"] == url
+    assert json.loads((folder / "hear_public-0.1.0.json").read_text()) == manifest
+    assert (folder / "model.safetensors").read_bytes() == (dist / "hear_public-0.1.0.safetensors").read_bytes()
+    assert {"README.md", "config.json", "modeling_hear_ssl.py"} <= {file.name for file in folder.iterdir()}
+    scenes = [hs.load(source).scene(torch.ones(1, 8000)) for source in (folder, folder / "hear_public-0.1.0.safetensors", url)]
+    assert torch.equal(scenes[0], scenes[1])
+    assert torch.equal(scenes[0], scenes[2])
     assert url in (dist / "hear_public/README.md").read_text()
     for report in (dist / "hear_public/COMPLIANCE.md", dist / "hear_public/hear_public/COMPLIANCE.md"):
         [line] = [line for line in report.read_text().splitlines() if line.startswith("| Weights at a public URL |")]

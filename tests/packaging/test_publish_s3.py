@@ -87,6 +87,8 @@ def test_weights_in_a_bucket_count_as_published_once_anyone_may_read_them(export
     assert "fetched from the URL" in public.stdout
     assert f"fetched from {bucket.address}/models/hear/{NAME}" in report.read_text()
     assert bucket.client.get_object(Bucket="models", Key=f"hear/{NAME}")["Body"].read() == (dist / NAME).read_bytes()
+    stored = bucket.client.list_objects_v2(Bucket="models")["Contents"]
+    assert sorted(entry["Key"] for entry in stored) == ["hear/hear_public-0.1.0.json", f"hear/{NAME}"]
 
 
 @pytest.mark.slow

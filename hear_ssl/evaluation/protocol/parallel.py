@@ -1,4 +1,4 @@
-"""Jobs side by side, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
+"""Jobs in parallel, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
 
 from __future__ import annotations
 

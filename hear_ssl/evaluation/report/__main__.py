@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hear_ssl.errors import run_main
+from hear_ssl.errors import printable, run_main
 from hear_ssl.machine import user_path
 
 
@@ -39,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hear_ssl.evaluation.report.build import build  # loads torch
 
     tasks = Path(given.tasks) if given.tasks else None
-    build(Path(given.scores), given.module, tasks, Path(given.out), given.weights, given.python)
+    result = build(Path(given.scores), given.module, tasks, Path(given.out), given.weights, given.python)
     print(f"report       {given.out}")
+    print(printable(result))
     return 0
 
 

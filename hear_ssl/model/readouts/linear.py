@@ -14,7 +14,7 @@ from .base import Chunk, Readout
 class Linear(Readout):
     """The embedding of all readouts before it in the list, mapped onto `dims` dimensions.
 
-    Its weights are random until something fits them: examples/reference/whiten.py fits principal components.
+    Its weights are random until they are fitted: `hear-ssl package --linear` does that, for example to principal components.
     """
 
     @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from ..options import option
 from .base import Chunk, Readout
 from .layers import Layers, layers_option
 
-DIMS_AT_ONCE = 256
+WINDOW_DIMS = 256
 
 
 class Tokens(Readout):
@@ -73,8 +73,8 @@ class Contexts(Readout):
     def result(self, state: Tensor) -> Tensor:
         """Return the means (batch, timestamps, width), window by window."""
         width = self.layers.width
-        for start in range(0, width, DIMS_AT_ONCE):
-            stop = min(start + DIMS_AT_ONCE, width)
+        for start in range(0, width, WINDOW_DIMS):
+            stop = min(start + WINDOW_DIMS, width)
             block = state[:, :, start:stop].transpose(1, 2)
             for place, reach in reversed(list(enumerate(self.reaches))):  # the first overwrites the tokens
                 mean = F.avg_pool1d(block, 2 * reach + 1, stride=1, padding=reach, count_include_pad=False)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from examples.reference import moments, whiten
+from examples.reference import whiten
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
-from hear_ssl.data.options import CropConfig, DataConfig
+from hear_ssl.data.options import DataConfig
 from hear_ssl.evaluation.report.build import run_sections
 from hear_ssl.model.embedder import Embedder
 from hear_ssl.model.embedder_config import EmbedderConfig, encoder, readout
@@ -20,6 +20,7 @@ from hear_ssl.model.options import FrontendConfig
 from hear_ssl.packaging.compliance import licences
 from hear_ssl.packaging.package import package
 from hear_ssl.packaging.request import PackageRequest
+from hear_ssl.training import fit_linear
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
 from tests.conftest import tiny
@@ -37,44 +38,6 @@ def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
     monkeypatch.setattr(sys, "argv", ["whiten.py", *map(str, arguments)])
     return whiten.main()
-
-
-def correlated_rows(count: int) -> torch.Tensor:
-    """Return rows of two parts, of 6 and 4 numbers, that share what they deviate by."""
-    made = torch.Generator().manual_seed(0)
-    return 100.0 + torch.randn(count, 5, generator=made) * torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5]) @ torch.randn(5, 10, generator=made)
-
-
-def test_moments_are_those_of_all_rows_at_once() -> None:
-    rows, found = correlated_rows(500), moments.Moments(10)
-    for part in rows.split(70):
-        found.add(part)
-    np.testing.assert_allclose(found.mean(), rows.double().mean(0), rtol=1e-6)
-    np.testing.assert_allclose(found.covariance(), np.cov(rows.double().numpy().T, bias=True), rtol=1e-3, atol=1e-3)
-
-
-@pytest.mark.parametrize("flatten", [0.0, 0.25, 1.0])
-def test_components_are_the_largest_with_variances_evened_out(flatten: float) -> None:
-    rows, found = correlated_rows(2000), moments.Moments(10)
-    found.add(rows)
-    mapped = whiten.fit_linear(found, 4, flatten)(rows).detach().double().numpy()
-    variances = np.linalg.eigvalsh(np.cov(rows.double().numpy().T, bias=True))[-4:]
-    wanted = variances ** (1.0 - flatten)
-    wanted *= np.trace(np.cov(rows.double().numpy().T, bias=True)) / wanted.sum()
-    covariance = np.cov(mapped.T, bias=True)
-    np.testing.assert_allclose(np.diag(covariance), wanted, rtol=0.02)
-    np.testing.assert_allclose(covariance - np.diag(np.diag(covariance)), 0.0, atol=1e-3 * wanted.max())
-    np.testing.assert_allclose(mapped.mean(0), 0.0, atol=1e-3 * wanted.max() ** 0.5)
-
-
-def test_a_layer_at_another_scale_has_the_components_it_would_have_there() -> None:
-    rows, scale = correlated_rows(2000), torch.tensor([1.0] * 6 + [0.25] * 4)
-    found, there = moments.Moments(10), moments.Moments(10)
-    found.add(rows)
-    there.add(rows * scale)
-    mapped = whiten.fit_linear(found, 4, 0.25, scale)(rows).detach()
-    wanted = whiten.fit_linear(there, 4, 0.25)(rows * scale).detach()
-    torch.testing.assert_close(mapped.abs(), wanted.abs(), rtol=1e-3, atol=2e-3 * float(wanted.std()))  # a component's sign is free
 
 
 @pytest.mark.parametrize(
@@ -103,18 +66,6 @@ def test_scales_of_timestamps_are_those_asked_for(
         assert found.tolist() == [value for width, value in times for _ in range(width)]
 
 
-def test_zeros_around_a_sound_are_left_out() -> None:
-    assert moments.unpadded(torch.tensor([0.0, 0.0, 0.5, 0.0, -0.1, 0.0])).tolist() == [0.5, 0.0, pytest.approx(-0.1)]
-    assert moments.unpadded(torch.zeros(5)).tolist() == [0.0] * 5
-
-
-def test_more_numbers_than_components_are_refused() -> None:
-    found = moments.Moments(10)
-    found.add(correlated_rows(2000))
-    with pytest.raises(ValueError, match="6 dimensions are asked for and 5 components were found"):
-        whiten.fit_linear(found, 6, 0.25)
-
-
 @pytest.mark.slow
 def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -125,8 +76,9 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert "60 of 60 clips" in capsys.readouterr().out
     model, plain = embedder_from_checkpoint(out)[0], embedder_from_checkpoint(trained)[0]
     assert (model.scene_embedding_size, model.timestamp_embedding_size) == (12, 8)
-    data = ShardDataModule(DataConfig([str(shards)], batch_size=moments.CLIPS_AT_ONCE, crops=[CropConfig(1.0, 1)]), 16000, seed=0)
-    clips = [moments.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
+    data = fit_linear.clips_to_fit_on(DataConfig([str(shards)]), 16000, 1.0)
+    assert isinstance(data, ShardDataModule)
+    clips = [fit_linear.unpadded(clip)[None] for step in range(4) for clip in data.stream.batch(step).waveform[:, 0]][:60]
     with torch.inference_mode():
         scenes = torch.cat([model.scene(clip) for clip in clips]).double().numpy()
         mapping = model.get_submodule("scene_readout.readouts.0.map")
@@ -145,7 +97,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     request = PackageRequest(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
     card = (tree / "MODEL_CARD.md").read_text()
-    assert "; RMS scales in timestamps: 0.5; embeddings by a linear map fitted on 60 clips |" in card
+    assert "; RMS scales in timestamps: 0.5; embeddings by a linear map fitted on 60 clips (scene: pca, " in card
     sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the linear map")]
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
@@ -153,15 +105,17 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     sources = manifest["training"]["data"]["sources"]
     assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
-    assert manifest["training"]["fitted"] == {"clips": 60, "flatten": 0.25, "data": manifest["training"]["data"]}
+    fitted = manifest["training"]["fitted"]
+    assert (fitted["clips"], fitted["seconds"], fitted["data"]) == (60, 1.0, manifest["training"]["data"])
+    assert fitted["maps"]["timestamp"] == {"kind": "pca", "of": plain.timestamp_embedding_size, "dims": 8, "flatten": 0.25, "even": False}
 
 
 @pytest.mark.slow
 def test_a_stopped_fit_goes_on_to_the_same_projection(
     trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(moments, "BATCHES_AT_ONCE", 1)
-    monkeypatch.setattr(moments, "BATCHES_TO_SAVE", 1)
+    monkeypatch.setattr(fit_linear, "BATCHES_AT_ONCE", 1)
+    monkeypatch.setattr(fit_linear, "BATCHES_TO_SAVE", 1)
     fit_to = ["--shards", shards, "--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8]
     whole, out, other = tmp_path / "whole.ckpt", tmp_path / "white.ckpt", tmp_path / "other.ckpt"
     part = out.with_suffix(".fit")
@@ -195,7 +149,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     part.write_bytes(kept)
     capsys.readouterr()
     assert command(monkeypatch, trained, *fit_to, "--out", out) == 0
-    assert capsys.readouterr().out.startswith("going on behind the 16 clips")
+    assert capsys.readouterr().out.startswith("resume the fit after the 16 clips")
     assert not part.exists()
     wanted, found = load_checkpoint(whole), load_checkpoint(out)
     assert found["fitted"] == wanted["fitted"]
