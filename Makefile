@@ -3,6 +3,7 @@
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
 # make suites       by hand: the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
+# make foreign      by hand: hearbaseline.naive in an environment of its own, its rules, and its scores on the tasks of quickstart (downloads)
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make transformers for a test: transformers in a folder of its own, since Lightning imports one that it finds (downloads)
 # make check        ruff format, ruff, mypy --strict
@@ -15,7 +16,7 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix suites transformers check format docs clean
+.PHONY: quickstart test quick matrix suites foreign transformers check format docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -63,6 +64,11 @@ $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
 
 suites: $(WHEEL)
 	$(BIN)/python export/verify.py $(WHEEL) --suites
+
+foreign: $(QUICKSTART)/shards/index.json
+	$(BIN)/hear-ssl foreign hearbaseline.naive
+	$(BIN)/hear-ssl verify hearbaseline.naive
+	$(BIN)/hear-ssl evaluate --module hearbaseline.naive --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/foreign --grid fast
 
 test: $(VENV)/installed
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist worksteal

@@ -62,7 +62,7 @@ def test_the_list_has_what_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main([]) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["hearbaseline.naive", "-"]
     check_baselines(["logmel", "hearbaseline.naive"])
-    with pytest.raises(ValueError, match="'naive' is no baseline; give none, logmel, untrained, both, or a module of hear-ssl foreign"):
+    with pytest.raises(ValueError, match="'naive' is no baseline; give none, logmel, untrained, or both, and modules of hear-ssl foreign"):
         check_baselines(["naive"])
     with pytest.raises(ValueError, match=r"has no environment; make it with hear-ssl foreign hearbaseline.naive"):
         load_known("hearbaseline.naive", "", tmp_path)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from pathlib import Path
 
 import pytest
 
 from hear_ssl.packaging.official_validator import has_module
-from hear_ssl.packaging.verify import verify
+from hear_ssl.packaging.verify import RULES, verify
 
 
 def program(file: Path, line: str) -> str:
@@ -36,3 +37,10 @@ def test_an_environment_without_torch_is_one_line(tmp_path: Path) -> None:
         verify(Path("hear_mine"), None, elsewhere=bare)
     with pytest.raises(ValueError, match="is no program; give the path of a Python, such as ENV/bin/python"):
         verify(Path("hear_mine"), None, elsewhere=str(tmp_path / "none"))
+
+
+def test_the_rules_parse_as_python_3_7() -> None:
+    files = list(RULES.glob("*.py"))
+    assert len(files) > 5
+    for path in files:
+        ast.parse(path.read_text(), feature_version=(3, 7))
