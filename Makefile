@@ -1,4 +1,4 @@
-# make quickstart   set up and walk the whole way: corpus, training, export, clean install, verification, scores
+# make quickstart   set up and run the main job: corpus, training, export, clean install, verification, scores
 # make test         set up and run all tests
 # make quick        only the quick tests
 # make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
@@ -6,6 +6,7 @@
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
 # make transformers for a test: transformers in a folder of its own, since Lightning imports one that it finds (downloads)
 # make check        ruff format, ruff, mypy --strict
+# make docs         build the documentation site in build/docs/site (Python 3.11 or newer)
 # make clean        remove what quickstart made
 
 PYTHON ?= python3
@@ -14,31 +15,35 @@ BIN := $(VENV)/bin
 QUICKSTART := quickstart
 JOBS ?= 2
 
-.PHONY: quickstart test quick matrix suites transformers check format clean
+.PHONY: quickstart test quick matrix suites transformers check format docs clean
 .DELETE_ON_ERROR:
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"Python {v[0]}.{v[1]} found; 3.10 to 3.13 is needed: make PYTHON=python3.12 ...")'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV) (about two minutes, 6 GB of disk)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev,docs]'
 	@touch $@
 
 WHEEL := $(QUICKSTART)/dist/hear_quickstart-0.1.0-py3-none-any.whl
 
-quickstart: $(QUICKSTART)/report.html
-	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, the page to open $(QUICKSTART)/report.html"
+PAIRED := $(QUICKSTART)/shards/score $(QUICKSTART)/shards/sound $(QUICKSTART)/shards/all
 
-$(QUICKSTART)/shards/index.json: | $(VENV)/installed
-	rm -rf $(QUICKSTART)/shards
-	$(BIN)/python -m hear_ssl.synthesis instruments --out $(QUICKSTART)/shards --clips 512 --seed 0 --tasks $(QUICKSTART)/tasks
+quickstart: $(QUICKSTART)/report.html
+	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, and as a page:"
+	@cat $(QUICKSTART)/result.txt
+
+# Pairs of clips that share the score, the instrument, or all parameters up to noise; the tasks have sounds of their own.
+$(PAIRED:=/index.json): $(QUICKSTART)/shards/%/index.json: | $(VENV)/installed
+	rm -rf $(@D)
+	$(BIN)/python -m hear_ssl.synthesis instruments --out $(@D) --clips 1024 --seed 0 --keep $* $(if $(filter all,$*),--tasks $(QUICKSTART)/tasks)
 
 # Resume a run, or begin it: $(call fit,RUN,ARGUMENTS).
 fit = if ls $(1)/checkpoints/*.ckpt >/dev/null 2>&1; then $(BIN)/python train/fit.py --resume $(1); \
 	else rm -rf $(1) && $(BIN)/python train/fit.py $(2) run=$(1); fi
 
-$(QUICKSTART)/run/done: $(QUICKSTART)/shards/index.json
-	$(call fit,$(QUICKSTART)/run,--config configs/quickstart.yaml data.shards=$(QUICKSTART)/shards)
+$(QUICKSTART)/run/done: $(PAIRED:=/index.json)
+	$(call fit,$(QUICKSTART)/run,--config configs/quickstart.yaml data.shards=[$(subst $(space),$(comma),$(PAIRED))])
 	@touch $@
 
 $(WHEEL): $(QUICKSTART)/run/done
@@ -50,10 +55,11 @@ $(QUICKSTART)/verified: $(WHEEL)
 	@touch $@
 
 $(QUICKSTART)/scores/scores.json: $(QUICKSTART)/verified
-	$(BIN)/python -m hear_ssl.evaluate --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/scores --grid fast
+	$(BIN)/python -m hear_ssl.evaluate --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/scores --grid fast --seeds 3
 
 $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
-	$(BIN)/python -m hear_ssl.evaluation.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@
+	$(BIN)/python -m hear_ssl.evaluation.report --scores $(QUICKSTART)/scores --module $(QUICKSTART)/run --tasks $(QUICKSTART)/tasks --out $@ \
+	  > $(QUICKSTART)/result.txt
 
 suites: $(WHEEL)
 	$(BIN)/python export/verify.py $(WHEEL) --suites
@@ -82,6 +88,9 @@ check: $(VENV)/installed
 format: $(VENV)/installed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/installed
+	$(BIN)/python -m docs.build_site
 
 clean:
 	rm -rf $(QUICKSTART)

@@ -43,13 +43,7 @@ class AngularMargin(Objective):
         temperature: float = option(0.2, "temperature of the softmax over similarities", "cosine", 1e-3, 10.0)
         projection_dim: int = option(128, "width of the projection", "dimensions", 2, 65536)
 
-    def __init__(
-        self,
-        dim: int,
-        margin_degrees: float = Options.margin_degrees,
-        temperature: float = Options.temperature,
-        projection_dim: int = Options.projection_dim,
-    ) -> None:
+    def __init__(self, dim: int, margin_degrees: float = 10.0, temperature: float = 0.2, projection_dim: int = 128) -> None:
         super().__init__()
         self.margin, self.temperature = math.radians(margin_degrees), temperature
         self.head = projection_head(dim, dim, projection_dim)

@@ -2,12 +2,14 @@
 
     import hear_ssl as hs
     run = hs.fit("simclr", shards="shards", steps=200)
+    tried = hs.sweep("simclr", {"objective.nt_xent.temperature": [0.1, 0.2], "seed": [0, 1]}, shards="shards", steps=200)
     model = hs.load(run)
     scores = hs.evaluate(run, tasks="tasks", grid="fast")
     wheel = hs.package(run, name="hear_mymodel", version="0.1.0", weights_url="https://...", allow_unpublished=True)
     hs.verify(wheel)
 
-They do what `hear-ssl fit`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the first that is used.
+They do what `hear-ssl fit`, `fit --sweep`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the
+first that is used.
 """
 
 from __future__ import annotations
@@ -22,17 +24,20 @@ if TYPE_CHECKING:
     from hear_ssl.evaluation.verbs import evaluate
     from hear_ssl.loading import Model, load
     from hear_ssl.packaging.verbs import package, verify
+    from hear_ssl.training.sweep_verb import Sweep, sweep
     from hear_ssl.training.verbs import Run, fit
 
-__all__ = ["Model", "Run", "__version__", "evaluate", "fit", "load", "objectives", "package", "verify"]
+__all__ = ["Model", "Run", "Sweep", "__version__", "evaluate", "fit", "load", "objectives", "package", "sweep", "verify"]
 
 _MODULES = {
     "Model": "hear_ssl.loading",
     "Run": "hear_ssl.training.verbs",
+    "Sweep": "hear_ssl.training.sweep_verb",
     "evaluate": "hear_ssl.evaluation.verbs",
     "fit": "hear_ssl.training.verbs",
     "load": "hear_ssl.loading",
     "package": "hear_ssl.packaging.verbs",
+    "sweep": "hear_ssl.training.sweep_verb",
     "verify": "hear_ssl.packaging.verbs",
 }
 

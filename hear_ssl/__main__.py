@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is,
     "tasks": ("hear_ssl.evaluation.tasks.__main__", "list the official HEAR tasks, or fetch some of them"),
     "package": ("hear_ssl.packaging.package_cli", "export a checkpoint as a wheel with the HEAR API"),
     "verify": ("hear_ssl.packaging.verify_cli", "install a wheel in a clean environment and measure every rule of the HEAR API"),
+    "foreign": ("hear_ssl.packaging.foreign_cli", "make a Python environment for another's HEAR module, to evaluate it in"),
     "publish": ("hear_ssl.packaging.publish_cli", "upload the weights of an exported model, then load it from there"),
     "embed": ("hear_ssl.embed", "embed audio files with a run, a checkpoint, an installed wheel or published weights"),
 }

@@ -21,6 +21,7 @@ from hear_ssl.old_versions import EMBEDDER, SEVERAL, current_checkpoint, current
 from hear_ssl.part_files import is_reference, load_part, moved
 
 PREFIX = "embedder."
+EMA = "ema."  # begins the names of the encoder's averaged tensors, see `hear_ssl.training.average`
 
 
 def find_checkpoint(path: str | Path) -> Path:
@@ -99,17 +100,38 @@ def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Em
     return embedder_of(checkpoint, path, trained), checkpoint["config"]
 
 
-def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = True) -> Embedder:
+def has_average(checkpoint: dict[str, Any]) -> bool:
+    """Return whether a checkpoint has averaged weights (trainer.ema) as well as the trained ones."""
+    return any(name.startswith(EMA) for name in checkpoint["state_dict"])
+
+
+def embedder_tensors(checkpoint: dict[str, Any], path: str | Path, weights: str = "") -> dict[str, Any]:
+    """Return the tensors of a checkpoint's embedder by their names in it.
+
+    weights: those of the encoder, `ema` for the averaged ones, `trained` for those of the last step; by default the averaged ones
+    where there are any. Raises ValueError where `ema` is asked for and there are none.
+    """
+    state: dict[str, Any] = checkpoint["state_dict"]
+    tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
+    if weights == "trained" or not has_average(checkpoint):
+        if weights == "ema":
+            raise ValueError(f"{path} has no averaged weights, because it was trained without trainer.ema; leave out weights=ema")
+        return tensors
+    others = {name: value for name, value in tensors.items() if not name.startswith("encoder.")}
+    return others | {f"encoder.{name[len(EMA) :]}": value for name, value in state.items() if name.startswith(EMA)}
+
+
+def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = True, weights: str = "") -> Embedder:
     """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
 
-    The tensors under `embedder.` are taken strictly; trained=False gives the same architecture with random weights,
+    The tensors that `embedder_tensors` returns are taken strictly; trained=False gives the same architecture with random weights,
     and without linear maps, of which a random one would be worth less than none.
-    Raises ValueError when a tensor is missing, unknown or of another shape.
+    Raises ValueError when a tensor is missing, unknown or of another shape, or the `weights` asked for are not there.
     """
     config = embedder_config_of(checkpoint)
     embedder = Embedder(config if trained else without_maps(config))
     if trained:
-        state = {name[len(PREFIX) :]: value for name, value in checkpoint["state_dict"].items() if name.startswith(PREFIX)}
+        state = embedder_tensors(checkpoint, path, weights)
         wanted = embedder.state_dict()
         check_names(set(state), set(wanted), str(find_checkpoint(path)))
         for name, value in wanted.items():

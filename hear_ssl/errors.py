@@ -20,7 +20,7 @@ Result = TypeVar("Result")
 
 
 def nearest(given: str, allowed: list[str]) -> str:
-    """Say which allowed name is nearest to a mistyped one, as ' (did you mean X?)', or nothing when none is near."""
+    """Return the allowed name nearest to a mistyped one, as ' (did you mean X?)', or nothing when none is near."""
     close = get_close_matches(given, allowed, n=1, cutoff=0.5)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

@@ -1,6 +1,6 @@
 """One process at a time in an output folder.
 
-The folder itself is locked by flock(2), which ends with the process, however that ends, and leaves no file behind. Where a
+The folder itself is locked by flock(2), which ends with the process, however that ends, and leaves no file. Where a
 folder cannot be locked, as on NFS, a file `.lock` in it is; a file system without locks is named on stderr.
 """
 

@@ -142,7 +142,7 @@ def lacks_to_compile(gpu: bool) -> str:
 
 
 def started_by_srun(tasks: int) -> bool:
-    """Say whether srun started this process as one of `tasks`.
+    """Return whether srun started this process as one of `tasks`.
 
     A batch script has SLURM_PROCID too, but no step; an interactive step is numbered from the top (slurm.h, SLURM_INTERACTIVE_STEP).
     """

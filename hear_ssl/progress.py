@@ -22,7 +22,7 @@ def report(line: str, aside: bool = False) -> None:
 
 
 def warn(line: str, aside: bool = False) -> None:
-    """Report what a user should know of, at level WARNING; see `report`."""
+    """Report what a user should notice, at level WARNING; see `report`."""
     LOGGER.warning("%s", line, extra={"aside": aside})
 
 

@@ -16,7 +16,7 @@ FUNCTION = re.compile(r"test_\w*\d")  # a folder that a test runner makes for a 
 
 
 def marks_test(split: str) -> bool:
-    """Say whether a split, or one of several, is marked as test data in whatever spelling: test-clean, TestSet, eval_balanced."""
+    """Return whether a split, or one of several, is marked as test data in whatever spelling: test-clean, TestSet, eval_balanced."""
     words = re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", split)
     return any(MARK.fullmatch(word.lower()) for word in words)
 

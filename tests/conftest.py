@@ -49,7 +49,7 @@ STEADY = "optimizer.learning_rate=3e-4"  # at a higher rate rounding grows past 
 RECIPES = {  # every file in configs/: HEADS has one recipe for each objective, the others combine these objectives
     **HEADS,
     "base": [*NT_XENT, *HEADS["frame"]],
-    "quickstart": NT_XENT,
+    "quickstart": [*NT_XENT, SHORT],
     "simclr_strong": [*NT_XENT, STEADY],
     "reference": [*NT_XENT, SHORT, STEADY],
     "reference_strokes": [*NT_XENT, SHORT],
@@ -82,7 +82,7 @@ def terminal() -> None:
 
 @pytest.fixture(scope="session")
 def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write 24 clips of the embedded corpus, pairs side by side."""
+    """Write 24 clips of the embedded corpus, the two of a pair one after the other."""
     folder = tmp_path_factory.mktemp("corpus") / "shards"
     write_corpus(folder, clips=24, seed=0)
     return folder

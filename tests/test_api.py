@@ -94,20 +94,6 @@ def test_the_example_runs_from_standard_input_and_reports_to_the_logger(folder: 
 
 
 @pytest.mark.slow
-def test_the_example_runs_in_a_notebook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
-    pytest.importorskip("ipykernel")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("WANDB_MODE", "disabled")
-    left = "import multiprocessing, signal; print(multiprocessing.active_children(), signal.getsignal(signal.SIGTERM))"
-    cells = [nbformat.v4.new_code_cell(code) for code in (example("verify|evaluate|package"), "print(scene.shape)", left)]
-    book = nbformat.v4.new_notebook(cells=cells)
-    nbclient.NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
-    printed = ["".join(output.get("text", "") for output in cell.outputs) for cell in book.cells]
-    assert printed[1:] == ["torch.Size([4, 3072])\n", f"[] {signal.getsignal(signal.SIGTERM):d}\n"]
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("number", "ending"), [(signal.SIGINT, "KeyboardInterrupt"), (signal.SIGTERM, "handled 15")])
 def test_a_signal_saves_the_run_and_then_reaches_the_program(folder: Path, number: signal.Signals, ending: str) -> None:
     code = f"""

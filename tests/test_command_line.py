@@ -15,7 +15,7 @@ from hear_ssl.__main__ import COMMANDS, command, overview
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = {"synth", "pack", "merge", "reindex", "pairs", "fit", "runs", "config", "evaluate", "report", "tasks"}
-NAMES |= {"package", "verify", "publish", "embed"}
+NAMES |= {"package", "verify", "publish", "embed", "foreign"}
 HEAVY = "('torch', 'numpy', 'omegaconf', 'pytorch_lightning')"
 
 

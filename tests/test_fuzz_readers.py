@@ -24,12 +24,13 @@ from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.shards.clip_offsets import HEADER, MARK, UNKNOWN, load_clip_offsets, row_type
 from hear_ssl.data.stream.decode import decode_into
 from hear_ssl.download import Answer, transfer
+from hear_ssl.evaluation.foreign.process import parse_header
 from hear_ssl.evaluation.report.build import data_card
 from hear_ssl.evaluation.scores_file import read_scores
 from hear_ssl.evaluation.tasks import archive as tasks
 from hear_ssl.evaluation.tasks.task_format import read_clip
 from hear_ssl.model.__main__ import read_audio
-from hear_ssl.packaging.templates import sources_section
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.packaging.wheel_rules import wheel_rows
 from hear_ssl.training.config import plain_config
 from hear_ssl.training.config_sources import read_sources
@@ -121,7 +122,7 @@ def test_unpacking_a_task(content: bytes) -> None:
 
 
 def load_table(path: Path) -> None:
-    """Read a table of clips beside a shard; what it names must lie in the shard."""
+    """Read a table of clips next to a shard; what it names must lie in the shard."""
     table = load_clip_offsets(path.with_suffix(".tar"), SHARD_SHA256)
     for place in range(len(table or ())):
         assert table is not None
@@ -204,6 +205,20 @@ def test_record_of_a_server(content: bytes) -> None:
             tasks.transfer = before
 
     attempt(read, "record.json", content)
+
+
+ANSWER = {"arrays": [["float32", [2, 3]], ["int64", [2]]], "moved": ""}
+
+
+@fuzzed
+@given(json_files(ANSWER) | st.just(NESTED))
+def test_answer_of_a_module_elsewhere(content: bytes) -> None:
+    def read(path: Path) -> None:
+        for dtype, shape in parse_header(path.read_bytes())[1]:
+            assert np.dtype(dtype).kind in "fi"
+            assert all(size >= 0 for size in shape)
+
+    attempt(read, "answer.json", content)
 
 
 SCORES = {"grid": "fast", "points": "x", "seeds": 1, "tasks": {"a": {"m": {"score": 0.5}}}, "faults": {}}

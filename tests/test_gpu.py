@@ -1,4 +1,4 @@
-"""A step on a GPU: the host only queues work, compiled bfloat16 trains alike, and a stopped run goes on with the same bits.
+"""A step on a GPU: the host only queues work, compiled bfloat16 trains alike, and a stopped run resumes with the same bits.
 
 Tests that need a GPU skip without one. The others follow every tensor of a step on a CUDA device that is only pretended: torch's
 fake tensors have shapes and a device but no data, so that reading one fails, and a copy between host and device shows.

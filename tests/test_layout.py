@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 STANDARD = set(sys.stdlib_module_names) | {"__future__"}
 FILES = sorted(
     path
-    for folder in ("hear_ssl", "train", "export", "examples")
+    for folder in ("hear_ssl", "train", "export", "examples", "docs")
     for path in (ROOT / folder).rglob("*.py")
     if not path.is_relative_to(ROOT / "export" / "reference")  # a package that package.py wrote
 )
@@ -86,10 +86,14 @@ TABLE: list[tuple[str, set[str]]] = [  # the first prefix that fits counts; torc
         {"fsspec", "tqdm", "packaging", "vermin", "omegaconf", "yaml", "hear_ssl.model", "hear_ssl.checkpoint", "hear_ssl.readout_lists"}
         | {"hear_ssl.evaluation", "hear_ssl.data", "hear_ssl.packaging"},
     ),
-    ("hear_ssl/training/", DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "hear_ssl"}),
+    (
+        "hear_ssl/training/",
+        DATA | EVALUATION | {"pytorch_lightning", "lightning_fabric", "wandb", "omegaconf", "yaml", "submitit", "hear_ssl"},
+    ),
     ("hear_ssl/", set()),
     ("export/", {"hear_ssl"}),
     ("train/", {"hear_ssl"}),
+    ("docs/", {"yaml", "griffe", "hear_ssl", "docs"}),
     ("examples/browser/", {"numpy", "onnxruntime", "hear_ssl"}),
     ("examples/", {"numpy", "soundfile", "soxr", "tqdm", "examples", "hear_ssl"}),
 ]

@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import soundfile
@@ -25,8 +26,10 @@ from hear_ssl.packaging import templates
 from hear_ssl.packaging.own_parts import own_parts, part_files
 from hear_ssl.packaging.package import build_manifest, package_files
 from hear_ssl.packaging.request import PackageRequest
+from hear_ssl.training.initial_model import initial_model
 from hear_ssl.training.trainer import fit
 from tests.conftest import ROOT, tiny
+from tests.hub_server import REPOSITORY, hub
 
 NAME = "hear_loaded"
 WAVEFORM = torch.rand(2, 12000, generator=torch.Generator().manual_seed(0)) - 0.5
@@ -122,6 +125,31 @@ def test_weights_at_an_address_load_once_and_then_from_the_cache(
     assert [file.suffix for file in cache.iterdir()] == [".safetensors"]
     (folder / (weights.name if name else "weights.safetensors")).unlink()
     assert torch.equal(hs.load(f"{address}/{name}".rstrip("/")).scene(WAVEFORM), model.scene(WAVEFORM))
+
+
+def test_a_repository_of_the_hub_loads_and_begins_a_run(
+    run: Path, weights: Path, shards: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Read it with huggingface_hub from a hub on this machine."""
+    pytest.importorskip("huggingface_hub")
+    folder = tmp_path / "repository"
+    folder.mkdir()
+    for path in (weights, weights.with_suffix(".json")):
+        shutil.copy(path, folder)
+    shutil.copy(weights, folder / "weights.safetensors")
+    shutil.copy(weights.with_suffix(".json"), folder / "manifest.json")
+    expected = hs.load(run).scene(WAVEFORM)
+    with hub(folder) as endpoint:
+        monkeypatch.setitem(fsspec.config.conf, "hf", {"endpoint": endpoint})
+        for address in (f"hf://{REPOSITORY}/{NAME}.safetensors", f"hf://{REPOSITORY}"):
+            assert torch.equal(hs.load(address).scene(WAVEFORM), expected)
+        initial = initial_model(tiny(shards, tmp_path / "run", f"init=hf://{REPOSITORY}/{NAME}.safetensors"))
+        with pytest.raises(ValueError, match=r"hf://someone/model/other\.json, is not there") as refused:
+            hs.load(f"hf://{REPOSITORY}/other.safetensors")
+    state = load_checkpoint(run)["state_dict"]
+    assert all(torch.equal(tensor, state[f"embedder.encoder.{name}"]) for name, tensor in initial.tensors.items())
+    assert initial.data_card["sources"]
+    assert "\n" not in str(refused.value)
 
 
 def test_other_weights_than_the_manifest_names_are_refused(weights: Path, served: tuple[Path, str], cache: Path) -> None:

@@ -24,7 +24,7 @@ NAMES = ("USER", "LOGNAME", "LNAME", "USERNAME", "HOME")
 
 @cache
 def unshare(*options: str) -> bool:
-    """Say whether unshare(1) may make such namespaces here."""
+    """Return whether unshare(1) may make such namespaces here."""
     return bool(shutil.which("unshare")) and subprocess.run(["unshare", *options, "true"], capture_output=True).returncode == 0
 
 

@@ -20,9 +20,9 @@ from hear_ssl.model.embedder_config import embedder_config
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import EMBEDDER, VERSION_KEY, current_checkpoint, current_config, current_embedder, current_manifest
 from hear_ssl.packaging.composition import compose
+from hear_ssl.packaging.model_card import model_card
 from hear_ssl.packaging.package import build_manifest
 from hear_ssl.packaging.request import PackageRequest
-from hear_ssl.packaging.templates import model_card
 from hear_ssl.packaging.wheel_rules import manifest_rows
 from hear_ssl.training.config import Config
 from hear_ssl.version import __version__
@@ -154,7 +154,7 @@ def test_an_old_run_packages(old_run: Path) -> None:
     assert manifest.embedder["scene"][-1] == {"linear": {"dims": DIMS}}
     assert manifest.training["config"]["data"]["positives"] == "pairs"
     assert manifest.training["fitted"]["data"] == CARD
-    assert "; embeddings by a linear map fitted on 64 clips |" in model_card(build_manifest(request, checkpoint, model, b"weights"))
+    assert "\n- embeddings by a linear map fitted on 64 clips\n" in model_card(build_manifest(request, checkpoint, model, b"weights"))
 
 
 def test_an_old_run_is_not_resumed(old_run: Path) -> None:

@@ -103,6 +103,7 @@ def test_every_download_ends(serve: Callable[..., str], tmp_path: Path, case: st
         retry(lambda: transfer(f"{address}/a", file), file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["status line", "body", "length of a chunk"])
 def test_shards_indexes_records_tasks_and_weights_share_it(serve: Callable[..., str], tmp_path: Path, case: str) -> None:
     address, folder = serve(ENDLESS[case]), tmp_path

@@ -27,6 +27,7 @@ from hear_ssl.model.embedder_config import EmbedderConfig
 from hear_ssl.model.encoders import build_encoder
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.packaging.model_card import training_record
 from hear_ssl.part_files import is_reference
 from hear_ssl.version import __version__
 
@@ -40,10 +41,10 @@ def combine(
     """Return a checkpoint whose encoder concatenates those of checkpoints or run folders.
 
     The lower layers of an embedding are the first encoder's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one RMS scale, the last ones so many times it as the numbers in `level` say, if any, see `levels.py`;
-    `rms_scales` keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
-    `timestamp_encoders` of the first so many. Config and step are the first run's, `notes` describe the others, the data card lists the
-    sources of all. Raises ValueError when there are fewer than two encoders, or a run is damaged, given twice, combined itself, or has
+    `level` all layers have one RMS scale, the last ones multiplied by the numbers in `level`, if any, see `levels.py`; `rms_scales`
+    keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
+    `timestamp_encoders` of the first so many. Config and step are the first run's; `trainings` and the data card list those of all
+    encoders. Raises ValueError when there are fewer than two encoders, or a run is damaged, given twice, combined itself, or has
     other features than the first, or tokens of another length.
     """
     count = len(runs) + random
@@ -72,7 +73,8 @@ def combine(
         "parts": {**(checkpoints[0].get("parts") or {}), "encoder.Concatenated": sha256_of(FILE)},
         "data_card": joined([checkpoint.get("data_card") or {} for checkpoint in checkpoints]),
         "global_step": checkpoints[0].get("global_step", 0),
-        "notes": notes_of(checkpoints, random),
+        "trainings": trainings_of(checkpoints, random),
+        "notes": [],
     }
     embedder = embedder_of(combined, runs[0])  # refuses encoders that do not fit together
     if level is not None:
@@ -111,12 +113,14 @@ def lower_layers(config: EmbedderConfig) -> int:
     return len(build_encoder(config.encoder, config.frontend.n_mels).layer_dims) - 1
 
 
-def notes_of(checkpoints: list[dict[str, Any]], random: bool) -> list[str]:
-    """Return what the model card has of the runs after the first."""
-    notes = [
-        f"another encoder: {one.get('global_step', 0)} steps of {one['config']['data']['batch_size']} clips" for one in checkpoints[1:]
+def trainings_of(checkpoints: list[dict[str, Any]], random: bool) -> list[dict[str, Any]]:
+    """Return the training of each encoder in their order, for the model card."""
+    configs = [checkpoint["config"] for checkpoint in checkpoints]
+    untrained = [training_record({}, configs[0], 0, 0)] if random else []
+    steps = [int(checkpoint.get("global_step", 0)) for checkpoint in checkpoints]
+    return untrained + [
+        training_record(config, config, count, config["data"]["batch_size"]) for config, count in zip(configs, steps, strict=True)
     ]
-    return [*notes, *(["another encoder of random weights, the first"] if random else [])]
 
 
 def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
@@ -136,7 +140,7 @@ def check_new(out: Path) -> None:
 
 
 def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
-    """Write a checkpoint made of that of a run, and beside it in a run folder of its own what the model card says of the run's machine."""
+    """Write a checkpoint made of a run's, and what the model card has of the run's machine into the same run folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(checkpoint, out)
     environment = find_checkpoint(run).parent.parent / "environment.json"

@@ -1,8 +1,8 @@
-"""Bring the layers of an encoder to one level, without changing what any of them tells.
+"""Rescale the layers of an encoder to one RMS, without changing what any of them encodes.
 
 The benchmark's predictor does not normalise its input, and learns first from what is large; from a layer of random weights to
-a trained one deviations over sounds grow 30 times. Behind a ReLU a factor on a layer's weights, which the next layer's weights
-take out again, changes that layer's level and nothing else. Of blocks over time it is taken out where they read tokens, and put in
+a trained one deviations over sounds grow 30 times. After a ReLU a factor on a layer's weights, which the next layer's weights
+take out again, changes that layer's RMS and nothing else. Of blocks over time it is taken out where they read tokens, and put in
 again where they add to them.
 """
 
@@ -21,7 +21,7 @@ from hear_ssl.model.encoders.audio_ntt import ContextBlock
 from hear_ssl.model.pooling import pool_tokens
 from hear_ssl.synthesis.instruments import Corpus
 
-LEVEL = 0.4  # about that of band statistics, which stand beside the layers
+LEVEL = 0.4  # about that of band statistics, which the embedding has next to the layers
 SOUNDS = 256  # generated, 1 to 4 s long
 
 
@@ -37,7 +37,7 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
     networks = list(getattr(encoder, "encoders", [encoder]))
     ours = [network for network in networks if isinstance(network, AudioNTT)]
     if len(ours) < len(networks):
-        raise ValueError("only layers that end in a ReLU, or in blocks over time behind one, can be brought to a level: those of audio_ntt")
+        raise ValueError("only layers that end in a ReLU, or in blocks over time after one, can be rescaled: those of audio_ntt")
     if times:
         check_levels("--level", times, len(ours))
     parts = torch.split(deviations(embedder, sounds), list(encoder.layer_dims))

@@ -3,8 +3,8 @@
 One hidden layer of 512 on embeddings standardised by the rows to train on; of three learning rates, and of all checks of a training, the
 best on validation is tested, and all batches are of one size. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does
 not: there small numbers count for less; and where batches of 1,024 leave a few rows over, these few are a batch, from whose statistics
-the predictor's batch normalisation learns no good. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics stand beside
-it, with --untrained the same encoder untrained. OUT keeps embeddings.
+the predictor's batch normalisation learns no good. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics are scored
+too, and with --untrained the same encoder untrained. OUT keeps embeddings.
 """
 
 from __future__ import annotations

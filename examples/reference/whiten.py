@@ -20,7 +20,7 @@ from torch import Tensor
 
 from examples.reference.combine import check_new, save_checkpoint
 from examples.reference.levels import check_levels
-from hear_ssl.checkpoint import PREFIX, embedder_of, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import EMA, PREFIX, embedder_of, find_checkpoint, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.errors import run_main
 from hear_ssl.files import sha256_of
@@ -61,7 +61,7 @@ def timestamp_scale(checkpoint: dict[str, Any], embedder: Embedder, levels: list
 def whiten(checkpoint: dict[str, Any], mapped: Embedder, record: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the linear maps of `mapped`, and the record of their fit."""
     state = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in mapped.state_dict().items()}
-    others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith(PREFIX)}
+    others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith((PREFIX, EMA))}
     config = {**checkpoint["config"], **to_mapping(mapped.config)}
     return {**checkpoint, "state_dict": {**others, **state}, "config": config, "fitted": record}
 
@@ -74,7 +74,7 @@ def main() -> int:
     parser.add_argument("--weights", nargs="+", type=float, default=[], metavar="SHARE", help="share of the clips for each folder")
     parser.add_argument("--clips", type=int, default=4096, help="how many clips to fit on; more steady with more than there are numbers")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
-    parser.add_argument("--scene", type=int, default=0, metavar="NUMBERS", help="numbers of a scene embedding; 0 leaves scenes as they are")
+    parser.add_argument("--scene", type=int, default=0, metavar="DIMS", help="dimensions of a scene embedding; 0 leaves scenes as they are")
     parser.add_argument("--timestamp", type=int, default=0, metavar="NUMBERS", help="the same of a timestamp embedding")
     parser.add_argument(
         "--timestamp-level",
@@ -93,7 +93,7 @@ def main() -> int:
     if min(numbers.values(), default=0) < 1 or given.clips < 2 or not 0.0 <= given.flatten <= 1.0:
         raise ValueError("give --scene or --timestamp of 1 or more, --clips of 2 or more, and --flatten from 0 to 1")
     if given.timestamp_level and not given.timestamp:
-        raise ValueError("--timestamp-level changes nothing without --timestamp; give it the numbers of a timestamp, or leave both out")
+        raise ValueError("--timestamp-level changes nothing without --timestamp; give it the dimensions of a timestamp, or leave both out")
     check_new(given.out)
     checkpoint = load_checkpoint(given.checkpoint)
     embedder = embedder_of(checkpoint, given.checkpoint)

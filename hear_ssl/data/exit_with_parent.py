@@ -22,7 +22,7 @@ def _wait(parent: BaseProcess) -> None:
 
 
 def is_stopped(pid: int | None) -> bool:
-    """Return whether a process is stopped by a signal or a debugger; False where the system does not tell (no /proc)."""
+    """Return whether a process is stopped by a signal or a debugger; False where the system does not report it (no /proc)."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in ("T", "t")
     except (OSError, IndexError, UnicodeDecodeError):

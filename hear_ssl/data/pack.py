@@ -21,7 +21,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl pack",
-        description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, with source and licence beside each. "
+        description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, each with its source and licence. "
         "Stop it at any time; the same command resumes.",
         epilog="Example: hear-ssl pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
     )
@@ -50,7 +50,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SOURCE",
-        help="source that is no test data though a folder, an archive or a list says so (repeatable); noted in the data card",
+        help="source that is no test data though a folder, an archive or a list has such a name (repeatable); noted in the data card",
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
@@ -94,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)
     unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")
     if unlicensed:
-        print(f"{unlicensed:.2f} hours have no licence: export will ask for one; say it with --license or in a list")
+        print(f"{unlicensed:.2f} hours have no licence: export will ask for one; state it with --license or in a list")
     return 0
 
 

@@ -20,7 +20,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", default="", metavar="NAME", help="what the data card calls the audio (default: the folder's name)")
     parser.add_argument("--split", default="train", metavar="NAME", help="split of the audio (default: %(default)s)")
     parser.add_argument(
-        "--not-test", default="", metavar="SOURCE", help="source that is no test data though a name says so; noted in the data card"
+        "--not-test",
+        default="",
+        metavar="SOURCE",
+        help="source that is no test data though a name marks it as such; noted in the data card",
     )
     parser.add_argument("--audio", default="", metavar="SUFFIX", help="suffix of the audio member where clips have several: mic1.flac")
     given = parser.parse_args(arguments)

@@ -1,4 +1,4 @@
-"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, beside its baselines.
+"""Score a HEAR module, a run or a checkpoint on HEAR-format tasks, and its baselines.
 
 hear-ssl evaluate --module RUN --tasks TASKS --out OUT
 """
@@ -20,7 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(arguments)
     from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
 
-    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device, given.baselines)
+    asked = Asked(given.grid, given.seeds, given.weights, given.compare, given.only, given.device, given.baselines, given.python)
     record, names = scored(given.module, Path(given.tasks), Path(given.out), asked)
     print(tables(record, names))
     print(f"scores       {Path(given.out) / 'scores.json'}")
@@ -30,10 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="hear-ssl evaluate", description="Score an embedding model on HEAR-format tasks.")
-    parser.add_argument(
-        "--module", required=True, type=user_path, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module"
-    )
-    parser.add_argument("--weights", default="", type=user_path, metavar="FILE", help="weights file given to load_model() of a module")
+    add_model_arguments(parser)
     parser.add_argument("--tasks", required=True, type=user_path, metavar="DIR", help="folder of tasks in HEAR format, or one task")
     parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for scores.json and kept embeddings")
     parser.add_argument(
@@ -57,8 +54,9 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         type=baseline_names,
         default=",".join(BASELINES),
         metavar="NAMES",
-        help="what stands next to the model: logmel (log-mel statistics), untrained (the same architecture with random weights),"
-        " both with a comma, or none; their scores are kept for later evaluations (default %(default)s)",
+        help="baselines to score: logmel (log-mel statistics), untrained (the same architecture with random weights),"
+        " both with a comma, or none; also a module with an environment of hear-ssl foreign, such as hearbaseline.naive; their"
+        " scores are kept for later evaluations (default %(default)s)",
     )
     parser.add_argument(
         "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
@@ -74,6 +72,22 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     if arguments.seeds < 1:
         parser.error(f"--seeds is {arguments.seeds}; it must be at least 1")
     return arguments
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what names the model."""
+    parser.add_argument(
+        "--module", required=True, type=user_path, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module"
+    )
+    parser.add_argument("--weights", default="", type=user_path, metavar="FILE", help="weights file given to load_model() of a module")
+    parser.add_argument(
+        "--python",
+        default="",
+        type=user_path,
+        metavar="ENV/bin/python",
+        help="the Python of the environment that the module is installed in: it embeds there, in a process of its own, with any"
+        " Python from 3.7 on and any torch or TensorFlow; see hear-ssl foreign",
+    )
 
 
 def baseline_names(text: str) -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 import hear_ssl.evaluation.protocol
 import hear_ssl.model
 from hear_ssl.errors import one_line
+from hear_ssl.evaluation.foreign.known import known_modules
 from hear_ssl.evaluation.model_under_test import BASELINES, ModelUnderTest, module_hash
 from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json
@@ -37,14 +38,14 @@ def cache_folder() -> Path | None:
 
 
 class BaselineScores:
-    """The kept results of baselines; of any other model, and without a folder, there are none."""
+    """The kept results of baselines, modules of `hear-ssl foreign` among them; of any other model, and without a folder, there are none."""
 
     def __init__(self, folder: Path | None, grid: str, seeds: int) -> None:
         code = [module_hash(package) for package in (hear_ssl.model, hear_ssl.evaluation.protocol)]
         self.folder, self.asked = folder, [*code, grid, points_hash(grid), seeds]
 
     def _file(self, model: ModelUnderTest, task_hash: str) -> Path | None:
-        if self.folder is None or model.name not in BASELINES:
+        if self.folder is None or model.name not in (*BASELINES, *known_modules()):
             return None
         name = hashlib.sha256(json.dumps([*self.asked, model.key, task_hash]).encode()).hexdigest()[:32]
         return self.folder / f"{name}.json"

@@ -31,7 +31,7 @@ from hear_ssl.progress import warn
 FUNCTIONS = ("load_model", "get_scene_embeddings", "get_timestamp_embeddings")
 CPU = torch.device("cpu")
 UNTRAINED_SEED = 0
-UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of what always stands beside a model
+UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of the baselines of a model
 
 
 class Sized:
@@ -57,7 +57,7 @@ class Sized:
 
 @dataclass
 class ModelUnderTest(Sized):
-    """A loaded model and the functions that embed with it. key names it and its weights, weights says where they came from.
+    """A loaded model and the functions that embed with it. key names it and its weights, weights is where they came from.
 
     weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
     device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
@@ -147,7 +147,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     """Load a run folder, a checkpoint file, or a HEAR module by its name.
 
     Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load or are given
-    beside a run or checkpoint, which has its own.
+    next to a run or checkpoint, which has its own.
     """
     if is_ours(name):
         if weights:
@@ -190,7 +190,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
 
 
 def is_ours(name: str) -> bool:
-    """Say whether a name is the path of a run folder or of a file; every other one is that of a module."""
+    """Return whether a name is the path of a run folder or of a file; every other one is that of a module."""
     try:
         return find_checkpoint(name).is_file()
     except ValueError:
@@ -236,11 +236,15 @@ def untrained(name: str) -> ModelUnderTest | None:
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
     manifest = manifest_of(importlib.import_module(name))
-    if manifest is None or SEVERAL in manifest.embedder:
+    return untrained_of(manifest, packaged_parts(manifest, name)) if manifest else None
+
+
+def untrained_of(manifest: Manifest, parts: dict[str, type[Any]]) -> ModelUnderTest | None:
+    """Return the architecture of a manifest and of the user's classes in it with random weights; None as `untrained`."""
+    if SEVERAL in manifest.embedder:
         return None
     torch.manual_seed(UNTRAINED_SEED)
-    config = without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", packaged_parts(manifest, name)))
-    return _untrained(Embedder(config).eval())
+    return _untrained(Embedder(without_maps(embedder_config(manifest.embedder, "manifest.json.embedder", parts))).eval())
 
 
 def _untrained(model: Embedder) -> ModelUnderTest:
@@ -259,9 +263,13 @@ def log_mel() -> ModelUnderTest:
 
 def manifest_of(module: ModuleType) -> Manifest | None:
     """Return the manifest of a module that this framework exported, None of any other."""
+    return manifest_at(Path(module.__file__ or "").parent)
+
+
+def manifest_at(folder: Path) -> Manifest | None:
+    """Return the manifest in the folder of a package that this framework exported, None of any other."""
     try:
-        path = Path(module.__file__ or "").parent / "manifest.json"
-        return exported_manifest(path.read_bytes(), path.name)
+        return exported_manifest((folder / "manifest.json").read_bytes(), "manifest.json")
     except (OSError, ValueError):  # none, or another's
         return None
 

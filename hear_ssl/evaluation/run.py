@@ -12,14 +12,13 @@ from typing import Any
 from hear_ssl.errors import one_line, printable
 from hear_ssl.evaluation.baseline_scores import BaselineScores
 from hear_ssl.evaluation.device import choose_device
+from hear_ssl.evaluation.foreign.model import load_anywhere, load_known, untrained_like
 from hear_ssl.evaluation.model_under_test import (
     BASELINES,
     LOG_MEL,
     UNTRAINED,
     ModelUnderTest,
-    load_model_under_test,
     log_mel,
-    untrained,
 )
 from hear_ssl.evaluation.protocol.embed import task_hash, task_rows
 from hear_ssl.evaluation.protocol.few_shot import by_protocol, mean_of, score_few_shot
@@ -37,16 +36,26 @@ LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
 
 
 def models_to_compare(
-    module: str, weights: str, compare: list[str], device: str = "cpu", baselines: Sequence[str] = BASELINES
+    module: str,
+    weights: str,
+    compare: list[str],
+    device: str = "cpu",
+    baselines: Sequence[str] = BASELINES,
+    python: str = "",
+    logs: Path = Path(),
 ) -> list[ModelUnderTest]:
-    """Return the model asked for, those to compare it with, and of the baselines those named: same architecture untrained, log-mel.
+    """Return the model asked for, those to compare it with, and the baselines named: same architecture untrained, log-mel, modules.
 
+    python: the interpreter of the module's own environment; what the module prints goes to a file in the folder `logs`. Other
+    modules, and this one without `python`, run in the environment that `hear-ssl foreign` made for them, else here.
     With device `auto` a model that fails on a GPU moves to the CPU. Raises ValueError when one cannot be loaded or moved, there
     is no such device, or two have one name.
     """
     place = choose_device(device)
-    models = [load_model_under_test(module, weights), *(load_model_under_test(name) for name in compare)]
-    plain = untrained(module) if UNTRAINED in baselines else None
+    models = [load_anywhere(module, weights, python, logs, device)]
+    models += [load_anywhere(name, "", "", logs, device) for name in compare]
+    plain = untrained_like(models[0], module) if UNTRAINED in baselines else None
+    models += [load_known(name, "", logs, device) for name in baselines if name not in BASELINES and name != module]
     names = [model.name for model in models]
     twice = next((name for name in names if names.count(name) > 1 or name in BASELINES), None)
     if twice:
@@ -154,7 +163,7 @@ def redraws() -> bool:
 
 
 def in_mean(results: dict[str, Any], names: list[str]) -> bool:
-    """Say whether a task counts in the mean: every model has its score, and more of it is better."""
+    """Return whether a task counts in the mean: every model has its score, and more of it is better."""
     return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
 
 

@@ -71,7 +71,7 @@ class ScoresFile:
 
 
 def is_record(record: Any) -> bool:
-    """Say whether what scores.json holds is a record as this version writes it."""
+    """Return whether what scores.json holds is a record as this version writes it."""
     if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
         return False
     parts = record["tasks"], record["faults"]
@@ -108,7 +108,7 @@ def scored_weights(record: dict[str, Any], module: str) -> str:
     if model_name(module) in kept or not files:
         return ""
     if len(files) > 1:
-        raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; say which with --weights FILE")
+        raise ValueError(f"there are scores of {module} with {' and with '.join(files)}; choose with --weights FILE")
     return str(files[0])
 
 
@@ -131,11 +131,25 @@ def check_key(record: dict[str, Any], model: ModelUnderTest) -> None:
         raise ValueError(f"the scores of {model.name} are of other weights than it has now, or of an earlier version; evaluate again")
 
 
+def python_of(record: dict[str, Any], name: str) -> str:
+    """Return the interpreter of the environment that a module was evaluated in, '' for this one."""
+    found = [results[name].get("weights", {}).get("python", "") for results in record["tasks"].values() if name in results]
+    return str(next(iter(found), ""))
+
+
+def check_python(record: dict[str, Any], name: str, python: str) -> None:
+    """Raise ValueError when a module was evaluated in an environment of its own, and none is given: a record is not to choose programs."""
+    if python_of(record, name) and not python:
+        raise ValueError(f"the scores of {name} were made in another environment; give it with --python {python_of(record, name)}")
+
+
 def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
     """Return the command line that makes these scores; other weights of the module are none of them."""
     names = [name for results in record["tasks"].values() for name in results]
     others = dict.fromkeys(name for name in names if name not in (model_name(module, weights), *BASELINES) and not name.endswith(")"))
     words = ["hear-ssl evaluate --module", module, *([f"--weights {weights}"] if weights else [])]
+    python = python_of(record, model_name(module, weights))
+    words += [f"--python {python}"] if python else []
     words += [*(f"--compare {name}" for name in others), f"--tasks {tasks} --out {scores}"]
     words += [f"--grid {record['grid']}"] + ([f"--seeds {record['seeds']}"] if record["seeds"] > 1 else [])
     if LOG_MEL not in names:

@@ -10,6 +10,7 @@ from typing import Any
 
 from hear_ssl.errors import verb
 from hear_ssl.evaluation import BASELINES, GRIDS
+from hear_ssl.evaluation.foreign.known import known_modules
 from hear_ssl.machine import expand_home, usable_cores
 
 
@@ -24,6 +25,7 @@ class Asked:
     only: list[str] | None
     device: str
     baselines: Sequence[str] = tuple(BASELINES)
+    python: str = ""
 
 
 @verb
@@ -39,15 +41,18 @@ def evaluate(
     weights: str | os.PathLike[str] = "",
     device: str = "auto",
     baselines: Sequence[str] = tuple(BASELINES),
+    python: str | os.PathLike[str] = "",
 ) -> dict[str, Any]:
     """Score a model on tasks in HEAR format, as `hear-ssl evaluate` does, and return its scores with those of its baselines.
 
     model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task; only: parts of the
     names of those to take. out: the folder for scores.json and kept embeddings; what it has already is not computed again.
     grid: "official", the benchmark's own search, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
-    for the table. baselines: "logmel", "untrained", both, or none; their scores are kept for later evaluations.
+    for the table. baselines: "logmel", "untrained", both, or none, and modules with an environment of `hear-ssl foreign`; their scores
+    are kept for later evaluations.
     seeds: predictors trained per task. weights: a weights file given to load_model() of a module.
-    device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one.
+    device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one. python: the interpreter of the environment that the
+    module is installed in; it embeds there, in a process of its own.
 
     The scores are the record of scores.json: {"tasks": {task: {model: {"score": ..., "primary": name of the score, ...}}}, "faults":
     {task: {model: reason}}}, the second for what could not be scored, which is reported too. Progress goes to the logger `hear_ssl`.
@@ -62,16 +67,16 @@ def evaluate(
     others = [path_of(other) for other in ([compare] if isinstance(compare, (str, os.PathLike)) else compare)]
     standing = [baselines] if isinstance(baselines, str) else list(baselines)
     check_baselines(standing)
-    asked = Asked(grid, seeds, path_of(weights), others, names or None, device, standing)
+    asked = Asked(grid, seeds, path_of(weights), others, names or None, device, standing, path_of(python))
     record, _ = scored(path_of(model), Path(path_of(tasks)), Path(path_of(out)), asked)
     return record
 
 
 def check_baselines(names: Sequence[str]) -> None:
     """Raise ValueError when a name is not that of a baseline."""
-    wrong = next((name for name in names if name not in BASELINES), None)
+    wrong = next((name for name in names if name not in BASELINES and name not in known_modules()), None)
     if wrong is not None:
-        raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, or both")
+        raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, both, or a module of hear-ssl foreign")
 
 
 def path_of(path: str | os.PathLike[str]) -> str:
@@ -95,8 +100,8 @@ def scored(model: str, tasks: Path, out: Path, asked: Asked) -> tuple[dict[str, 
     torch.set_num_threads(min(threads, usable_cores()))
     try:
         with float32_kept(), torch.random.fork_rng(devices=[]):
-            standing = [BASELINES[name] for name in asked.baselines]
-            models = models_to_compare(model, asked.weights, asked.compare, asked.device, standing)
+            standing = [BASELINES.get(name, name) for name in asked.baselines]
+            models = models_to_compare(model, asked.weights, asked.compare, asked.device, standing, asked.python, out)
             record = evaluate_models(models, folders, out, asked.grid, asked.seeds, kept=cache_folder())
     finally:
         torch.set_num_threads(threads)

@@ -105,7 +105,7 @@ def streams(content: Any) -> List[Stream]:
         end = end + sum(content[found.start() + 27 : end]) if mark == b"OggS" else -1
     parts = list(map(lambda first, stop: Stream(content, first, stop), starts or [start], [*starts[1:], length]))
     for part in parts if mark == b"OggS" else []:
-        last = content.rfind(mark, part.shift, part.shift + part.bytes)  # the last page: a flag says so, and it is whole
+        last = content.rfind(mark, part.shift, part.shift + part.bytes)  # the last page has its flag, and it is whole
         sizes = content[last + 27 : last + 27 + sum(content[last + 26 : last + 27])]
         fits = last + 27 + len(sizes) + sum(sizes) <= part.shift + part.bytes
         part.expected = 0 if fits and sum(content[last + 5 : last + 6]) & 4 else UNKNOWN

@@ -1,7 +1,7 @@
 """Bands of the frontend: triangular filters over the bins of a Fourier transform.
 
 Two layouts. Mel: corners equally spaced in mel, one window for all bands. Log: corners equally spaced in pitch, and for
-each band the shortest window that still resolves it, so that low notes are told apart and high clicks stay sharp: the
+each band the shortest window that still resolves it, so that low notes are resolved and high clicks stay sharp: the
 trade of the constant-Q transform (Brown, J. Acoust. Soc. Am. 89, 1991, https://doi.org/10.1121/1.400476) with a few FFTs.
 """
 

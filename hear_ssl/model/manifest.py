@@ -1,4 +1,4 @@
-"""The manifest: one JSON file in the wheel that says what the model is, where its weights lie and what it learned from."""
+"""The manifest: one JSON file in the wheel with what the model is, where its weights are and what it was trained on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FORMAT = "hear_ssl.manifest/3"
 
 @dataclass(frozen=True)
 class WeightsRecord:
-    """Where the weights lie and how to know them."""
+    """Where the weights are, and their size and SHA-256."""
 
     url: str = ""
     file: str = "weights.safetensors"

@@ -57,7 +57,7 @@ def export_file(model: Embedder, manifest: Manifest, out: Path, kinds: Tuple[str
 
 
 def check_packages() -> None:
-    """Raise ValueError that says what to install when torch is too old, or onnx or onnxscript is missing."""
+    """Raise ValueError that names what to install when torch is too old, or onnx or onnxscript is missing."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST:
         raise ValueError(f"torch is {torch.__version__}; to export to ONNX install torch >= 2.6")
@@ -73,7 +73,7 @@ def names_of(kinds: Tuple[str, ...]) -> List[str]:
 
 
 def described(model: Embedder, manifest: Manifest) -> Dict[str, str]:
-    """Return what the file's metadata says of the model."""
+    """Return the metadata of the file about the model."""
     return {
         "name": manifest.name,
         "version": manifest.version,

@@ -1,6 +1,6 @@
 """What an embedding model is made of: the frozen dataclasses that the manifest in the wheel records.
 
-Each field is declared with `option`, which keeps its unit, its meaning and its allowed range beside the default, so
+Each field is declared with `option`, which keeps its unit, its meaning and its allowed range next to the default, so
 that the training config, its help page and the manifest reader all check the same rules.
 """
 

@@ -113,7 +113,9 @@ def _check_layout(header: Dict[str, Any], data_bytes: int, path: PathLike) -> La
             raise ValueError(f"{path}: tensor {name[:80]!r} leaves a gap or overlaps another; download or export the weights again")
         expected = end
     if expected != data_bytes:
-        raise ValueError(f"{path} holds {data_bytes} bytes of tensors, its header says {expected}: truncated or damaged; download it again")
+        raise ValueError(
+            f"{path} holds {data_bytes} bytes of tensors, its header states {expected}: truncated or damaged; download it again"
+        )
     return layout
 
 

@@ -1,4 +1,4 @@
-"""Heads between the embedding and the loss; they stay behind at export."""
+"""Heads between the embedding and the loss; they are not exported."""
 
 from __future__ import annotations
 

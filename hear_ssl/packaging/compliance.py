@@ -15,8 +15,9 @@ from typing import Any
 
 from hear_ssl.packaging.clean_environment import without_secrets
 from hear_ssl.packaging.licenses import shown
+from hear_ssl.packaging.model_card import cell, not_test, sources_of
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
-from hear_ssl.packaging.templates import cell, not_test, requires_python, sources_of
+from hear_ssl.packaging.templates import requires_python
 
 RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"
@@ -71,7 +72,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         ),
         ("Installs with pip from a local source tree", "pyproject.toml, setuptools; `python3 -m pip install REPOSITORY`", "see verify.py"),
         ("README names the CUDA and cuDNN versions", f"torch {record['torch']}, CUDA {record['cuda']}, cuDNN {record['cudnn']}", "holds"),
-        ("Code in a public GitHub repository", "the source tree beside this file is what to push", "yours to do"),
+        ("Code in a public GitHub repository", "the source tree with this file is what to push", "yours to do"),
     ]
     lines = [
         f"# {manifest['name']} {manifest['version']} and the rules of the HEAR API",
@@ -99,7 +100,7 @@ def weights_line(weights: dict[str, Any], published: bool) -> str:
 
 
 def as_published(report: str, weights: dict[str, Any]) -> str:
-    """Return a report whose line on the weights says that they were fetched from the URL that the manifest names now."""
+    """Return a report whose line on the weights states that they were fetched from the URL that the manifest names now."""
     return "".join(
         weights_line(weights, published=True) + "\n" if line.startswith(WEIGHTS) else line for line in report.splitlines(keepends=True)
     )

@@ -34,7 +34,7 @@ def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
     Raises ValueError when they do not fit the encoder, or a map of other readouts would have weights that nothing fitted.
     """
     torch.manual_seed(0)
-    model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained)
+    model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained, weights=request.weights)
     config = composed_config(model.config, request.composition)
     composed = Embedder(config)
     composed.encoder.load_state_dict(model.encoder.state_dict())

@@ -39,6 +39,38 @@ TITLES = {
     "public domain": "LicenseRef-Public-Domain",
 }
 
+KINDS = {  # kinds of licence, from the strictest to the freest, and what they ask of whoever passes a work on
+    "non-commercial": "name the author; no commercial use",
+    "no derivatives": "name the author; pass on unchanged copies only",
+    "share-alike": "name the author; changed works under the same licence",
+    "copyleft": "the source and the same licence, for works derived from it (GPL, LGPL and the like)",
+    "attribution": "keep the name of the author and the licence text",
+    "public domain": "nothing",
+    "other": "read the licence",
+}
+FREE = {"CC0-1.0", "UNLICENSE", "WTFPL", "PDDL-1.0", "0BSD", "LICENSEREF-PUBLIC-DOMAIN"}
+COPYLEFT = re.compile(r"(A|L)?GPL-|GFDL-|ARTISTIC-|MPL-|EUPL-|CC-BY-SA-|ODBL-", re.I)
+ATTRIBUTION = re.compile(r"CC-BY-|MIT|BSD-|APACHE-|ISC$|ZLIB$|BSL-|X11$|OFL-|OPENSSL$|ODC-BY-", re.I)
+
+
+def kind_of_license(license: str) -> str:
+    """Return the kind of a licence, a key of KINDS; of an expression the strictest of its licences that has a kind."""
+    found = {_kind(name) for name in re.findall(r"[\w.+-]+", license) if name.upper() not in ("AND", "OR", "WITH")}
+    return next((kind for kind in KINDS if kind in found and kind != "other"), "other")
+
+
+def _kind(name: str) -> str:
+    upper = name.upper()
+    if upper in FREE:
+        return "public domain"
+    if re.search(r"-NC(-|$)", upper):
+        return "non-commercial"
+    if re.search(r"-ND(-|$)", upper):
+        return "no derivatives"
+    if COPYLEFT.match(name):
+        return "share-alike" if upper.startswith(("CC-BY-SA", "ODBL")) else "copyleft"
+    return "attribution" if ATTRIBUTION.match(name) else "other"
+
 
 def known_license(text: str) -> str:
     """Return the SPDX expression of a licence, '' for what is none: 'CC BY 4.0' gives CC-BY-4.0, 'GPL-2+ or MIT' an expression.

@@ -16,7 +16,7 @@ OTHER_PYTHONS = """aifc annotationlib asynchat asyncore audioop binhex cgi cgitb
 dummy_threading formatter imghdr imp lib2to3 macpath macurl2path mailcap msilib nis nntplib ossaudiodev parser
 pipes smtpd sndhdr spwd sunau symbol telnetlib tomllib uu xdrlib zoneinfo graphlib"""
 # What torch, the extras `embed` and `onnx` and the kits of benchmarks import, whether it is installed here or not.
-BESIDE = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
+INSTALLED = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
 markupsafe networkx typing_extensions numpy scipy pandas soundfile soxr cffi pycparser tqdm pip setuptools wheel
 packaging heareval hearvalidator hearbaseline mteb maeb tensorflow keras jax flax librosa numba llvmlite sklearn
 joblib matplotlib pytest _pytest pluggy transformers datasets huggingface_hub safetensors onnx onnxruntime
@@ -24,7 +24,7 @@ onnxscript onnx_ir ml_dtypes flatbuffers google requests
 urllib3 certifi idna charset_normalizer yaml attr attrs six dateutil pytz click rich einops timm lightning
 pytorch_lightning lightning_fabric lightning_utilities torchmetrics omegaconf hydra wandb webdataset braceexpand s3fs
 gcsfs boto3 botocore aiohttp intervaltree sed_eval dcase_util pynvml PIL pillow resampy"""
-TAKEN = OURS | set(STARTUP.split()) | set(OTHER_PYTHONS.split()) | {name.lower() for name in BESIDE.split()} | sys.stdlib_module_names
+TAKEN = OURS | set(STARTUP.split()) | set(OTHER_PYTHONS.split()) | {name.lower() for name in INSTALLED.split()} | sys.stdlib_module_names
 
 
 def check_name(name: str) -> None:

@@ -1,6 +1,6 @@
 """The official validator (hearvalidator 2021.0.6 from PyPI, unedited), run on the module in its clean environment.
 
-It imports tensorflow only to tell the two kinds of model apart; a stub stands in. A plain install on a current Python
+It imports tensorflow only to distinguish the two kinds of model; a stub replaces it. A plain install on a current Python
 would silently take 2021.0.2, which lacks most checks, so its Python requirement is ignored.
 """
 
@@ -18,7 +18,7 @@ from hear_ssl.packaging.rules.rows import RuleResult
 VERSION = "2021.0.6"
 CACHE = "weights-cache"  # a fresh one in the scratch folder: weights of earlier days would hide that their URL is dead
 RULE = f"The official HEAR validator {VERSION} accepts the module."
-STUB = '''"""Stands in for tensorflow: a torch model is no tf.Module."""
+STUB = '''"""Replaces tensorflow: a torch model is no tf.Module."""
 
 
 class Module:
@@ -54,19 +54,33 @@ def validator_folder(scratch: Path) -> Path:
     return folder
 
 
-def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str]) -> RuleResult:
-    """Run the validator with `python` on a module, installed or on one of `paths`, and return its row."""
+def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], elsewhere: bool = False) -> RuleResult:
+    """Run the validator with `python` on a module, installed or on one of `paths`, and return its row.
+
+    elsewhere: `python` is of an environment with a numpy of its own, and perhaps with tensorflow.
+    """
     try:
         folder = validator_folder(scratch)
     except ValueError as error:
         return RuleResult("official validator", RULE, f"not measured: {error}", None)
     extras = scratch / "validator-layer"
-    link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
+    if elsewhere:
+        extras.mkdir()
+        for top in ("hearvalidator", *([] if has_module(python, "tensorflow") else ["tensorflow"])):
+            (extras / top).symlink_to(folder / top)
+    else:
+        link_layer([name for name in requirement_closure("numpy") if name != "torch"], extras)
     command = [str(python), "-W", "ignore", "-c", "import sys; from hearvalidator.validate import main; sys.exit(main())", module]
     command += ["--model", str(weights)] if weights else []
-    path = os.pathsep.join([str(folder), str(extras), *paths])
+    path = os.pathsep.join([*([] if elsewhere else [str(folder)]), str(extras), *paths])
     environment = without_secrets(scratch, PYTHONPATH=path, HEAR_WEIGHTS_CACHE=str(scratch / CACHE))
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=scratch)
     lines = [line.strip() for line in (done.stdout + done.stderr).splitlines() if line.strip()]
     passed = done.returncode == 0 and any("Looks good" in line for line in lines)
     return RuleResult("official validator", RULE, lines[-1][:160] if lines else "no output", passed)
+
+
+def has_module(python: Path, name: str) -> bool:
+    """Return whether an interpreter finds a module."""
+    command = [str(python), "-c", f"import importlib.util, sys; sys.exit(importlib.util.find_spec({name!r}) is None)"]
+    return subprocess.run(command, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from hear_ssl.addresses import redacted_text, redacted_values
-from hear_ssl.checkpoint import load_checkpoint
+from hear_ssl.checkpoint import has_average, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.files import atomic_write, read_json, read_metrics
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
@@ -26,6 +26,7 @@ from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.linear_export import LinearExport
+from hear_ssl.packaging.model_card import model_card, training_record
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.url_check import check_published
@@ -139,7 +140,8 @@ def build_manifest(
             "steps": 0 if request.untrained else checkpoint.get("global_step", 0),
             "batch_size": config["data"]["batch_size"],
             "config": without_places(config),
-            "notes": texts_of(checkpoint.get("notes", [])),
+            "trainings": trainings(checkpoint, to_mapping(model.config), request.untrained),
+            "notes": texts_of([*checkpoint.get("notes", []), *averaging(request, checkpoint)]),
             "stored_in": "float16" if request.half else "float32",
             "fitted": fitted_record(checkpoint.get("fitted", {})),
             "data": redacted_values(checkpoint["data_card"]),
@@ -151,6 +153,32 @@ def build_manifest(
         "metrics": {} if request.untrained else last_metrics(request.checkpoint, checkpoint.get("global_step", 0)),
         "licenses": {"code": "Apache-2.0", "weights": "CC-BY-4.0"},
     }
+
+
+def trainings(checkpoint: dict[str, Any], embedder: dict[str, Any], untrained: bool) -> list[dict[str, Any]]:
+    """Return what the model card has of the training of each encoder. Raises TypeError where a checkpoint lists them in another form."""
+    config = checkpoint["config"]
+    if untrained or not checkpoint.get("trainings"):
+        steps = 0 if untrained else checkpoint.get("global_step", 0)
+        return [training_record(config, with_short_names(embedder), steps, config["data"]["batch_size"])]
+    return [
+        {
+            "encoder": str(one["encoder"]),
+            "objectives": texts_of(one["objectives"]),
+            "steps": one["steps"] + 0,
+            "batch_size": one["batch_size"] + 0,
+        }
+        for one in checkpoint["trainings"]
+    ]
+
+
+def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
+    """Return a note on which weights of a checkpoint with averaged ones are exported, nothing for others."""
+    if request.untrained or not has_average(checkpoint):
+        return []
+    if request.weights == "trained":
+        return ["weights of the last step, not their exponential moving average"]
+    return [f"exponential moving average of the weights, decay {checkpoint['config']['trainer']['ema']}"]
 
 
 def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
@@ -173,7 +201,8 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
     probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
     cache = {"cache": DataConfig.cache} if "cache" in kept["data"] else {}
     data = {key: value for key, value in kept["data"].items() if key not in OF_SHARDS} | cache | {"shards": []}
-    trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in ("keep_checkpoints", "keep_every")}
+    own = {"keep_checkpoints", "keep_every"} | ({"ema"} if not kept.get("trainer", {}).get("ema") else set())
+    trainer = {key: value for key, value in kept.get("trainer", {}).items() if key not in own}
     whole = {**kept, **probe, "data": data, **({"trainer": trainer} if trainer else {})}
     named: dict[str, Any] = without_paths(with_short_names(whole))
     return named
@@ -234,13 +263,13 @@ def package_files(request: PackageRequest, manifest: dict[str, Any], golden: byt
 
 
 def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest: dict[str, Any]) -> dict[str, bytes]:
-    """Return the files of the source tree: the package beside README, licences, model card and pyproject.toml."""
+    """Return the files of the source tree: the package, README, licences, model card and pyproject.toml."""
     return {
         **files,
         **texts.licenses(),
         "COMPLIANCE.md": files[f"{request.name}/COMPLIANCE.md"],
         "README.md": texts.readme(manifest, request.bundle_weights).encode(),
-        "MODEL_CARD.md": texts.model_card(manifest).encode(),
+        "MODEL_CARD.md": model_card(manifest).encode(),
         "pyproject.toml": texts.pyproject(manifest).encode(),
         "MANIFEST.in": f"recursive-include {request.name} *.json *.md *.safetensors\n".encode(),
     }

@@ -13,7 +13,7 @@ from yaml import YAMLError
 
 from hear_ssl.machine import user_path
 from hear_ssl.packaging.licenses import parse_data_licenses
-from hear_ssl.packaging.request import LINEAR_CLIPS, PER_TOKEN, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import LINEAR_CLIPS, PER_TOKEN, PackageRequest, checked_weights, is_composition_key
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"source tree  {wheel.parent / request.name}")
     print(f"weights      {weights}")
     if request.allow_unpublished:
-        print(f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads, checks and says so in the wheel")
+        print(
+            f"not checked  whether {request.weights_url} serves them; hear-ssl publish uploads and checks them, and records it in the wheel"
+        )
     at_hand = request.allow_unpublished and not request.bundle_weights
     print(f"next         hear-ssl verify {wheel}{f' --weights {weights}' * at_hand}")
     return 0
@@ -40,6 +42,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
     from hear_ssl.packaging.linear_map import parse_linear
     from hear_ssl.packaging.publication import check_publication
 
+    weights = checked_weights(given.weights or "", given.untrained)
     check_publication(given.name, given.version, given.weights_url)
     return PackageRequest(
         find_checkpoint(given.checkpoint),
@@ -53,6 +56,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
         given.allow_long_hop,
         given.half,
         parse_data_licenses(given.data_license),
+        weights,
         parse_linear(given.linear),
         given.linear_clips,
         tuple(given.linear_shards),
@@ -97,10 +101,15 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         "--half", action="store_true", help="store the weights in float16, half the download; load_model() widens them to float32 again"
     )
     parser.add_argument(
+        "--weights",
+        metavar="WHICH",
+        help="of a run with trainer.ema: ema, the moving average of the weights, which is the default, or trained, those of the last step",
+    )
+    parser.add_argument(
         "--untrained", action="store_true", help="the same architecture with random weights: the baseline that training must beat"
     )
     parser.add_argument(
-        "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md says so"
+        "--allow-unpublished", action="store_true", help="do not fetch the weights from their URL to check it; COMPLIANCE.md records it"
     )
     parser.add_argument(
         "--data-license",
@@ -110,7 +119,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         help="licence of a training source whose shards name none (SPDX, such as CC-BY-4.0, or an expression); manifest and model card"
         " record that it was stated at export; may be given several times",
     )
-    parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md says so")
+    parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md records it")
     parser.add_argument(
         "--set",
         action="append",

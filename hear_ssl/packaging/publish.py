@@ -31,6 +31,7 @@ from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import compliance
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
+from hear_ssl.packaging.model_card import model_card
 from hear_ssl.packaging.transformers_files import WEIGHTS, transformers_files
 from hear_ssl.packaging.upload import check_manifest, check_same_model, has_folders, last_part, put, upload
 from hear_ssl.packaging.url_check import check_published
@@ -52,20 +53,20 @@ def publish(tree: Path, weights: Path, to: str, public_url: str, weights_only: b
         raise ValueError("--to is empty; give a folder, s3://, gs://, hf:// or any fsspec address")
     check_weights(tree, weights)
     name = last_part(public_url)
-    beside = f"{name.removesuffix('.safetensors')}.json"
+    record = f"{name.removesuffix('.safetensors')}.json"
     manifest = json.loads(manifest_file(tree).read_bytes())
     for_transformers = has_folders(to) and not weights_only
     if for_transformers:
         names = [*transformers_files(tree), WEIGHTS]
-        if beside in names:
-            raise ValueError(f"--public-url ends in {name}, and {beside} is a file of transformers; give the weights another name")
+        if record in names:
+            raise ValueError(f"--public-url ends in {name}, and {record} is a file of transformers; give the weights another name")
         check_same_model(to, names, manifest, WEIGHTS)
-    check_manifest(to, beside, manifest["weights"]["sha256"])
+    check_manifest(to, record, manifest["weights"]["sha256"])
     report(f"upload       {one_line(upload(weights, to, name))}")
     check_published(public_url, manifest["weights"]["sha256"], manifest["weights"]["bytes"], "is the file public under that URL?")
     wheel = with_url(tree, public_url)
     report(f"wheel        {wheel} fetches from {public_url}")
-    report(f"manifest     {one_line(put(manifest_file(tree).read_bytes(), to, beside))}")
+    report(f"manifest     {one_line(put(manifest_file(tree).read_bytes(), to, record))}")
     if for_transformers:
         report(f"transformers {one_line(upload_for_transformers(tree, weights, to))}")
     report(f"stranger     {load_as_a_stranger(wheel, tree.name)}")
@@ -100,9 +101,9 @@ def check_weights(tree: Path, weights: Path) -> None:
 
 
 def with_url(tree: Path, url: str) -> Path:
-    """Write the public URL, which serves the weights, into the tree; build the wheel again beside it and return its path.
+    """Write the public URL, which serves the weights, into the tree; build the wheel again next to it and return its path.
 
-    Raises ValueError when the tree has no COMPLIANCE.md to say so in.
+    Raises ValueError when the tree has no COMPLIANCE.md to record it in.
     """
     name = tree.name
     files = {
@@ -119,13 +120,13 @@ def with_url(tree: Path, url: str) -> Path:
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     current = current_manifest(manifest)
     files["README.md"] = texts.readme(current, bundled=f"{name}/{manifest['weights']['file']}" in files).encode()
-    files["MODEL_CARD.md"] = texts.model_card(current).encode()
+    files["MODEL_CARD.md"] = model_card(current).encode()
     with folder_lock(tree.absolute().parent, OUT_BUSY, wait_seconds=WRITING_SECONDS):
         return write_export(tree, manifest["version"], files, texts.requires_python(manifest))
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:
-    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it says.
+    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it reports.
 
     Raises ValueError with the last line when it fails.
     """

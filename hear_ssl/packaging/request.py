@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,8 @@ KEYS = ("scene", "timestamp", PER_TOKEN)
 @dataclass(frozen=True)
 class PackageRequest:
     """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences, linear 'scene' and 'timestamp' to the linear map to fit for them."""
+    sources to licences, weights is `ema` or `trained` or empty, see `hear_ssl.checkpoint.embedder_tensors`, linear maps 'scene' and
+    'timestamp' to the linear map to fit for them."""
 
     checkpoint: Path
     name: str
@@ -30,6 +32,7 @@ class PackageRequest:
     allow_long_hop: bool = False
     half: bool = False
     data_licenses: dict[str, str] = field(default_factory=dict)
+    weights: str = ""
     linear: dict[str, LinearMap] = field(default_factory=dict)
     linear_clips: int = LINEAR_CLIPS
     linear_shards: tuple[str, ...] = ()  # of the training when there are none
@@ -38,3 +41,20 @@ class PackageRequest:
 def is_composition_key(key: str) -> bool:
     """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
     return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
+
+
+def checked_composition(given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return readouts by their keys, as given. Raises ValueError for a key that names none."""
+    wrong = next((key for key in given or {} if not is_composition_key(key)), None)
+    if wrong is not None:
+        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
+    return dict(given or {})
+
+
+def checked_weights(given: str, untrained: bool) -> str:
+    """Return which weights to export, as given. Raises ValueError when there is no such kind, or untrained ones are asked for too."""
+    if given not in ("", "ema", "trained"):
+        raise ValueError(f"weights is {given!r}; give ema for the moving average of a run with trainer.ema, or trained")
+    if given and untrained:
+        raise ValueError(f"weights={given} and untrained exclude each other; leave one out")
+    return given

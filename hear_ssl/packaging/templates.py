@@ -1,17 +1,13 @@
-"""The texts that travel with a model: README, model card, package metadata, licences."""
+"""The texts of a package: README, metadata, licences; `model_card` has the model card."""
 
 from __future__ import annotations
 
 import json
-import re
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
-from hear_ssl.packaging.licenses import shown
-
-MARKUP = re.compile(r"[\\|\[\]`*]")
 ROOT = Path(__file__).resolve().parents[2]
 EXTRAS = {  # what the commands `python -m NAME embed` and `python -m NAME onnx` need
     "embed": ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"],
@@ -19,7 +15,7 @@ EXTRAS = {  # what the commands `python -m NAME embed` and `python -m NAME onnx`
 }
 CC_BY = (
     "The model weights of this package are licensed under the Creative Commons Attribution 4.0 International License (CC BY 4.0).\n"
-    "You may share and adapt them for any purpose, also commercially, if you give appropriate credit, link to the licence and say\n"
+    "You may share and adapt them for any purpose, also commercially, if you give appropriate credit, link to the licence and state\n"
     "whether you changed them. The full text: https://creativecommons.org/licenses/by/4.0/legalcode\n"
 )
 
@@ -169,111 +165,3 @@ Weights: {weights["url"]}, {weights["bytes"] / 1e6:.1f} MB in {training.get("sto
 What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md). Every rule measured: [COMPLIANCE.md](COMPLIANCE.md).
 Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LICENSE-weights)).
 """
-
-
-def model_card(manifest: dict[str, Any], library: str = "") -> str:
-    """Return the model card: what, from which data, how trained, measured how; its head is that of the Hugging Face Hub.
-
-    library: what the hub says to load it with; by default the model's own package.
-    """
-    training, sizes = manifest["training"], manifest["sizes"]
-    data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
-    metrics = "".join(f"| {cell(key)} | {cell(str(value))} |\n" for key, value in sorted(manifest["metrics"].items()))
-    return f"""{front_matter(manifest, library)}
-# {manifest["name"]} {manifest["version"]}
-
-| | |
-|---|---|
-| sample rate | {sizes["sample_rate"]} Hz |
-| scene embedding | {sizes["scene_embedding_size"]} |
-| timestamp embedding | {sizes["timestamp_embedding_size"]}, every {sizes["hop_ms"]:g} ms |
-| parameters | {sizes["parameters"]}, stored in {training.get("stored_in", "float32")}, computed in float32 |
-| encoder | {cell(next(iter(manifest["embedder"]["encoder"])))} |
-| trained for | {trained_for(training)} |
-| code revision | {cell(str(training["git_revision"]))} |
-{data}
-## Last values of training (metrics.csv of the run)
-
-| | |
-|---|---|
-{metrics}
-"""
-
-
-def sources_section(title: str, card: dict[str, Any]) -> str:
-    """Return hours, split and every source of a data card."""
-    rows = "".join(
-        f"| {cell(source['name'] + not_test(source))} | {cell(shown(source))} | {number(source['hours'], '.3f')} |"
-        f" {number(source['clips'], 'd')} |\n"
-        for source in card.get("sources", [])
-    )
-    head = f"## {title}: {number(card.get('hours', 0.0), '.2f')} hours, split {cell(str(card.get('split', '')))}"
-    return f"\n{head}\n\n| source | licence | hours | clips |\n|---|---|---|---|\n{rows}"
-
-
-def not_test(source: dict[str, Any]) -> str:
-    """Return what was stated of a source whose path says test; '' of others."""
-    return f" (path says {source['not_test']!r}; stated to be no test data)" if source.get("not_test") else ""
-
-
-def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return by title the data cards of what a model was trained on, and of what its linear map, if any, was fitted on."""
-    fitted = training.get("fitted", {}).get("data")
-    return {"Training data": training["data"], **({"Data of the linear map": fitted} if fitted else {})}
-
-
-def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sources of all data cards; one of the same name and licence once, with the hours of the card that names it first."""
-    sources: dict[tuple[str, str], dict[str, Any]] = {}
-    for card in data_cards(training).values():
-        for source in card.get("sources", []):
-            sources.setdefault((source["name"], source["license"]), source)
-    return list(sources.values())
-
-
-def trained_for(training: dict[str, Any]) -> str:
-    """Return the steps and batches of the training, what else was done to the model, and what a linear map was fitted on."""
-    parts = [f"{training['steps']} steps of {training['batch_size']} clips", *training.get("notes", [])]
-    fitted = training.get("fitted") or {}
-    return "; ".join([*parts, *([f"embeddings by a linear map fitted on {fitted['clips']} clips{maps_of(fitted)}"] if fitted else [])])
-
-
-def maps_of(fitted: dict[str, Any]) -> str:
-    """Return the kind and the dimensions of each linear map in brackets; '' where they are not recorded."""
-    maps = fitted.get("maps")
-    listed = maps.items() if isinstance(maps, dict) else ()
-    texts = [cell(f"{place}: {one.get('kind')}, {one.get('of')} to {one.get('dims')} dimensions") for place, one in listed]
-    return f" ({'; '.join(texts)})" if texts else ""
-
-
-def front_matter(manifest: dict[str, Any], library: str = "") -> str:
-    """Return the card's YAML head (https://huggingface.co/docs/hub/model-cards#model-card-metadata); values are written as JSON."""
-    head = {
-        "license": "cc-by-4.0",
-        "library_name": library or manifest["name"],
-        "pipeline_tag": "feature-extraction",
-        "tags": ["audio", "audio-embeddings", "self-supervised", "hear", "pytorch", next(iter(manifest["embedder"]["encoder"]))],
-        "datasets": sorted({printable(source["name"]) for source in sources_of(manifest["training"])}),
-        "inference": False,
-    }
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in head.items()]
-    return "---\n" + "".join(lines) + "---\n"
-
-
-def printable(text: str) -> str:
-    """Return a text with every control character, line break and lone surrogate as a space: YAML takes none of them."""
-    return "".join(character if character.isprintable() else " " for character in text)
-
-
-def cell(text: str) -> str:
-    """Return a text of others as one cell of a Markdown table: it makes no row, link, image or HTML of its own."""
-    escaped = MARKUP.sub(r"\\\g<0>", printable(text))
-    return escaped.replace("&", "&amp;").replace("<", "&lt;")
-
-
-def number(value: Any, form: str) -> str:
-    """Return a number of others in a format, such as .2f; what is no such number as a cell."""
-    try:
-        return format(value, form) if isinstance(value, (int, float)) else cell(str(value))
-    except (ValueError, OverflowError):
-        return cell(str(value)[:40])

@@ -14,6 +14,7 @@ from typing import Any
 from hear_ssl.old_versions import current_manifest
 from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.flat_module import Package, Place, flat_source, with_flat_imports
+from hear_ssl.packaging.model_card import model_card
 from hear_ssl.packaging.own_parts import FOLDER
 
 WEIGHTS = "model.safetensors"
@@ -118,6 +119,6 @@ output.last_hidden_state   # (2, timestamps, {frame}), centred on output.timesta
 `model.get_scene_embeddings(**inputs)` and `model.get_timestamp_embeddings(**inputs)` compute one of them alone. The embeddings are those of
 the wheel `{name}`; `hear_ssl.load(folder)` reads the same weights and runs no code of the folder. Code: Apache-2.0. Weights: CC BY 4.0.
 """
-    body = texts.model_card(manifest, library="transformers")
+    body = model_card(manifest, library="transformers")
     front, title, rest = body.partition(f"\n# {name} {manifest['version']}\n")
     return f"{front}{title}{usage}{rest}"

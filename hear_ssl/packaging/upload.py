@@ -35,7 +35,7 @@ def upload(weights: Path, target: str, name: str) -> str:
 def put(content: bytes, target: str, name: str, refused: str = "", size: str = "") -> str:
     """Write a file to target/name and return what was done; a file with this content is left alone.
 
-    refused: what the error says of a file with other content; without, that is replaced. Raises ValueError then, or when the target
+    refused: what the error states of a file with other content; without, that is replaced. Raises ValueError then, or when the target
     cannot be written.
     """
     with reached(target) as (filesystem, folder):
@@ -66,7 +66,7 @@ def reached(target: str) -> Iterator[tuple[Any, str]]:
     try:
         yield fsspec.core.url_to_fs(target)
     except ImportError as error:
-        raise ValueError(f"{target} needs another package ({error}); install it beside hear_ssl") from None
+        raise ValueError(f"{target} needs another package ({error}); install it too") from None
     except ValueError:
         raise
     except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there

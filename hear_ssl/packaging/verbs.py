@@ -17,7 +17,7 @@ from hear_ssl.packaging import verify as verification
 from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.linear_map import LinearMap, parse_linear
 from hear_ssl.packaging.publication import check_publication
-from hear_ssl.packaging.request import KEYS, LINEAR_CLIPS, PackageRequest, is_composition_key
+from hear_ssl.packaging.request import LINEAR_CLIPS, PackageRequest, checked_composition, checked_weights
 from hear_ssl.packaging.rules.rows import RuleResult
 
 
@@ -32,6 +32,7 @@ def package(
     bundle_weights: bool = False,
     half: bool = False,
     untrained: bool = False,
+    weights: str = "",
     allow_unpublished: bool = False,
     allow_long_hop: bool = False,
     data_licenses: Mapping[str, str] | None = None,
@@ -46,31 +47,19 @@ def package(
     weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
     NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
+    weights: of a run with trainer.ema "ema", the moving average of the weights, which is the default, or "trained", those of the last step.
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} of training sources whose shards name no licence. composition: other readouts without
     retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}. linear: linear maps to fit without labels,
     such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over linear_clips clips of the training's or of linear_shards.
 
-    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address
-    does not serve the weights; OSError when `out` cannot be written. Nothing is written then.
+    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address does
+    not serve the weights; OSError when `out` cannot be written. Nothing is written then.
     """
     check_publication(name, version, weights_url)
-    request = PackageRequest(
-        find_checkpoint(path_of(run)),
-        name,
-        version,
-        weights_url,
-        bundle_weights,
-        untrained,
-        checked(composition or {}),
-        allow_unpublished,
-        allow_long_hop,
-        half,
-        parse_data_licenses(pairs(data_licenses)),
-        maps_of(linear),
-        linear_clips,
-        tuple(os.fspath(folder) for folder in linear_shards),
-    )
+    model = (find_checkpoint(path_of(run)), name, version, weights_url, bundle_weights, untrained, checked_composition(composition))
+    export = (allow_unpublished, allow_long_hop, half, parse_data_licenses(pairs(data_licenses)), checked_weights(weights, untrained))
+    request = PackageRequest(*model, *export, maps_of(linear), linear_clips, tuple(os.fspath(folder) for folder in linear_shards))
     return packaged(request, path_of(out))
 
 
@@ -78,14 +67,6 @@ def packaged(request: PackageRequest, out: Path) -> Path:
     """Return the wheel of a request, and leave torch's random numbers of the caller as they were."""
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, out)
-
-
-def checked(composition: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a composition whose keys are known. Raises ValueError when one is not."""
-    wrong = next((key for key in composition if not is_composition_key(key)), None)
-    if wrong is not None:
-        raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
-    return dict(composition)
 
 
 def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
@@ -105,13 +86,14 @@ def verify(
     weights: str | os.PathLike[str] | None = None,
     fresh_torch: str | None = None,
     suites: bool = False,
+    python: str | os.PathLike[str] = "",
 ) -> list[RuleResult]:
     """Install a wheel in a clean environment, measure every rule of the HEAR API on it, and return one row per rule.
 
     wheel: a wheel, an exported source tree, or the name of a module. weights: the weights file to load; without it NAME-VERSION.safetensors
     next to the wheel, where `package` wrote it, else load_model() finds its own. fresh_torch: a requirement such as "torch==2.4.1" to
     download, instead of the torch that is installed here. suites: measure instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR, each
-    in an environment with that benchmark.
+    in an environment with that benchmark. python: the interpreter of the environment that a module is installed in, to measure it there.
 
     A row has name, rule, measured, passed (None: not measured) and reason; a broken rule raises nothing:
     `all(row.passed is not False for row in rows)`. It takes about a minute and a half. Progress goes to the logger `hear_ssl`.
@@ -122,7 +104,8 @@ def verify(
     file = path_of(weights) if weights is not None else weights_next_to(subject)
     if file and not file.is_file():
         raise ValueError(f"weights {file} do not exist; give the .safetensors file that hear-ssl package wrote")
-    return verification.verify(subject, file.resolve() if file else None, fresh_torch, progress=True, suites=suites)
+    interpreter = str(path_of(python)) if python else ""
+    return verification.verify(subject, file.resolve() if file else None, fresh_torch, progress=True, suites=suites, elsewhere=interpreter)
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:

@@ -14,6 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.errors import one_line, printable
+from hear_ssl.evaluation.foreign.known import built_python
+from hear_ssl.evaluation.foreign.process import checked_python
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
@@ -26,14 +28,26 @@ TIMEOUT_SECONDS = 1800
 
 
 def verify(
-    subject: Path, weights: Path | None, fresh_torch: str | None = None, progress: bool = False, memory: str = "all", suites: bool = False
+    subject: Path,
+    weights: Path | None,
+    fresh_torch: str | None = None,
+    progress: bool = False,
+    memory: str = "all",
+    suites: bool = False,
+    elsewhere: str = "",
 ) -> list[RuleResult]:
     """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
 
     memory: none leaves out the clips of ten and twenty minutes. suites: return instead a row for each other benchmark.
+    elsewhere: the interpreter of the environment that has the module; else one that `hear-ssl foreign` made for it.
 
     Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
     """
+    elsewhere = elsewhere or built_python(str(subject))
+    if elsewhere:
+        return rows_elsewhere(
+            subject, weights, elsewhere, progress, memory, asked="--suites" if suites else "--torch" if fresh_torch else ""
+        )
     with tempfile.TemporaryDirectory(prefix="hear-verify-") as folder:
         scratch = Path(folder)
         wheel = as_wheel(subject, scratch)
@@ -53,6 +67,35 @@ def verify(
         say(progress, "measuring every rule (20 minutes of audio take the longest)")
         rows += measured_rows(python, module, weights, scratch, paths, memory)
         return [settled(row, fetched=any((scratch / CACHE).glob("*.safetensors"))) for row in rows]
+
+
+def rows_elsewhere(subject: Path, weights: Path | None, python: str, progress: bool, memory: str, asked: str) -> list[RuleResult]:
+    """Return the rows of a module in the environment of another interpreter. Raises ValueError for what is no module there."""
+    module = str(subject)
+    if asked or not all(part.isidentifier() for part in module.split(".")):
+        wrong = asked or f"{module}, which is no module's name"
+        raise ValueError(f"--python is for the name of a module that is installed in an environment, not for {wrong}")
+    interpreter = Path(checked_python(python))
+    check_torch(interpreter)
+    paths = [os.path.abspath(path) for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path]
+    with tempfile.TemporaryDirectory(prefix="hear-verify-") as folder:
+        scratch = Path(folder)
+        say(progress, f"running the official validator in {interpreter}")
+        rows = [validator_row(interpreter, module, weights, scratch, paths, elsewhere=True)]
+        say(progress, "measuring every rule (20 minutes of audio take the longest)")
+        return rows + measured_rows(interpreter, module, weights, scratch, paths, memory)
+
+
+def check_torch(python: Path) -> None:
+    """Raise ValueError when an interpreter has no torch or is older than Python 3.7: the rules are measured with it."""
+    code = "import sys, torch\nif sys.version_info < (3, 7): raise ImportError('Python 3.7 or newer is needed')"
+    try:
+        done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        raise ValueError(f"{python} does not start: {error.strerror}; give ENV/bin/python of an environment") from None
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or [f"status {done.returncode}"])[-1]
+        raise ValueError(f"the rules are measured with torch in {python}, but: {last[:200]}; install torch there")
 
 
 def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progress: bool) -> list[RuleResult]:

@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
     from hear_ssl.packaging.verify import print_rows, verify  # loads torch
 
-    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json, suites=given.suites)
+    rows = verify(Path(given.subject), weights, given.torch, progress=not given.json, suites=given.suites, elsewhere=given.python)
     if given.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
     else:
@@ -40,6 +40,13 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=user_path, metavar="FILE", help="weights file to load; without it the module finds its own")
     parser.add_argument(
         "--torch", metavar="REQUIREMENT", help="download this torch instead of using the installed one, such as torch==2.4.1"
+    )
+    parser.add_argument(
+        "--python",
+        default="",
+        type=user_path,
+        metavar="ENV/bin/python",
+        help="the Python of the environment that a module is installed in, to measure it there; see hear-ssl foreign",
     )
     parser.add_argument(
         "--suites", action="store_true", help="verify instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR (downloads the first two)"

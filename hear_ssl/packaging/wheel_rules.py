@@ -85,7 +85,7 @@ def record_hash(content: bytes) -> str:
 
 
 def top_level_row(files: dict[str, bytes], info: str) -> RuleResult:
-    """Check that there is one importable package and nothing beside it."""
+    """Check that there is one importable package and nothing else."""
     tops = sorted({name.partition("/")[0] for name in files} - {info})
     hiding = [top for top in tops if top.removesuffix(".py").lower() in TAKEN]
     passed = len(tops) == 1 and f"{tops[0]}/__init__.py" in files and not hiding
@@ -94,12 +94,12 @@ def top_level_row(files: dict[str, bytes], info: str) -> RuleResult:
 
 
 def requirements_row(requirements: list[str]) -> RuleResult:
-    """Check that torch is the only requirement beside those of extras, and is not pinned."""
+    """Check that torch is the only requirement apart from those of extras, and is not pinned."""
     requirements = [text for text in requirements if "extra ==" not in text or " or " in text]  # PEP 508: `or` can hold without it
     passed = [r.replace(" ", "").replace("(", "").replace(")", "") for r in requirements] == ["torch>=2.0"]
     return RuleResult(
         "depends on torch alone",
-        "It installs beside any torch >= 2.0 and needs nothing else.",
+        "It installs with any torch >= 2.0 and needs nothing else.",
         ", ".join(requirements) or "nothing",
         passed,
     )
@@ -118,13 +118,13 @@ def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> Rul
 
 
 def is_open(text: str, accepted: tuple[str, ...]) -> bool:
-    """Say whether a licence's text has one of the phrases and forbids neither commerce nor changes."""
+    """Return whether a licence's text has one of the phrases and forbids neither commerce nor changes."""
     words = " ".join(text.lower().split())
     return any(phrase in words for phrase in accepted) and not any(word in words for word in RESTRICTED)
 
 
 def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[RuleResult]:
-    """Check what the manifest says: weights' URL and hash, training data. No rows for a package without one of ours."""
+    """Check the manifest: weights' URL and hash, training data. No rows for a package without one of ours."""
     path = next((name for name in sorted(files) if name.count("/") == 1 and name.endswith("/manifest.json")), None)
     if path is None:
         return []

@@ -1,4 +1,4 @@
-"""An export on the disk: the source tree, and the wheel of it beside it."""
+"""An export on the disk: the source tree, and its wheel next to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def check_place(out: Path, name: str) -> None:
 
 
 def write_export(folder: Path, version: str, files: dict[str, bytes], python: str) -> Path:
-    """Write a source tree into `folder`, named as its package, and its wheel beside it; return the wheel's path.
+    """Write a source tree into `folder`, named as its package, and its wheel next to it; return the wheel's path.
 
     Each file appears whole. What else lies in the folder, a .git or files of the user's, stays; only in the package
     itself nothing else does, and what killed processes left unfinished is removed. Raises OSError when the disk is full or may

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hear_ssl.evaluation.report import figures
-from hear_ssl.evaluation.report.page import figure, section, shown, table
+from hear_ssl.evaluation.report.chart import Value, interval_chart
+from hear_ssl.evaluation.report.page import figure, opening, section, shown, table
 from hear_ssl.evaluation.report.report_template import PAGE, STYLE
 from hear_ssl.files import atomic_write
 from hear_ssl.runs.compare import RUN_HEAD, Group, difference_rows, measure_rows, run_rows
@@ -34,7 +35,7 @@ def write_page(groups: Sequence[Group], out: Path, records: Sequence[dict[str, A
     differences = difference_rows(groups)
     parts = [
         first_section(groups),
-        section("Curves", "From metrics.csv of each run.", figure(figures.key_of(names) + lines, caption)),
+        section("Curves", "From metrics.csv of each run.", figure(figures.key_of(figures.colours(names)) + lines, caption)),
         section(
             "Numbers",
             "Mean ± standard deviation over the runs of a group, which differ in their seed alone; in brackets how many they are.",
@@ -57,18 +58,25 @@ def first_section(groups: Sequence[Group]) -> str:
     losses = {group.name: [loss for run in group.runs if (loss := run.last("loss")) is not None] for group in groups}
     values = {name: found for name, found in (probes if any(probes.values()) else losses).items() if found}
     if not values:
-        return section("No run has a number yet", "They have not reached their first report.", "")
+        return opening("No run has a number yet: none has reached its first report.", "")
     probed = any(probes.values())
     means = {name: statistics.fmean(found) for name, found in values.items()}
     ranked = sorted(means, key=lambda name: means[name], reverse=probed)
     best, what = ranked[0], "best probe" if probed else "last loss"
-    sentence = f"{shown(best)}: {what} {means[best]:.4f}"
+    sentence = f"{best} has a {what} of {means[best]:.4f}"
     if len(ranked) > 1:
+        sentence = f"{best} has the {'highest' if probed else 'lowest'} {what}, {means[best]:.4f}"
         deviations = [statistics.stdev(values[name]) for name in ranked[:2] if len(values[name]) > 1]
         gap = abs(means[best] - means[ranked[1]])
-        sentence += f", {gap:.4f} {'above' if probed else 'below'} {shown(ranked[1])}"
+        sentence += f", {gap:.4f} {'above' if probed else 'below'} {ranked[1]}"
         if deviations:
             sentence += f", {'more' if gap > max(deviations) else 'no more'} than a standard deviation over seeds ({max(deviations):.4f})"
-    dots = figures.dots({name: values[name] for name in ranked}, what, list(probes))
-    chart = figure(dots, "A dot for each run, a bar at the mean of its group, a line over one standard deviation.")
-    return section("Which is best", f"{sentence}.", chart)
+    rows = [(name, [Value(name, means[name], deviation_of(values[name]), tuple(values[name]))]) for name in ranked]
+    chart = interval_chart(rows, what, figures.colours(group.name for group in groups), sentence, form=".4f")
+    caption = "A dot for each run, a bar at the mean of its group, a line over one standard deviation."
+    return opening(f"{shown(sentence)}.", figure(chart, caption))
+
+
+def deviation_of(values: Sequence[float]) -> float:
+    """Return the standard deviation of values, 0 of a single one."""
+    return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -20,7 +20,7 @@ from hear_ssl.runs.state import FAILED, FILE, RunState, read_state
 
 MARKS = ("environment.json", FILE)  # of a run folder; training writes the first at its start
 DEPTH = 4  # folders below the one that is searched
-PLACES = ("name", "run", "output")  # config keys that say where a run is, not what it does
+PLACES = ("name", "run", "output")  # config keys of the run's location, not of what it does
 
 
 @dataclass(frozen=True)

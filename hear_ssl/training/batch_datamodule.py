@@ -98,5 +98,5 @@ class BatchDataModule(pl.LightningDataModule):
 
 
 def process_rank() -> int:
-    """Return this process's rank as torchrun, srun or Lightning tells it, before the processes have met."""
+    """Return this process's rank as torchrun, srun or Lightning gives it, before the processes have met."""
     return int(getattr(rank_zero_only, "rank", 0))

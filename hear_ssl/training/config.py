@@ -1,7 +1,7 @@
 """Read a config: defaults <- YAML file <- `key=value` arguments.
 
 An unknown key, a wrong type or a value out of range raises ValueError with the nearest valid name. Keys that do not belong to an
-encoder, an objective or a readout can be read without torch, so that a command knows them before torch loads.
+encoder, an objective or a readout can be read without torch, so that a command has them before torch loads.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class ShardDataModule(BatchDataModule):
         return {} if self.config.weights else {"pass": step * self.config.batch_size / len(self.shards)}
 
     def pass_line(self) -> str:
-        """Say how long a pass is, and where its last, partial batch goes."""
+        """Report how long a pass is, and where its last, partial batch goes."""
         clips, batch = len(self.shards), self.config.batch_size
         if self.config.weights:
             return f"{clips} clips of {len(self.config.weights)} sources mixed by weight, each in passes of its own"
@@ -76,7 +76,7 @@ class ShardDataModule(BatchDataModule):
         return {"batches": self.trainer.global_step, "order": self.order_card(), **self.unreadable.state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on behind the batches that training has taken. Raises ValueError when the order would be another one."""
+        """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
         self.check_order(state)
         self.first_step = int(state["batches"])
         self.unreadable.load(state)

@@ -20,6 +20,33 @@ from hear_ssl.training.wandb_mode import with_wandb_mode
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse the command line, train, and return the exit status."""
+    parser = command_parser()
+    given = parser.parse_args(arguments)
+    if given.help:
+        sources = given_sources(given) if given.config or given.resume else read_sources(None, given.overrides)
+        parser.epilog = key_help(sources, bool(given.resume))
+        parser.print_help()
+        return 0
+    if bool(given.config) == bool(given.resume):
+        raise ValueError("give either --config RECIPE to start a run or --resume RUN to resume one; see hear-ssl fit --help")
+    if given.sweep is not None:
+        if given.resume:
+            raise ValueError("--sweep resumes by the command that started it, with --config; leave --resume out")
+        from hear_ssl.training.sweep import command  # loads torch
+
+        return command(given.config, given.overrides, given.sweep, given.at_once, given.slurm)
+    if given.at_once is not None or given.slurm is not None:
+        raise ValueError("--at-once and --slurm are for a sweep; give --sweep KEY=VALUE,VALUE too")
+    sources = given_sources(given)
+    config = ready_config(sources, given.overrides, bool(given.resume))
+    run, file = resumed_run(given.resume) if given.resume else (Path(config.run), None)
+    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
+
+    return fit(replace(config, run=str(run)) if given.resume else config, resume=bool(given.resume), resumed_file=file)
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl fit",
         description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
@@ -43,20 +70,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="resume a stopped run: its folder, or one of its checkpoints; its own config is used",
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="set a config key, such as trainer.steps=500 (all keys below)")
-    given = parser.parse_args(arguments)
-    if given.help:
-        sources = given_sources(given) if given.config or given.resume else read_sources(None, given.overrides)
-        parser.epilog = key_help(sources, bool(given.resume))
-        parser.print_help()
-        return 0
-    if bool(given.config) == bool(given.resume):
-        raise ValueError("give either --config RECIPE to start a run or --resume RUN to resume one; see hear-ssl fit --help")
-    sources = given_sources(given)
-    config = ready_config(sources, given.overrides, bool(given.resume))
-    run, file = resumed_run(given.resume) if given.resume else (Path(config.run), None)
-    from hear_ssl.training.trainer import fit  # Lightning loads only once the command line is right
-
-    return fit(replace(config, run=str(run)) if given.resume else config, resume=bool(given.resume), resumed_file=file)
+    parser.add_argument(
+        "--sweep",
+        nargs="+",
+        metavar="KEY=VALUES",
+        help="train every combination of values, such as --sweep objective.nt_xent.temperature=0.05,0.1 seed=0,1, in the folder run=FOLDER"
+        " or OUTPUT/NAME-sweep, and compare the runs; other key=value arguments come before it or have one value; commas within brackets"
+        " or quotes belong to a value; the same command resumes what was stopped or failed",
+    )
+    parser.add_argument(
+        "--at-once", type=int, metavar="N", help="runs of a sweep that train next to each other, each on its share of cores and GPUs (1)"
+    )
+    parser.add_argument(
+        "--slurm",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="train the runs of a sweep as a SLURM job array, with parameters of submitit such as timeout_min=600 gpus_per_node=1"
+        " slurm_partition=gpu (extra slurm)",
+    )
+    return parser
 
 
 def ready_config(sources: Sequence[Source], overrides: Iterable[str], resuming: bool) -> Config:

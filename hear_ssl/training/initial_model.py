@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from hear_ssl.addresses import redacted
-from hear_ssl.checkpoint import PREFIX, find_checkpoint, load_checkpoint
+from hear_ssl.checkpoint import embedder_tensors, find_checkpoint, load_checkpoint
 from hear_ssl.evaluation.model_under_test import is_ours, load_model_under_test, manifest_of
 from hear_ssl.loading import MANIFEST, WEIGHTS, exported_files, published_files
 from hear_ssl.model.manifest import Manifest
@@ -41,15 +41,15 @@ class InitialModel:
 def initial_model(config: Config) -> InitialModel:
     """Return the model that `init` names: a run, a checkpoint, an installed wheel, or an address or a file of weights with their manifest.
 
-    Raises ValueError when there is none, it has no manifest, or its frontend or encoder is another one, with the keys that differ;
-    OSError when an address cannot be reached.
+    Of a checkpoint with averaged weights (trainer.ema) these are taken. Raises ValueError when there is none, it has no manifest, or its
+    frontend or encoder is another one, with the keys that differ; OSError when an address cannot be reached.
     """
     name = config.init
     if is_ours(name) and not name.endswith((WEIGHTS, MANIFEST)):
         saved = load_checkpoint(find_checkpoint(name))
         check_same(config, saved["config"], saved.get("parts") or {}, name)
         card = saved.get("data_card") or {}
-        tensors = {key[len(PREFIX) :]: value for key, value in saved["state_dict"].items() if key.startswith(PREFIX)}
+        tensors = embedder_tensors(saved, name)
     else:
         manifest, tensors = exported_model(name)
         parts = {f"encoder.{part}": record.get("sha256") for part, record in manifest.parts.items()}

@@ -22,6 +22,7 @@ from hear_ssl.objectives.ema import frozen_copy, update_ema
 from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.weighted_sum import build_objective
 from hear_ssl.old_versions import VERSION_KEY
+from hear_ssl.training.average import average_weights, decay_at
 from hear_ssl.training.delayed_scalar import DelayedScalar
 from hear_ssl.training.encode_views import by_shape, encode_views
 from hear_ssl.training.initial_model import InitialModel, joined_card
@@ -34,7 +35,7 @@ from hear_ssl.views.views import Views
 
 
 class PretrainingModule(pl.LightningModule):
-    """An embedder under training. What ships is `embedder`; views, objective and teacher stay behind."""
+    """An embedder under training. What ships is `embedder`; views, objective and teacher are not exported."""
 
     def __init__(self, config: Config, data_card: dict[str, Any] | None = None) -> None:
         """Build from the config; data_card (sources, licences, hours) travels in every checkpoint."""
@@ -48,6 +49,7 @@ class PretrainingModule(pl.LightningModule):
         token_hop_ms = 1000.0 * stride * config.frontend.hop_length / self.embedder.sample_rate
         self.objective = build_objective(config.objective, dim, token_hop_ms)
         self.teacher = frozen_copy(self.embedder.encoder) if "teacher" in self.objective.required else None
+        self.ema = frozen_copy(self.embedder.encoder) if config.trainer.ema else None  # in a checkpoint as `ema.` and the encoder's names
         samples = [round(crops.seconds * config.frontend.sample_rate) for crops in config.data.crops for _ in range(crops.count)]
         frames = [self.embedder.frontend.token_count(time) * stride for time in samples]
         self.views = Views(config.views[: views_used(config)], config.frontend, samples, frames)
@@ -64,8 +66,8 @@ class PretrainingModule(pl.LightningModule):
         return joined_card(self.own_card, self.initial.get("data_card") or {})
 
     def start_from(self, model: InitialModel) -> None:
-        """Begin with a trained encoder, and for the teacher too. Raises ValueError when a tensor is missing or of another shape."""
-        for encoder in (self.embedder.encoder, self.teacher):
+        """Begin with a trained encoder, for teacher and average too. Raises ValueError when a tensor is missing or of another shape."""
+        for encoder in (self.embedder.encoder, self.teacher, self.ema):
             if encoder is not None:
                 try:
                     encoder.load_state_dict(model.tensors)
@@ -143,11 +145,11 @@ class PretrainingModule(pl.LightningModule):
         return loss
 
     def check_loss(self) -> None:
-        """Raise ValueError when the last loss was not finite, which a GPU tells a step late: before anything is saved."""
+        """Raise ValueError when the last loss was not finite, which a GPU reports a step late: before anything is saved."""
         check_finite(self.delayed_loss.take())
 
     def on_train_start(self) -> None:
-        """Go on by this config's optimizer settings where the checkpoint brought back those of an earlier one."""
+        """Use this config's optimizer settings where the checkpoint brought back those of an earlier one."""
         options, rate = self.config.optimizer, self.config.optimizer.learning_rate
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(schedule, LambdaLR)
@@ -186,8 +188,10 @@ class PretrainingModule(pl.LightningModule):
         torch.manual_seed((self.config.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, then move the EMA teacher towards the encoder: before any checkpoint of this step is written."""
+        """Step, then move the EMA teacher and the averaged weights towards the encoder: before any checkpoint of this step is written."""
         super().optimizer_step(*arguments, **options)
+        if self.ema is not None:
+            average_weights(self.ema, self.embedder.encoder, decay_at(self.global_step + 1, self.config.trainer.ema))
         if self.teacher is not None:
             progress = self.global_step / self.config.trainer.steps
             momentum = 1.0 - (1.0 - self.config.optimizer.teacher_momentum) * (math.cos(math.pi * progress) + 1.0) / 2.0

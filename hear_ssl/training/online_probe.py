@@ -1,4 +1,4 @@
-"""The probe beside training: snapshots of the embedder go to a process of low priority, scores come back at later steps.
+"""The probe during training: snapshots of the embedder go to a process of low priority, scores come back at later steps.
 
 Training only copies the embedder's weights to a file and looks whether an answer has come; it never waits before its end.
 The snapshot is a checkpoint of the embedder alone, which export and evaluation read like any other; the best one becomes
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from hear_ssl.checkpoint import save_tensors
+from hear_ssl.checkpoint import EMA, PREFIX, save_tensors
 from hear_ssl.errors import one_line
 from hear_ssl.evaluation.device import choose_device
 from hear_ssl.evaluation.protocol.quick_probe import probe_tasks
@@ -70,7 +70,7 @@ class Prober:
                 stderr=complaints,
                 text=True,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for training, which tells this process when to end
+                start_new_session=True,  # Ctrl-C is for training, which ends this process
             )
         settings = {"folders": [str(Path(folder).resolve()) for folder in config.tasks], "clips": config.clips, "seconds": config.seconds}
         self.send({**settings, "seed": seed, "device": config.device, "spare": str((log.parent / SPARE).resolve())})
@@ -89,7 +89,7 @@ class Prober:
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.answers.put(json.loads(line))
-        self.answers.put({"ended": f"the probe's process ended by itself; {self.log} says why"})
+        self.answers.put({"ended": f"the probe's process ended by itself; {self.log} has the reason"})
 
     def end(self) -> None:
         """End the process now."""
@@ -146,7 +146,7 @@ class OnlineProbe(pl.Callback):
         self._end()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Leave no process behind."""
+        """End the process."""
         self._end()
 
     def _end(self) -> None:
@@ -208,8 +208,8 @@ class OnlineProbe(pl.Callback):
 
 
 def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
-    """Return what export and evaluation need of a checkpoint: the embedder's tensors on the CPU, config and data card."""
-    state = {f"embedder.{name}": value.detach().cpu() for name, value in module.embedder.state_dict().items()}
+    """Return what export and evaluation need of a checkpoint: the embedder's tensors and averages on the CPU, config and data card."""
+    state = {name: value.detach().cpu() for name, value in module.state_dict().items() if name.startswith((PREFIX, EMA))}
     return {
         VERSION_KEY: __version__,
         "state_dict": state,

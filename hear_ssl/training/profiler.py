@@ -38,7 +38,7 @@ class ProfileSteps(pl.Callback):
         self._count_from(pl_module, self.first)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Start the trace behind the warm-up."""
+        """Start the trace after the warm-up."""
         if trainer.global_step == self.first + WARM_UP and trainer.is_global_zero:
             kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if torch.cuda.is_available() else [])]
             self.tracer = profile(activities=kinds)

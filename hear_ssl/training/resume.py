@@ -8,7 +8,7 @@ from typing import Any
 import pytorch_lightning as pl
 from omegaconf import OmegaConf
 
-from hear_ssl.checkpoint import find_checkpoint, load_checkpoint, numbered_checkpoints
+from hear_ssl.checkpoint import find_checkpoint, has_average, load_checkpoint, numbered_checkpoints
 from hear_ssl.files import atomic_write
 from hear_ssl.model.options import to_mapping
 from hear_ssl.old_versions import VERSION_KEY
@@ -75,9 +75,17 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
         if saved.get("parts", {}).get(key) != sha256:
             raise ValueError(f"{path} was trained with another version of the file of {key}; restore that version, or start a new run")
     if not set(saved) >= TRAINING_STATE:
-        raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt beside it")
+        raise ValueError(f"{path} holds a model, not the state of a training: evaluate or package it; resume from a step-N.ckpt next to it")
+    check_average(path, saved, config)
     check_kept(path, dotted_keys(saved["config"], KEPT), config)
     return path, saved
+
+
+def check_average(path: Path, saved: dict[str, Any], config: Config) -> None:
+    """Raise ValueError when a run resumes with averaged weights and its checkpoint has none, or the other way round."""
+    if has_average(saved) != bool(config.trainer.ema):
+        kept = saved["config"].get("trainer", {}).get("ema", 0.0)
+        raise ValueError(f"{path} was trained with trainer.ema={kept}, not {config.trainer.ema}; only a run that averages can change it")
 
 
 def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
@@ -102,4 +110,6 @@ def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) ->
             raise ValueError(f"{path} does not fit the arguments: {name} is {there} there, {here} by them; resume without them")
     before = [len(group["params"]) for group in saved["optimizer_states"][0]["param_groups"]]
     if before != [len(group["params"]) for group in parameter_groups(module, 0.0)]:
-        raise ValueError(f"{path} was trained with another optimizer.frozen than the arguments say; resume without it, or start a new run")
+        raise ValueError(
+            f"{path} was trained with another optimizer.frozen than that of the arguments; resume without it, or start a new run"
+        )

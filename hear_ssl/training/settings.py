@@ -59,6 +59,14 @@ class TrainerConfig:
     encode_rows: int = option(
         0, "views encoded at once, each again in the backward pass, for batches larger than memory; 0: all", "views", 0
     )
+    ema: float = option(
+        0.0,
+        "exponential moving average of the encoder's weights: its decay at each step, such as 0.9999, less in the first steps; probe,"
+        " best.ckpt and export use the average; 0: none",
+        "",
+        0.0,
+        0.9999999,
+    )
     collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
 
 
@@ -75,7 +83,7 @@ class SpeedConfig:
 
 @dataclass(frozen=True)
 class ProbeConfig:
-    """Scores while it trains, from a process beside it: validation clips of HEAR-format tasks, by neighbours and linearly."""
+    """Scores while it trains, by a process of its own: validation clips of HEAR-format tasks, by neighbours and linearly."""
 
     every: int = option(0, "probe each time so many steps are done, and at the end; keeps checkpoints/best.ckpt; 0 never", "steps", 0)
     tasks: list[str] = option([], "folders of tasks in HEAR format; their test splits are not touched")
@@ -98,7 +106,8 @@ class Config:
     output: str = option("runs", "folder of run folders")
     init: str = option(
         "",
-        "model whose encoder the run starts from: a run, a checkpoint, an installed wheel's name, or an address of weights; empty: random",
+        "model whose encoder the run starts from: a run, a checkpoint (its averaged weights where trainer.ema kept some), an installed"
+        " wheel's name, or an address of weights; empty: random",
     )
     seed: int = option(0, "weights, sample order, crops and views follow from it", "", 0, 2**31 - 1)
     data: DataConfig = field(default_factory=DataConfig)

@@ -18,7 +18,7 @@ TEXT = "tag:yaml.org,2002:str"
 
 
 def is_text(hint: Any) -> bool:
-    """Say whether a key of this type holds text, or a list of texts."""
+    """Return whether a key of this type holds text, or a list of texts."""
     return hint is str or (get_origin(hint) in (list, tuple) and get_args(hint)[0] is str)
 
 

@@ -5,7 +5,7 @@ MFU is the operations of a step, forward and backward, by the time of a step and
 encoder, teacher and objective, each counted once, as torch's FLOP counter has them; augmentations, features and what
 `trainer.encode_rows` computes again do not count. They are counted on fake tensors, which have shapes and no values
 (https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html).
-The peak of a GPU is that of its data sheet as Lightning knows it, or of a measured matrix product where that is higher or there
+The peak of a GPU is that of its data sheet, from Lightning's table, or of a measured matrix product where that is higher or there
 is none; the peak of a CPU is always measured, with the threads and the precision of the run.
 """
 

@@ -55,7 +55,7 @@ from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, fini
 
 
 def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset: Any = None) -> int:
-    """Train as the config says and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
+    """Train by a config and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
     _, stopped_by = fit_run(config, resume, resumed_file, dataset=dataset)
     return 128 + stopped_by if stopped_by else 0
 
@@ -63,7 +63,7 @@ def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset:
 def fit_run(
     config: Config, resume: bool, resumed_file: Path | None = None, own_process: bool = True, dataset: Any = None
 ) -> tuple[Path, int]:
-    """Train as the config says and return the run folder and the number of the signal that stopped the run, 0 for none.
+    """Train by a config and return the run folder and the number of the signal that stopped the run, 0 for none.
 
     A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly. dataset: a
     map-style torch dataset or a Hugging Face dataset to train on, in place of data.shards; the run that resumes is given it again.

@@ -111,7 +111,7 @@ def changed_keys(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
 
 
 def trained(config: Config, resume: bool, file: Path | None, dataset: Any = None) -> Run:
-    """Train as the config says, from a checkpoint file or the run's last one to resume, and return the run; see `fit`."""
+    """Train by a config, from a checkpoint file or the run's last one to resume, and return the run; see `fit`."""
     check_processes(config)
     from hear_ssl.training.trainer import fit_run  # Lightning loads only once the config is right
 

@@ -95,7 +95,7 @@ class Views(nn.Module):
 
 
 def built(part: Part, where: str, frontend: FrontendConfig, samples: int, frames: int) -> Augmentation:
-    """Return the augmentation of a part for crops of so many samples and frames. Raises ValueError that says `where` it stands."""
+    """Return the augmentation of a part for crops of so many samples and frames. Raises ValueError that names `where` it is."""
     try:
         augmentation: Augmentation = build(
             part, sample_rate=frontend.sample_rate, frontend=frontend, crop_samples=samples, crop_frames=frames

@@ -1,4 +1,4 @@
-"""What each augmentation of waveforms costs on one core: python tests/benchmarks/augmentations.py > tests/benchmarks/augmentations.md
+"""What each augmentation of waveforms costs on one core: python -m tests.benchmarks.augmentations > tests/benchmarks/augmentations.md
 
 A batch of 64 clips of 2 seconds, all of which are changed (chance 1), one thread, with the allocator of training; milliseconds of CPU
 time a clip, the median of the rounds. Noise and impulse responses come from a folder that is made for it.
@@ -19,9 +19,9 @@ from hear_ssl.training.speed import keep_memory
 CLIPS, SECONDS = 64, 2
 RATES = (16000, 32000)
 MOST_MS = 5.0
-HEAD = """# Costs of the augmentations of waveforms
+HEAD = """# What do the augmentations of waveforms cost?
 
-`OMP_NUM_THREADS=1 python tests/benchmarks/augmentations.py`: milliseconds of CPU time, on one core, for a clip of {seconds} s that is
+`OMP_NUM_THREADS=1 python -m tests.benchmarks.augmentations`: milliseconds of CPU time, on one core, for a clip of {seconds} s that is
 changed, in batches of {clips}. In training a clip costs on average this times `chance`. Bold: more than {most:g} ms.
 """
 FOLDER = "FOLDER"  # stands for the folder

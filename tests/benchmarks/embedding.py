@@ -1,7 +1,7 @@
-"""CPU seconds of load_model and clips/s of scene embeddings beside a forward pass a clip: python -m tests.benchmarks.embedding
+"""CPU seconds of load_model, and clips/s of scene embeddings against one forward pass per clip: python -m tests.benchmarks.embedding
 
 Packages untrained encoders and loads each in a fresh process that has imported torch. Clips go through `get_scene_embeddings` of the
-model as load_model lays it out, all in one call. The straightforward way beside it is a call a clip with autograd on: frontend,
+model as load_model lays it out, all in one call. The straightforward way for comparison is a call a clip with autograd on: frontend,
 network as torch lays it out and, in the CNN, as it was published (BatchNorm, ReLU, then pooling), mean + max over time. Both give
 the same numbers. Clips/s of CPU time, one thread, or with --wall by the clock, with as many threads as --threads says; both take turns,
 medians of the rounds and the range of their ratio.

@@ -1,4 +1,4 @@
-"""fit.py from FLAC shards beside the bare training step: python -m tests.benchmarks.endtoend SHARDS [--rounds 3] [--workers 1]
+"""fit.py from FLAC shards against the bare training step: python -m tests.benchmarks.endtoend SHARDS [--rounds 3] [--workers 1]
 
 The bare step trains on waveforms in memory (tests/benchmarks/cpu.py). fit.py reads, decodes, logs every 20 steps and saves once. Both
 run with one thread of torch and take turns; ratios are medians over the rounds. Rates are by the CPU time of the process and all it

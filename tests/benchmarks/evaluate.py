@@ -1,4 +1,4 @@
-"""The official kit and ours on the same tasks, core and day, side by side: scores, seconds of embedding and of prediction, ratios.
+"""The official kit and ours on the same tasks, core and day: scores, seconds of embedding and of prediction, ratios.
 
 python -m tests.benchmarks.evaluate --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER] [--points 8]
     [--kit-seeds 42 43 44] [--seeds 3] [--only NAME]

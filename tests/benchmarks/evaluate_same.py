@@ -4,7 +4,7 @@ python -m tests.benchmarks.evaluate_same --kit KIT --python PYTHON --tasks TASKS
     [--points 8] [--only NAME]
 
 Seeds hide small differences between two predictors; this takes the seeds away. heareval 2021.1.3 trains in float64 on the
-embeddings it made before in OUT (by evaluate.py beside this, whose KIT, PYTHON, NAME and --path these are); every network of it
+embeddings it made before in OUT (by evaluate.py in this folder, whose KIT, PYTHON, NAME and --path these are); every network of it
 starts from the weights, and drops the units, that ours draws. Ours then trains on the same embeddings in float64. Printed for
 every task: the largest difference of the embeddings, targets and timestamps, row by row; the networks and checks compared and the
 largest difference of a check's value (what early stopping and selection see); whether the chosen grid point, the number of checks

@@ -1,4 +1,4 @@
-"""Milliseconds of log features beside the plain way, all frames and bins in one piece: python -m tests.benchmarks.frontend
+"""Milliseconds of log features against the plain way, all frames and bins in one piece: python -m tests.benchmarks.frontend
 
 Plain is torch.stft of the whole batch, the power of every bin, and a product with the filters: torchaudio's MelSpectrogram for mel
 bands (`configs/base.yaml`), the same with the windows and filters of the pitch bands (`configs/reference.yaml`). One thread, CPU time,

@@ -189,8 +189,8 @@ def write_shards(folder: Path, codec: str, clips: int) -> None:
     write_index(folder, ShardIndex(RATE, codec, "train", hours, clips, tuple(records), (source,), {}))
 
 
-def data_row(bench: Bench, encoder: str, batch: int, shards: Path, beside: tuple[Row, float]) -> Row:
-    """Measure fit.py's path from shards, from its second report to the last; beside: the same from resident data."""
+def data_row(bench: Bench, encoder: str, batch: int, shards: Path, from_memory: tuple[Row, float]) -> Row:
+    """Measure fit.py's path from shards, from its second report to the last; from_memory: the same from resident data."""
     workers, every = usable_cores() - 1 if bench.device.cuda else 0, bench.size.data_steps // 4
     run = shards.parent / f"{shards.name}-{list(ENCODERS).index(encoder)}"
     options = [f"data.workers={workers}", f"data.shards={shards}", f"run={run}", f"trainer.steps={bench.size.data_steps}"]
@@ -202,7 +202,7 @@ def data_row(bench: Bench, encoder: str, batch: int, shards: Path, beside: tuple
     rows = [row for row in rows if row["step"] >= every]
     seconds = (rows[-1]["seconds"] - rows[0]["seconds"]) / (rows[-1]["step"] - rows[0]["step"])
     shares = [f"{name} {statistics.fmean(row[f'{name}_share'] for row in rows[1:]):.1%}" for name in ("data_wait", "logging", "checkpoint")]
-    bare, busy = beside
+    bare, busy = from_memory
     ratio = f", {bare.seconds / seconds:.2f} of the rate from memory" if bare.seconds else ""
     idle = max(0.0, 1.0 - busy / seconds) if busy else None
     codec, note = {"flac": "FLAC", "wav": "PCM"}[shards.name], f"{workers} workers, {', '.join(shares)}{ratio}"
@@ -224,9 +224,9 @@ def measure(bench: Bench, parts: list[str]) -> Iterator[Row]:
         for codec in ("flac", "wav"):
             write_shards(Path(scratch) / codec, codec, bench.size.clips)
         for encoder, batch in zip(ENCODERS, bench.size.data_batches, strict=True):
-            beside = resident.get((encoder, batch)) or steps_row(bench, encoder, batch)
+            from_memory = resident.get((encoder, batch)) or steps_row(bench, encoder, batch)
             for codec in ("flac", "wav"):
-                yield data_row(bench, encoder, batch, Path(scratch) / codec, beside)
+                yield data_row(bench, encoder, batch, Path(scratch) / codec, from_memory)
 
 
 def main(arguments: list[str] | None = None) -> None:

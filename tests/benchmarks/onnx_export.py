@@ -1,4 +1,4 @@
-"""Size, load time and speed of exported ONNX files next to torch: python tests/benchmarks/onnx_export.py
+"""Size, load time and speed of exported ONNX files next to torch: python -m tests.benchmarks.onnx_export
 
 Untrained models of default sizes. Speed: CPU seconds of scene embeddings of clips, one thread; torch lays the model out as load_model
 does. Both take turns; medians of the rounds. Load: CPU seconds in a fresh process, of the import and of the model. The largest

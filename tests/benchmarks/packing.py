@@ -5,7 +5,7 @@ python -m tests.benchmarks.packing long FOLDER --hours 1 24 --kinds flac mp3 wav
 
 `state` appends the entries of shards of 512 clips to the log of a packing, as pack does after each, and writes real shards now and
 then, for comparison. `long` makes recordings of noise at 8 kHz in FOLDER, packs each with one worker, and shows the peak of resident
-memory of any of the processes; "own" is what no file stands behind (RssAnon), which the system cannot take back.
+memory of any of the processes; "own" is what no file backs (RssAnon), which the system cannot take back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A training the way it is done in most repositories beside ours, on the same shards: python -m tests.benchmarks.peer SHARDS
+"""A training the way it is done in most repositories, against ours, on the same shards: python -m tests.benchmarks.peer SHARDS
 
 The peer: webdataset with its defaults and a shuffle buffer of 1,000, whole clips decoded by soundfile and two crops cut, views and
 log-mel (torchaudio) sample by sample in the dataset, PyTorch Lightning in float32, torch's defaults. Ours: the same crops, views, encoder,

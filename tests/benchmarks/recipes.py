@@ -20,7 +20,7 @@ ENCODER = ["encoder.audio_ntt.channels=32", "encoder.audio_ntt.dim=512", "fronte
 
 
 def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:
-    """Train one recipe, or go on with it, and return its run folder."""
+    """Train one recipe, or resume it, and return its run folder."""
     run = Path(arguments.out) / f"{recipe}-{seed}"
     script = [sys.executable, str(ROOT / "train/fit.py")]
     if (run / "checkpoints" / "last.ckpt").is_file():

@@ -173,7 +173,7 @@ def fit(arguments: list[str]) -> dict[str, Tensor]:
 def main() -> None:
     """Compute one part and write it."""
     part, out, *arguments = sys.argv[1:]
-    sys.path[0] = os.getcwd()  # modules beside this file are not the checkout's
+    sys.path[0] = os.getcwd()  # modules next to this file are not the checkout's
     if part == "fit":
         found = fit(arguments)
     else:

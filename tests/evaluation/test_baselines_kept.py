@@ -42,6 +42,7 @@ def scored(folder: Path, run: str, out: Path, kept: Path | None, grid: str = "fa
     return {Path(name).name: result["score"] for name, result in record["tasks"]["scene"].items()}
 
 
+@pytest.mark.slow
 def test_a_later_evaluation_computes_no_baseline_again(folder: Path, tmp_path: Path) -> None:
     kept = tmp_path / "kept"
     first = scored(folder, "a", tmp_path / "first", kept)

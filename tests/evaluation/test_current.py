@@ -119,7 +119,7 @@ def load_model(model_file_path=""):
 
 @pytest.fixture
 def weighted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Write a module of one file that loads the weights beside it."""
+    """Write a module of one file that loads the weights next to it."""
     (tmp_path / "hear_weighted.py").write_text(MODULE)
     torch.save(torch.tensor(1.0), tmp_path / "default.pt")
     monkeypatch.syspath_prepend(tmp_path)

@@ -116,6 +116,7 @@ def test_a_real_module_is_moved() -> None:
     assert subject.key == key
 
 
+@pytest.mark.slow
 def test_the_command_and_the_probe_have_a_device(scene: Path, tmp_path: Path, shards: Path) -> None:
     command = [sys.executable, "-m", "hear_ssl.evaluate", "--module", baselines.__name__, "--tasks", str(scene), "--out", str(tmp_path)]
     done = subprocess.run([*command, "--device", "cuda:77"], capture_output=True, text=True, cwd=ROOT, timeout=120)
@@ -128,6 +129,7 @@ def test_the_command_and_the_probe_have_a_device(scene: Path, tmp_path: Path, sh
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 @needs_mounts
 def test_audio_of_a_task_that_cannot_be_written_is_resampled_elsewhere(scene: Path, tmp_path: Path) -> None:
     """A module at 32 kHz, a task at 16 kHz on a read-only file system."""

@@ -16,6 +16,7 @@ def parallel(tmp_path_factory: pytest.TempPathFactory) -> Results:
     return two_ranks(tmp_path_factory.mktemp("ranks"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*OBJECTIVES, COMPILED])
 def test_two_ranks_equal_one(parallel: Results, name: str) -> None:
     loss, single = alone(name.partition(",")[0])

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddings
+from hear_ssl.packaging.model_card import model_card
 from hear_ssl.packaging.package import package
-from hear_ssl.packaging.templates import model_card
 from tests.model.test_embedder import ENCODERS, RICH, noise
 from tests.packaging.test_package import load, request
 

@@ -19,8 +19,8 @@ from hear_ssl.evaluation.report.score_table import faults_text
 from hear_ssl.evaluation.tasks.task_parameters import read_parameters
 from hear_ssl.model.download import check_url
 from hear_ssl.packaging import clean_environment, compliance
-from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.clean_environment import without_secrets
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.packaging.naming import check_name
 from hear_ssl.packaging.rules.rows import read_results
 from hear_ssl.packaging.wheel_rules import top_level_row
@@ -60,7 +60,7 @@ def test_a_data_card_of_another_form_does_not_fail(wrong: Any) -> None:
 
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_foreign_data_card_is_one_row_of_a_model_card(text: str) -> None:
-    section = texts.sources_section("Training data", card(text))
+    section = sources_section("Training data", card(text))
     section.encode()
     lines = section.strip().splitlines()
     assert len(lines) == 5

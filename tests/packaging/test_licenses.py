@@ -11,8 +11,8 @@ import torch
 
 from hear_ssl.checkpoint import load_checkpoint
 from hear_ssl.packaging import compliance
-from hear_ssl.packaging import templates as texts
 from hear_ssl.packaging.licenses import known_license, parse_data_licenses, with_licenses
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.packaging.package import check_training_data, package
 from hear_ssl.synthesis import spoken_pairs
 from tests.packaging.test_package import request, script
@@ -98,7 +98,7 @@ def test_a_licence_is_stated_for_a_source_that_has_none() -> None:
     assert changed["fitted"]["data"]["sources"] == [stated]
     assert given["data_card"]["sources"][0]["license"] == "unknown"
     check_training_data(changed["data_card"])
-    section = texts.sources_section("Training data", changed["data_card"])
+    section = sources_section("Training data", changed["data_card"])
     assert "| a=b | CC0-1.0 (stated at export) | 0.500 | 3 |" in section
     assert "| c | CC-BY-4.0 | 1.000 | 6 |" in section
     assert "CC0-1.0 (stated at export) (0.50 h)" in compliance.licences(changed["data_card"]["sources"])

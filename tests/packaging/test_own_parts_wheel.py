@@ -52,7 +52,7 @@ def script(*arguments: str, cwd: Path) -> str:
 def folder(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Write the files of examples/ into a folder of their own and train from there; return the folder, with a run in it."""
     folder = tmp_path_factory.mktemp("own")
-    for file in ("own_encoder.py", "own_objective.py", "own_augmentation.py", "own_readout.py", "own_parts.yaml"):
+    for file in ("own_encoder.py", "own_objective.py", "own_view.py", "own_readout.py", "own_parts.yaml"):
         shutil.copy(ROOT / "examples" / file, folder)
     command = [str(ROOT / "train/fit.py"), "--config", "own_parts.yaml", f"data.shards={shards}", "run=run", *TRAIN]
     printed = script(*command, cwd=folder)

@@ -62,6 +62,7 @@ def test_the_same_checkpoint_gives_the_same_bytes(run: Path, tmp_path: Path) -> 
     assert [path.read_bytes() for path in trees[0]] == [path.read_bytes() for path in trees[1]]
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_model_package_verbatim_and_depends_on_torch_alone(run: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(package(request(run), tmp_path)) as wheel:
         names = set(wheel.namelist())

@@ -121,6 +121,7 @@ def test_the_package_prints_how_to_run_each_benchmark(tree: Path) -> None:
     assert re.search(rf"^name: {NAME}-0\.1\.0-[0-9a-f]{{12}}$", config, re.MULTILINE)
 
 
+@pytest.mark.slow
 def test_suites_of_a_module_are_refused() -> None:
     command = [sys.executable, str(ROOT / "export" / "verify.py"), "json", "--suites"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

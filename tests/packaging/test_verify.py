@@ -13,12 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from hear_ssl.evaluation.foreign.model import load_foreign, untrained_like
+from hear_ssl.evaluation.model_under_test import load_model_under_test, manifest_at
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.official_validator import validator_row
 from hear_ssl.packaging.package import package
 from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.verify import install_row, measured_rows, settled
+from hear_ssl.packaging.verify import verify as verify_rows
 from hear_ssl.packaging.wheel_rules import requirements_row, wheel_rows
 from tests.conftest import ROOT
 
@@ -183,3 +187,31 @@ def test_nothing_to_verify_is_one_line(arguments: tuple[str, ...], line: str) ->
     assert result.stderr.startswith("error: ")
     assert result.stderr.count("\n") == 1
     assert line in result.stderr
+
+
+def test_a_module_in_an_environment_of_its_own_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copy(ROOT / "tests" / "packaging" / "naive.py", tmp_path / "hear_naive.py")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = verify_rows(Path("hear_naive"), None, memory="none", elsewhere=sys.executable)
+    assert [row.name for row in found if row.passed is False] == []
+    assert next(row for row in found if row.name == "official validator").measured == "Looks good!"
+    assert len(found) > 30
+
+
+def test_a_wheel_in_another_environment_gives_the_same_bits(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zipfile.ZipFile(wheel).extractall(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    weights = str(weights_of(wheel))
+    here = load_model_under_test("hear_verify", weights)
+    there = load_foreign("hear_verify", weights, sys.executable, tmp_path / "log")
+    assert there.weights.items() >= here.weights.items()
+    assert (there.threadsafe, there.manifest) == (here.threadsafe, manifest_at(tmp_path / "hear_verify"))
+    audio = torch.rand(3, 20000, generator=torch.Generator().manual_seed(0)) - 0.5
+    assert torch.equal(there.scene(audio), here.scene(audio))
+    for found, expected in zip(there.timestamps(audio), here.timestamps(audio), strict=True):
+        assert torch.equal(found, expected)
+    untrained_here, untrained_there = untrained_like(here, "hear_verify"), untrained_like(there, "hear_verify")
+    assert untrained_here is not None
+    assert untrained_there is not None
+    assert untrained_here.key == untrained_there.key

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hear_ssl.runs.__main__ import main
-from tests.evaluation.report.test_report import BROWSER, FRAME
+from tests.evaluation.report.test_report import BROWSER, COLOURS, FRAME, check_colours, scheme
 from tests.runs.test_runs import folder as folder
 
 pytestmark = [
@@ -25,20 +25,21 @@ window.addEventListener('load', () => {
   const empty = figures.filter(figure => figure.getBoundingClientRect().height < 80 || drawn(figure).length < 2);
   const small = [...document.querySelectorAll('figure svg text')].filter(text => text.getBoundingClientRect().height < 5);
   parent.postMessage(JSON.stringify({figures: figures.length, empty: empty.length, small: small.length, window: innerWidth,
-    width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24)}), '*');
+    width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24),
+    colours: COLOURS}), '*');
 });
-</script>"""
+</script>""".replace("COLOURS", COLOURS)
 
 
-@pytest.mark.parametrize("width", [400, 1200])
-def test_every_figure_is_drawn_and_nothing_is_wider_than_the_screen(folder: Path, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(400, False), (1200, True)])
+def test_every_figure_is_drawn_and_nothing_is_wider_than_the_screen(folder: Path, tmp_path: Path, width: int, dark: bool) -> None:
     assert BROWSER is not None
     main(["compare", str(folder), "--out", str(tmp_path / "compare.html")])
     page = (tmp_path / "compare.html").read_text()
     (tmp_path / "probed.html").write_text(page.replace("</head>", SEEN + "</head>"))
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
-    options += ["--virtual-time-budget=20000", "--window-size=1400,900", "--dump-dom"]
+    options += ["--virtual-time-budget=20000", "--window-size=1400,900", "--dump-dom", *scheme(dark)]
     result = subprocess.run([BROWSER, *options, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120)
     assert not [line for line in result.stderr.splitlines() if "CONSOLE" in line]
     title = re.search(r"<title>(.*?)</title>", result.stdout)
@@ -48,4 +49,5 @@ def test_every_figure_is_drawn_and_nothing_is_wider_than_the_screen(folder: Path
     assert seen["width"] <= width
     assert seen["figures"] == page.count("<svg") == 4  # the chart; loss, rank and throughput
     assert (seen["empty"], seen["small"]) == (0, 0)
+    check_colours(seen["colours"], dark)
     assert max(seen["heads"]) < 7

@@ -91,6 +91,6 @@ def test_the_best_probe_of_two_real_runs_is_found_compared_and_evaluated_by_its_
     assert read_json(best.path / "checkpoints" / "best.json")["probe"] == pytest.approx((best.best() or (0, 0.0))[1], abs=1e-6)
     main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "compare.html")])
     text = (tmp_path / "compare.html").read_text()
-    assert "Which is best" in text
+    assert "<p class=result>" in text
     assert "scene linear" in text
     assert "probe_scene_linear, at the best" in capsys.readouterr().out

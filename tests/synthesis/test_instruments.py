@@ -23,7 +23,7 @@ from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import read_index
 from hear_ssl.model.frontend import FrontendConfig, LogMel
 from hear_ssl.synthesis.__main__ import main
-from hear_ssl.synthesis.instruments import Corpus, write_corpus
+from hear_ssl.synthesis.instruments import KEEPS, Corpus, write_corpus
 from hear_ssl.synthesis.parameter_space import Array
 from hear_ssl.synthesis.scene import KINDS, PHRASE, PITCHED, SCORE, clip_seconds, layout_of
 from tests.synthesis.measure import held_out
@@ -63,6 +63,13 @@ def test_durations_and_kinds_of_the_corpus_vary() -> None:
     assert max(seconds) > 7.6
     assert {pair.kinds[0] for pair in pairs} >= set(KINDS)
     assert 0.2 < np.mean(["+" in pair.kinds[0] for pair in pairs]) < 0.4
+    assert all(not held_out(parameters).any() for pair in pairs for parameters in pair.parameters)
+
+
+@pytest.mark.parametrize("keep", KEEPS)
+def test_no_pair_has_a_sound_of_the_tasks(keep: str) -> None:
+    """Whatever a pair shares, no coordinate lies in the region that the tasks draw theirs from, but for the pitch of synth_pitch."""
+    pairs = [Corpus(seed=0, keep=keep).pair(number) for number in range(512)]
     assert all(not held_out(parameters).any() for pair in pairs for parameters in pair.parameters)
 
 
@@ -224,6 +231,7 @@ def test_tars_that_it_did_not_write_are_not_overwritten(tmp_path: Path) -> None:
     assert (tmp_path / "train-000000.tar").read_bytes() == b"recordings"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path) -> None:
     out = tmp_path / "shards"
     out.mkdir()

@@ -50,6 +50,7 @@ def test_a_recipe_is_found_by_its_name_from_any_folder_and_a_file_by_its_path(tm
     assert load_config("simclr.yaml", []).seed == 1
 
 
+@pytest.mark.slow
 def test_an_installation_has_its_recipes_inside_the_package(tmp_path: Path) -> None:
     """Without a checkout around it, hear_ssl.configs is a folder in the package."""
     shutil.copytree(ROOT / "hear_ssl", tmp_path / "hear_ssl", ignore=shutil.ignore_patterns("__pycache__"))

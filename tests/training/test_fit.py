@@ -31,7 +31,7 @@ KILLED = (
     "moco_v3",
     "byol_a",
     "clip_frame_pitch",
-)  # what a checkpoint holds beside the encoder: a head; a teacher; mixup's memory; more terms
+)  # what a checkpoint holds besides the encoder: a head; a teacher; mixup's memory; more terms
 RECIPES = sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
@@ -299,6 +299,7 @@ def test_mistakes_about_the_data_get_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_config_without_an_objective_is_refused_before_there_is_a_run_folder(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "empty.yaml").write_text("name: empty\n")
     overrides = ["data.workers=0", "wandb=disabled", f"run={tmp_path / 'run'}", f"data.shards={shards}"]

@@ -1,4 +1,4 @@
-"""The probe beside training: scores arrive, the best is kept, and training's own numbers never know of it."""
+"""The probe during training: scores arrive, the best is kept, and training's own numbers never know of it."""
 
 from __future__ import annotations
 

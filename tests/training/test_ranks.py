@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from hear_ssl.checkpoint import load_checkpoint
+from hear_ssl.checkpoint import EMA, PREFIX, load_checkpoint
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.stream.batch_stream import BatchStream
+from hear_ssl.training.average import decay_at
 from hear_ssl.training.callbacks import read_metrics
 from hear_ssl.training.trainer import fit
 from tests.conftest import MEMORY, NT_XENT, RECIPES, ROOT, TINY, small_memory, tiny
@@ -174,9 +176,9 @@ def test_two_processes_have_one_probe(shards: Path, tmp_path: Path) -> None:
     assert (run / "checkpoints" / "best.ckpt").is_file()
 
 
-def test_losses_are_counted_over_both_processes_and_once_after_resuming(shards: Path, tmp_path: Path) -> None:
+def test_losses_and_average_after_resuming_are_those_of_both_processes(shards: Path, tmp_path: Path) -> None:
     folder, run = broken(shards, tmp_path / "broken", [0, 5, 20]), tmp_path / "run"
-    fixed = ("data.max_lost_fraction=1", "trainer.steps=6", "trainer.checkpoint_every=3")  # two passes
+    fixed = ("data.max_lost_fraction=1", "trainer.steps=6", "trainer.checkpoint_every=3", "trainer.ema=0.5")  # two passes
     alone = tiny(folder, run, *fixed, recipe="simclr")
     stream = BatchStream(ShardSet([str(folder)]), alone.data, 16000, alone.seed)
     expected = [len(stream.batch(step).lost) for step in range(7)]  # by one process
@@ -193,3 +195,9 @@ def test_losses_are_counted_over_both_processes_and_once_after_resuming(shards: 
     assert f"clips read 56, lost {sum(expected)}: " in resumed.stdout
     lost = [int(row["clips_lost"]) for row in read_metrics(run / "metrics.csv")[1]]
     assert lost == [sum(expected[: step + 1]) for step in range(7)]
+    before, after = (load_checkpoint(run / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"] for step in (6, 7))
+    names = [name for name in after if name.startswith(EMA) and after[name].is_floating_point()]
+    assert names
+    for name in names:
+        trained = after[f"{PREFIX}encoder.{name.removeprefix(EMA)}"]
+        assert torch.equal(after[name], torch.lerp(before[name], trained, 1 - decay_at(7, 0.5))), name

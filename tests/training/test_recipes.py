@@ -19,6 +19,7 @@ from tests.conftest import RECIPES, ROOT, tiny
 GOLDEN = Path(__file__).with_name("golden_curves.json")
 INSTRUCTIONS = torch.backends.cpu.get_cpu_capability().partition("_")[0]  # AVX512, AVX2, ...
 STEPS = 50
+QUICK = ("base", "byol_a", "clip_frame_pitch", "quickstart", "simclr")  # the quick tests train these alone
 FOREIGN = {"hear_ssl", "pytorch_lightning", "omegaconf", "webdataset", "wandb"}  # what a package must not load
 
 
@@ -32,7 +33,7 @@ def test_every_recipe_is_in_the_list() -> None:
     assert sorted(RECIPES) == sorted(path.stem for path in (ROOT / "configs").glob("*.yaml"))
 
 
-@pytest.mark.parametrize("recipe", sorted(RECIPES))
+@pytest.mark.parametrize("recipe", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in sorted(RECIPES)])
 def test_the_loss_curve_is_the_golden_one(shards: Path, tmp_path: Path, recipe: str) -> None:
     """Rounding differs between instruction sets, each of which has a curve, and processors, and grows with the steps."""
     curves = json.loads(GOLDEN.read_text())

@@ -129,12 +129,13 @@ def test_the_end_of_a_job_reaches_all_its_processes_and_the_run_saves(shards: Pa
 
 
 def catches_ctrl_c(process: int) -> bool:
-    """Say whether a process handles SIGINT itself (proc(5): SigCgt)."""
+    """Return whether a process handles SIGINT itself (proc(5): SigCgt)."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
     caught = next((int(line.split()[1], 16) for line in lines if line.startswith("SigCgt")), 0)
     return bool(caught >> (signal.SIGINT - 1) & 1)
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_modules_load_prints_no_traceback() -> None:
     process = subprocess.Popen(command("--help"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     while process.poll() is None and not catches_ctrl_c(process.pid):

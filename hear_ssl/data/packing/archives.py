@@ -25,7 +25,7 @@ SEQUENTIAL = {"packed tar": KEPT_OPEN, parquet.KIND: PARQUETS_OPEN}  # how many 
 
 
 def is_sequential(item: Item) -> bool:
-    """Say whether a file lies in an archive that is read from front to back."""
+    """Return whether a file lies in an archive that is read from front to back."""
     return item.archive in SEQUENTIAL
 
 

@@ -39,7 +39,7 @@ MAGIC = re.compile(
 
 
 def is_leftover(name: str) -> bool:
-    """Say whether a path is, or lies in, what an operating system leaves behind: .DS_Store, ._x.wav, Thumbs.db, __MACOSX/."""
+    """Return whether a path is, or lies in, what an operating system leaves behind: .DS_Store, ._x.wav, Thumbs.db, __MACOSX/."""
     return any(LEFTOVERS.fullmatch(part) for part in PurePosixPath(name.replace("\\", "/")).parts)
 
 
@@ -68,7 +68,7 @@ def suffix_of(name: str) -> str:
 
 
 def holds_no_sound(name: str) -> bool:
-    """Say whether the suffix is that of a text, table, picture or program."""
+    """Return whether the suffix is that of a text, table, picture or program."""
     base = PurePosixPath(name).name
     return bool(NO_SOUND.fullmatch(suffix_of(name))) or base.upper() in {
         "README",
@@ -82,7 +82,7 @@ def holds_no_sound(name: str) -> bool:
 
 
 def begins_as_sound(path: Path) -> bool:
-    """Say whether the first bytes of a file are those of a sound file. False when it cannot be read."""
+    """Return whether the first bytes of a file are those of a sound file. False when it cannot be read."""
     try:
         with open(os.fsencode(path), "rb") as file:
             return bool(MAGIC.match(file.read(16)))

@@ -65,7 +65,7 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _is_inside(folder: Path, out: Path | None, root: Path) -> bool:
-    """Say whether a folder is where the packing writes, unless the input itself is that or lies in it."""
+    """Return whether a folder is where the packing writes, unless the input itself is that or lies in it."""
     if out is None:
         return False
     target = os.path.realpath(out)

@@ -99,7 +99,7 @@ def _checked(item: Item, given: str, mark: str, not_test: set[str]) -> Item:
     mark = mark or item.marked or _mark_inside(item.name.replace("\\", "/").rpartition("/")[0])
     if not mark or item.source in not_test:
         return replace(item, marked=mark) if mark else item
-    return replace(item, marked=mark, refused=item.refused or f"test data: its path says {mark!r} (HEAR rule); see --not-test")
+    return replace(item, marked=mark, refused=item.refused or f"test data: its path contains {mark!r} (HEAR rule); see --not-test")
 
 
 @lru_cache(1000)
@@ -115,7 +115,7 @@ def _mark_of_link(folder: Path) -> str:
 
 
 def _refusal(where: str, mark: str, source: str) -> str:
-    return f"{where} says {mark!r}: {RULE}; if it is no test data, add --not-test {source!r}"
+    return f"{where} contains {mark!r}: {RULE}; if it is no test data, add --not-test {source!r}"
 
 
 def _readable(item: Item) -> Item:

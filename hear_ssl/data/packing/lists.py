@@ -159,7 +159,7 @@ def _table_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _is_table(path: Path, first: str) -> bool:
-    """Say whether a file is a table by its suffix, with a header that names no path."""
+    """Return whether a file is a table by its suffix, with a header that names no path."""
     return path.suffix.lower() in (".csv", ".tsv") and not any(map(_is_sound, re.split(r"[,;\t|]", first.strip())))
 
 

@@ -63,7 +63,7 @@ def merge(folder: Path) -> ShardIndex:
         merged, split = Merged(), str(parts[0].state.header["split"])
         write_rejected(folder / REJECTED_NAME, _merge_parts(folder, split, parts, merged))
         if not merged.shards:
-            raise ValueError(f"none of the files can be used; {folder / REJECTED_NAME} says why, file by file")
+            raise ValueError(f"none of the files can be used; {folder / REJECTED_NAME} gives the reason for each file")
         rows: dict[str, dict[str, Any]] = {}
         reasons = sum((part.state.reasons for part in parts), start=Counter[str]())
         for part in parts:
@@ -114,7 +114,7 @@ def _read_part(folder: Path, part: PartOf) -> Part | None:
             return None
     state.hashes.clear()  # read again with each shard, so that they are in memory once
     if state.header.get("part") != list(part):
-        raise ValueError(f"{folder} has another part than its name says; remove it and run pack --part {part} again")
+        raise ValueError(f"{folder} has another part than its name states; remove it and run pack --part {part} again")
     return Part(folder, state) if state.finished else None
 
 

@@ -157,7 +157,7 @@ class Packer:
             self.state.reasons.update(reason_kind(row) for row in self.entry.rejected)
         write_rejected(self.out / REJECTED_NAME, chain((row for entry in entries(self.out) for row in entry.rejected), self.entry.rejected))
         if not self.state.shards and not self.in_parts:
-            raise ValueError(f"none of the files can be used; {self.out / REJECTED_NAME} says why, file by file")
+            raise ValueError(f"none of the files can be used; {self.out / REJECTED_NAME} gives the reason for each file")
         for shard in self.state.shards:  # a table that was removed is written again
             if load_clip_offsets(self.out / shard.name, shard.sha256) is None:
                 write_clip_offsets(self.out / shard.name, shard.sha256)

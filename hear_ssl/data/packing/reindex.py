@@ -27,7 +27,7 @@ from hear_ssl.test_data_rule import RULE, marked_folder, marked_part, marks_test
 
 
 def reindex(folder: Path, license: str, source: str = "", split: str = "train", not_test: bool = False, audio: str = "") -> ShardIndex:
-    """Write the index of a folder of shards and return it. not_test: a name that says test marks no test data.
+    """Write the index of a folder of shards and return it. not_test: a name that contains test marks no test data.
 
     audio: the suffix of the audio member where clips have several, such as mic1.flac.
 
@@ -42,7 +42,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train", 
     name = source or folder.resolve().name
     mark = marked_folder(folder.resolve().name) or marked_part([source, *(path.stem for path in paths)])
     if mark and not not_test:
-        raise ValueError(f"{folder} says {mark!r}: {RULE}; if it is no test data, add --not-test {name!r}")
+        raise ValueError(f"{folder} contains {mark!r}: {RULE}; if it is no test data, add --not-test {name!r}")
     with folder_lock(folder, OUT_BUSY):
         return _reindex(folder, paths, SourceRecord(name, license, 0.0, 0, mark), split, audio.lower())
 

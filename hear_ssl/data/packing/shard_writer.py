@@ -15,7 +15,7 @@ from hear_ssl.files import atomic_path, remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
 CLIPS_PER_SHARD = 500  # of what is rendered
-REJECTED_NAME = "rejected.csv"  # what pack lists beside its shards
+REJECTED_NAME = "rejected.csv"  # what pack lists next to its shards
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ FURTHEST = 22 + 65535 + 20  # bytes from the end: the record, its comment, the l
 
 
 def check_whole_zip(path: Path) -> None:
-    """Raise ValueError that says how to join the parts when a zip file is the last one of several."""
+    """Raise ValueError that explains how to join the parts when a zip file is the last one of several."""
     if is_split(path):
         raise ValueError(
             f"{path} is one part of a split archive; join the parts: zip -s 0 {path.name} --out WHOLE.zip, then pack WHOLE.zip"
@@ -18,7 +18,7 @@ def check_whole_zip(path: Path) -> None:
 
 
 def is_split(path: Path) -> bool:
-    """Say whether the end of a zip file counts more than one disk, or its first part lies next to it."""
+    """Return whether the end of a zip file counts more than one disk, or its first part lies next to it."""
     with open(path, "rb") as file:
         file.seek(-min(FURTHEST, path.stat().st_size), 2)
         tail = file.read()

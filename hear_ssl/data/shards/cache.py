@@ -34,7 +34,7 @@ ROOM_PAUSE_SECONDS = 0.05
 
 
 def is_remote(source: str) -> bool:
-    """Say whether a source is a URL, or a command that writes a shard, rather than a folder."""
+    """Return whether a source is a URL, or a command that writes a shard, rather than a folder."""
     return "://" in source or source.startswith("pipe:")
 
 
@@ -161,7 +161,7 @@ class ShardCache:
 
     @contextmanager
     def room(self, record: ShardRecord) -> Iterator[None]:
-        """Keep room for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
+        """Reserve disk space for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
         kept = self.folder / f".{record.name}.room.part"  # as long as the shard, and empty on the disk
         try:
             while self.limit and not self._reserve(record, kept):
@@ -171,7 +171,7 @@ class ShardCache:
             kept.unlink(missing_ok=True)
 
     def _reserve(self, record: ShardRecord, kept: Path) -> bool:
-        """Reserve room: shards used longest ago are removed until it fits; say whether it does beside what is being fetched."""
+        """Reserve disk space: shards used longest ago are removed until it fits; return whether it does, with what is being fetched."""
         with locked(self.root / ".lock"):
             kept.unlink(missing_ok=True)  # a crash's: the shard's lock is held here
             folders = own_folders(self.root)
@@ -218,12 +218,12 @@ def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
 
 
 def present(path: Path, record: ShardRecord) -> bool:
-    """Say whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
+    """Return whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
     return path.is_file() and path.stat().st_size == record.bytes and sha256_of_clip_offsets(path) == record.sha256
 
 
 def whole(path: Path, record: ShardRecord) -> bool:
-    """Say by its bytes whether a shard without a table lies in the cache."""
+    """Return whether a shard without clip offsets is in the cache, by its bytes."""
     return path.is_file() and path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
 
 
@@ -242,7 +242,7 @@ def remove_abandoned(folder: Path) -> None:
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold a lock that other processes of this machine wait for; it ends with the process, however that ends.
 
-    Without waiting, say whether it is held now or by somebody else.
+    Without waiting, return whether it is held now or by somebody else.
     """
     descriptor = open_own(path)
     try:

@@ -1,7 +1,7 @@
 """Where each clip of a tar shard lies, and what its bytes sum to.
 
 Headers are walked by the tar format's own block structure (POSIX.1-1988 ustar); nothing is extracted. The walk is done once,
-when a shard is packed, indexed or fetched, and kept in NAME.clips beside NAME.tar: a run then starts at once on any number of
+when a shard is packed, indexed or fetched, and kept in NAME.clips next to NAME.tar: a run then starts at once on any number of
 clips, and a clip whose bytes have changed since is named. Without that file the shard is walked, and nothing is summed.
 """
 
@@ -145,7 +145,7 @@ def _preference(suffix: str) -> int:
 
 
 def _lacking(found_audio: list[str], parts: dict[str, tuple[int, int]], size: int, audio: str) -> str:
-    """Say what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of so many bytes; '' when nothing is."""
+    """Return what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of so many bytes; '' when nothing is."""
     if not found_audio:
         wanted = f".{audio} member" if audio else f"audio member ({', '.join(AUDIO_SUFFIXES)})"
         return f"has no {wanted}, only {', '.join(sorted(parts))[:60]}"
@@ -185,7 +185,7 @@ def write_clip_offsets(path: Path, sha256: str, audio: str = "") -> None:
 
 
 def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
-    """Return the table that was written beside a shard; None when there is none, it is damaged, or belongs to other bytes."""
+    """Return the table that was written next to a shard; None when there is none, it is damaged, or belongs to other bytes."""
     table = path.with_suffix(SUFFIX)
     try:
         size = path.stat().st_size
@@ -212,7 +212,7 @@ def _possible(rows: NDArray[np.void], size: int) -> bool:
 
 
 def sha256_of_clip_offsets(path: Path) -> str:
-    """Return the SHA-256 of the shard that the table beside a shard was written of; '' when there is none."""
+    """Return the SHA-256 of the shard that the table next to a shard was written of; '' when there is none."""
     try:
         with open(path.with_suffix(SUFFIX), "rb") as file:
             mark, shard, _, _ = HEADER.unpack(file.read(HEADER.size))

@@ -24,7 +24,7 @@ def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
     """Fetch a shard and check it against its record, or an index (no record); it appears under its name only when right.
 
     Raises ConnectionError with the last failure after six attempts, at once when the server refuses; ValueError at once
-    when the address says that there is nothing, its scheme needs a package that is not installed, or this machine's disk
+    when the server answers that there is nothing, its scheme needs a package that is not installed, or this machine's disk
     is full or may not be written to.
     """
     shown = redacted(url)
@@ -52,7 +52,7 @@ def fetch_and_check(url: str, path: Path, file: BinaryIO, record: ShardRecord | 
         if record is None:
             read_index(path)
         elif (path.stat().st_size, sha256_of(path)) != (record.bytes, record.sha256):
-            raise ConnectionError(f"{path.stat().st_size} of {record.bytes} bytes, or others than the index says")
+            raise ConnectionError(f"{path.stat().st_size} of {record.bytes} bytes, or others than the index states")
     except (ConnectionError, DamagedIndexError) as error:
         file.truncate(0)
         raise ConnectionError(str(error)) from None
@@ -73,5 +73,5 @@ def open_address(url: str, start: int = 0) -> Answer:
 
         return Answer(fsspec.open(url, "rb").open())
     except (ImportError, ValueError) as error:
-        remedy = f"; install {PACKAGES[scheme]} beside hear_ssl" if isinstance(error, ImportError) and scheme in PACKAGES else ""
+        remedy = f"; install {PACKAGES[scheme]} too" if isinstance(error, ImportError) and scheme in PACKAGES else ""
         raise ValueError(f"{scheme}:// cannot be read ({one_line(error)[:120]}){remedy}") from None

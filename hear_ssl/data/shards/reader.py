@@ -124,7 +124,7 @@ class ShardSet:
     def _read(self, path: Path, record: ShardRecord, audio: str) -> ClipOffsets:
         table = load_clip_offsets(path, record.sha256) or scan_shard(path, audio)
         if len(table) > record.clips or (len(table) < record.clips and not table.damage):
-            return no_clip_offsets(f"it holds {len(table)} clips, the index says {record.clips}")
+            return no_clip_offsets(f"it holds {len(table)} clips, the index states {record.clips}")
         return table
 
     def place(self, number: int) -> tuple[str, str]:

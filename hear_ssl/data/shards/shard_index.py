@@ -1,4 +1,4 @@
-"""index.json beside the shards: what lies in them, checked on reading.
+"""index.json next to the shards: what is in them, checked on reading.
 
 One JSON object: the format's name, sample rate, codec and split of all clips; for each shard its clips, bytes, SHA-256
 and seconds; for each source its licence, hours and clips; how many files were rejected for which reason. Two more keys, for the
@@ -39,7 +39,7 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where clips come from: name, licence, hours, clips, and the part of a path that says test where the packer was told it is none."""
+    """Where clips come from: name, licence, hours, clips, and the word that marks it as test data where the user stated that it is none."""
 
     name: str
     license: str
@@ -85,10 +85,12 @@ def check_split(split: str, where: str) -> None:
     """Raise ValueError when a split marks test data or cannot begin the name of a shard."""
     if marks_test(split):
         raise ValueError(
-            f"{where} says {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
+            f"{where} names the split {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
         )
     if not SPLIT_NAME.fullmatch(split):
-        raise ValueError(f"{where} says {split[:80]!r}; name a split by letters, digits and _, with dots and hyphens after the first")
+        raise ValueError(
+            f"{where} names the split {split[:80]!r}; name a split by letters, digits and _, with dots and hyphens after the first"
+        )
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
@@ -140,7 +142,7 @@ def parse_index(mapping: Any) -> ShardIndex:
     if index.sample_rate == 0 or index.clips != sum(shard.clips for shard in shards):
         raise ValueError("sample rate or number of clips is impossible")
     if index.clips > MOST_CLIPS:
-        raise ValueError(f"it says {index.clips} clips; at most {MOST_CLIPS} can be put in order")
+        raise ValueError(f"it states {index.clips} clips; at most {MOST_CLIPS} can be put in order")
     return index
 
 

@@ -53,14 +53,14 @@ class Source:
     def damage(self, record: ShardRecord) -> str:
         """Return why a shard cannot be whole by its sizes, '' when they are right. That of an address is checked as it is fetched."""
         if record.clips * 2 * BLOCKSIZE > record.bytes:
-            return f"the index says {record.clips} clips in {record.bytes} bytes"
+            return f"the index states {record.clips} clips in {record.bytes} bytes"
         if self.cache:
             return ""
         path = self.path(record)
         if not path.is_file():
             return "missing"
         size = path.stat().st_size
-        return f"has {size} bytes, the index says {record.bytes}" if size != record.bytes else ""
+        return f"has {size} bytes, the index states {record.bytes}" if size != record.bytes else ""
 
 
 def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:

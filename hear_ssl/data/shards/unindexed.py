@@ -83,7 +83,7 @@ def beginning(file: Download) -> bytes:
 
 
 def is_foreign(content: bytes) -> bool:
-    """Return whether an index.json is of another tool: an object without a format, or a web page that stands in for what is not there."""
+    """Return whether an index.json is of another tool: an object without a format, or a web page in place of what is not there."""
     if content.lstrip()[:1] == b"<":
         return True
     try:
@@ -162,7 +162,7 @@ def _listed(address: str) -> tuple[str, ...]:
 
 
 def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str]) -> str:
-    """Return the part of an entry that says test where the user states that it is none, else ''. Raises ValueError when he does not."""
+    """Return what marks an entry as test data where the user states that it is none, else ''. Raises ValueError where it is not."""
     if entry.startswith(PIPE):
         mark = marked_part(re.split(r"[\s/]", entry[len(PIPE) :]))
     else:
@@ -172,7 +172,7 @@ def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str])
         mark = marked_part(folders) or ("" if parts else marked_folder(name))
         mark = mark or marked_part(redacted(shard).partition("?")[0].rpartition("/")[2].removesuffix(".tar") for shard in shards)
     if mark and name not in not_test:
-        raise ValueError(f"data.shards: {redacted(entry)} says {mark!r}: {RULE}; if it is no test data, set data.not_test={name}")
+        raise ValueError(f"data.shards: {redacted(entry)} contains {mark!r}: {RULE}; if it is no test data, set data.not_test={name}")
     return mark
 
 

@@ -59,9 +59,9 @@ class Batch:
 
 
 class Copier:
-    """Copies batches to a device; to a GPU on a stream of its own, beside the step that the GPU is still at.
+    """Copies batches to a device; to a GPU on a stream of its own, while the GPU is still at a step.
 
-    Page-locked batches are copied without the host waiting; the step that takes one is queued behind its copy.
+    Page-locked batches are copied without the host waiting; the step that takes one is queued after its copy.
     """
 
     def __init__(self) -> None:

@@ -76,7 +76,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
 
 
 def _is_all(content: bytes, offset: int) -> bool:
-    """Say whether the data of a WAV of 16-bit samples, which begin at an offset, has the size that it states and no file follows."""
+    """Return whether the data of a WAV of 16-bit samples, which begin at an offset, has the size that it states and no file follows."""
     size = int.from_bytes(content[offset - 4 : offset], "little")
     if size % 2 or offset + size >= len(content):
         return size % 2 == 0 and offset + size == len(content)
@@ -110,7 +110,7 @@ def check_length(frames: int) -> None:
 
 
 def decoder_reason(error: Exception) -> str:
-    """Return what a decoder said, without the address in memory that soundfile puts before it."""
+    """Return the message of a decoder, without the address in memory that soundfile puts before it."""
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
@@ -132,7 +132,7 @@ def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_r
             return frames
         for number, (crop, share) in enumerate(zip(crops, starts, strict=True)):
             if number and file.format == "OGG":
-                file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward behind a read
+                file.seek(0)  # libsndfile 1.2 reads stale Vorbis samples after a seek forward that follows a read
             start = int(share * (spare + 1))
             before = min(start, PREROLL) if file.format == "MP3" else 0
             file.seek(start - before)

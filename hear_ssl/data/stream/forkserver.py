@@ -43,7 +43,7 @@ class WorkerContext(ForkServerContext):
 
 @contextmanager
 def hidden_program() -> Iterator[None]:
-    """Let the block find an empty module as __main__: what multiprocessing tells a process to run first is its file."""
+    """Let the block find an empty module as __main__: what multiprocessing makes a process run first is its file."""
     program = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -1,6 +1,6 @@
 """Encoded audio in memory as a file to read from: soundfile's own libsndfile, without what costs time around it.
 
-`soundfile.SoundFile` makes five callbacks for every file, and seeks once more behind every read, which in FLAC decodes a frame
+`soundfile.SoundFile` makes five callbacks for every file, and seeks once more after every read, which in FLAC decodes a frame
 again: together a fifth of the time of a crop. Here the callbacks are made once, and reads are only reads; the samples are the
 same. Where soundfile does not have the two internal names used here, SoundFile stands in.
 """

@@ -77,7 +77,7 @@ class SampleOrder:
         return self._permutations[key]
 
     def upcoming(self, position: int) -> tuple[int, ...]:
-        """Return the shards of the window behind the one that holds a position; none where all are shuffled together."""
+        """Return the shards of the window after the one that holds a position; none where all are shuffled together."""
         if not self.window:
             return ()
         pass_number, place = divmod(position, self.clips)
@@ -144,7 +144,7 @@ class MixedOrder(SampleOrder):
         return Place(place.pass_number, self.first_of_source[source] + place.clip, self._global(source, place.window))
 
     def upcoming(self, position: int) -> tuple[int, ...]:
-        """Return the shards of the window behind the one that holds a position, of that position's source."""
+        """Return the shards of the window after the one that holds a position, of that position's source."""
         source, own = self._source(position)
         return self._global(source, self.orders[source].upcoming(own))
 

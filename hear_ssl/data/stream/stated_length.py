@@ -23,7 +23,7 @@ SIZES = {1: 192, **{code: 576 << code - 2 for code in range(2, 6)}, **{code: 1 <
 
 
 def states_its_length(content: bytes, frames: int) -> bool:
-    """Say whether a clip is one stream of `frames`, the count that libsndfile takes from its header."""
+    """Return whether a clip is one stream of `frames`, the count that libsndfile takes from its header."""
     if content[:4] == MAGIC:
         return flac_frames(content) == frames and _is_one_flac(content)
     found = streams(content)
@@ -47,7 +47,7 @@ def flac_frames(content: bytes) -> int:
 
 
 def _is_one_flac(content: bytes) -> bool:
-    """Say whether no other file follows: it would be found near the beginning, or the numbers of frames fall where it begins."""
+    """Return whether no other file follows: it would be found near the beginning, or the numbers of frames fall where it begins."""
     if content.find(MAGIC, 4, FURTHEST) > 0:
         return False
     fixed = int.from_bytes(content[STREAM_INFO + 2 : STREAM_INFO + 4], "big")

@@ -157,7 +157,7 @@ def _sample(sample: dict[str, Any], audio: str) -> Sample:
     suffixes = [suffix for suffix in sample if not suffix.startswith("__")]
     found = audio_members(suffixes, audio)
     if b'"split"' in sample.get("json", b"") and (split := _split(sample["json"])):
-        return Sample(key, b"", f"its JSON says split {split[:60]!r}: {RULE}")
+        return Sample(key, b"", f"its JSON has the split {split[:60]!r}: {RULE}")
     if len(found) > 1:
         return Sample(key, b"", f"has {len(found)} audio members ({', '.join(found)[:80]}); choose one with data.audio={found[0]}")
     if not found:

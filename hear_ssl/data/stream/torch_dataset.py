@@ -33,7 +33,7 @@ class DatasetClips:
     """The clips of a dataset, its name, and its split where it states one."""
 
     def __init__(self, dataset: Any) -> None:
-        """Check a dataset. Raises ValueError that says what is allowed when it is none that can be trained on, or marked as test data."""
+        """Check a dataset. Raises ValueError that names what is allowed when it is none that can be trained on, or marked as test data."""
         self.dataset, self.column = audio_column(dataset)
         info = getattr(dataset, "info", None)
         names = (getattr(info, "dataset_name", None), getattr(info, "builder_name", None), type(dataset).__name__)

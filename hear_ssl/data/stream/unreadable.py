@@ -71,7 +71,7 @@ class UnreadableClips:
         return {"clips_read": total.clips_read, "lost": dict(total.lost)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from `state`, which the first rank takes over alone."""
+        """Resume from `state`, which the first rank takes over alone."""
         if _several() and dist.get_rank():
             return
         self.clips_read, self.lost = int(state["clips_read"]), Counter(state["lost"])

@@ -1,4 +1,4 @@
-"""How decoding workers start, and what their errors say."""
+"""How decoding workers start, and what their errors contain."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def plain_error(error: Exception) -> ValueError | OSError | None:
     """Return one line for what came out of a loader with workers: WorkerError when a worker died, None for a mistake of ours.
 
     A worker that is killed while the training process takes a batch's memory from it shows itself as a connection that
-    breaks; DataLoader says that a worker exited only once the forkserver has reaped it.
+    breaks; DataLoader reports that a worker exited only once the forkserver has reaped it.
     """
     text = " ".join(str(error).split())
     if isinstance(error, RuntimeError) and any(mark in text for mark in SHARED_MEMORY):

@@ -31,7 +31,7 @@ TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.1
 def task_rows(
     task: Task, model: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, LabelledRows]:
-    """Return the rows of every split of a task; embeddings, and audio that the task's folder has no room for, are kept in `cache`.
+    """Return the rows of every split of a task; embeddings, and audio that the task's folder has no disk space for, are kept in `cache`.
 
     Raises ValueError that names split and clip when an embedding is not finite or has another shape than it should.
     """
@@ -153,17 +153,17 @@ def embed_batch(task: Task, model: ModelUnderTest, files: list[str], audio: Tens
         or times.min() < 0
         or times.max() > end_ms + TIMESTAMP_SLACK_MS
     ):
-        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; hear-ssl verify says more")
+        raise ValueError(f"{files[0]}: its timestamps are not ascending ms within 0 and {end_ms:g}; hear-ssl verify gives details")
     return {file: (frames[row].numpy(), times[row]) for row, file in enumerate(files)}
 
 
 def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
     """Raise ValueError when embeddings have another shape or a value is not finite."""
     if tuple(embeddings.shape) != shape:
-        raise ValueError(f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; hear-ssl verify says more")
+        raise ValueError(f"{files[0]}: its embeddings have the shape {tuple(embeddings.shape)}, not {shape}; hear-ssl verify gives details")
     broken = [file for file, row in zip(files, embeddings, strict=True) if not torch.isfinite(row).all()]
     if broken:
-        raise ValueError(f"{broken[0]}: its embedding is not finite; hear-ssl verify says more")
+        raise ValueError(f"{broken[0]}: its embedding is not finite; hear-ssl verify gives details")
 
 
 def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:

@@ -1,4 +1,4 @@
-"""Jobs side by side, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
+"""Jobs in parallel, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
 
 from __future__ import annotations
 
@@ -67,6 +67,10 @@ def map_ahead(function: Callable[[Item], Done], items: Iterable[Item], workers: 
                 yield begun.popleft().result()
         while begun:
             yield begun.popleft().result()
+    except BaseException:
+        _ended.set()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
+        _ended.clear()
         torch.set_num_threads(before)

@@ -3,7 +3,7 @@
 Only training and validation splits are used, never the test split; in k-fold tasks those of the first fold. It is a
 measure of progress in seconds, not a score of the benchmark: few clips, no search over networks, frames instead of events.
 
-serve() is the process that training starts beside itself: it reads its settings and then paths of checkpoints from stdin, a
+serve() is the process that training starts: it reads its settings and then paths of checkpoints from stdin, a
 line each, and answers each with a line of JSON.
 """
 

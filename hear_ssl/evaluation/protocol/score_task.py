@@ -2,7 +2,7 @@
 
 The grid is searched on the first fold; its best point by validation score is trained again on every other fold. Early
 stopping, the best epoch and the postprocessing of events follow the first score of the task, or the validation loss
-where the task says so.
+where the task requires it.
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def summary(task: Task, trained: list[Trained], sizes: list[int]) -> dict[str, A
 
 
 def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[str], None]) -> list[Trained]:
-    """Return the results of networks trained side by side, and say before each how many are done."""
+    """Return the results of networks trained in parallel, and report before each how many are done."""
     done: list[int] = []
 
     def run(job: Callable[[], Trained]) -> Trained:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hear_ssl.errors import run_main
+from hear_ssl.errors import printable, run_main
 from hear_ssl.machine import user_path
 
 
@@ -25,6 +25,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the weights file that the scores are of (default: the one they were made with)",
     )
     parser.add_argument(
+        "--python",
+        default="",
+        type=user_path,
+        metavar="ENV/bin/python",
+        help="the Python that the module was evaluated with, for --tasks",
+    )
+    parser.add_argument(
         "--tasks", type=user_path, metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion"
     )
     parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default %(default)s)")
@@ -32,8 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from hear_ssl.evaluation.report.build import build  # loads torch
 
     tasks = Path(given.tasks) if given.tasks else None
-    build(Path(given.scores), given.module, tasks, Path(given.out), given.weights)
+    result = build(Path(given.scores), given.module, tasks, Path(given.out), given.weights, given.python)
     print(f"report       {given.out}")
+    print(printable(result))
     return 0
 
 

@@ -18,14 +18,17 @@ import torch
 
 from hear_ssl.checkpoint import find_checkpoint, load_checkpoint
 from hear_ssl.evaluation import baselines
-from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, load_model_under_test, model_name
+from hear_ssl.evaluation.foreign.known import built_python
+from hear_ssl.evaluation.foreign.model import load_anywhere
+from hear_ssl.evaluation.model_under_test import ModelUnderTest, is_ours, model_name
 from hear_ssl.evaluation.protocol.embed import SPARE_AUDIO, task_rows
 from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.report import figures
 from hear_ssl.evaluation.report.page import figure, section, shown
 from hear_ssl.evaluation.report.report_template import PAGE, SCRIPT, STYLE
+from hear_ssl.evaluation.report.result import result_section, sentence
 from hear_ssl.evaluation.report.score_table import faults_text, leaderboard_text, score_tables
-from hear_ssl.evaluation.scores_file import check_key, check_scored, command_of, read_scores, scored_weights
+from hear_ssl.evaluation.scores_file import check_key, check_python, check_scored, command_of, read_scores, scored_weights
 from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks, read_clip, read_task
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
 
@@ -169,7 +172,7 @@ def data_card(card: dict[str, Any]) -> str:
 
 
 def probe_section(rows: list[dict[str, str]]) -> list[str]:
-    """Return the curves of the probe beside training; nothing without one."""
+    """Return the curves of the probe; nothing without one."""
     names = [name for name in rows[-1] if name == "probe" or name.startswith("probe_")]
     scored = [row for row in rows if row.get("probe")]
     if not scored:
@@ -214,8 +217,10 @@ def run_sections(run: Path) -> list[str]:
     return [*found, *([section("What its linear map was fitted on", origin, data_card(data))] if isinstance(data, dict) else [])]
 
 
-def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "") -> None:
-    """Write the page.
+def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "", python: str = "") -> str:
+    """Write the page; returns the sentence that it opens with.
+
+    With tasks the model is loaded, a module with the interpreter `python` of its own environment.
 
     Raises ValueError when there are no scores, they are of other weights, module or tasks are not there, or `out` cannot be
     written.
@@ -226,8 +231,9 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     check_scored(record, name, weights)
     check_writable(out)
     parts = [
+        result_section(record, name),
         section(
-            "Scores beside the baselines",
+            "Scores and baselines",
             f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
             score_tables(record, name) + faults_text(record),
         ),
@@ -236,8 +242,10 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
     if is_ours(module):
         parts += run_sections(Path(module))
     if tasks is not None:
-        model = load_model_under_test(module, weights)
+        check_python(record, name, python or built_python(module))
+        model = load_anywhere(module, weights, python, scores / "embeddings")
         check_key(record, model)
         parts += task_sections(record, model, find_tasks(tasks), scores / "embeddings")
     title = shown(Path(module).resolve().name if is_ours(module) else name)
     atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))
+    return sentence(record, name)

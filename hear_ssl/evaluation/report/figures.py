@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import html
 import io
-import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
@@ -33,13 +32,13 @@ def svg(figure: Figure) -> str:
     """Return a figure as SVG without the XML head, the same bytes for the same figure."""
     text = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": "hear_ssl", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", bbox_inches="tight", metadata={"Date": None})
+        figure.savefig(text, format="svg", bbox_inches="tight", transparent=True, metadata={"Date": None})
     content = text.getvalue()
-    return content[content.index("<svg") :]
+    return content[content.index("<svg") :].replace("#000000", "currentColor")  # lines and text as light or dark as the page's text
 
 
 def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
-    """Return a small panel for each column of metrics.csv over steps, side by side where there is room.
+    """Return a small panel for each column of metrics.csv over steps, next to each other where the width allows.
 
     columns maps names to axis labels with units.
     """
@@ -49,6 +48,13 @@ def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
 def colours(groups: Iterable[str]) -> dict[str, str]:
     """Return the colour of each group; beyond the palette they begin anew."""
     return {group: PALETTE[place % len(PALETTE)] for place, group in enumerate(dict.fromkeys(groups))}
+
+
+def model_colours(names: Sequence[str], baselines: Sequence[str]) -> dict[str, str]:
+    """Return the colour of each model: those of the palette, from its end for baselines."""
+    models = colours(name for name in names if name not in baselines)
+    plain = {name: PALETTE[-1 - place % len(PALETTE)] for place, name in enumerate(dict.fromkeys(baselines))}
+    return {name: (plain | models)[name] for name in names}
 
 
 def curves_of_runs(runs: Sequence[tuple[str, list[dict[str, str]]]], columns: dict[str, str]) -> str:
@@ -70,34 +76,10 @@ def curves_of_runs(runs: Sequence[tuple[str, list[dict[str, str]]]], columns: di
     return f"<div class=panels>{''.join(panels)}</div>"
 
 
-def key_of(groups: Sequence[str]) -> str:
+def key_of(colour_of: Mapping[str, str]) -> str:
     """Return the key of the colours that groups have in figures."""
-    marks = [
-        f'<span><i style="background:{colour}"></i>{html.escape(printable(group))}</span>' for group, colour in colours(groups).items()
-    ]
+    marks = [f'<span><i style="background:{colour}"></i>{html.escape(printable(group))}</span>' for group, colour in colour_of.items()]
     return f"<p class=key>{' '.join(marks)}</p>"
-
-
-def dots(values: dict[str, list[float]], label: str, groups: Sequence[str]) -> str:
-    """Return a row for each group: a dot for each of its values, a bar at their mean, a line over one standard deviation of several.
-
-    Groups have the colours that they have in other figures of `groups`.
-    """
-    picture = Figure(figsize=(4.6, 0.7 + 0.34 * len(values)))
-    axes = picture.add_subplot()
-    for place, (group, of_group) in enumerate(values.items()):
-        colour, mean = colours(groups)[group], statistics.fmean(of_group)
-        axes.plot(of_group, [place] * len(of_group), "o", color=colour, alpha=0.6, markersize=5)
-        axes.plot([mean], [place], "|", color=colour, markersize=14, markeredgewidth=2)
-        if len(of_group) > 1:
-            spread = statistics.stdev(of_group)
-            axes.plot([mean - spread, mean + spread], [place, place], color=colour, linewidth=1.5)
-    axes.set_yticks(range(len(values)), [printable(group) for group in values], fontsize=9)
-    axes.set_ylim(len(values) - 0.5, -0.5)
-    axes.set_xlabel(label, fontsize=9)
-    axes.tick_params(labelsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    return svg(picture)
 
 
 def projection(clips: int) -> str:
@@ -156,5 +138,5 @@ def confusion(train: tuple[Array, Array], test: tuple[Array, Array], labels: lis
     axes.set_ylabel("true", fontsize=10)
     for row, column in np.argwhere(shares >= 0.005) if len(labels) <= 20 else ():
         share = shares[row, column]
-        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "black")
+        axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=8, color="white" if share > 0.5 else "#111111")
     return svg(figure), float((predicted == test[1]).mean())

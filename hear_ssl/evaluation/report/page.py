@@ -17,6 +17,11 @@ def section(title: str, text: str, content: str) -> str:
     return f"<section><h2>{html.escape(title)}</h2><p>{text}</p>{content}</section>"
 
 
+def opening(sentence: str, content: str) -> str:
+    """Return the first section of a page: what was found, in one sentence, and its chart."""
+    return f"<section class=opening><p class=result>{sentence}</p>{content}</section>"
+
+
 def figure(content: str, caption: str) -> str:
     """Return a figure with its caption."""
     return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"

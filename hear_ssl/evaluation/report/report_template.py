@@ -9,18 +9,21 @@ PAGE = """<!doctype html>
 """
 
 STYLE = """
-body{margin:0;background:#fafaf8;color:#222;font:16px/1.5 system-ui,sans-serif}
+:root{color-scheme:light dark;--page:#fafaf8;--card:#fff;--edge:#e6e6e0;--ink:#222;--soft:#5c5c5c}
+@media(prefers-color-scheme:dark){:root{--page:#151515;--card:#1e1e1d;--edge:#3a3a37;--ink:#e8e8e4;--soft:#aaaaa4}}
+body{margin:0;background:var(--page);color:var(--ink);font:16px/1.5 system-ui,sans-serif}
 main{max-width:52rem;margin:0 auto;padding:1rem}
-h1{font-size:1.6rem} h2{font-size:1.15rem;margin:0 0 .3rem}
-section{background:#fff;border:1px solid #e6e6e0;border-radius:8px;padding:1rem;margin:1rem 0}
-section>p{margin:.2rem 0 .8rem;color:#555} code{font-size:.8rem;overflow-wrap:anywhere}
-figure{margin:0} figcaption{color:#666;font-size:.85rem} svg{max-width:100%;height:auto} .scroll svg{max-width:none}
+h1{font-size:1.6rem;overflow-wrap:anywhere} h2{font-size:1.15rem;margin:0 0 .3rem}
+section{background:var(--card);border:1px solid var(--edge);border-radius:8px;padding:1rem;margin:1rem 0}
+section>p{margin:.2rem 0 .8rem;color:var(--soft)} .opening>p.result{font-size:1.15rem;color:var(--ink);overflow-wrap:anywhere}
+code{font-size:.8rem;overflow-wrap:anywhere} svg text{fill:currentColor}
+figure{margin:0} figcaption{color:var(--soft);font-size:.85rem} svg{max-width:100%;height:auto} .scroll svg{max-width:none}
 .scroll{overflow-x:auto} table{border-collapse:collapse;font-size:.9rem}
-td,th{padding:.3rem .7rem;border-bottom:1px solid #eee;text-align:right}
-td{white-space:nowrap} th:first-child{text-align:left;font-weight:500;min-width:8rem;overflow-wrap:anywhere} small{color:#777}
+td,th{padding:.3rem .7rem;border-bottom:1px solid var(--edge);text-align:right}
+td{white-space:nowrap} th:first-child{text-align:left;font-weight:500;min-width:8rem;overflow-wrap:anywhere} small{color:var(--soft)}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(14rem,1fr));gap:.6rem} .panels svg{width:100%}
 @media(max-width:40rem){main{padding:.4rem} section{padding:.7rem} td,th{padding:.3rem .35rem}}
-.map{width:100%;background:#fcfcfa} .sound{cursor:pointer;stroke:#fff} .sound.playing{stroke:#222;stroke-width:2}
+.map{width:100%;background:var(--page)} .sound{cursor:pointer;stroke:var(--card)} .sound.playing{stroke:var(--ink);stroke-width:2}
 .key span{display:inline-block;margin-right:.8rem;font-size:.8rem}
 .key i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.3em}
 """

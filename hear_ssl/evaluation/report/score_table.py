@@ -1,4 +1,4 @@
-"""Tables of the report: scores with their confidence beside the baselines, and places among the published models."""
+"""Tables of the report: scores with their confidence, and the baselines, and places among the published models."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ def escaped(text: Any) -> str:
 def confidence(result: dict[str, Any]) -> tuple[float, str]:
     """Return the half width of a score's 95 % interval over its folds (Student's t), else its standard deviation over seeds.
 
-    With one fold and one seed an accuracy has that of a share of its test clips, from the score to the farther end of Wilson's
-    interval (Wilson, 1927), (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n); other scores none: (0, "").
+    With one fold an accuracy has that of a share of its test clips if that is wider, from the score to the farther end of Wilson's
+    interval (Wilson, 1927), (p + z^2 / 2n +- z sqrt(p (1 - p) / n + z^2 / 4n^2)) / (1 + z^2 / n): the seeds of a predictor share
+    these clips. Other scores of one fold and one seed have none: (0, "").
     """
     folds = sum(fold.get(result["primary"], 0.0) is not None for fold in result["folds"])
     if folds > 1:
         return STUDENT[min(folds - 2, len(STUDENT) - 1)] * result["deviation"][result["primary"]] / math.sqrt(folds), f"95 %, {folds} folds"
-    if result["seed_deviation"]:
-        return result["seed_deviation"], "draws" if "protocols" in result else "seeds"
+    spread = (result["seed_deviation"], "draws" if "protocols" in result else "seeds") if result["seed_deviation"] else (0.0, "")
     clips = result["folds"][0].get("test_clips", 0)
     if not SCORES[result["primary"]].accuracy or not clips:
-        return 0.0, ""
+        return spread
     share, square = result["score"], 1.96**2 / clips
     half = math.sqrt(share * (1.0 - share) * square + square**2 / 4.0)
     ends = [(share + square / 2.0 + sign * half) / (1.0 + square) for sign in (-1.0, 1.0)]
-    return max(abs(end - share) for end in ends), f"95 %, {clips} clips"
+    return max(spread, (max(abs(end - share) for end in ends), f"95 %, {clips} clips"))
 
 
 def score_tables(record: dict[str, Any], module: str) -> str:

@@ -35,7 +35,7 @@ RECORD_LIMIT = 4 << 20  # bytes of JSON
 LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
 BLOCK = 1 << 20
 NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # the archive's doing, not the disk's
-MOST_FILES = 10_000  # beside eight for each clip: other rates, labels
+MOST_FILES = 10_000  # and eight for each clip: other rates, labels
 PADDING_BYTES = 16 * BLOCK
 SPARE_BYTES = 256 << 20  # for labels, indexes and headers
 
@@ -110,7 +110,7 @@ def fetch_tasks(names: list[str], out: Path, base: str) -> int:
 
 
 def fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -> str:
-    """Put a task folder into `out` and say where; one that is there already is left alone.
+    """Put a task folder into `out` and report where; one that is there already is left alone.
 
     Raises ValueError when its archive cannot be had, is damaged, unsafe or no such task, OSError when the disk is full.
     """

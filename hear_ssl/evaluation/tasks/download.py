@@ -1,6 +1,6 @@
 """Download the archive of a task; what an earlier call left is not downloaded again where the server can resume.
 
-A file under way lies beside its final name as .NAME.part; it gets the name once its size and MD5 are those published.
+A file in progress is stored next to its final name, as .NAME.part; it gets the name once its size and MD5 are those published.
 """
 
 from __future__ import annotations

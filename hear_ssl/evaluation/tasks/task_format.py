@@ -242,7 +242,7 @@ def audio_folder(task: Task, split: str, sample_rate: int, spare: Path | None = 
             return _resampled(task, split, source, sample_rate, folder)
         except OSError as error:
             reason = error.strerror
-    raise ValueError(f"{wanted} cannot be made from {source} Hz: {reason}; make room there, or unpack the task elsewhere")
+    raise ValueError(f"{wanted} cannot be made from {source} Hz: {reason}; free disk space there, or unpack the task elsewhere")
 
 
 def _resampled(task: Task, split: str, source: int, sample_rate: int, folder: Path) -> Path:

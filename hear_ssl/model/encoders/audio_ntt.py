@@ -23,7 +23,7 @@ CONTEXT_KERNEL = 5
 
 
 class ConvolutionBlock(nn.Sequential):
-    """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU, which behind the pooling is the same at a quarter of the cost.
+    """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU, which after the pooling is the same at a quarter of the cost.
 
     In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps, and
     pooling keeps no places for a gradient.
@@ -80,7 +80,7 @@ class ContextBlock(nn.Module):
 class AudioNTT(Encoder):
     """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks.
 
-    With band_pool the network sees the means of so many neighbouring bands: all of it costs that much less, and harmonics blur.
+    With band_pool the network receives the means of so many neighbouring bands: all of it costs that much less, and harmonics blur.
     """
 
     @dataclass(frozen=True)

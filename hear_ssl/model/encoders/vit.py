@@ -52,7 +52,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each behind a LayerNorm and added to its input."""
+    """Attention and MLP, each after a LayerNorm and added to its input."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()

@@ -13,6 +13,7 @@ from typing import Optional
 
 from . import golden_check, independence, memory, outputs, timing
 from .rows import END, RuleResult, Submission, run_checks, write_result
+from .tensorflow_module import TensorFlowModule, is_tensorflow, wrap
 
 MEMORY = {"all": memory.CHECKS, "reported": memory.REPORTED, "none": []}
 
@@ -39,6 +40,8 @@ def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
             module = importlib.import_module(name)
             start = time.perf_counter()
             submission = Submission(module, module.load_model(weights) if weights else module.load_model(), weights)
+            if is_tensorflow(submission.model):
+                submission = Submission(TensorFlowModule(module), wrap(submission.model), weights)
             measured = f"loaded in {time.perf_counter() - start:.2f} s"
         except Exception as error:  # whatever the module raises on import or load is the finding
             message = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"

@@ -1,4 +1,4 @@
-"""Whether content lies where timestamps say: short bursts in faint noise, found again in the embeddings."""
+"""Whether content is where the timestamps place it: short bursts in faint noise, found again in the embeddings."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ def depends_on_input(submission: Submission) -> RuleResult:
 
 
 def alone_as_in_a_batch(submission: Submission) -> RuleResult:
-    """A sound has the same embeddings alone and beside others, louder and quieter ones.
+    """A sound has the same embeddings alone and with others, louder and quieter ones.
 
     Statistics over the batch (BatchNorm in training, AmplitudeToDB(top_db)) tie them to their neighbours.
     """

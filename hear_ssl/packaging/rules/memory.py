@@ -37,7 +37,7 @@ def reset_peak(gpu: bool) -> None:
 
 
 def peak_gb(gpu: bool) -> float:
-    """Return the peak since the last reset, or where this system does not tell that, since the start, in GB; else not a number."""
+    """Return the peak since the last reset, or where this system does not report that, since the start, in GB; else not a number."""
     if gpu:
         return torch.cuda.max_memory_allocated() / 1e9
     try:
@@ -83,7 +83,7 @@ class LongAudio:
         whole = ("" if self.finite else "; not finite") + ("" if self.whole else "; timestamps do not reach the end")
         if whole or not math.isnan(self.peak):
             return found(memory + whole, not whole and self.peak <= LIMIT_GB)
-        return found("not measured: this system does not tell how much memory a process took", None)
+        return found("not measured: this system does not report how much memory a process took", None)
 
     def text(self) -> str:
         """Return what was measured."""

@@ -60,7 +60,7 @@ END = RuleResult("end", "", "reached", True)  # the last line of the rows' file
 
 @dataclass(frozen=True)
 class Check:
-    """A measurement, and the measurements without which it says nothing."""
+    """A measurement, and the measurements without which it has no meaning."""
 
     measure: Measure
     needs: Tuple[Measure, ...] = ()
@@ -72,7 +72,7 @@ def name_of(measure: Measure) -> str:
 
 
 def run_checks(submission: Submission, checks: Sequence[Check], tell: Callable[[RuleResult], None] = lambda row: None) -> List[RuleResult]:
-    """Run the checks in order and return their rows; one that raises is a failed row that says what it raised.
+    """Run the checks in order and return their rows; one that raises is a failed row that contains what it raised.
 
     tell is given each row twice: with an empty measurement before it is measured, and whole.
     """
@@ -110,7 +110,7 @@ def write_result(path: Path, row: RuleResult) -> None:
 
 
 def read_results(path: Path, ended: str) -> List[RuleResult]:
-    """Return the rows of a file; without its last line the check that was running is broken, and says how the process ended."""
+    """Return the rows of a file; without its last line the check that was running is broken, and its row has how the process ended."""
     rows: List[RuleResult] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:

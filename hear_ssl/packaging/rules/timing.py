@@ -45,7 +45,7 @@ def timestamps_ascend(submission: Submission) -> RuleResult:
 def timestamps_in_milliseconds(submission: Submission) -> RuleResult:
     """They count milliseconds: four seconds span about 4000.
 
-    Seconds and samples are the commonest mistakes and score 0 on event tasks; half to twice the length tells them apart.
+    Seconds and samples are the commonest mistakes and score 0 on event tasks; half to twice the length distinguishes them.
     """
     times_ms = ticks(submission, 4.0)
     span = float(times_ms[-1] - times_ms[0])

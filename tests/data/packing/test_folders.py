@@ -94,6 +94,7 @@ def test_output_is_never_input(tmp_path: Path, out: str) -> None:
     assert "exists: give another folder" in script(".", "--out", out, cwd=tmp_path).stderr
 
 
+@pytest.mark.slow
 def test_files_of_unknown_kinds_are_listed_by_suffix_and_archives_one_by_one(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.wav", tone(1.0))
     for number, suffix in enumerate((".wav", ".aifc", "")):  # sound is known by its first bytes where the suffix does not say

@@ -73,6 +73,7 @@ def test_a_pax_bomb_of_megabytes_unpacks_to_nothing(tmp_path: Path) -> None:
             read()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", [".gz", ".bz2", ".xz"])
 def test_more_files_than_an_archive_can_hold_are_refused(tmp_path: Path, end: str) -> None:
     path = bomb(tmp_path / f"a.tar{end}", zeros_as_headers(60_000))

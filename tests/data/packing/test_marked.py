@@ -17,7 +17,7 @@ from hear_ssl.data.packing.pair_recordings import write_pairs
 from hear_ssl.data.packing.reindex import reindex
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.data.shards.shard_index import SourceRecord, read_index
-from hear_ssl.packaging.templates import sources_section
+from hear_ssl.packaging.model_card import sources_section
 from hear_ssl.test_data_rule import marked_folder
 from tests.data.packing.test_folders import rows, script
 from tests.data.sounds import encoded, tone, write
@@ -34,7 +34,7 @@ def test_a_folder_or_archive_named_as_test_data_is_refused(tmp_path: Path, name:
     if kind != "folder":
         path = Path(shutil.make_archive(str(tmp_path / "made"), {"tar.gz": "gztar"}.get(kind, kind), tmp_path / name))
         path = path.rename(tmp_path / f"{name}.{kind}")
-    with pytest.raises(ValueError, match=rf"says .*: {RULE}; if it is no test data, add --not-test '{name}'$") as caught:
+    with pytest.raises(ValueError, match=rf"contains .*: {RULE}; if it is no test data, add --not-test '{name}'$") as caught:
         list_items([str(path)], "MIT", "train")
     assert "\n" not in str(caught.value)
     (item,) = list_items([str(path)], "MIT", "train", not_test=[name])
@@ -59,7 +59,7 @@ def test_parts_of_a_corpus_that_are_marked_are_listed_and_the_rest_packed(tmp_pa
             tar.add(tmp_path / "Libri", "Libri")
     index = pack(list_items([str(path)], "MIT", "train"), tmp_path / "out", PackOptions())
     assert (index.clips, index.rejected) == (2, {"test data": 1})
-    assert rows(tmp_path / "out") == {"y.wav": "test data: its path says 'test-clean' (HEAR rule); see --not-test"}
+    assert rows(tmp_path / "out") == {"y.wav": "test data: its path contains 'test-clean' (HEAR rule); see --not-test"}
     assert "not_test" not in json.loads((tmp_path / "out" / "index.json").read_text())["sources"][0]
 
 
@@ -86,14 +86,14 @@ def test_the_folders_typed_before_the_input_count_too(tmp_path: Path) -> None:
     write(tmp_path / "Libri" / "test-clean" / "61" / "a.wav", tone(1.0))
     result = script("Libri/test-clean/61", "--out", "out", cwd=tmp_path)
     assert result.returncode == 2
-    assert "Libri/test-clean/61 says 'test-clean': refused by the HEAR rule" in result.stderr.splitlines()[-1]
+    assert "Libri/test-clean/61 contains 'test-clean': refused by the HEAR rule" in result.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize("name", ["test-clean", "eval"])
 def test_files_given_one_by_one_from_a_folder_of_test_data_are_refused(tmp_path: Path, name: str) -> None:
     path = write(tmp_path / name / "a.wav", tone(1.0))
     for given in (path, path.parent.parent / name / ".." / name / "a.wav"):
-        with pytest.raises(ValueError, match=rf"says '{name}': {RULE}"):
+        with pytest.raises(ValueError, match=rf"contains '{name}': {RULE}"):
             list_items([str(given)], "MIT", "train")
     (item,) = list_items([str(path)], "MIT", "train", not_test=[name])
     assert (item.refused, item.marked) == ("", name)
@@ -102,7 +102,7 @@ def test_files_given_one_by_one_from_a_folder_of_test_data_are_refused(tmp_path:
 @pytest.mark.parametrize("text", ["path\na.wav\n", "path\ntrain/a.wav\n"])
 def test_a_list_named_as_test_data_is_refused_unless_it_names_the_split(tmp_path: Path, text: str) -> None:
     (tmp_path / "test.tsv").write_text(text)
-    with pytest.raises(ValueError, match=rf"test.tsv says 'test': {RULE}"):
+    with pytest.raises(ValueError, match=rf"test.tsv contains 'test': {RULE}"):
         list_items([str(tmp_path / "test.tsv")], "MIT", "train")
     (tmp_path / "test.tsv").write_text(text.replace("path", "path\tsplit").replace(".wav", ".wav\ttrain"))
     assert len(list_items([str(tmp_path / "test.tsv")], "MIT", "train")) == 1
@@ -116,6 +116,7 @@ def test_rows_of_a_list_that_lie_in_folders_of_test_data_are_refused(tmp_path: P
     assert [Path(item.name).name for item in items if item.refused] == ["b.wav", "c.wav"]
 
 
+@pytest.mark.slow
 def test_what_was_overruled_reaches_the_data_card_and_the_model_card(tmp_path: Path) -> None:
     for number in (1, 2):
         write(tmp_path / "nsynth-test" / f"horn-{number}.wav", tone(1.0, 300.0 + 100 * number))
@@ -127,7 +128,7 @@ def test_what_was_overruled_reaches_the_data_card_and_the_model_card(tmp_path: P
     assert pairs["pairs"].sources == (expected,)
     card = ShardSet([str(tmp_path / "paired" / "pairs")]).data_card()
     assert card["sources"][0]["not_test"] == "nsynth-test"
-    assert "nsynth-test (path says 'nsynth-test'; stated to be no test data)" in sources_section("Training data", card)
+    assert "nsynth-test (path contains 'nsynth-test'; stated to be no test data)" in sources_section("Training data", card)
     assert script(tmp_path / "nsynth-test", "--out", tmp_path / "out").returncode == 2  # and without the switch it is refused again
 
 
@@ -138,7 +139,7 @@ def test_shards_named_as_test_data_are_indexed_only_when_stated_to_be_none(tmp_p
         for name, content in (("x.flac", encoded(tone(1.0), format="FLAC")), ("x.json", b"{}")):
             (tmp_path / name).write_bytes(content)
             tar.add(tmp_path / name, name)
-    with pytest.raises(ValueError, match=rf"theirs says 'nsynth-test-0000': {RULE}; if it is no test data, add --not-test 'theirs'"):
+    with pytest.raises(ValueError, match=rf"theirs contains 'nsynth-test-0000': {RULE}; if it is no test data, add --not-test 'theirs'"):
         reindex(folder, "MIT")
     assert not (folder / "index.json").exists()
     assert reindex(folder, "MIT", not_test=True).sources[0].not_test == "nsynth-test-0000"

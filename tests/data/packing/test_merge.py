@@ -130,7 +130,7 @@ def test_a_part_whose_shard_was_cut_off_is_named(out: Path) -> None:
 def test_a_copy_of_another_part_is_named(out: Path) -> None:
     shutil.rmtree(out / "part-2-of-4")
     shutil.copytree(out / "part-1-of-4", out / "part-2-of-4")
-    with pytest.raises(ValueError, match=r"part-2-of-4 has another part than its name says; remove it and run pack --part 2/4 again"):
+    with pytest.raises(ValueError, match=r"part-2-of-4 has another part than its name states; remove it and run pack --part 2/4 again"):
         merge(out)
 
 

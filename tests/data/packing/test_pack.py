@@ -169,7 +169,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
     assert result.stdout.splitlines() == [
         f"packed 3 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts}",
-        "0.00 hours have no licence: export will ask for one; say it with --license or in a list",
+        "0.00 hours have no licence: export will ask for one; state it with --license or in a list",
     ]
     assert "not packed: 1 .txt\n" in result.stderr
     assert read_index(tmp_path / "out").rejected == {
@@ -254,7 +254,7 @@ def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_tim
         ("a.jsonl", "[1]", "line 1 is no JSON object"),
         ("a.csv", "path,split\na.wav,test\n", "refused by the HEAR rule"),
         ("a.jsonl", '{"path": "a.wav", "split": "Evaluation "}', "refused by the HEAR rule"),
-        ("a.csv", "path,split\na.wav,../../b\n", "line 2 says '../../b'; name a split by"),
+        ("a.csv", "path,split\na.wav,../../b\n", "line 2 names the split '../../b'; name a split by"),
         ("a.csv", "path\n", "no audio files in"),
         ("a.zip", "PK no zip", "is damaged"),
         ("a.tar", "no tar", "is damaged"),
@@ -483,6 +483,7 @@ def test_a_packing_that_found_nothing_gives_way_to_another(tmp_path: Path) -> No
     assert len(packed([write(tmp_path / "a.wav", tone(1.0))], tmp_path / "out").clips) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_a_full_disk_keeps_the_whole_shards_and_no_other(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
@@ -582,6 +583,7 @@ def test_the_reason_of_a_member_is_the_same_in_every_run(tmp_path: Path) -> None
     assert " at 0x" not in pack_item(item, PackOptions()).rejected[0][1]
 
 
+@pytest.mark.slow
 def test_long_clips_of_a_high_rate_can_be_vorbis(tmp_path: Path) -> None:
     write(tmp_path / "in" / "a.wav", tone(30.0, rate=96000), 96000)
     result = script(tmp_path / "in", "--out", tmp_path / "out", "--codec", "ogg", "--sample-rate", "96000", "--workers", "1")

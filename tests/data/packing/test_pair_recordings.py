@@ -1,4 +1,4 @@
-"""Takes of one sound become pairs; everything else stays as it was, and nothing is lost."""
+"""Recordings of the same source become pairs; everything else stays as it was, and nothing is lost."""
 
 from __future__ import annotations
 

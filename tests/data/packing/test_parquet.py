@@ -114,11 +114,11 @@ def test_rows_without_sound_are_rejected_by_name(tmp_path: Path) -> None:
 
 def test_test_data_is_refused(tmp_path: Path) -> None:
     path = hugging_face(tmp_path / "birds" / "test-00000-of-00001.parquet", [*sounds(2)])
-    with pytest.raises(ValueError, match="says 'test-00000-of-00001': refused by the HEAR rule"):
+    with pytest.raises(ValueError, match="contains 'test-00000-of-00001': refused by the HEAR rule"):
         list_items([str(path)], "", "train")
     assert len(list_items([str(path)], "", "train", not_test=["birds"])) == 2
     path = hugging_face(tmp_path / "birds" / "all.parquet", [*sounds(2)], split=["test", "test"])
-    with pytest.raises(ValueError, match="says 'test': refused"):
+    with pytest.raises(ValueError, match="names the split 'test': refused"):
         list_items([str(path)], "", "train")
 
 

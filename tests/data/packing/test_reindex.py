@@ -21,7 +21,7 @@ from tests.data.sounds import encoded, tone
 
 
 def foreign(folder: Path, rates: tuple[int, ...] = (16000, 16000), audio: bytes | None = None, record: Any = None) -> Path:
-    """Write two clips a shard with webdataset's own writer, with a member of text beside each."""
+    """Write two clips a shard with webdataset's own writer, with a member of text next to each."""
     folder.mkdir()
     for number, rate in enumerate(rates):
         with webdataset.TarWriter(str(folder / f"part-{number:02d}.tar")) as writer:
@@ -82,7 +82,7 @@ def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> 
         reindex(tmp_path, "MIT")
     with pytest.raises(ValueError, match="marked as test"):
         reindex(tmp_path / "rates", "MIT", split="eval")
-    with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 says 'test-clean': refused by the HEAR rule"):
+    with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 names the split 'test-clean': refused by the HEAR rule"):
         reindex(foreign(tmp_path / "stated", record={"split": "test-clean"}), "MIT")
     with pytest.raises(ValueError, match=r"part-00.tar: the JSON of clip x00 is damaged"):
         reindex(foreign(tmp_path / "json", record=b"{"), "MIT")

@@ -1,4 +1,4 @@
-"""The table beside a shard: what a walk through its headers finds, sums that name every changed clip, and never another shard's."""
+"""The table next to a shard: what a walk through its headers finds, sums that name every changed clip, and never another shard's."""
 
 from __future__ import annotations
 
@@ -121,5 +121,5 @@ def test_a_table_that_holds_other_clips_than_the_index_says_is_named(tmp_path: P
     folder = folder_of(tmp_path, "wav")
     index = read_index(folder)
     write_index(folder, replace(index, clips=3, shards=(replace(index.shards[0], clips=3),)))
-    with pytest.raises(ValueError, match="it holds 2 clips, the index says 3"):
+    with pytest.raises(ValueError, match="it holds 2 clips, the index states 3"):
         _ = ShardSet([str(folder)]).clips

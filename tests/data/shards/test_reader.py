@@ -178,7 +178,7 @@ def test_a_truncated_shard_keeps_the_clips_before_its_end_and_their_numbers(tmp_
     ends = [clip.json_offset + clip.json_size for clip in clips[:3]]
     for length in sorted({*range(0, len(content), 512), *range(0, len(content), 333)}):
         path.write_bytes(content[:length])
-        assert list(ShardSet([str(folder)]).damage().values()) == [f"has {length} bytes, the index says {len(content)}"]
+        assert list(ShardSet([str(folder)]).damage().values()) == [f"has {length} bytes, the index states {len(content)}"]
         count = kept(believed(folder), clips, contents)
         assert count == 4 + sum(end <= length for end in ends)
         path.write_bytes(content)
@@ -214,7 +214,7 @@ def test_a_table_does_not_end_quietly_at_a_damaged_header(tmp_path: Path) -> Non
 def test_a_shard_with_other_clips_than_the_index_says_is_named(tmp_path: Path) -> None:
     folder, other = shard_folder(tmp_path / "one", (3,)), shard_folder(tmp_path / "two", (2,))
     (folder / "train-000000.tar").write_bytes((other / "train-000000.tar").read_bytes())
-    with pytest.raises(ValueError, match=r"train-000000.tar is damaged \(it holds 2 clips, the index says 3\)"):
+    with pytest.raises(ValueError, match=r"train-000000.tar is damaged \(it holds 2 clips, the index states 3\)"):
         _ = ShardSet([str(believed(folder))]).clips
 
 
@@ -257,7 +257,7 @@ def test_a_read_beyond_the_end_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("split", [*sorted(TEST_MARKS), "Test", "EVAL"])
 def test_shards_marked_as_test_are_refused(tmp_path: Path, split: str) -> None:
-    with pytest.raises(ValueError, match=rf"index of .*shards says '{split}': refused by the HEAR rule"):
+    with pytest.raises(ValueError, match=rf"index of .*shards names the split '{split}': refused by the HEAR rule"):
         ShardSet([str(shard_folder(tmp_path / "shards", (1,), split=split))])
 
 
@@ -280,7 +280,7 @@ def test_more_clips_than_its_bytes_hold_end_before_any_is_ordered(tmp_path: Path
     folder = shard_folder(tmp_path / "shards", (1, 1))
     index = read_index(folder)
     write_index(folder, replace(index, clips=10**9, shards=(replace(index.shards[0], clips=10**9 - 1), index.shards[1])))
-    with pytest.raises(ValueError, match=r"train-000000.tar is damaged: the index says 999999999 clips in 10240 bytes"):
+    with pytest.raises(ValueError, match=r"train-000000.tar is damaged: the index states 999999999 clips in 10240 bytes"):
         ShardDataModule(DataConfig(shards=[str(folder)], window_shards=window), 16000, 0)
 
 

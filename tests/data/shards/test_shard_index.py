@@ -202,13 +202,13 @@ MARKED = ["test", "TEST", " Test ", "test-clean", "test_set", "TestSet", "eval-b
 
 @pytest.mark.parametrize("split", MARKED)
 def test_data_marked_as_test_is_refused_in_any_spelling(split: str) -> None:
-    with pytest.raises(ValueError, match=r"^--split says .*: refused by the HEAR rule"):
+    with pytest.raises(ValueError, match=r"^--split names the split .*: refused by the HEAR rule"):
         check_split(split, "--split")
 
 
 @pytest.mark.parametrize("split", ["", "my train", "../../escaped", "/train", ".train", "-train", "tr/ain", "train\n", "größe", "train\0"])
 def test_a_split_that_cannot_name_a_shard_is_refused(split: str) -> None:
-    with pytest.raises(ValueError, match=r"^--split says .*; name a split by letters") as caught:
+    with pytest.raises(ValueError, match=r"^--split names the split .*; name a split by letters") as caught:
         check_split(split, "--split")
     assert "\n" not in str(caught.value)
 

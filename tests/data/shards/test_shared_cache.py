@@ -78,6 +78,7 @@ def test_a_shard_that_gives_way_before_its_clip_offsets_are_read_is_fetched_agai
     assert sum(served.endswith(".tar") for served in handler.served) == 2
 
 
+@pytest.mark.slow
 def test_a_cached_shard_with_flipped_bytes_is_fetched_again(
     many: tuple[str, type[Flaky], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -122,7 +122,7 @@ def test_a_scheme_whose_package_is_missing_asks_for_it(scheme: str, package: str
     )
     done = subprocess.run([sys.executable, "-c", code, f"{scheme}://bucket/shards", str(tmp_path)], capture_output=True, text=True)
     line = done.stderr.splitlines()[-1]
-    assert re.fullmatch(rf"ValueError: {scheme}:// cannot be read \(.*\); install {package} beside hear_ssl", line)
+    assert re.fullmatch(rf"ValueError: {scheme}:// cannot be read \(.*\); install {package} too", line)
 
 
 @pytest.mark.slow

@@ -74,6 +74,7 @@ def test_an_index_at_an_address_is_read(plain: Path, content: bytes, unindexed: 
         running.shutdown()
 
 
+@pytest.mark.slow
 def test_an_address_is_asked_for_its_index(web: str) -> None:
     assert is_unindexed(f"{web}/a-{{000..001}}.tar")
     assert not is_unindexed(web)  # the shards of a web address cannot be listed

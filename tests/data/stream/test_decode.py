@@ -1,4 +1,4 @@
-"""Decoding a crop: the very samples that decoding the whole clip would give, or a line that says why not."""
+"""Decoding a crop: the very samples that decoding the whole clip would give, or a line that has the reason not."""
 
 from __future__ import annotations
 

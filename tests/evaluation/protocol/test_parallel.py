@@ -1,4 +1,4 @@
-"""Jobs run side by side, and end soon when nobody waits for them any more."""
+"""Jobs run in parallel, and end soon when nobody waits for them any more."""
 
 from __future__ import annotations
 

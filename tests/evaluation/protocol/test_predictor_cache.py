@@ -1,4 +1,4 @@
-"""An evaluation that was interrupted goes on behind the last network that it trained."""
+"""An evaluation that was interrupted resumes after the last network that it trained."""
 
 from __future__ import annotations
 

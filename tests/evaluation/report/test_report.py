@@ -20,6 +20,7 @@ import torch
 
 from hear_ssl.evaluation import baselines
 from hear_ssl.evaluation.model_under_test import ModelUnderTest, load_model_under_test
+from hear_ssl.evaluation.report.__main__ import main
 from hear_ssl.evaluation.report.build import build
 from hear_ssl.evaluation.report.leaderboard import column_of, standings
 from hear_ssl.evaluation.report.score_table import confidence, score_table
@@ -52,7 +53,7 @@ def page(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_drawn_and_nothing_is_fetched(page: Path) -> None:
     text = page.read_text()
     figures = re.findall(r"<figure>(.*?)</figure>", text, re.DOTALL)
-    assert len(figures) == 5
+    assert len(figures) == 6
     assert all("<svg" in figure and ("<path" in figure or "<circle" in figure) for figure in figures)
     outside = {address for address in re.findall(r"(?:https?:)?//[\w.-]+", text) if "w3.org" not in address and "purl.org" not in address}
     assert not [address for address in outside if re.search(rf'(?:src|href)="{re.escape(address)}', text)]
@@ -91,6 +92,16 @@ def test_a_slash_at_the_end_of_a_run_changes_nothing(page: Path, tmp_path: Path)
     assert re.search(r"<th>ESC-50</th><td>[\d.]+</td><td>\d+ of \d+</td>", (tmp_path / "report.html").read_text())
 
 
+def test_the_page_opens_with_the_sentence_that_the_command_prints(page: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "report.html"
+    assert main(["--scores", str(page.parent / "scores"), "--module", str(page.parent / "run"), "--out", str(out)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert re.match(r"This model scores [01]\.\d{3} on the mean of 2 tasks, 0\.\d{3} (above|below) (log-mel|untrained)", last)
+    opening = re.search(r"</h1><section class=opening><p class=result>(.*?)</p><figure>", out.read_text())
+    assert opening
+    assert html.unescape(opening.group(1)) == last
+
+
 def test_scores_of_other_weights_are_refused(page: Path, tmp_path: Path) -> None:
     scores = tmp_path / "scores"
     module = baselines.__name__
@@ -123,7 +134,7 @@ def test_the_weights_of_the_scores_are_found_and_asked_for_when_they_are_gone(we
     with pytest.raises(ValueError, match=r"are of other weights than .*good.pt has now; evaluate again, or give the file"):
         build(out, module, None, report)
     scored(good, better)
-    with pytest.raises(ValueError, match=r"scores of hear_weighted with .*good.pt and with .*better.pt; say which with --weights FILE"):
+    with pytest.raises(ValueError, match=r"scores of hear_weighted with .*good.pt and with .*better.pt; choose with --weights FILE"):
         build(out, module, None, report)
     build(out, module, None, report, str(better))
 
@@ -207,24 +218,42 @@ window.addEventListener('load', () => {
   const result = {taps, far, keys: new Set(keys).size, sounds: sounds.length,
     figures: figures.length, empty: empty.length, small: small.length, told, window: innerWidth,
     width: document.documentElement.scrollWidth, heads: [...document.querySelectorAll('th')].map(head => head.offsetHeight / 24),
+    colours: COLOURS,
     playing: document.querySelectorAll('.playing').length, sound: player.src, heard: document.querySelector('#heard').textContent};
   parent.postMessage(JSON.stringify(result), '*');
 });
 </script>"""
+COLOURS = """(() => {
+  const light = colour => colour.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + Number(part), 0) / 765;
+  const texts = [...document.querySelectorAll('.result, td, th, figcaption, .opening svg text, .panels svg text')];
+  const lines = [...document.querySelectorAll('.opening svg path')].filter(part => part.style.stroke == 'currentcolor');
+  const written = texts.map(one => getComputedStyle(one)[one.closest('svg') ? 'fill' : 'color']);
+  const inks = [...written, ...lines.map(one => getComputedStyle(one).stroke)];
+  const card = light(getComputedStyle(document.querySelector('section')).backgroundColor);
+  return {page: light(getComputedStyle(document.body).backgroundColor), card, lines: lines.length,
+    contrast: Math.min(...inks.map(ink => Math.abs(light(ink) - card)))};
+})()"""
+SEEN = SEEN.replace("COLOURS", COLOURS)
 FRAME = """<!doctype html><link rel=icon href="data:,"><body style="margin:0"><iframe src=probed.html width=WIDTH height=800></iframe>
 <script>window.addEventListener('message', event => { document.title = event.data; });</script>"""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome on the PATH (Debian: apt install chromium)")
-@pytest.mark.parametrize("width", [360, 1100])
-def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_path: Path, width: int) -> None:
+@pytest.mark.parametrize(("width", "dark"), [(360, False), (400, True), (1200, False)])
+def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_path: Path, width: int, dark: bool) -> None:
     """A frame as wide as the screen shows the page; the page's own scripts run; taps near a dot and arrow keys play its sound."""
     assert BROWSER is not None
     (tmp_path / "probed.html").write_text(page.read_text().replace("</head>", SEEN + "</head>"))
     (tmp_path / "frame.html").write_text(FRAME.replace("WIDTH", str(width)))
     options = ["--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr"]
-    options += ["--autoplay-policy=no-user-gesture-required", "--virtual-time-budget=20000", "--window-size=1200,900", "--dump-dom"]
+    options += [
+        "--autoplay-policy=no-user-gesture-required",
+        "--virtual-time-budget=20000",
+        "--window-size=1300,900",
+        "--dump-dom",
+        *scheme(dark),
+    ]
     result = subprocess.run([BROWSER, *options, (tmp_path / "frame.html").as_uri()], capture_output=True, text=True, timeout=120)
     assert not [line for line in result.stderr.splitlines() if "CONSOLE" in line]
     title = re.search(r"<title>(.*?)</title>", result.stdout)
@@ -234,6 +263,7 @@ def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_p
     assert seen["width"] <= width  # no scrolling sideways
     assert seen["figures"] == len(re.findall(r"<svg", page.read_text()))
     assert (seen["empty"], seen["small"], seen["told"]) == (0, 0, [])
+    check_colours(seen["colours"], dark)
     assert max(seen["heads"]) < 5  # lines: no name is broken into single letters
     waveform, sample_rate = soundfile.read(io.BytesIO(base64.b64decode(seen["sound"].removeprefix("data:audio/wav;base64,"))))
     assert (len(waveform) / sample_rate, seen["playing"]) == (0.5, 1)
@@ -242,6 +272,18 @@ def test_a_browser_draws_every_figure_on_a_phone_and_on_a_desk(page: Path, tmp_p
     assert seen["far"]  # further away nothing does
     assert seen["keys"] == seen["sounds"] == 24  # the arrow keys come to every one
     assert seen["heard"] in ("high", "low", "mid")
+
+
+def scheme(dark: bool) -> list[str]:
+    """Return the option with which a browser prefers dark or light pages."""
+    return [f"--blink-settings=preferredColorScheme={0 if dark else 1}"]
+
+
+def check_colours(colours: dict[str, float], dark: bool) -> None:
+    """Check that a page follows the preferred scheme, and that text and axes, measured by COLOURS, stand out from it."""
+    assert (colours["page"] < 0.2, colours["card"] < 0.2) == (dark, dark)
+    assert colours["lines"] > 0
+    assert colours["contrast"] > 0.35
 
 
 def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) -> None:
@@ -269,7 +311,7 @@ def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path
     evaluate([load_model_under_test(module)], [tmp_path / "task"], scores, "fast", 1, show=False)
     build(scores, module, tmp_path / "task", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
-    assert text.count("<figure>") == 2
+    assert text.count("<figure>") == 3
     assert "What it confuses" not in text
 
 

@@ -1,0 +1,38 @@
+"""The files around the code agree with it: workflows, templates, citation, make targets, the version."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hear_ssl.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent
+YAML_FILES = sorted([*ROOT.glob(".github/**/*.yml"), ROOT / "CITATION.cff", ROOT / ".pre-commit-config.yaml"])
+MAKEFILES = (ROOT / "Makefile", ROOT / "examples/reference/reference.mk")
+TARGETS = {target for path in MAKEFILES for target in re.findall(r"^([a-z]+):", path.read_text(), re.MULTILINE)}
+
+
+@pytest.mark.parametrize("path", YAML_FILES, ids=lambda path: path.name)
+def test_yaml_files_are_valid(path: Path) -> None:
+    assert yaml.safe_load(path.read_text())
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md", ".github/workflows/ci.yml", ".github/pull_request_template.md"])
+def test_make_targets_in_texts_exist(name: str) -> None:
+    commands = re.findall(r"^\s*(?:- run: )?make(?: PYTHON=\S+)? ([a-z]+)|`make ([a-z]+)`", (ROOT / name).read_text(), re.MULTILINE)
+    named = {first or second for first, second in commands}
+    assert named
+    assert named <= TARGETS
+
+
+def test_the_changelog_begins_with_the_version() -> None:
+    headings = re.findall(r"^## \[?(\d+\.\d+\.\d+|Unreleased)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert __version__ in headings[:2]
+
+
+def test_the_citation_has_the_licence_of_the_code() -> None:
+    assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] in (ROOT / "pyproject.toml").read_text()
