@@ -47,6 +47,7 @@ class LinearExport:
         asked = {
             "checkpoint": sha256_of(self.request.checkpoint),
             "untrained": self.request.untrained,
+            "weights": self.request.weights,
             "embedder": to_mapping(model.config),
         }
         gathered = Pass(model, self.data, sorted(self.request.linear), self.file, asked)

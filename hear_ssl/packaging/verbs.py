@@ -49,10 +49,9 @@ def package(
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
     weights: of a run with trainer.ema "ema", the moving average of the weights, which is the default, or "trained", those of the last step.
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
-    data_licenses: {source: SPDX expression} of training sources whose shards name no licence.
-    composition: other readouts without retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}.
-    linear: linear maps to fit without labels, such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over
-    linear_clips clips of the training's shards or of linear_shards.
+    data_licenses: {source: SPDX expression} of training sources whose shards name no licence. composition: other readouts without
+    retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}. linear: linear maps to fit without labels,
+    such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over linear_clips clips of the training's or of linear_shards.
 
     Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address does
     not serve the weights; OSError when `out` cannot be written. Nothing is written then.
@@ -61,8 +60,13 @@ def package(
     model = (find_checkpoint(path_of(run)), name, version, weights_url, bundle_weights, untrained, checked_composition(composition))
     export = (allow_unpublished, allow_long_hop, half, parse_data_licenses(pairs(data_licenses)), checked_weights(weights, untrained))
     request = PackageRequest(*model, *export, maps_of(linear), linear_clips, tuple(os.fspath(folder) for folder in linear_shards))
+    return packaged(request, path_of(out))
+
+
+def packaged(request: PackageRequest, out: Path) -> Path:
+    """Return the wheel of a request, and leave torch's random numbers of the caller as they were."""
     with torch.random.fork_rng(devices=[]):
-        return packaging.package(request, path_of(out))
+        return packaging.package(request, out)
 
 
 def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
