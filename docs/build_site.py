@@ -52,8 +52,15 @@ def build(out: Path) -> Path:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean", "--config-file", str(out / "mkdocs.yml")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise ValueError(f"the site cannot be built: {done.stdout}{done.stderr.partition('Traceback')[0]}{done.stderr[-300:]}")
+        raise ValueError(f"the site cannot be built: {problems(done.stdout + done.stderr)}")
     return out / "site" / "index.html"
+
+
+def problems(printed: str) -> str:
+    """Return what Zensical found wrong: 'PAGE:LINE:COLUMN: problem' for each, or the end of what it printed."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", printed)
+    found = re.findall(r"Warning: (.+)\n.*\[ (\S+) \]", plain)
+    return "; ".join(f"{place}: {problem}" for problem, place in found) or plain[-500:]
 
 
 def settings() -> dict[str, Any]:
