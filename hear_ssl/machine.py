@@ -11,6 +11,7 @@ import shutil
 import sys
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 CGROUPS, MEMBERSHIP, SHARED_MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/dev/shm")
@@ -24,6 +25,14 @@ def usable_cores() -> int:
     """Return how many cores this process may use: those of its affinity, at most its cgroup's CPU quota rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, cpu_quota())))
+
+
+def give_cores(process: int, place: int, places: int) -> None:
+    """Bind a process to its share of this one's cores, that of number `place` of `places`, where each gets one at least."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    if 1 < places <= len(cores):
+        with suppress(OSError):  # it has ended
+            os.sched_setaffinity(process, cores[place::places])
 
 
 def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:

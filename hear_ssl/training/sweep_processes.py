@@ -9,13 +9,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Protocol
 
 from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING
 from hear_ssl.errors import one_line
+from hear_ssl.machine import give_cores
 from hear_ssl.progress import report
 from hear_ssl.training.sweep_plan import SweepRun
 
@@ -68,10 +69,7 @@ class LocalStart:
         if len(gpus) > 1:
             variables["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
         process = launch(run, variables)
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
-        if 1 < self.at_once <= len(cores):
-            with suppress(OSError):  # it has ended
-                os.sched_setaffinity(process.pid, cores[slot :: self.at_once])
+        give_cores(process.pid, slot, self.at_once)
         return process
 
 

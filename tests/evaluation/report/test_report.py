@@ -79,10 +79,10 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
 
 
 def test_the_command_on_the_page_makes_the_same_scores() -> None:
-    record = {"grid": "fast", "seeds": 2, "tasks": {"esc50": dict.fromkeys(("ours", "other", "untrained", "log-mel"))}}
+    record = {"grid": "fast", "seeds": 2, "tasks": {"esc50": {name: {} for name in ("ours", "other", "untrained", "log-mel")}}}
     command = "hear-ssl evaluate --module ours --compare other --tasks TASKS --out scores --grid fast --seeds 2"
     assert command_of(record, "ours", "", "TASKS", Path("scores")) == command
-    record["tasks"] = {"esc50": dict.fromkeys(("ours (a.pt)", "ours (b.pt)", "log-mel"))}
+    record["tasks"] = {"esc50": {name: {} for name in ("ours (a.pt)", "ours (b.pt)", "log-mel")}}
     command = "hear-ssl evaluate --module ours --weights w/a.pt --tasks TASKS --out scores --grid fast --seeds 2"
     assert command_of(record, "ours", "w/a.pt", "TASKS", Path("scores")) == command
 
