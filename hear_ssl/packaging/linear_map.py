@@ -3,7 +3,7 @@
 Cosine scores and few-shot classifiers do not scale dimensions, so those of large variance decide; a probe that standardises its input gives
 all dimensions the same say, also components that are little more than noise. A map with `even` serves both: after the components are chosen
 and scaled, it is rotated so that all dimensions have one variance (Bendel and Mickey, 1978, https://doi.org/10.1080/03610917808812079).
-A rotation changes no distance and no cosine, and standardising then changes nothing but one common factor.
+A rotation changes no distance and no cosine, and standardising clips like those of the fit then changes one common factor.
 Whitening of retrieval embeddings: Jegou and Chum, 2012, https://hal.inria.fr/hal-00722622. Shrinkage towards the mean variance: Ledoit and
 Wolf, 2004, https://doi.org/10.1016/S0047-259X(03)00096-4, with a fixed share in place of their estimate.
 """
