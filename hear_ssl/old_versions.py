@@ -137,20 +137,30 @@ def _training(record: Any) -> Any:
     fitted = next((record[name] for name in MAPS if record.get(name)), None)
     if isinstance(fitted, dict):
         current["fitted"] = {key: fitted[key] for key in ("clips", "data") if key in fitted}
-    if notes := _notes(record):
-        current["notes"] = notes
+    if isinstance(record.get("other_towers"), list) and "steps" in record:
+        current["trainings"] = _trainings(record)
+    if isinstance(levels := record.get("tower_levels"), list) and levels:
+        current["notes"] = [f"RMS scales of the last layers of the encoders: {' : '.join(f'{level:g}' for level in map(float, levels))}"]
     return current
 
 
-def _notes(record: dict[str, Any]) -> list[str]:
-    """Return what a record has of other encoders as text."""
-    others, notes = record.get("other_towers"), []
-    for other in others if isinstance(others, list) else []:
-        data = other.get("config", {}).get("data", {}) if isinstance(other, dict) and isinstance(other.get("config"), dict) else {}
-        batch = data.get("batch_size") if isinstance(data, dict) else None
-        notes.append(f"another encoder: {other.get('steps') if isinstance(other, dict) else '?'} steps of {batch} clips")
-    if record.get("random_tower") is True:
-        notes.append("another encoder of random weights, the first")
-    if isinstance(levels := record.get("tower_levels"), list) and levels:
-        notes.append(f"RMS scales of the last layers of the encoders: {' : '.join(map(str, levels))}")
-    return notes
+def _trainings(record: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the trainings of the encoders that a manifest's model concatenates, as `hear_ssl.packaging.model_card` lists them."""
+    random = [{"encoder": "audio_ntt", "objectives": [], "steps": 0, "batch_size": 0}] if record.get("random_tower") is True else []
+    found = []
+    for one in [record, *record["other_towers"]]:
+        config = one.get("config") if isinstance(one, dict) else None
+        config = config if isinstance(config, dict) else {}
+        embedder, data, objectives = (
+            value if isinstance(value, dict) else {} for value in map(config.get, ("embedder", "data", "objective"))
+        )
+        weights = {name: options.get("weight", 0.0) for name, options in objectives.items() if isinstance(options, dict)}
+        found.append(
+            {
+                "encoder": str((embedder.get("encoder") or {}).get("name", "audio_ntt")),
+                "objectives": [str(name) for name, weight in weights.items() if weight],
+                "steps": one.get("steps", 0) if isinstance(one, dict) else 0,
+                "batch_size": data.get("batch_size", 0),
+            }
+        )
+    return random + found

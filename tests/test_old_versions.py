@@ -172,7 +172,10 @@ def test_a_package_of_the_old_version_is_read(monkeypatch: pytest.MonkeyPatch) -
     manifest = exported_manifest(content, "manifest.json")
     assert manifest.embedder["scene"][-1] == {"linear": {"dims": manifest.sizes["scene_embedding_size"]}}
     assert len(manifest.embedder["beside"]) == 4
-    assert manifest.training["notes"][-1] == "RMS scales of the last layers of the encoders: 1.0 : 2.0 : 2.0 : 2.0 : 3.0"
+    assert manifest.training["notes"] == ["RMS scales of the last layers of the encoders: 1 : 2 : 2 : 2 : 3"]
+    trained = [(one["objectives"], one["steps"], one["batch_size"]) for one in manifest.training["trainings"]]
+    contrast = ["nt_xent"]
+    assert trained == [([], 0, 0), (contrast, 700, 512), (contrast, 900, 128), (contrast, 2000, 512), (contrast, 4000, 512)]
     rows = manifest_rows({"hear_reference/manifest.json": content}, REFERENCE / "weights.safetensors")
     assert [row.passed for row in rows if row.name in ("weights hash", "training data")] == [True, True]
     monkeypatch.syspath_prepend(str(REFERENCE.parent))
