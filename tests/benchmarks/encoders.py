@@ -1,4 +1,4 @@
-"""Parameters, token width and receptive field of the encoders as docs/concepts/data_flow.md lists them: python -m tests.benchmarks.encoders"""
+"""Parameters, token width and receptive field of the encoders for docs/concepts/data_flow.md: python -m tests.benchmarks.encoders"""
 
 from __future__ import annotations
 
