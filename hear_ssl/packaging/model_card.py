@@ -57,14 +57,19 @@ def trainings_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def training_record(config: dict[str, Any], embedder: dict[str, Any], steps: int, batch_size: int) -> dict[str, Any]:
-    """Return what a row of the encoders' table has."""
+    """Return what a row of the encoders' table has; a class of a user's file without the file's path."""
     objectives = config.get("objective")
     return {
-        "encoder": str(next(iter(embedder["encoder"]))),
-        "objectives": [str(name) for name in objectives] if isinstance(objectives, dict) and steps else [],
+        "encoder": class_name(next(iter(embedder["encoder"]))),
+        "objectives": [class_name(name) for name in objectives] if isinstance(objectives, dict) and steps else [],
         "steps": steps,
         "batch_size": batch_size,
     }
+
+
+def class_name(key: Any) -> str:
+    """Return the name of an encoder or objective by its key in a config, of FILE:Class the class."""
+    return str(key).rpartition(":")[2]
 
 
 def after_training(training: dict[str, Any]) -> list[str]:

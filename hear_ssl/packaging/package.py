@@ -26,7 +26,7 @@ from hear_ssl.packaging.composition import compose
 from hear_ssl.packaging.golden_tensors import golden_tensors
 from hear_ssl.packaging.licenses import with_licenses
 from hear_ssl.packaging.linear_export import LinearExport
-from hear_ssl.packaging.model_card import model_card, training_record
+from hear_ssl.packaging.model_card import class_name, model_card, training_record
 from hear_ssl.packaging.own_parts import OwnPart, own_parts, part_files, required_python
 from hear_ssl.packaging.request import PackageRequest
 from hear_ssl.packaging.url_check import check_published
@@ -163,8 +163,8 @@ def trainings(checkpoint: dict[str, Any], embedder: dict[str, Any], untrained: b
         return [training_record(config, with_short_names(embedder), steps, config["data"]["batch_size"])]
     return [
         {
-            "encoder": str(one["encoder"]),
-            "objectives": texts_of(one["objectives"]),
+            "encoder": class_name(one["encoder"]),
+            "objectives": list(map(class_name, texts_of(one["objectives"]))),
             "steps": one["steps"] + 0,
             "batch_size": one["batch_size"] + 0,
         }

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hear_ssl.packaging.licenses import KINDS, kind_of_license
-from hear_ssl.packaging.model_card import UNFOLDED, licenses_section, model_card, sources_section
+from hear_ssl.packaging.model_card import UNFOLDED, licenses_section, model_card, sources_section, training_record
 
 
 def source(name: str, license: str, hours: float = 1.0) -> dict[str, Any]:
@@ -74,6 +74,12 @@ def test_every_encoder_has_a_row() -> None:
     text = model_card(manifest(trainings=listed, notes=["rescaled"]))
     assert [line for line in text.splitlines() if "byol" in line] == ["| vit | byol | 5 | 2 |", "| audio_ntt | byol | 5 | 2 |"]
     assert "\n- rescaled\n" in text
+
+
+def test_a_class_of_a_file_is_named_without_its_path() -> None:
+    config = {"objective": {"/home/me/own.py:Margin": {}, "nt_xent": {}}}
+    record = training_record(config, {"encoder": {"/home/me/net.py:Net": {}}}, 3, 8)
+    assert record == {"encoder": "Net", "objectives": ["Margin", "nt_xent"], "steps": 3, "batch_size": 8}
 
 
 def test_an_untrained_encoder_has_no_objective() -> None:

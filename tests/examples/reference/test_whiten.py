@@ -97,7 +97,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     request = PackageRequest(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
     tree = package(request, tmp_path / "dist").parent / "hear_white"
     card = (tree / "MODEL_CARD.md").read_text()
-    assert "; RMS scales in timestamps: 0.5; embeddings by a linear map fitted on 60 clips (scene: pca, " in card
+    assert "\n- RMS scales in timestamps: 0.5\n- embeddings by a linear map fitted on 60 clips (scene: pca, " in card
     sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the linear map")]
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
