@@ -49,6 +49,7 @@ def encoder_of(path: Path) -> dict[str, torch.Tensor]:
     return {key: value for key, value in state.items() if key.startswith("embedder.encoder.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "weights"])
 def test_the_encoder_and_its_teacher_begin_as_the_model_that_is_named(
     kind: str, first: Path, weights: Path, shards: Path, tmp_path: Path
@@ -66,6 +67,7 @@ def test_the_encoder_and_its_teacher_begin_as_the_model_that_is_named(
     assert all(torch.equal(state[name], tensor) for name, tensor in before.items())
 
 
+@pytest.mark.slow
 def test_both_trainings_reach_checkpoint_and_manifest_and_survive_a_resume(first: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     write_corpus(other, clips=24, seed=1)

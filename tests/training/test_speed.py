@@ -90,6 +90,7 @@ def test_the_choices_are_printed_and_recorded(shards: Path, tmp_path: Path, caps
     assert (record["channels_last"], record["precision"], record["threads"]) == (False, "bf16", 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", [(), VIT], ids=["audio_ntt", "vit"])
 def test_no_choice_changes_a_loss_beyond_its_rounding(shards: Path, tmp_path: Path, encoder: tuple[str, ...]) -> None:
     """Embeddings differ by 3e-6 between layouts of float32 and by 1e-2 in bfloat16; a temperature of 0.1 and BatchNorm raise both."""
