@@ -1,4 +1,4 @@
-"""Show what a docstring says about parameters and attributes as a list: an extension of griffe, which reads the docstrings.
+"""Show a docstring's parameters and attributes as a list: an extension of griffe, which reads the docstrings.
 
 Our docstrings describe them as `name: meaning.` in plain paragraphs, several to a line where they are short.
 """

@@ -58,7 +58,7 @@ def timestamp_scale(checkpoint: dict[str, Any], embedder: Embedder, levels: list
     return torch.cat(scales)
 
 
-def whiten(checkpoint: dict[str, Any], mapped: Embedder, record: dict[str, Any]) -> dict[str, Any]:
+def with_maps_of(checkpoint: dict[str, Any], mapped: Embedder, record: dict[str, Any]) -> dict[str, Any]:
     """Return a checkpoint with the linear maps of `mapped`, and the record of their fit."""
     state = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in mapped.state_dict().items()}
     others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith((PREFIX, EMA))}
@@ -104,12 +104,12 @@ def main() -> int:
     asked = {"checkpoint": sha256_of(find_checkpoint(given.checkpoint))}
     gathered = Pass(embedder, data, list(numbers), given.out.with_suffix(".fit"), asked)
     maps = {name: LinearMap("pca", dims, flatten=given.flatten, even=False) for name, dims in numbers.items()}
-    white = whiten(checkpoint, *fit_maps(embedder, maps, gathered, given.clips, {} if scale is None else {"timestamp": scale}))
+    reduced = with_maps_of(checkpoint, *fit_maps(embedder, maps, gathered, given.clips, {} if scale is None else {"timestamp": scale}))
     if given.timestamp_level:
         levels = " : ".join(f"{level:g}" for level in given.timestamp_level)
-        white["notes"] = [*white.get("notes", []), f"RMS scales in timestamps: {levels}"]
-    embedder_of(white, given.checkpoint)  # it loads as it was written
-    save_checkpoint(white, given.out, given.checkpoint)
+        reduced["notes"] = [*reduced.get("notes", []), f"RMS scales in timestamps: {levels}"]
+    embedder_of(reduced, given.checkpoint)  # it loads as it was written
+    save_checkpoint(reduced, given.out, given.checkpoint)
     gathered.file.unlink(missing_ok=True)
     for name, count in numbers.items():
         print(f"{name}: {count} dimensions in place of {getattr(embedder, f'{name}_embedding_size')}")

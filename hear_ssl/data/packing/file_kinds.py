@@ -44,7 +44,7 @@ def is_leftover(name: str) -> bool:
 
 
 def not_read(name: str) -> str | None:
-    """Return why a file of this name is not packed, '' when it is sound that is read; None when the name does not say, or says no sound."""
+    """Return why a file of this name is not packed, '' when it is sound that is read; None when the name is of neither, or of no sound."""
     suffix = PurePosixPath(name).suffix.lower()
     if name.lower().endswith(ARCHIVES):
         return "archive within an input: give it by itself"

@@ -69,7 +69,7 @@ def is_unindexed(entry: str) -> bool:
     except FileNotFoundError:
         return bool(names) or not address.startswith(WEB)
     except urllib.error.HTTPError as error:
-        return bool(names) and error.code in (401, 403)  # what a store says of a file that is not there, to those who may not list it
+        return bool(names) and error.code in (401, 403)  # a store's answer for a file that is not there, to those who may not list it
     except (OSError, ValueError):
         return False
 

@@ -80,7 +80,7 @@ def certainty(tasks: dict[str, dict[str, Any]], module: str, other: str, called:
 
 
 def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Say whether the intervals of two scores overlap."""
+    """Return whether the intervals of two scores overlap."""
     return abs(float(one["score"]) - float(other["score"])) <= confidence(one)[0] + confidence(other)[0]
 
 
@@ -102,8 +102,8 @@ def result_section(record: dict[str, Any], module: str) -> str:
         interval_chart(mean_group(record, names, called, label) + groups, label, colours, text, (0.0, 1.0) if label == BOUNDED else None)
         for label, groups in scales.items()
     ]
-    said = "; ".join(INTERVALS.get(kind, kind) for kind in kinds)
-    caption = f"A dot for each score, a line over its interval ({shown(said)})." if kinds else "A dot for each score."
+    kept = "; ".join(INTERVALS.get(kind, kind) for kind in kinds)
+    caption = f"A dot for each score, a line over its interval ({shown(kept)})." if kinds else "A dot for each score."
     return opening(shown(text), figure("".join(charts), caption) if charts else "")
 
 
