@@ -128,6 +128,11 @@ def user_folder(text: str) -> Path:
     return Path(user_path(text))
 
 
+def user_cache() -> Path:
+    """Return the folder of hear_ssl in the user's cache, which need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "hear_ssl"
+
+
 def free_shared_memory(folder: Path = SHARED_MEMORY) -> float:
     """Return the bytes free in shared memory, infinity where it is no file system of its own (macOS)."""
     try:

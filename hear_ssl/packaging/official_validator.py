@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from hear_ssl.files import atomic_write
+from hear_ssl.machine import user_cache
 from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_closure, without_secrets
 from hear_ssl.packaging.rules.rows import RuleResult
 
@@ -38,8 +39,7 @@ def validator_folder(scratch: Path) -> Path:
 
     They go to `scratch` when the cache cannot be written. Raises ValueError when the validator cannot be had.
     """
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "hear_ssl"
-    folder = base / f"hearvalidator-{VERSION}"
+    folder = user_cache() / f"hearvalidator-{VERSION}"
     if not (folder / "complete").is_file():
         try:
             folder.mkdir(parents=True, exist_ok=True)

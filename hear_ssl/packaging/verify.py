@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from hear_ssl.errors import one_line, printable
-from hear_ssl.evaluation.foreign.known import built_python
+from hear_ssl.evaluation.foreign.known import built_python, is_module_name
 from hear_ssl.evaluation.foreign.process import checked_python
 from hear_ssl.packaging.clean_environment import make_environment, pip, without_secrets
 from hear_ssl.packaging.official_validator import CACHE, validator_row
@@ -72,7 +72,7 @@ def verify(
 def rows_elsewhere(subject: Path, weights: Path | None, python: str, progress: bool, memory: str, asked: str) -> list[RuleResult]:
     """Return the rows of a module in the environment of another interpreter. Raises ValueError for what is no module there."""
     module = str(subject)
-    if asked or not all(part.isidentifier() for part in module.split(".")):
+    if asked or not is_module_name(module):
         wrong = asked or f"{module}, which is no module's name"
         raise ValueError(f"--python is for the name of a module that is installed in an environment, not for {wrong}")
     interpreter = Path(checked_python(python))

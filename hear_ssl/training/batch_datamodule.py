@@ -81,6 +81,15 @@ class BatchDataModule(pl.LightningDataModule):
         """Return as plain data what the order of the clips follows from."""
         raise NotImplementedError
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state after the batches that training has taken: what was prefetched beyond does not count. All ranks must call it."""
+        assert self.trainer is not None
+        return self.position(self.trainer.global_step)
+
+    def position(self, batches: int) -> dict[str, Any]:
+        """Return the state after so many batches, which `load_state_dict` resumes from. All ranks must call it."""
+        return {"batches": batches, "order": self.order_card(), **self.unreadable.state()}
+
     def check_kind(self, checkpoint: dict[str, Any]) -> None:
         """Raise ValueError when a checkpoint has no state of this class, because the run had another kind of data."""
         if type(self).__qualname__ not in checkpoint:

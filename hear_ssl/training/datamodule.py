@@ -70,11 +70,6 @@ class ShardDataModule(BatchDataModule):
         values = {f"data.{key}": getattr(self.config, key) for key in ("batch_size", "window_shards", "weights")}
         return {"seed": self.seed, **values, "data.shards": shards}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return how many batches training has taken: what was prefetched beyond does not count. All ranks must call it."""
-        assert self.trainer is not None
-        return {"batches": self.trainer.global_step, "order": self.order_card(), **self.unreadable.state()}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
         self.check_order(state)

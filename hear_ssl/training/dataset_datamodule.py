@@ -66,21 +66,15 @@ class DatasetDataModule(BatchDataModule):
         """Return as plain data what the order of the clips follows from."""
         return {"seed": self.seed, "data.batch_size": self.config.batch_size, "the number of clips": len(self.clips)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return how many batches training has taken, and what was read of the first pass by all ranks. All ranks must call it."""
-        assert self.trainer is not None
+    def position(self, batches: int) -> dict[str, Any]:
+        """Return the state with what was read of the first pass by all ranks. All ranks must call it."""
         parts: list[Any] = [self.streamed]
         if dist.is_available() and dist.is_initialized():
             parts = [None] * dist.get_world_size()
             dist.all_gather_object(parts, self.streamed)
         streamed = added(parts)
         self._fill_card(streamed)
-        return {
-            "batches": self.trainer.global_step,
-            "order": self.order_card(),
-            "streamed": {number: list(counts) for number, counts in streamed.items()},
-            **self.unreadable.state(),
-        }
+        return {**super().position(batches), "streamed": {number: list(counts) for number, counts in streamed.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""

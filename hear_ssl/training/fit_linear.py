@@ -72,10 +72,7 @@ class Pass:
 
     def _save(self) -> None:
         moments = {name: vars(one) for name, one in self.moments.items()}
-        position = {"batches": self.batches, "order": self.data.order_card(), **self.data.unreadable.state()}
-        if isinstance(self.data, StreamDataModule):
-            streamed = {number: list(counts) for number, counts in self.data.streamed.items()}
-            position |= {"readers": dict(self.data.readers), "streamed": streamed}
+        position = self.data.position(self.batches)
         save_tensors({"asked": self.asked, "batches": self.batches, "data": position, "moments": moments}, self.file)
 
     @torch.no_grad()

@@ -77,9 +77,8 @@ class StreamDataModule(BatchDataModule):
         values = {f"data.{key}": getattr(self.config, key) for key in ORDER_KEYS}
         return {"seed": self.seed, "the number of ranks": self.rank_and_ranks()[1], **values, "data.shards": fingerprint(self.lists)}
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the readers' state and what was streamed, of all ranks together. All ranks must call it."""
-        assert self.trainer is not None
+    def position(self, batches: int) -> dict[str, Any]:
+        """Return the state with the readers' and what was streamed, of all ranks together. All ranks must call it."""
         readers, streamed = dict(self.readers), dict(self.streamed)
         if dist.is_available() and dist.is_initialized():
             parts: list[Any] = [None] * dist.get_world_size()
@@ -87,13 +86,8 @@ class StreamDataModule(BatchDataModule):
             readers = {number: state for part, _ in parts for number, state in part.items()}
             streamed = added(part for _, part in parts)
         self.fill_card(streamed)
-        return {
-            "batches": self.trainer.global_step,
-            "order": self.order_card(),
-            "readers": readers,
-            "streamed": {number: list(counts) for number, counts in streamed.items()},
-            **self.unreadable.state(),
-        }
+        kept = {number: list(counts) for number, counts in streamed.items()}
+        return {**super().position(batches), "readers": readers, "streamed": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""

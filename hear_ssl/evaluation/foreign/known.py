@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from hear_ssl.machine import user_cache
 
 PINS = Path(__file__).with_name("environments.json")
 COMPLETE = "complete.json"  # in the folder of an environment that is whole: what was installed, and the interpreter it is made of
@@ -19,9 +20,14 @@ def known_modules() -> dict[str, dict[str, Any]]:
     return listed
 
 
+def is_module_name(name: str) -> bool:
+    """Return whether a text is the name of a module, such as hearbaseline.naive."""
+    return all(part.isidentifier() for part in name.split("."))
+
+
 def default_folder(name: str) -> Path:
     """Return where the environment of a module is made: in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "hear_ssl" / "foreign" / name
+    return user_cache() / "foreign" / name
 
 
 def built_python(name: str) -> str:

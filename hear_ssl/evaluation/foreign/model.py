@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hear_ssl.addresses import redacted
 from hear_ssl.errors import printable
-from hear_ssl.evaluation.foreign.known import built_python
+from hear_ssl.evaluation.foreign.known import built_python, is_module_name
 from hear_ssl.evaluation.foreign.process import ForeignProcess, checked_python
 from hear_ssl.evaluation.model_under_test import (
     ModelUnderTest,
@@ -116,7 +116,7 @@ def load_foreign(name: str, weights: str, python: str, log_folder: Path, device:
     """
     if is_ours(name):
         raise ValueError(f"--python {python} is for modules; {name} is a run or checkpoint, which needs none: leave --python out")
-    if not all(part.isidentifier() for part in name.split(".")):
+    if not is_module_name(name):
         raise ValueError(f"{name!r} is not the name of a module; --python is for a module installed in that environment")
     if weights and not Path(weights).is_file():
         raise ValueError(f"--weights {weights} is not a file; give the one that load_model() of {name} takes")

@@ -18,6 +18,7 @@ import subprocess
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -136,31 +137,26 @@ class ForeignProcess:
 
     def _read_into(self, view: memoryview) -> None:
         assert self._channel is not None
+        self._transfer(view, self._channel.recv_into)
+
+    def _send(self, view: memoryview) -> None:
+        assert self._channel is not None
+        self._transfer(view, self._channel.send)
+
+    def _transfer(self, view: memoryview, step: Callable[[memoryview], int]) -> None:
+        """Pass a view on by steps, each of which returns how many bytes it took. Raises ValueError when the other side is gone."""
         silent_since = time.monotonic()
         while view:
             try:
-                got = self._channel.recv_into(view)
+                count = step(view)
             except TimeoutError:
                 self._check(silent_since)
                 continue
             except ConnectionError:
-                got = 0
-            if not got:
+                count = 0
+            if not count:
                 raise self._died()
-            view, silent_since = view[got:], time.monotonic()
-
-    def _send(self, view: memoryview) -> None:
-        assert self._channel is not None
-        silent_since = time.monotonic()
-        while view:
-            try:
-                sent = self._channel.send(view)
-            except TimeoutError:
-                self._check(silent_since)
-                continue
-            except (ConnectionError, BrokenPipeError):
-                raise self._died() from None
-            view, silent_since = view[sent:], time.monotonic()
+            view, silent_since = view[count:], time.monotonic()
 
     def _check(self, silent_since: float) -> None:
         """Raise ValueError when the process has ended or was silent for too long, RuntimeError when nobody waits for it any more."""
