@@ -60,7 +60,7 @@ def test_every_command_has_its_help(generated: dict[str, str]) -> None:
 
 
 def test_every_config_key_has_a_row_with_its_meaning(generated: dict[str, str]) -> None:
-    rows = dict(re.findall(r"^\| `([\w.]+)` \S+ \|(.*)\|$", generated["configuration.md"], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([\w.]+)` [^|]+ \|(.*)\|$", generated["configuration.md"], re.MULTILINE))
     assert set(rows) == set(settings_keys())
     assert all(settings_keys()[key][1].metadata["help"] in row for key, row in rows.items())
     assert "MISSING" not in generated["configuration.md"]
