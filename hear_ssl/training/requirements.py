@@ -36,7 +36,7 @@ def check_requirements(config: Config) -> None:
 
 
 def misalignment(config: Config, count: int) -> str:
-    """Return why token t of the first `count` views does not stand for the same moment in all of them; '' when it does."""
+    """Return why token t of the first `count` views does not stand for the same time in all of them; '' when it does."""
     for number, view in enumerate(config.views[:count]):
         if view.crop != config.views[0].crop:
             return f"views.{number} shows another crop than views.0; set views.{number}.crop={config.views[0].crop}"
