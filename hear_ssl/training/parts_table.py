@@ -25,12 +25,12 @@ changes the first of them.
 
 
 def page() -> str:
-    """Return the page: for every class its source and its config keys."""
+    """Return the page, with the reference and the config keys of every class."""
     return HEAD + "".join(section(kind) for kind in OURS) + readouts()
 
 
 def section(kind: str) -> str:
-    """Return the part of the page on the encoders, the objectives or the augmentations: what their docstrings begin with, and the keys."""
+    """Return the page's section on encoders, objectives or augmentations: the beginnings of their docstrings, and their keys."""
     text = f"\n## {TITLES[kind]}\n"
     for name, part in OURS[kind].items():
         needs = ", ".join(sorted(getattr(part, "needs", ())))
@@ -43,7 +43,7 @@ def section(kind: str) -> str:
 
 
 def readouts() -> str:
-    """Return the part of the page on the readouts: the docstring of each class, whether it is for scenes or timestamps, and its options."""
+    """Return the page's section on readouts: for each class its docstring, its kinds (scene, timestamp) and its options."""
     text = "\n## Readouts\n"
     for name, part in READOUTS.items():
         text += f"\n### `{name}`\n\nIn {' and '.join(f'`{kind}`' for kind in part.kinds)}. {' '.join((part.__doc__ or '').split())}\n"
@@ -53,7 +53,7 @@ def readouts() -> str:
 
 
 def table(keys: Keys) -> str:
-    """Return the table of some keys."""
+    """Return a table of keys."""
     text = "\n| key | type | default | unit | range | meaning |\n|---|---|---|---|---|---|\n"
     for key, (hint, item) in keys.items():
         kind = getattr(hint, "__name__", "") if not hasattr(hint, "__args__") else str(hint).replace("typing.", "")

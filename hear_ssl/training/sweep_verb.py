@@ -19,7 +19,7 @@ from hear_ssl.training.verbs import Paths, Run, changed_keys
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of a sweep: its folder, its runs by name, why some are not done, by name, and the page that compares them."""
+    """The result of a sweep: its folder, its runs by name, reasons for unfinished runs by name, and the page that compares the runs."""
 
     folder: Path
     runs: dict[str, Run]
@@ -40,16 +40,16 @@ def sweep(
     at_once: int | None = None,
     slurm: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return what came of it.
+    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return the result.
 
     keys: {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}. run: the folder of the sweep, with a run folder for each
-    combination; without it OUTPUT/NAME-sweep. Each run is a process of its own. Called again with the same arguments, it resumes runs
-    that were stopped or failed, and leaves out those that are done.
-    at_once: how many run next to each other, each on its share of the cores and GPUs (1). slurm: parameters of submitit, such as
+    combination; without it OUTPUT/NAME-sweep. Each run is a separate process. Called again with the same arguments, it resumes runs
+    that were stopped or failed, and skips those that are done.
+    at_once: how many runs train in parallel, each on its share of the cores and GPUs (1). slurm: parameters of submitit, such as
     {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}, to train as SLURM jobs. The others: see `fit`.
 
-    Failed runs are in `failures`, with their reasons; they end no others. Raises ValueError before the first run starts when the
-    config of any of them is wrong. Ctrl-C stops all runs, saved, and raises KeyboardInterrupt.
+    Failed runs are in `failures`, with their reasons; other runs continue. Raises ValueError before the first run starts when the
+    config of any run is wrong. Ctrl-C saves and stops all runs, and raises KeyboardInterrupt.
     """
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "init": init}
     fixed = [argument(key, value) for key, value in changed_keys(named, overrides or {}).items()]
@@ -65,5 +65,5 @@ def sweep(
 
 
 def argument(key: str, value: Any) -> str:
-    """Return `key=value` as a command line has it, with the value as JSON, which YAML contains."""
+    """Return `key=value` for a command line, with the value as JSON, which is valid YAML."""
     return f"{key}={json.dumps(plain(value, f'{key}={value!r}'[:200]), ensure_ascii=False)}"
