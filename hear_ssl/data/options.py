@@ -1,4 +1,4 @@
-"""The options of the data: which shards, and how clips become crops."""
+"""The options of the data: the shards to read, and the crops to cut from clips."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hear_ssl.model.options import option
 
 @dataclass(frozen=True)
 class CropConfig:
-    """Crops of one length that are cut from each clip."""
+    """Crops of one length, cut from each clip."""
 
     seconds: float = option(2.08, "length of a crop", "s", 0.05, 60.0)
     count: int = option(2, "crops of this length", "crops", 1, 64)
@@ -17,7 +17,7 @@ class CropConfig:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the shards are and how clips become crops."""
+    """The shards to read, and how crops are cut from clips."""
 
     shards: list[str] = option(
         [],
@@ -33,7 +33,7 @@ class DataConfig:
     batch_size: int = option(64, "clips in a batch, over all ranks together", "clips", 2, 1048576)
     crops: list[CropConfig] = option(
         [CropConfig()],
-        "crops cut from each clip: lengths in seconds and how many, such as [{seconds: 4, count: 2}, {seconds: 1, count: 4}]",
+        "crops cut from each clip, with length and number, such as [{seconds: 4, count: 2}, {seconds: 1, count: 4}]",
     )
     workers: int = option(1, "decoding processes per rank; 0 decodes in the training process", "processes", 0, 256)
     worker_timeout: float = option(

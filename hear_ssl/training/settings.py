@@ -1,7 +1,7 @@
 """The configuration of a run: every key with its type, default, unit, meaning and range.
 
-`config.py` fills it from a YAML file and `key=value` arguments. The encoder, the objectives and the readouts bring their own keys:
-the fields of the dataclass `Options` in their classes.
+`config.py` fills it from a YAML file and `key=value` arguments. Encoder, objectives and readouts add their own keys: the fields of the
+dataclass `Options` in their classes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from hear_ssl.model.options import FrontendConfig, Part, option
 if TYPE_CHECKING:
     from hear_ssl.model.embedder_config import EmbedderConfig
 
-PARTS = ("encoder", "objective")  # keys whose values are classes with options of their own
+PARTS = ("encoder", "objective")  # keys whose values are classes with their own options
 LISTS = ("scene", "timestamp")  # keys whose values are lists of such classes: readouts
 CLASSES = (*PARTS, *LISTS, "views")
 
@@ -70,7 +70,7 @@ class TrainerConfig:
         0.0,
         0.9999999,
     )
-    collapse_rank: float = option(1.5, "the run stops when the effective rank of the embeddings stays below this; 0 never stops", "", 0.0)
+    collapse_rank: float = option(1.5, "stop the run when the effective rank of the embeddings stays below this; 0: never", "", 0.0)
 
 
 @dataclass(frozen=True)
@@ -104,9 +104,8 @@ class ProbeConfig:
 class Config:
     """One run.
 
-    views (ViewConfigs), encoder, objective, scene and timestamp are what the config names: crops with augmentations, a network, the terms
-    of the loss by their names, and the readouts of embeddings in their order. Until they have been read, which needs torch, they are
-    None and empty.
+    views (ViewConfigs) are crops with augmentations, encoder is a network, objective the terms of the loss by name, and scene and
+    timestamp are the readouts of embeddings in order. They are None or empty until they are read, which needs torch.
     """
 
     name: str = option("base", "name of the run")
@@ -148,7 +147,7 @@ class Config:
 
     @property
     def embedder(self) -> EmbedderConfig:
-        """What the embedder is made of."""
+        """The configuration of the embedder."""
         from hear_ssl.model.embedder_config import EmbedderConfig  # loads torch
 
         return EmbedderConfig(self.frontend, self.encoder, self.scene, self.timestamp, self.timestamps_per_token, self.chunk_frames)
@@ -166,7 +165,7 @@ class Config:
 
 
 def settings_keys(kind: type = Config, prefix: str = "") -> dict[str, tuple[type, Field[Any]]]:
-    """Return every dotted key of a settings dataclass with its type and its field, without those of its classes."""
+    """Return every dotted key of a settings dataclass with its type and field, without the keys of selected classes."""
     hints, keys = get_type_hints(kind), {}
     for item in fields(kind):
         if is_dataclass(hints[item.name]) and hints[item.name] is not Part:

@@ -70,5 +70,5 @@ def sweep(
 
 
 def argument(key: str, value: Any) -> str:
-    """Return `key=value` as a command line has it, with the value as JSON, which YAML contains."""
+    """Return `key=value` for a command line, with the value as JSON, which is valid YAML."""
     return f"{key}={json.dumps(plain(value, f'{key}={value!r}'[:200]), ensure_ascii=False)}"
