@@ -36,12 +36,12 @@ On the command line: `encoder.vit.depth=6`, `objective.nt_xent.weight=0.5`; `sce
 
 
 def page() -> str:
-    """Return the page: for every class its source and its config keys."""
+    """Return the page, with the reference and the config keys of every class."""
     return HEAD + "".join(section(kind) for kind in OURS) + readouts()
 
 
 def section(kind: str) -> str:
-    """Return the part of the page on the encoders, the objectives or the augmentations: what their docstrings begin with, and the keys."""
+    """Return the page's section on encoders, objectives or augmentations: the beginnings of their docstrings, and their keys."""
     text = f"\n## {TITLES[kind]}\n"
     for name, part in OURS[kind].items():
         needs = ", ".join(sorted(getattr(part, "needs", ())))
@@ -54,7 +54,7 @@ def section(kind: str) -> str:
 
 
 def readouts() -> str:
-    """Return the part of the page on the readouts: the docstring of each class, whether it is for scenes or timestamps, and its options."""
+    """Return the page's section on readouts: for each class its docstring, its kinds (scene, timestamp) and its options."""
     text = "\n## Readouts\n"
     for name, part in READOUTS.items():
         text += f"\n### `{name}`\n\nIn {' and '.join(f'`{kind}`' for kind in part.kinds)}. {' '.join((part.__doc__ or '').split())}\n"
