@@ -65,7 +65,7 @@ $(QUICKSTART)/report.html: $(QUICKSTART)/scores/scores.json
 suites: $(WHEEL)
 	$(BIN)/python export/verify.py $(WHEEL) --suites
 
-foreign: $(QUICKSTART)/shards/index.json
+foreign: $(PAIRED:=/index.json)
 	$(BIN)/hear-ssl foreign hearbaseline.naive
 	$(BIN)/hear-ssl verify hearbaseline.naive
 	$(BIN)/hear-ssl evaluate --module hearbaseline.naive --tasks $(QUICKSTART)/tasks --out $(QUICKSTART)/foreign --grid fast

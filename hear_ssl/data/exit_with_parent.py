@@ -1,4 +1,4 @@
-"""Processes that end with the one that started them, also when that is killed, and those that are stopped."""
+"""End a process when its parent ends, also when the parent is killed; detect stopped processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent has ended, however that ended; returns at once."""
+    """Start a thread that ends this process as soon as its parent has ended for any reason."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     threading.Thread(target=_wait, args=(parent,), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Work in several processes, with the results in order and a bounded number of jobs under way."""
+"""Process jobs in several processes, with results in order and a bounded number of pending jobs."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], workers: int) -
     finally:
         for worker in set(multiprocessing.active_children()) - others:
             if worker.pid and is_stopped(worker.pid):
-                os.kill(worker.pid, signal.SIGCONT)  # to end; one killed amid a result would leave the pool waiting for the rest of it
+                os.kill(worker.pid, signal.SIGCONT)  # so that it ends; if killed while it sends a result, the pool would wait for the rest
         executor.shutdown(cancel_futures=True)
 
 
 def _result(future: Future[Result], others: set[BaseProcess]) -> Result:
-    """Return a result once it is there. Raises OSError that names a worker which stays stopped."""
+    """Wait for a result and return it. Raises OSError that names a worker that stays stopped."""
     stopped: set[int | None] = set()
     while not wait([future], STOPPED_SECONDS).done:
         now = {worker.pid for worker in set(multiprocessing.active_children()) - others if is_stopped(worker.pid)}
@@ -52,6 +52,6 @@ def _result(future: Future[Result], others: set[BaseProcess]) -> Result:
 
 
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end with it when it is killed."""
+    """Ignore Ctrl-C, which the parent handles, and end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()

@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parse_arguments(arguments)
     options = check_arguments(given)
     part = parse_part(given.part) if given.part else None
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore: finished shards stay
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like Ctrl-C, which a shell may ignore; finished shards are kept
     left: Counter[str] = Counter()
     items = list_items(given.inputs, given.license, given.split, given.out, given.not_test, left)
     index = pack(items, Path(given.out), options, given.clips_per_shard, given.workers, True, part)

@@ -1,1 +1,1 @@
-"""Training on several processes: gathering with gradients, batch normalisation over all ranks, gradient caching."""
+"""Training on several processes: gather with gradients, batch normalisation over all ranks, gradient cache."""

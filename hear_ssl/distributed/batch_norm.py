@@ -1,7 +1,7 @@
 """BatchNorm over the batch of all ranks, on any device: torch's SyncBatchNorm refuses CPU tensors.
 
-Ioffe and Szegedy (2015). Mean and variance come from sums over ranks whose gradient flows back to every rank, so two
-ranks with N clips each train as one process with 2 N.
+Ioffe and Szegedy (2015). Mean and variance are computed from sums over ranks, whose gradient flows back to every rank, so two
+ranks with N clips each compute the same as one process with 2 N.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from hear_ssl.distributed.gather import sum_over_ranks, world
 
 
 class RankBatchNorm(_BatchNorm):
-    """Drop-in for BatchNorm1d and BatchNorm2d, with the same parameters and buffers."""
+    """A replacement for BatchNorm1d and BatchNorm2d with the same parameters and buffers."""
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
@@ -50,7 +50,7 @@ class RankBatchNorm(_BatchNorm):
 
 
 def normalise_over_ranks(module: nn.Module) -> None:
-    """Turn every BatchNorm1d and BatchNorm2d inside `module` into a RankBatchNorm, keeping its tensors."""
+    """Replace every BatchNorm1d and BatchNorm2d inside `module` by a RankBatchNorm with the same tensors."""
     for part in module.modules():
         if isinstance(part, (nn.BatchNorm1d, nn.BatchNorm2d)):
             part.__class__ = RankBatchNorm  # type: ignore[assignment]

@@ -1,8 +1,8 @@
 """Rows and sums of all ranks, with their gradient.
 
-Each rank's loss averaged over ranks equals the loss of one process with the whole batch, and so do the gradients once
-DistributedDataParallel has averaged them: local rows against gathered columns, statistics summed over ranks. None of it is
-compiled: torch 2.11 traces the collectives inside these autograd functions to wrong gradients.
+Losses compare local rows with gathered columns, or use statistics summed over ranks. The mean loss over ranks then equals the
+loss of one process with the whole batch, and so do the gradients after DistributedDataParallel has averaged them. These functions are
+excluded from torch.compile: torch 2.11 traces the collectives inside them to wrong gradients.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ Result = TypeVar("Result")
 
 
 def uncompiled(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """Return a function that torch.compile breaks its graph for and calls as it is.
+    """Return a function that torch.compile does not compile; it breaks the graph there.
 
-    torch.compiler.disable would do the same, but imports torch._dynamo at once, which doubles the time of every `--help`.
+    torch.compiler.disable would do the same, but it imports torch._dynamo, which doubles the time of every `--help`.
     """
     plain: Callable[Arguments, Result] = _disable_dynamo(function)
     return plain
 
 
 def world() -> tuple[int, int]:
-    """Return (rank, ranks); (0, 1) when no process group is initialised."""
+    """Return (rank, number of ranks); (0, 1) when no process group is initialised."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1

@@ -1,8 +1,8 @@
-"""Encode a batch that does not fit memory: chunk by chunk, each computed again in the backward pass.
+"""Encode a batch that does not fit in memory: chunk by chunk, recomputing each chunk in the backward pass.
 
 The gradient cache of Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Limited Setup (2021),
-https://arxiv.org/abs/2101.06983: the loss sees the embeddings of all clips, activations of one chunk exist at a time. Value and
-gradient are those of the whole batch for networks without BatchNorm; BatchNorm sees the statistics of its chunk.
+https://arxiv.org/abs/2101.06983: the loss uses the embeddings of all clips, while the activations of only one chunk are in memory.
+Value and gradient equal those of the whole batch for networks without BatchNorm; BatchNorm uses the statistics of its chunk.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def encode_in_chunks(encoder: nn.Module, features: Tensor, chunk: int, kept: Ten
 
 @contextmanager
 def statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Leave BatchNorm's running statistics alone: the second pass over a chunk must not count twice."""
+    """Keep BatchNorm's running statistics unchanged: the second pass over a chunk must not count twice."""
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     before = [norm.momentum for norm in norms]
     for norm in norms:

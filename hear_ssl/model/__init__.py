@@ -1,6 +1,6 @@
 """The model that ships: log-mel frontend, encoder, pooling, weights and the HEAR API, in plain torch.
 
-The functions are imported when they are first asked for, so that reading a config needs no torch.
+The functions are imported on first use, so that reading a config does not import torch.
 """
 
 from __future__ import annotations

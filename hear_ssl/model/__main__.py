@@ -1,7 +1,7 @@
 """python -m PACKAGE embed FILES... --out embeddings.npz: embed audio files of any format and rate; python -m PACKAGE onnx OUT.onnx.
 
 python -m PACKAGE suites prints how to run other benchmarks. `embed` needs soundfile, soxr, numpy and tqdm, the extra `embed`. The
-archive is written entry by entry, so that memory holds the embeddings of one file. `onnx` is in onnx_export.py and needs the extra
+archive is written entry by entry, so that only one file's embeddings are in memory. `onnx` is in onnx_export.py and needs the extra
 `onnx`."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = str(__package__)
 
 
 def main() -> int:
-    """Run the command that the command line names and return the exit status."""
+    """Run the command given on the command line and return the exit status."""
     arguments = parse_arguments()
     if arguments.command == "suites":
         return suites(arguments.benchmark)
@@ -28,7 +28,7 @@ def main() -> int:
 
 
 def suites(benchmark: str) -> int:
-    """Print the commands of all benchmarks, or the file that one needs, and return 0."""
+    """Print the commands of all benchmarks, or the config file that a benchmark needs, and return 0."""
     from .manifest import read_manifest
     from .suites.commands import evar_config, overview
 
@@ -38,7 +38,7 @@ def suites(benchmark: str) -> int:
 
 
 def run_embed(arguments: argparse.Namespace) -> int:
-    """Embed with the options of the command line and return the exit status. Raises ValueError when that cannot be done."""
+    """Embed with the options of the command line and return the exit status. Raises ValueError when a package or device is missing."""
     out = Path(arguments.out)
     if out.suffix != ".npz":
         raise ValueError(f"--out {out} is not allowed; give a name that ends in .npz")
@@ -79,8 +79,8 @@ def run_onnx(arguments: argparse.Namespace) -> int:
 def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
     """Write the embeddings of audio files to `out` and return 0, or 1 when a file was left out.
 
-    `files` and `scene_embeddings` hold one row a file that could be read, timestamp_embeddings_I and timestamps_ms_I those of row I.
-    Raises ValueError when no file can be read, OSError when `out` cannot be written; then nothing is left of it."""
+    `files` and `scene_embeddings` have one row for each readable file; timestamp_embeddings_I and timestamps_ms_I belong to row I.
+    Raises ValueError when no file can be read and OSError when `out` cannot be written; `out` is then not created."""
     import numpy
     import torch
     from tqdm import tqdm
@@ -116,7 +116,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
 
 
 def read_audio(file: str, sample_rate: int) -> Any:
-    """Return a clip (time,), the mean of its channels at `sample_rate` Hz (soxr HQ). Raises ValueError that names a file it cannot use."""
+    """Return a file as a mono clip (time,) at `sample_rate` Hz (soxr HQ). Raises ValueError that names the file when it is unusable."""
     import numpy
     import soundfile
     import soxr
@@ -128,7 +128,7 @@ def read_audio(file: str, sample_rate: int) -> Any:
         for stream in streams(Path(file).read_bytes()):
             mono = numpy.concatenate([parts[0], *(block.mean(axis=1) for block in stream.blocks())])
             if stream.loss:
-                print(shown(f"{file} {stream.loss}"), file=sys.stderr)  # what comes before is embedded
+                print(shown(f"{file} {stream.loss}"), file=sys.stderr)  # the samples before that are embedded
             parts.append(soxr.resample(mono, stream.rate, sample_rate, quality="HQ") if len(mono) and stream.rate != sample_rate else mono)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
         raise ValueError(f"{file} cannot be read as audio ({one_line(error)})") from None

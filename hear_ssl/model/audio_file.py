@@ -1,7 +1,8 @@
-"""Encoded audio files to their real end, whatever lengths their headers state.
+"""Decode audio files to their real end, whatever length the header states.
 
-A header is an estimate: writers to a pipe state no length, cut files state too much, joined files state that of the first.
-`streams` splits an encoded file into its streams and gives libsndfile each with a head that states no length, or the right one.
+The length in a header is an estimate: it is missing when the writer used a pipe, too large in a truncated file, and that of the first
+part in a concatenated file. `streams` splits a file into its streams and gives each to libsndfile with a header without a length, or
+with the right one.
 Needs soundfile and numpy, the extra `embed` of a wheel. Formats: https://xiph.org/flac/format.html, RFC 3533 (OGG), RFC 2361 (RIFF),
 EBU Tech 3306 (RF64), Apple's CAF specification, and the Xing header of MPEG audio.
 """
@@ -15,7 +16,7 @@ import struct
 from typing import Any, Iterator, List
 
 BLOCK_FRAMES, UNKNOWN = 1 << 14, 2**63 - 1
-RATES = (1000, 1 << 22)  # Hz: at a lower rate a small file would be gigabytes at the model's, a higher one is no sound's
+RATES = (1000, 1 << 22)  # Hz; a small file of a lower rate would fill gigabytes after resampling, and no audio has a higher one
 MOST_CHANNELS = 256
 BEGINNINGS = {b"fLaC": b"fLaC[\0\x80]\0\0\x22", b"OggS": b"OggS\0[\2\3\6\7]"}
 CAF, AIFF, WAV = ">4sq", ">4sI", "<4sI"  # name and size of a chunk
@@ -23,10 +24,11 @@ FORMS = {b"RIFF": (WAV, 12, b"data"), b"RF64": (WAV, 12, b"data"), b"FORM": (AIF
 
 
 class Stream(io.RawIOBase):
-    """One stream of an encoded file as a file of its own: `head`, then `content` from `start` to `stop`.
+    """One stream of an encoded file, read as a file of its own: the header `head`, then `content` from `start` to `stop`.
 
-    The frame count of a header limits what libsndfile reads, therefore a head states none; libsndfile estimates that of MPEG
-    from the size, therefore that claims to be `long` times as large. The file states `frames`; `expected` of them must decode."""
+    libsndfile reads no further than the frame count in the header, therefore `head` has none. For MPEG, libsndfile estimates the count
+    from the file size, therefore the stream claims to be `long` times as large. The file states `frames`; `expected` of them must
+    decode."""
 
     def __init__(self, content: Any, start: int, stop: int, head: bytes = b"", frames: int = 0, expected: int = 0, long: int = 1) -> None:
         self.content, self.head, self.shift, self.bytes = content, head, start - len(head), len(head) + stop - start
@@ -49,12 +51,12 @@ class Stream(io.RawIOBase):
         return len(part)
 
     def open(self) -> Any:
-        """Return the stream as a SoundFile at its start. Raises ValueError when it states a sample rate or channels that cannot be."""
+        """Return the stream as a SoundFile at its start. Raises ValueError when its sample rate or channel count is impossible."""
         import soundfile
 
         self.seek(0)
         sound = soundfile.SoundFile(self)
-        sound.seekable = lambda: False  # soundfile then neither limits reads to the stated frames nor seeks after each
+        sound.seekable = lambda: False  # soundfile then neither limits reads to the stated frames nor seeks after a read
         self.rate, self.channels = sound.samplerate, sound.channels
         if not RATES[0] <= self.rate <= RATES[1]:
             raise ValueError(f"its sample rate is {self.rate} Hz; from {RATES[0]} to {RATES[1]} Hz can be read")
@@ -63,18 +65,18 @@ class Stream(io.RawIOBase):
         return sound
 
     def blocks(self) -> Iterator[Any]:
-        """Yield the samples (frames, channels) to the real end; then set `count`, and `loss` if some are missing."""
+        """Yield the samples (frames, channels) up to the real end; then set `count`, and `loss` when some are missing."""
         import numpy
 
         self.count, self.loss, decodes = 0, "", True
         with self.open() as sound:
             while decodes:
-                rest = self.frames - self.count  # what follows the last frame must not cost that frame
+                rest = self.frames - self.count  # bytes after the last frame must not make that frame unreadable
                 block = numpy.full((min(BLOCK_FRAMES, rest) if rest > 0 else BLOCK_FRAMES, self.channels), numpy.nan, numpy.float32)
                 try:
                     found = sound.read(out=block)
                     decodes = len(found) > 0
-                except RuntimeError:  # what was decoded before the damage is in the block
+                except RuntimeError:  # the block contains the frames decoded before the damage
                     found, decodes = block[: int((block == block).any(axis=1).sum())], False
                     self.loss = f"does not decode after {self.count + len(found)} samples" if rest > len(found) or not self.frames else ""
                 self.count += len(found)
@@ -84,14 +86,14 @@ class Stream(io.RawIOBase):
 
 
 def streams(content: Any) -> List[Stream]:
-    """Return the streams of an encoded file (bytes or mmap): more than one where files were joined or chained."""
+    """Return the streams of an encoded file (bytes or mmap): several when files were concatenated or chained."""
     start, length, starts, end = 0, len(content), [], -1
     while content[start : start + 3] == b"ID3" and start + 10 < length:
         start += 10 + (content[start + 6] << 21 | content[start + 7] << 14 | content[start + 8] << 7 | content[start + 9])
     mark = content[start : start + 4]
     if mark in FORMS:
         return forms(content, start)
-    if mark == b".snd":  # AU: a size of the data that means all that follows
+    if mark == b".snd":  # AU: this data size means everything up to the end of the file
         return [Stream(content, start + 12, length, content[start : start + 8] + b"\xff" * 4)]
     if mark == b"riff":  # W64
         at = content.find(b"data\xf3\xac\xd3\x11", start) + 16
@@ -99,13 +101,13 @@ def streams(content: Any) -> List[Stream]:
     if mark not in BEGINNINGS:
         return mpeg(content, start) if mark[:1] == b"\xff" else other(content, start)
     for found in re.compile(BEGINNINGS[mark]).finditer(content, start):
-        if found.start() != end:  # the first pages of parallel OGG streams follow one another
+        if found.start() != end:  # the first pages of parallel OGG streams are adjacent
             starts.append(found.start())
         end = found.start() + 27 + sum(content[found.start() + 26 : found.start() + 27])
         end = end + sum(content[found.start() + 27 : end]) if mark == b"OggS" else -1
     parts = list(map(lambda first, stop: Stream(content, first, stop), starts or [start], [*starts[1:], length]))
     for part in parts if mark == b"OggS" else []:
-        last = content.rfind(mark, part.shift, part.shift + part.bytes)  # the last page has its flag, and it is whole
+        last = content.rfind(mark, part.shift, part.shift + part.bytes)  # the last page must be flagged as last and complete
         sizes = content[last + 27 : last + 27 + sum(content[last + 26 : last + 27])]
         fits = last + 27 + len(sizes) + sum(sizes) <= part.shift + part.bytes
         part.expected = 0 if fits and sum(content[last + 5 : last + 6]) & 4 else UNKNOWN
@@ -113,7 +115,7 @@ def streams(content: Any) -> List[Stream]:
 
 
 def flac(stream: Stream) -> Stream:
-    """Return a FLAC stream as one whose head states no length."""
+    """Return a FLAC stream with a header that states no length."""
     start, head = stream.shift, stream.content[stream.shift : stream.shift + 26].ljust(26, b"\0")
     unstated, frames = head[:21] + bytes([head[21] & 0xF0, 0, 0, 0, 0]), int.from_bytes(head[21:], "big") & 2**36 - 1
     return Stream(stream.content, start + 26, start + stream.bytes, unstated, frames)
@@ -128,7 +130,7 @@ def other(content: Any, start: int) -> List[Stream]:
 
 
 def mpeg(content: Any, start: int) -> List[Stream]:
-    """Return the streams of MPEG audio: each frame that states a length (Xing) begins one, and is left out where that does not fit."""
+    """Return the streams of MPEG audio: a frame with a Xing header begins a stream; it is left out where its length does not fit."""
     marks, found = {start: 0}, []
     for mark in (*re.finditer(b"Xing", content), *re.finditer(b"Info", content)):
         for place in (mark.start() - 36, mark.start() - 21, mark.start() - 13):  # header and side information of 32, 17 or 9 bytes
@@ -147,7 +149,7 @@ def mpeg(content: Any, start: int) -> List[Stream]:
 
 
 def forms(content: Any, start: int) -> List[Stream]:
-    """Return the streams of joined WAV, AIFF or CAF files; data that cannot end where its size states end with the file."""
+    """Return the streams of concatenated WAV, AIFF or CAF files; data whose stated end is impossible reach to the end of the file."""
     found, length = [], len(content)
     while content[start : start + 4] in FORMS:
         order, place, data = FORMS[content[start : start + 4]]
@@ -173,9 +175,9 @@ def forms(content: Any, start: int) -> List[Stream]:
 
 
 def may_end_at(content: Any, place: int, order: str) -> bool:
-    """Return whether a form may end at `place`: with its end, another file, a tag, or chunks up to one of these."""
+    """Return whether a WAV, AIFF or CAF file may end at `place`: the end of the file, another file, a tag or chunks follow there."""
     while place < len(content) - 1:
-        place += place % 2 if content[place : place + 1] == b"\0" else 0  # what fills up an odd size
+        place += place % 2 if content[place : place + 1] == b"\0" else 0  # padding after an odd size
         if content[place : place + 4] in FORMS or content[place : place + 3] in (b"TAG", b"ID3"):
             return True
         if not re.fullmatch(b"[ -~]{4}", content[place : place + 4]) or place + struct.calcsize(order) > len(content):

@@ -1,8 +1,8 @@
 """Bands of the frontend: triangular filters over the bins of a Fourier transform.
 
-Two layouts. Mel: corners equally spaced in mel, one window for all bands. Log: corners equally spaced in pitch, and for
-each band the shortest window that still resolves it, so that low notes are resolved and high clicks stay sharp: the
-trade of the constant-Q transform (Brown, J. Acoust. Soc. Am. 89, 1991, https://doi.org/10.1121/1.400476) with a few FFTs.
+There are two layouts. Mel: corners equally spaced in mel, one window for all bands. Log: corners equally spaced in pitch, and for
+each band the shortest window that resolves it, so that low bands resolve pitch and high bands resolve time. This is the trade-off of
+the constant-Q transform (Brown, J. Acoust. Soc. Am. 89, 1991, https://doi.org/10.1121/1.400476), with a few FFTs.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def mel_filters(config: FrontendConfig) -> Tensor:
 def log_filters(config: FrontendConfig) -> List[Tuple[int, int, Tensor]]:
     """Return (window length, first bin, filters (bins, bands)) from the lowest bands and longest window to the highest.
 
-    A band takes the shortest of n_fft, n_fft / 2, ... min_window samples whose main lobe at half amplitude, two bins of a Hann
-    window, is no wider than the band. Triangles are at least a bin wide on each side, so that none is empty. Bins that no band of
-    the group takes are left out.
+    The window of a band is the shortest of n_fft, n_fft / 2, ..., min_window samples whose main lobe at half amplitude, two bins of
+    a Hann window, is no wider than the band. Triangles are at least one bin wide on each side, so that none is empty. Bins that no
+    band of the group uses are left out.
     """
     edges = corners(config)
     lengths = [window_length(config, float(width)) for width in edges[2:] - edges[:-2]]

@@ -1,6 +1,6 @@
-"""Weights from their public URL into a cache of the user's, checked by SHA-256, kept for use offline.
+"""Download weights from their public URL into the user's cache, check their SHA-256 and keep them for offline use.
 
-`open_web`, `Watch` and `blocks` read any http or https address; hear_ssl/download.py builds on them.
+`open_web`, `Watch` and `blocks` read any http or https address; hear_ssl/download.py uses them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ELSEWHERE = "set HEAR_WEIGHTS_CACHE to a folder that can be written, or give loa
 
 
 class Unreachable(OSError):
-    """A fault of the network or of the server, not of this machine's disk; final: another try would not help."""
+    """A failure of the network or the server, not of the local disk; `final`: whether another attempt would be useless."""
 
     def __init__(self, url: str, error: Exception) -> None:
         super().__init__(f"cannot download the weights from {url} ({plain(error)})")
@@ -38,10 +38,10 @@ class Unreachable(OSError):
 
 
 class Watch:
-    """Ends connections that are not done in time: a server that sends a byte now and then never reaches the timeout of one read."""
+    """Close connections that take too long: a server that sends single bytes never exceeds the timeout of one read."""
 
     def __init__(self, seconds: float) -> None:
-        """Start to count; `feed` starts anew."""
+        """Start the timer; `feed` restarts it."""
         self.expired = False
         self.sockets: List[socket.socket] = []
         self.closed = threading.Event()
@@ -49,15 +49,15 @@ class Watch:
         threading.Thread(target=self._wait, daemon=True).start()
 
     def feed(self, seconds: float) -> None:
-        """Give the connection so many seconds from now on."""
+        """Let the connection take `seconds` from now on."""
         self.deadline = time.monotonic() + seconds
 
     def add(self, connected: socket.socket) -> None:
-        """Watch a connection; the copy made here remains the same one when TLS takes the socket over."""
+        """Watch a connection; the copy made here stays valid when TLS wraps the socket."""
         self.sockets.append(connected.dup())
 
     def close(self) -> None:
-        """Stop to watch."""
+        """Stop watching."""
         self.closed.set()
         for copy in self.sockets:
             copy.close()
@@ -69,11 +69,11 @@ class Watch:
                 for copy in self.sockets:
                     with contextlib.suppress(OSError):
                         copy.shutdown(socket.SHUT_RDWR)
-                self.closed.wait(0.1)  # one that is just being opened is ended as well
+                self.closed.wait(0.1)  # repeat, so that a connection that is just being opened is closed as well
 
 
 def watched(kind: Any, watch: Watch) -> Any:
-    """Return a class of connections like `kind` that `watch` sees, from before the TLS handshake on."""
+    """Return a subclass of the connection class `kind` that is watched from before the TLS handshake on."""
 
     class Plain(http.client.HTTPConnection):
         def connect(self) -> None:
@@ -84,7 +84,7 @@ def watched(kind: Any, watch: Watch) -> Any:
 
 
 class WatchedHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens http and https addresses with connections that are watched."""
+    """Open http and https addresses with watched connections."""
 
     def __init__(self, watch: Watch) -> None:
         super().__init__()
@@ -100,19 +100,19 @@ class WatchedHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
 
 
 class SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follow redirects to https, on any host, and within one host; no others.
+    """Follow redirects to https on any host, and redirects within one host; refuse all others.
 
-    GitHub releases and Hugging Face answer from an https address of theirs with one of a storage host. What arrives is
-    checked against the SHA-256 of the manifest, so that no host can slip in other weights; what a redirect could still do
-    is to read a local file, or to send the request in the clear or into a local network: hence no file:, ftp: or http:.
-    Where nothing checks what arrives, anywhere=False refuses other hosts altogether. Credentials are sent to no other host.
+    GitHub releases and Hugging Face redirect from their own https address to that of a storage host. Downloaded weights are
+    checked against the SHA-256 in the manifest, so that no host can replace them. A redirect could still read a local file, or
+    send the request unencrypted or into a local network: therefore file:, ftp: and http: are refused. For content that has no
+    checksum, anywhere=False refuses all other hosts. Credentials are never sent to another host.
     """
 
     def __init__(self, anywhere: bool = True) -> None:
         self.anywhere = anywhere
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        """Return the redirected request; raises ValueError when it leads elsewhere than allowed."""
+        """Return the redirected request. Raises ValueError when its target is not allowed."""
         old, new = urlsplit(req.full_url), urlsplit(newurl)
         same = (old.scheme, old.netloc) == (new.scheme, new.netloc)
         shown = plain(f"{new.scheme}://{new.netloc.rpartition('@')[2]}")
@@ -126,7 +126,7 @@ class SafeRedirects(urllib.request.HTTPRedirectHandler):
         return redirected
 
     def http_error_302(self, req: Any, fp: Any, code: int, msg: str, headers: Any) -> Any:
-        """Follow a redirect; raises ValueError at once for schemes that are no web address."""
+        """Follow a redirect. Raises ValueError for schemes other than http and https."""
         place = urlsplit(headers.get("location") or "")
         if place.scheme not in ("", "http", "https"):
             raise ValueError(f"{req.full_url} redirects to a {plain(place.scheme)}: address: refused; ask for the final URL")
@@ -143,9 +143,9 @@ def open_web(
     anywhere: bool = True,
     timeout: float = TIMEOUT_SECONDS,
 ) -> Any:
-    """Return the open answer of an http or https URL; `credentials` are headers that no redirect takes to another host.
+    """Return the open response of an http or https URL; `credentials` are headers that are never sent to another host.
 
-    Raises ValueError for another scheme or a redirect that is refused, OSError when the server refuses or does not answer.
+    Raises ValueError for another scheme or a refused redirect, OSError when the server refuses or does not answer.
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"{url!r} is no http or https address")
@@ -159,14 +159,14 @@ def open_web(
         if watch.expired:
             raise ConnectionError(LATE) from None
         raise
-    if watch.expired:  # headers that were cut off look like whole ones
+    if watch.expired:  # truncated headers look like complete ones
         answer.close()
         raise ConnectionError(LATE)
     return answer
 
 
 def blocks(stream: Any, watch: Optional[Watch] = None, seconds: float = TIMEOUT_SECONDS) -> Iterator[bytes]:
-    """Yield what arrives, block by block. Raises ConnectionError when it is slower than SLOWEST over `seconds`, or stops."""
+    """Yield the received blocks. Raises ConnectionError when they arrive slower than SLOWEST over `seconds`, or stop."""
     read = getattr(stream, "read1", stream.read)  # returns what has arrived, so that a slow connection is noticed
     since, received = time.monotonic(), 0
     while True:
@@ -178,7 +178,7 @@ def blocks(stream: Any, watch: Optional[Watch] = None, seconds: float = TIMEOUT_
             if watch is None or not watch.expired:
                 raise
             block = b""
-        if watch and watch.expired:  # what was cut off may look like a whole answer
+        if watch and watch.expired:  # a truncated response may look complete
             raise ConnectionError(f"nothing whole arrived for {2.0 * seconds:.0f} s")
         if not block:
             return
@@ -192,12 +192,12 @@ def blocks(stream: Any, watch: Optional[Watch] = None, seconds: float = TIMEOUT_
 
 
 def plain(text: Any) -> str:
-    """Return a server's text on one line, with what a terminal would obey as question marks."""
+    """Return a server's text on one line, with control characters replaced by question marks."""
     return "".join(one if one.isprintable() else "?" for one in " ".join(str(text).split()))
 
 
 def check_url(url: str) -> None:
-    """Raise ValueError unless the URL is http or https, names a host and a file, and holds no user and no line break or the like."""
+    """Raise ValueError unless the URL is http or https with a host and a file, and without user, line breaks and the like."""
     try:
         parts = urlsplit(url)
         whole = parts.scheme in ("http", "https") and bool(parts.hostname) and bool(parts.path.strip("/")) and parts.port != 0
@@ -212,9 +212,9 @@ def check_url(url: str) -> None:
 
 
 def cache_folder(package: str) -> Path:
-    """Return the folder for downloaded weights: $HEAR_WEIGHTS_CACHE, else the user's cache folder / package.
+    """Return the folder for downloaded weights: $HEAR_WEIGHTS_CACHE, otherwise a folder of the package in the user's cache.
 
-    Raises OSError when there is none because the user has no home.
+    Raises OSError when the user has no home folder.
     """
     chosen = os.environ.get("HEAR_WEIGHTS_CACHE")
     try:
@@ -226,7 +226,7 @@ def cache_folder(package: str) -> Path:
 
 
 def fetch_weights(url: str, sha256: str, size: int, package: str) -> Path:
-    """Return the local path of the file of `size` bytes at `url` whose SHA-256 is given, downloading it unless the cache holds it.
+    """Return the local path of the file of `size` bytes at `url` with this SHA-256; download it unless it is in the cache.
 
     Raises ValueError when the URL is not allowed or serves other bytes, OSError when it cannot be reached or the cache
     cannot be used.
@@ -247,14 +247,14 @@ def fetch_weights(url: str, sha256: str, size: int, package: str) -> Path:
 
 
 def download_weights(url: str, sha256: str, size: int, target: Path) -> None:
-    """Download a file to `target`, whole and with that SHA-256 or not at all; what may pass is tried three times.
+    """Download a file to `target`, complete and with this SHA-256 or not at all; temporary failures are tried three times.
 
-    Nothing is read beyond `size` bytes, so that an answer without end does not fill the disk.
+    At most `size` bytes are read, so that an endless response does not fill the disk.
 
-    Raises ValueError when the URL serves other bytes, Unreachable, an OSError, when it cannot be reached, and other
+    Raises ValueError when the URL serves other bytes, Unreachable (an OSError) when it cannot be reached, and other
     OSErrors when the file cannot be written.
     """
-    temporary = target.with_name(f".download-{uuid.uuid4().hex}")  # open() leaves to the umask who may read it
+    temporary = target.with_name(f".download-{uuid.uuid4().hex}")  # open() sets its permissions by the umask
     try:
         for attempt in range(1, ATTEMPTS + 1):
             try:

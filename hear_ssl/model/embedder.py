@@ -1,7 +1,7 @@
 """The embedder: frontend, encoder and readouts; what training optimises and what the wheel ships.
 
-Long clips run through the encoder in chunks with as many frames to either side as a token can see, so that the result
-equals that of the whole clip and memory does not grow with its length.
+Long clips are encoded in chunks, each with the frames on either side that the receptive field of its tokens covers. The result
+equals that of the whole clip, and memory does not grow with the length of the clip.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from .encoders import build_encoder
 from .frontend import LogMel
 from .readouts import Chunk, build_readout
 
-GPU_BATCH = 16  # times as many frames at once as on a CPU
+GPU_BATCH = 16  # a GPU encodes this many times as many frames at once as a CPU
 
 
 class Embedder(nn.Module):
@@ -60,7 +60,7 @@ class Embedder(nn.Module):
         return self.encoder.time_stride * self.config.frontend.hop_length // self.config.timestamps_per_token
 
     def chunks(self, waveform: Tensor, begin: int = 0) -> Iterator[Tuple[int, List[Tensor], Tensor]]:
-        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time), from frame `begin` on."""
+        """Yield (first token, tokens of every layer, features) of consecutive chunks of waveforms (batch, time) from frame `begin`."""
         stride, halo = self.encoder.time_stride, self.encoder.halo_frames
         end = self.frontend.token_count(waveform.shape[-1] - begin * self.config.frontend.hop_length) * stride
         step = self._chunk_length(end)
@@ -73,13 +73,13 @@ class Embedder(nn.Module):
             yield start // stride, tokens, features[:, :, start - first : stop - first]
 
     def _chunk_length(self, frames: int) -> int:
-        """Return the frames of a chunk: equal ones of about chunk_frames, so that no short rest is encoded with a long halo."""
+        """Return the frames of a chunk: chunks have equal lengths of about chunk_frames, so that none is much shorter than its halo."""
         stride = self.encoder.time_stride
         pieces = max(1, round(frames / max(self.config.chunk_frames, stride)))
         return self.encoder.chunk_frames or -(-frames // (pieces * stride)) * stride
 
     def forward(self, waveform: Tensor) -> Tensor:
-        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time): what torch.export takes."""
+        """Return scene embeddings (batch, scene_embedding_size) of waveforms (batch, time), for torch.export."""
         return self.scene(waveform)
 
     def scene(self, waveform: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Embedder(nn.Module):
         return self.scene_readout.result(state)
 
     def _read(self, waveform: Tensor, readout: Any, state: Any, place: int = 0, per_token: int = 1) -> None:
-        """Give a readout the chunks from the timestamp `place` on; `per_token` timestamps lie in the hop of a token."""
+        """Give a readout the chunks from timestamp `place` on; a token hop contains `per_token` timestamps."""
         for first, tokens, features in self.chunks(waveform, place * self.encoder.time_stride // per_token):
             last = first + tokens[0].shape[1]
             readout.add(state, Chunk(tokens, features, slice(place + first * per_token, place + last * per_token, per_token)))
@@ -108,7 +108,7 @@ class Embedder(nn.Module):
         """Return embeddings (batch, timestamps, timestamp_embedding_size) and their centres in ms (batch, timestamps).
 
         Timestamp j is centred on sample j * hop_samples; the last one is less than a hop from the end of the clip. With
-        timestamps_per_token tokens of the clip from later frames on lie between the clip's own.
+        timestamps_per_token above 1, the clip is encoded again from later frames, whose tokens fill the times between tokens.
         """
         count, per_token = waveform.shape[-1] // self.hop_samples + 1, self.config.timestamps_per_token
         embeddings = waveform.new_empty((waveform.shape[0], count, self.timestamp_embedding_size), dtype=torch.float32)

@@ -1,8 +1,8 @@
 """Log spectrogram in plain torch: mel bands equal to torchaudio's MelSpectrogram (HTK scale, no filter norm, power 2), or pitch bands.
 
-Frames are laid so that the tokens an encoder makes of `time_stride` frames are centred on multiples of the token hop,
-from 0 to the end of the clip: hop j of tokens covers frames j * stride .. j * stride + stride - 1, whose mean centre is
-sample j * stride * hop_length. Normalisation uses two fixed numbers, never statistics of the input.
+Frames are placed so that an encoder's tokens of `time_stride` frames are centred on multiples of the token hop, from 0 to
+the end of the clip: token j covers frames j * stride .. j * stride + stride - 1, whose mean centre is sample
+j * stride * hop_length. Normalisation uses two fixed numbers, never statistics of the input.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .bands import log_filters, mel_filters
 from .options import FrontendConfig
 
-CACHED_SAMPLES = 400_000  # of all frames at once: 1.6 MB, what a CPU keeps close
+CACHED_SAMPLES = 400_000  # in all frames at once: 1.6 MB, which fits the cache of a CPU
 
 
 class LogMel(nn.Module):
@@ -27,9 +27,9 @@ class LogMel(nn.Module):
     filters: Tensor
 
     def __init__(self, config: FrontendConfig, time_stride: int = 1) -> None:
-        """Build for an encoder that makes one token of `time_stride` frames.
+        """Build for an encoder whose tokens cover `time_stride` frames.
 
-        Raises ValueError when windows and transform or bands and rate do not fit together.
+        Raises ValueError when window and transform lengths, or bands and sample rate, do not fit together.
         """
         super().__init__()
         check(config)
@@ -50,13 +50,13 @@ class LogMel(nn.Module):
         self.register_buffer(f"filters{name}", filters, persistent=False)
 
     def token_count(self, time: int) -> int:
-        """Return how many tokens a clip of `time` samples has: one on every multiple of the token hop up to its end."""
+        """Return the number of tokens of a clip of `time` samples: one at every multiple of the token hop up to its end."""
         return time // (self.time_stride * self.config.hop_length) + 1
 
     def forward(self, waveform: Tensor, first: int = 0, frames: Optional[int] = None) -> Tensor:
         """Return features (batch, n_mels, frames), float32, of all frames or of `frames` frames from frame `first` on.
 
-        Frames that reach beyond the clip see zeros there, so a slice equals the same frames of the whole.
+        The clip is padded with zeros where frames reach beyond it, so a slice equals the same frames of the whole clip.
         """
         count = self.token_count(waveform.shape[-1]) * self.time_stride if frames is None else frames
         start = first * self.config.hop_length - self.lead
@@ -68,7 +68,7 @@ class LogMel(nn.Module):
             return self.normalise(torch.log(power + self.config.log_offset))
 
     def pitch_power(self, padded: Tensor) -> Tensor:
-        """Return band power (batch, n_mels, frames), 1 for a sine of amplitude 1 amid a band; shorter windows lie amid the longest."""
+        """Return band power (batch, n_mels, frames), 1 for a sine of amplitude 1 at a band's centre; the windows share their centre."""
         return torch.cat([self._group_power(padded, length, first_bin) for length, first_bin in self.groups], 1)
 
     def _group_power(self, padded: Tensor, length: int, first_bin: int) -> Tensor:
@@ -99,7 +99,7 @@ class LogMel(nn.Module):
 
 
 def no_autocast(device: torch.device) -> ContextManager[Any]:
-    """Return a context without autocast on a device. Before torch 2.5 there is none on Apple GPUs, and nothing to turn off."""
+    """Return a context without autocast on a device. Before torch 2.5 Apple GPUs have no autocast, so there is nothing to disable."""
     if device.type != "mps":
         return torch.autocast(device.type, enabled=False)
     try:
@@ -109,7 +109,7 @@ def no_autocast(device: torch.device) -> ContextManager[Any]:
 
 
 def in_pieces(power: Callable[[Tensor], Tensor], waveform: Tensor, length: int, hop_length: int) -> Tensor:
-    """Return power(waveform) (batch, bands, frames), computed over as many frames of `length` samples at once as a CPU's cache holds."""
+    """Return power(waveform) (batch, bands, frames), computed on as many frames of `length` samples at once as fit a CPU's cache."""
     frames = (waveform.shape[1] - length) // hop_length + 1
     at_once = max(1, CACHED_SAMPLES // length)
     if waveform.device.type != "cpu" or waveform.shape[0] * frames <= at_once:
@@ -120,7 +120,7 @@ def in_pieces(power: Callable[[Tensor], Tensor], waveform: Tensor, length: int, 
 
 
 def check(config: FrontendConfig) -> None:
-    """Raise ValueError when windows and transform, or bands and sample rate, do not fit together."""
+    """Raise ValueError when window and transform lengths, or bands and sample rate, do not fit together."""
     if config.layout == "mel" and config.win_length > config.n_fft:
         raise ValueError(f"frontend.win_length is {config.win_length}; it must be at most n_fft, {config.n_fft} samples")
     if config.layout == "log" and config.n_fft not in [config.min_window << doublings for doublings in range(16)]:

@@ -1,7 +1,7 @@
 """The HEAR API: load_model, get_scene_embeddings, get_timestamp_embeddings (https://hearbenchmark.com/hear-api.html).
 
-Whatever the caller does, embeddings are float32, computed without gradient, in evaluation mode, outside autocast, on
-the device of the model; the audio given is never changed.
+Embeddings are always float32 and computed without gradient, in evaluation mode, outside autocast and on the device of the
+model, whatever the caller has set. The given audio is never changed.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from .manifest import packaged_parts, read_manifest
 from .weights import load_weights, weights_sha256
 
 HERE = Path(__file__).resolve().parent
-LOUDEST = 10.0  # beyond it samples are no floats in [-1, 1] that overshoot, but integers
+LOUDEST = 10.0  # a higher peak is not overshoot beyond [-1, 1]: the samples are unscaled integers
 _warned: "weakref.WeakSet[Embedder]" = weakref.WeakSet()
 
 
 def load_model(model_file_path: str = "") -> Embedder:
     """Return the model with its weights, on the CPU and in evaluation mode.
 
-    With a path, that file and nothing else is read. Without one, the weights come from the package when it carries
-    them, else from the user's cache, else from the URL in the manifest.
+    With a path, only that file is read. Without one, the weights come from the package when it contains them, otherwise from
+    the user's cache, otherwise from the URL in the manifest.
 
-    Raises ValueError when the file is damaged or belongs to another model, OSError when it cannot be had.
+    Raises ValueError when the file is damaged or belongs to another model, OSError when it cannot be read or downloaded.
     """
     manifest = read_manifest(HERE / "manifest.json")
     if model_file_path:
@@ -58,8 +58,8 @@ def load_model(model_file_path: str = "") -> Embedder:
 def get_scene_embeddings(audio: Tensor, model: Embedder) -> Tensor:
     """Return one embedding per sound (n_sounds, model.scene_embedding_size) of audio (n_sounds, n_samples) in [-1, 1].
 
-    Raises ValueError when the audio is no tensor, has another number of dimensions, no samples or integers, or the model is
-    not float32. Audio far beyond [-1, 1] is embedded with one warning a model.
+    Raises ValueError when the audio is not a tensor, has another number of dimensions, no samples or integer samples, or when the
+    model is not float32. Audio far beyond [-1, 1] is embedded, with one warning per model.
     """
     with _embedding_mode(model):
         return model.scene(prepare(audio, model))
@@ -75,7 +75,7 @@ def get_timestamp_embeddings(audio: Tensor, model: Embedder) -> Tuple[Tensor, Te
 
 
 def prepare(audio: Tensor, model: Embedder) -> Tensor:
-    """Return audio as the model takes it: float32 on its device. Raises ValueError and warns as `get_scene_embeddings` does."""
+    """Return audio as float32 on the model's device. Raises ValueError and warns as `get_scene_embeddings` does."""
     if not isinstance(audio, Tensor):
         raise ValueError(f"audio is {type(audio).__module__}.{type(audio).__name__}; it must be a torch.Tensor: torch.from_numpy(array)")
     if audio.dim() != 2 or 0 in audio.shape:

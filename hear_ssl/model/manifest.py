@@ -1,4 +1,4 @@
-"""The manifest: one JSON file in the wheel with what the model is, where its weights are and what it was trained on."""
+"""The manifest: a JSON file in the wheel that describes the model, its weights and its training data."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class WeightsRecord:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the wheel's manifest.json holds.
+    """The content of the wheel's manifest.json.
 
-    embedder: see `embedder_config`. parts: a user's classes in the folder `own` of the package, by name: the module of each, and
+    embedder: see `embedder_config`. parts: a user's classes in the folder `own` of the package, by name: the module of each and
     the SHA-256 of the original file. training and metrics are free-form records for the model card; nothing is computed from them.
     """
 
@@ -45,7 +45,7 @@ class Manifest:
 
     @property
     def release(self) -> str:
-        """Return a name of exactly these weights, for benchmarks that keep results by a model's name: version and SHA-256."""
+        """Return version and SHA-256 as a name of exactly these weights, for benchmarks that store results by a model's name."""
         return f"{self.version}-{self.weights.sha256[:12]}"
 
 
@@ -80,7 +80,7 @@ def packaged_parts(manifest: Manifest, package: str) -> Dict[str, Type[Any]]:
 
 
 def parse_manifest(mapping: Any, where: str) -> Manifest:
-    """Build a Manifest from parsed JSON. Raises ValueError that names the key at fault in `where`."""
+    """Build a Manifest from parsed JSON. Raises ValueError that names the wrong key in `where`."""
     if not isinstance(mapping, dict) or mapping.get("format") != FORMAT:
         raise ValueError(f"{where} is not a manifest of format {FORMAT}; install the package again")
     missing = {"name", "version", "embedder", "weights"} - set(mapping)

@@ -1,7 +1,7 @@
 """python -m PACKAGE onnx OUT.onnx: write the model as one ONNX file, from waveforms to embeddings, and compare it with torch.
 
-Needs torch >= 2.6, onnx and onnxscript, the extra `onnx`; with onnxruntime the file is run before it is written.
-ONNX: https://onnx.ai/onnx/repo-docs/IR.html. Leaves out files of 2 GB and more, which ONNX splits.
+Needs torch >= 2.6, onnx and onnxscript (the extra `onnx`). If onnxruntime is installed, the model is run with it before the file is
+written. ONNX: https://onnx.ai/onnx/repo-docs/IR.html. Files of 2 GB and more, which ONNX splits, are not supported.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .manifest import Manifest
 from .onnx_graph import KINDS, Graph
 from .output import one_line, whole_file
 
-OLDEST = (2, 6)  # whose torch.export follows sizes that a graph computes
+OLDEST = (2, 6)  # the first torch.export that handles sizes computed in the graph
 INSTALL = "python3 -m pip install onnx onnxscript onnxruntime"
 OUTPUTS = {"scene": ("scene_embeddings",), "timestamp": ("timestamp_embeddings", "timestamps_ms")}
 SHAPES = {
@@ -30,13 +30,13 @@ SHAPES = {
     "timestamp_embeddings": ("batch", "timestamps", "dim"),
     "timestamps_ms": ("batch", "timestamps"),
 }
-TRACED_SECONDS = 3.7  # of the two clips that torch follows through the model, beyond its longest window
-NOISE_TOLERANCE, TOLERANCE = 1e-4, 1e-3  # of the largest value; tones and silence leave bands with nothing but rounding
+TRACED_SECONDS = 3.7  # length of the two traced clips beyond the longest window of the encoder
+NOISE_TOLERANCE, TOLERANCE = 1e-4, 1e-3  # relative to the largest value; with tones and silence some bands contain only rounding errors
 LARGEST_BYTES = 2**31 - 1
 
 
 def export_file(model: Embedder, manifest: Manifest, out: Path, kinds: Tuple[str, ...] = KINDS) -> str:
-    """Write the ONNX file of a model in evaluation mode and return what the command prints.
+    """Write the ONNX file of a model in evaluation mode and return a line about it for the user.
 
     Raises ValueError when torch is too old, a package is missing, or a part of the model cannot be exported or differs in ONNX;
     then nothing is written. Raises OSError when `out` cannot be written.
@@ -57,7 +57,7 @@ def export_file(model: Embedder, manifest: Manifest, out: Path, kinds: Tuple[str
 
 
 def check_packages() -> None:
-    """Raise ValueError that names what to install when torch is too old, or onnx or onnxscript is missing."""
+    """Raise ValueError with the install command when torch is too old, or onnx or onnxscript is missing."""
     version = tuple(int(part) for part in torch.__version__.split("+")[0].split(".")[:2])
     if version < OLDEST:
         raise ValueError(f"torch is {torch.__version__}; to export to ONNX install torch >= 2.6")
@@ -96,17 +96,17 @@ def export(model: Embedder, kinds: Tuple[str, ...], facts: Dict[str, str]) -> by
         with torch.no_grad(), quiet():
             traced = torch.export.export(graph, (waveform,), dynamic_shapes={"waveform": {0: dynamic, 1: dynamic}}, strict=False)
             options: Dict[str, Any] = {"optimize": False} if "optimize" in inspect.signature(torch.onnx.export).parameters else {}
-            program: Any = torch.onnx.export(  # its optimiser takes + 1e-8 before a logarithm for + 0
+            program: Any = torch.onnx.export(  # its optimiser would remove + 1e-8 before a logarithm as + 0
                 traced, (), dynamo=True, input_names=["waveform"], output_names=names_of(kinds), verbose=False, **options
             )
             content = finished(program.model_proto, facts)
-    except Exception as error:  # torch, onnxscript and a user's part raise what they like
+    except Exception as error:  # torch, onnxscript and a user's class raise errors of any class
         raise ValueError(f"the model cannot be exported to ONNX{own_parts(model)}: {one_line(first_cause(error))}") from None
     return content
 
 
 def first_cause(error: BaseException) -> BaseException:
-    """Return the error that others were raised from; torch's exporter names in each its own step alone."""
+    """Return the first error of a chain; each later one of torch's exporter names only its own step."""
     return first_cause(error.__cause__) if error.__cause__ else error
 
 
@@ -127,7 +127,7 @@ class quiet:
 
 
 def own_parts(model: Embedder) -> str:
-    """Return the names of a user's classes in a model, in brackets, which are the first place to look for what fails."""
+    """Return the names of a user's classes in a model, in brackets, since they are the likeliest cause of a failure."""
     parts = {part.name: part.kind.__module__ for part in model.config.own()}
     ours = __name__.rpartition(".")[0]
     own = [name for name, module in parts.items() if not module.startswith((f"{ours}.encoders.", f"{ours}.readouts."))]
@@ -135,9 +135,9 @@ def own_parts(model: Embedder) -> str:
 
 
 def finished(proto: Any, facts: Dict[str, str]) -> bytes:
-    """Return the file's bytes: dimensions with names, the metadata, and nothing of the machine it was exported on.
+    """Return the file's bytes with named dimensions and metadata, without traces of the exporting machine.
 
-    Raises ValueError when a dimension of the input is fixed, or the file is too large for one.
+    Raises ValueError when a dimension of the input is fixed, or the content is too large for one file.
     """
     for dimension, name in zip(proto.graph.input[0].type.tensor_type.shape.dim, ("batch", "time")):
         if dimension.HasField("dim_value"):
@@ -163,7 +163,7 @@ def finished(proto: Any, facts: Dict[str, str]) -> bytes:
 
 
 def plain_casts(proto: Any) -> None:
-    """Replace casts to the type of another tensor by casts to that type: runtimes have no kernel for the former and warn."""
+    """Replace CastLike, for which runtimes have no kernel and warn, by Cast to the known type."""
     import onnx
 
     known = {value.name: value.type.tensor_type.elem_type for value in onnx.shape_inference.infer_shapes(proto).graph.value_info}
@@ -175,7 +175,7 @@ def plain_casts(proto: Any) -> None:
 
 
 def all_nodes(nodes: Any) -> Iterator[Any]:
-    """Yield nodes and those of the graphs within them, such as branches."""
+    """Yield nodes and the nodes of the graphs nested in them, such as branches."""
     for node in nodes:
         yield node
         for attribute in node.attribute:
@@ -185,7 +185,7 @@ def all_nodes(nodes: Any) -> Iterator[Any]:
 def compare(model: Embedder, content: bytes, kinds: Tuple[str, ...]) -> Dict[str, float]:
     """Run an ONNX file and torch on the same clips and return the largest difference of each output.
 
-    Raises ValueError when one is beyond the tolerance of its clip, or the file does not run.
+    Raises ValueError when a difference exceeds the tolerance of its clip, or the file does not run.
     """
     import onnxruntime
 
@@ -210,7 +210,7 @@ def compare(model: Embedder, content: bytes, kinds: Tuple[str, ...]) -> Dict[str
 
 
 def clips(model: Embedder) -> Iterator[Tuple[str, Tensor, float]]:
-    """Yield names, clips (batch, time) and tolerances: noise of a few lengths, one beyond the encoder's windows; a tone; silence."""
+    """Yield names, clips (batch, time) and tolerances: noise of several lengths, one longer than the encoder's window; a tone; silence."""
     rate, hop_length = model.sample_rate, model.config.frontend.hop_length
     window_seconds = model.encoder.chunk_frames * hop_length / rate
     generator = torch.Generator().manual_seed(0)
@@ -222,6 +222,6 @@ def clips(model: Embedder) -> Iterator[Tuple[str, Tensor, float]]:
 
 @torch.no_grad()
 def from_torch(model: Embedder, waveform: Tensor, kinds: Tuple[str, ...]) -> List[Tensor]:
-    """Return what the file has to return for clips (batch, time)."""
+    """Return torch's outputs for clips (batch, time), in the order of the file's outputs."""
     found: List[Tensor] = [model.scene(waveform)] if "scene" in kinds else []
     return [*found, *(model.timestamps(waveform) if "timestamp" in kinds else ())]

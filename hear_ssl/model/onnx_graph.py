@@ -1,8 +1,8 @@
-"""The embedder as one graph for ONNX: waveforms to embeddings without chunks, in operations that every ONNX runtime has.
+"""The embedder as one ONNX graph: waveforms to embeddings without chunks, in operations that every ONNX runtime has.
 
-The Fourier transform is a convolution with windowed cosines and sines, since browsers lack STFT. A clip is encoded whole; where an
-encoder cuts long clips into windows, all full windows are one batch and the last is another. Leaves out what `load_model` offers
-for long recordings: memory grows with the length of the clip.
+The Fourier transform is a convolution with windowed cosines and sines, since runtimes in browsers have no STFT. A clip is encoded as
+a whole; where an encoder cuts long clips into windows, all full windows are one batch and the last one another. Unlike in the
+package, memory grows with the length of the clip.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ KINDS = ("scene", "timestamp")
 
 
 class Graph(nn.Module):
-    """Waveforms (batch, time) to scene embeddings (batch, width), and timestamp embeddings (batch, timestamps, width) with their ms.
+    """Map waveforms (batch, time) to scene embeddings (batch, width) and timestamp embeddings (batch, timestamps, width) with their ms.
 
-    kinds: which of scene and timestamp it returns.
+    kinds: which of scene and timestamp embeddings to return.
     """
 
     def __init__(self, model: Embedder, kinds: Tuple[str, ...] = KINDS) -> None:
-        """Take the parts of a model in evaluation mode. Raises ValueError when its encoder has windows with frames to either side."""
+        """Build from a model in evaluation mode. Raises ValueError when its encoder has both windows and halo frames."""
         super().__init__()
         encoder = deepcopy(model.encoder)
         encoder.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
@@ -50,7 +50,7 @@ class Graph(nn.Module):
         self.hop_samples, self.hop_ms = model.hop_samples, model.hop_samples * 1000.0 / model.sample_rate
         for module in encoder.modules():
             if isinstance(module, Attention):
-                module.explicit_tokens = -1  # one graph for every count of tokens
+                module.explicit_tokens = -1  # one graph for any number of tokens
             elif isinstance(module, ConvolutionBlock):
                 module.slices = False
 
@@ -71,20 +71,20 @@ class Graph(nn.Module):
         return tuple(found)
 
     def encode(self, waveform: Tensor, place: int) -> Tuple[List[Tensor], Tensor]:
-        """Return the tokens of every layer and the features of a clip from the timestamp `place` of a token's hop on."""
+        """Return the tokens of every layer and the features of a clip, starting at timestamp `place` of the first token hop."""
         features = self.frontend(waveform, place * self.encoder.time_stride // self.per_token)
         window = self.encoder.chunk_frames
         layers = in_windows(self.encoder, features, window) if window else self.encoder(features)
         return [layer.float() for layer in layers], features
 
     def between_tokens(self, waveform: Tensor, layers: List[Tensor], features: Tensor, count: int) -> Tuple[List[Tensor], Tensor]:
-        """Return the tokens and features of all timestamps in their order, those of later places encoded for themselves."""
+        """Return the tokens and features of all timestamps in order; each timestamp of a token hop is encoded in a pass of its own."""
         if self.per_token == 1:
             return layers, features
         stride = self.encoder.time_stride
         places = [(layers, features), *(self.encode(waveform, place) for place in range(1, self.per_token))]
         rows, first = [], 0
-        for own, _ in places:  # those of each place follow one another
+        for own, _ in places:  # the rows of each pass are contiguous
             rows.append(first)
             first = first + own[0].shape[1]
         tokens = torch.arange(layers[0].shape[1])
@@ -101,7 +101,7 @@ class Transform(nn.Module):
         super().__init__()
         config = self.config = frontend.config
         self.hop_length, self.time_stride, self.lead = config.hop_length, frontend.time_stride, frontend.lead
-        self.rest = max(0, self.time_stride * config.hop_length + config.n_fft - self.lead)  # the last frame ends there at most
+        self.rest = max(0, self.time_stride * config.hop_length + config.n_fft - self.lead)  # the latest end of the last frame
         self.margins: List[int] = []
         for length, first_bin in frontend.groups or [(config.n_fft, 0)]:
             name = str(length) if frontend.groups else ""
@@ -114,7 +114,7 @@ class Transform(nn.Module):
             self.margins.append((config.n_fft - length) // 2)
 
     def forward(self, waveform: Tensor, first: int) -> Tensor:
-        """Return features (batch, n_mels, frames) of waveforms (batch, time) from frame `first` on, frames of whole tokens."""
+        """Return features (batch, n_mels, frames) of waveforms (batch, time) from frame `first` on, for whole tokens."""
         skipped = first * self.hop_length
         tokens = torch.sym_max((waveform.shape[1] - skipped) // (self.time_stride * self.hop_length) + 1, 1)  # type: ignore[no-untyped-call]
         padded = F.pad(waveform, (self.lead, self.rest + skipped)).unsqueeze(1)[:, :, skipped:]  # (batch, 1, time)
@@ -130,13 +130,13 @@ class Transform(nn.Module):
 def fourier_basis(window: Tensor, first: int, stop: int) -> Tensor:
     """Return windowed cosines, then sines (2 * bins, 1, length), of the bins from `first` to before `stop`."""
     length = window.shape[0]
-    turns = torch.outer(torch.arange(first, stop), torch.arange(length)) % length  # whole turns are exact in integers
+    turns = torch.outer(torch.arange(first, stop), torch.arange(length)) % length  # integers remove whole periods exactly
     angles = turns.double() * (2.0 * math.pi / length)
     return (torch.cat([angles.cos(), angles.sin()]) * window.double()).float().unsqueeze(1)
 
 
 def in_windows(encoder: Encoder, features: Tensor, window: int) -> List[Tensor]:
-    """Return the tokens of features that are encoded in windows of so many frames, the last of 1 to `window`."""
+    """Return the tokens of features encoded in windows of `window` frames; the last one has 1 to `window`."""
     batch, n_mels, frames = features.shape
     whole = (frames - 1) // window
     cut = whole * window
@@ -148,7 +148,7 @@ def in_windows(encoder: Encoder, features: Tensor, window: int) -> List[Tensor]:
 
 
 def embedding(readout: nn.Module, chunk: Chunk, shape: Tuple[int, ...]) -> Tensor:
-    """Return what a readout makes of whole clips: `shape` is (batch, width) of scenes, (batch, timestamps, width) of timestamps."""
+    """Return a readout's embedding of whole clips; `shape` is (batch, width) for scenes, (batch, timestamps, width) for timestamps."""
     if isinstance(readout, Concatenated):
         parts = [embedding(part, chunk, (*shape[:-1], part.width)) for part in readout.readouts]  # type: ignore[arg-type]
         return torch.cat(parts, -1)

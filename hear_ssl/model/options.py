@@ -1,7 +1,7 @@
-"""What an embedding model is made of: the frozen dataclasses that the manifest in the wheel records.
+"""Options of the model's parts: frozen dataclasses that the manifest in the wheel records.
 
-Each field is declared with `option`, which keeps its unit, its meaning and its allowed range next to the default, so
-that the training config, its help page and the manifest reader all check the same rules.
+Each field is declared with `option`, which keeps its unit, meaning and allowed range next to the default, so that the training
+config, its help page and the manifest reader use the same rules.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def option(
 ) -> Any:
     """Declare a config field and return the dataclass field.
 
-    low and high are inclusive bounds in `unit`; a list is checked element by element.
+    low and high are inclusive bounds in `unit`; lists are checked element by element.
     """
     metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
     if isinstance(default, (list, dict)):
@@ -37,10 +37,10 @@ def option(
 class FrontendConfig:
     """Log spectrogram in mel or pitch bands, with fixed normalisation statistics."""
 
-    sample_rate: int = option(16000, "rate the model expects; callers resample", "Hz", choices=SAMPLE_RATES)
+    sample_rate: int = option(16000, "sample rate of the model's input; callers resample", "Hz", choices=SAMPLE_RATES)
     layout: str = option(
         "mel",
-        "bands: equal steps of mel through one window, or equal steps of pitch, each through the shortest window that resolves it",
+        "bands equally spaced in mel, with one window (mel), or in pitch, each with the shortest window that resolves it (log)",
         choices=("mel", "log"),
     )
     n_fft: int = option(1024, "length of the Fourier transform; log layout: longest window, for the lowest bands", "samples", 16, 65536)
@@ -51,16 +51,16 @@ class FrontendConfig:
     f_min: float = option(60.0, "lower edge of the lowest band; above 0 in the log layout", "Hz", 0.0)
     f_max: float = option(7800.0, "upper edge of the highest band, at most half the sample rate", "Hz", 1.0)
     log_offset: float = option(1e-6, "added to the power of a band before the logarithm", "power", 1e-12, 1.0)
-    mean: float = option(-5.0, "subtracted from the log-mel features", "ln power")
-    std: float = option(4.0, "divides the log-mel features", "ln power", 1e-3)
+    mean: float = option(-5.0, "subtracted from the log features", "ln power")
+    std: float = option(4.0, "divisor of the log features", "ln power", 1e-3)
 
 
 @dataclass(frozen=True)
 class Part:
     """A class that a config selects by name, such as an encoder, with the values of its options.
 
-    key: its short name, or path/to/file.py:Class for a user's class, whose file then has this `sha256`. options: an instance of
-    the dataclass `kind.Options`.
+    key: its short name, or path/to/file.py:Class for a user's class, with the `sha256` of its file. options: an instance of the
+    dataclass `kind.Options`.
     """
 
     key: str
@@ -75,9 +75,9 @@ class Part:
 
 
 def check_ranges(settings: Any, prefix: str = "") -> None:
-    """Check every field of a dataclass, and of those nested in it, against its declared range.
+    """Check every field of a dataclass and of the dataclasses nested in it against its declared range.
 
-    Raises ValueError that names the key, the value given and what is allowed.
+    Raises ValueError that names the key, the given value and the allowed values.
     """
     for item in fields(settings):
         value, key = getattr(settings, item.name), prefix + item.name
@@ -113,7 +113,7 @@ class NoOptions:
 
 
 def options_of(kind: Type[Any]) -> Type[Any]:
-    """Return the dataclass with the options of a part's class. Raises ValueError when its `Options` is no frozen dataclass."""
+    """Return the dataclass with the options of a part's class. Raises ValueError when its `Options` is not a frozen dataclass."""
     options: Type[Any] = getattr(kind, "Options", NoOptions)
     if not (isinstance(options, type) and is_dataclass(options) and "__setattr__" in vars(options)):
         raise ValueError(f"{kind.__name__}.Options must be a class with @dataclass(frozen=True)")
@@ -121,9 +121,10 @@ def options_of(kind: Type[Any]) -> Type[Any]:
 
 
 def select(classes: Classes, key: str, options: Any, where: str) -> Part:
-    """Return the part of a name with its options; those left out have their defaults.
+    """Return the part with this name and these options; omitted options have their defaults.
 
-    Raises ValueError that names the key in `where` when there is no such class, or an option is unknown, ill-typed or out of range.
+    Raises ValueError that names the key in `where` when there is no such class, or an option is unknown, of the wrong type or out of
+    range.
     """
     name = key.rpartition(":")[2]
     if name not in classes:
@@ -134,7 +135,7 @@ def select(classes: Classes, key: str, options: Any, where: str) -> Part:
 
 
 def from_mapping(kind: Type[Options], mapping: Any, where: str, classes: Optional[Mapping[str, Classes]] = None) -> Options:
-    """Build a settings dataclass from parsed JSON and check its types and ranges; a Part is one of the `classes` of its field.
+    """Build a settings dataclass from parsed JSON and check its types and ranges; a Part is chosen from the `classes` of its field.
 
     Raises ValueError that names the key in `where` that is unknown, of the wrong type or out of range.
     """
@@ -144,7 +145,7 @@ def from_mapping(kind: Type[Options], mapping: Any, where: str, classes: Optiona
 
 
 def printable(text: str) -> str:
-    """Return the first 80 characters of a text from a file with control characters as question marks."""
+    """Return the first 80 characters of a text from a file, with control characters replaced by question marks."""
     return "".join(character if character.isprintable() else "?" for character in text[:80])
 
 
@@ -203,7 +204,7 @@ def _require(value: Any, kinds: Tuple[Type[Any], ...], where: str, name: str) ->
 
 
 def to_mapping(settings: Any) -> Dict[str, Any]:
-    """Turn a settings dataclass into the plain dict that JSON and a checkpoint can hold; tuples become lists."""
+    """Convert a settings dataclass to a plain dict for JSON and checkpoints; tuples become lists."""
     plain: Dict[str, Any] = _plain(settings)
     return plain
 

@@ -1,4 +1,4 @@
-"""What a package writes: files that appear whole, and texts of others on one line."""
+"""Output of a package: files that are written completely or not at all, and foreign texts on one line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Iterator
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """Give an open file to write to; it appears as `path` when the block ends without an error, and not at all otherwise."""
+    """Yield an open file to write to; it becomes `path` when the block ends without an error, and is removed otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -25,10 +25,10 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def one_line(error: BaseException) -> str:
-    """Return an error's message in one line of at most 120 characters; a decoder's without the address of the file's object."""
+    """Return an error's message on one line of at most 120 characters, without the object address in a decoder's message."""
     return (shown(getattr(error, "error_string", error)) or type(error).__name__)[:120]
 
 
 def shown(text: Any) -> str:
-    """Return a text, such as the name of a file, on one line; what a terminal would obey is written out."""
+    """Return a text, such as a file name, on one line with control characters escaped."""
     return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in " ".join(str(text).split()))

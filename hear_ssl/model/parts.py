@@ -1,7 +1,7 @@
 """Build the classes that a config selects by name, such as encoders.
 
-A part is built with plain keywords: its options and, of what its package offers (such as n_mels), the names in the signature of
-`__init__`.
+A part is built with plain keywords: its options and those of the offered values (such as n_mels) that the signature of `__init__`
+names.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from .options import Part, options_of
 
 
 def build(part: Part, **offered: Any) -> Any:
-    """Return an instance of a part, given its options and those of the `offered` values that its signature names."""
+    """Return an instance of a part, built with its options and those of the `offered` values that its signature names."""
     values = {item.name: getattr(part.options, item.name) for item in fields(options_of(part.kind))}
     parameters = inspect.signature(part.kind).parameters
     return part.kind(**{name: value for name, value in offered.items() if name in parameters}, **values)

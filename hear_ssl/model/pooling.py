@@ -1,4 +1,4 @@
-"""Pooling of tokens over time, fed chunk by chunk so that 20 minutes need no more memory than 20 seconds."""
+"""Pooling of tokens over time, chunk by chunk, so that a clip of 20 minutes needs no more memory than one of 20 seconds."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 TERMS = ("mean", "max", "std")
 DIMS_AT_ONCE = 1024
-WITHOUT_FLOAT64 = ("mps",)  # kinds of devices: Apple's GPUs
+WITHOUT_FLOAT64 = ("mps",)  # device types: Apple GPUs
 
 
 def parse_pooling(pooling: str) -> List[List[str]]:
@@ -29,14 +29,14 @@ def pool_tokens(tokens: Tensor, how: str = "mean+max") -> Tensor:
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64, on the CPU when it lies on a device without float64."""
+    """Return a tensor in float64, on the CPU when its device has no float64."""
     return (tensor.cpu() if tensor.device.type in WITHOUT_FLOAT64 else tensor).double()
 
 
 class TimePool:
-    """Mean, max and standard deviation over time of everything added so far, as far as the pooling asks for them.
+    """Mean, max and standard deviation over time of all tokens added so far, as far as the pooling needs them.
 
-    Sums run in float64: a mean over 30,000 tokens is then the same whether it came in one piece or in many.
+    Sums are in float64, so that the mean over 30,000 tokens does not depend on how they were divided into chunks.
     """
 
     def __init__(self, pooling: str) -> None:
@@ -48,7 +48,7 @@ class TimePool:
         self.highest: Optional[Tensor] = None
 
     def add(self, layers: List[Tensor]) -> None:
-        """Take in the tokens of layers, each (batch, tokens, dim of that layer)."""
+        """Add the tokens of layers, each (batch, tokens, dim of that layer)."""
         self.count += layers[0].shape[1]
         total, highest = exact_sum(layers), torch.cat([tokens.amax(1) for tokens in layers], -1)
         self.total = total if self.total is None else self.total + total
@@ -72,7 +72,7 @@ class TimePool:
 def exact_sum(layers: List[Tensor], power: int = 1) -> Tensor:
     """Return the sum over time (batch, dim), float64, of layers (batch, tokens, dim), or of their squares with a power of 2.
 
-    A copy in float64 of all dimensions of a deep encoder's layers would be most of what a long clip takes.
+    It avoids a copy of all layers in float64, which would dominate the memory of a long clip.
     """
     sums = []
     for tokens in layers:

@@ -1,7 +1,7 @@
-"""Weights as a safetensors file, read and written by hand: eight bytes of length, a JSON header, raw tensors.
+"""Read and write weights as a safetensors file: eight bytes of length, a JSON header, raw tensors.
 
-Format: https://github.com/huggingface/safetensors (README, "Format"). Nothing in the file is executed. The header is
-checked before anything is read: its size, names, types, shapes and that the tensors fill the file without gap or overlap.
+Format: https://github.com/huggingface/safetensors (README, "Format"). Nothing in the file is executed. The header is checked
+first: its size, names, types and shapes, and that the tensors fill the file without gaps or overlaps.
 """
 
 from __future__ import annotations
@@ -65,8 +65,7 @@ def _tensor_bytes(tensor: Tensor) -> bytes:
 def read_tensors(path: PathLike) -> Dict[str, Tensor]:
     """Read every tensor of a safetensors file onto the CPU.
 
-    Raises ValueError with one line when the file is truncated, has an impossible header or tensors that do not fit;
-    OSError when it cannot be read.
+    Raises ValueError when the file is truncated, its header is invalid or its tensors do not fit; OSError when it cannot be read.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file:
@@ -105,7 +104,7 @@ def _check_layout(header: Dict[str, Any], data_bytes: int, path: PathLike) -> La
         except (KeyError, TypeError, ValueError):
             whole = False
         if not whole or end - begin != math.prod(shape) * torch.empty(0, dtype=dtype).element_size():
-            raise ValueError(f"{path}: tensor {name[:80]!r} has an impossible type, shape or place; download or export the weights again")
+            raise ValueError(f"{path}: tensor {name[:80]!r} has an impossible type, shape or offset; download or export the weights again")
         layout[name] = (dtype, shape, begin, end)
     expected = 0
     for name, (_, _, begin, end) in sorted(layout.items(), key=lambda item: (item[1][2], item[1][3])):
@@ -120,9 +119,9 @@ def _check_layout(header: Dict[str, Any], data_bytes: int, path: PathLike) -> La
 
 
 def load_weights(module: torch.nn.Module, path: PathLike) -> None:
-    """Load a safetensors file into a module, every tensor and no other.
+    """Load a safetensors file into a module; its tensors must be exactly those of the module.
 
-    Raises ValueError that names the first tensor that is missing, unknown or of another shape.
+    Raises ValueError that names the first missing or unknown tensor, or the first of another shape.
     """
     tensors, wanted = read_tensors(path), module.state_dict()
     check_names(set(tensors), set(wanted), str(Path(path)))
@@ -133,7 +132,7 @@ def load_weights(module: torch.nn.Module, path: PathLike) -> None:
 
 
 def check_names(given: "set[str]", wanted: "set[str]", where: str) -> None:
-    """Raise ValueError that names what is missing or too much when two sets of tensor names differ."""
+    """Raise ValueError that names a missing or an unknown tensor when two sets of tensor names differ."""
     for kind, names in (("lacks", wanted - given), ("has the unknown tensor", given - wanted)):
         if names:
             raise ValueError(f"{where} {kind} {min(names)} ({len(names)} such in all): it belongs to another architecture or version")

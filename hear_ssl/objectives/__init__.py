@@ -1,4 +1,4 @@
-"""Objectives, one file each; the config trains a weighted sum of those that it names."""
+"""Objectives, one per file; a run trains the weighted sum of those that its config names."""
 
 from __future__ import annotations
 

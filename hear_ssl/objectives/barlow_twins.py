@@ -1,7 +1,7 @@
 """Barlow Twins: make the cross-correlation of two views' projections the identity.
 
-Zbontar et al., Barlow Twins (2021), eq. 1 and 2, https://arxiv.org/abs/2103.03230. The correlation is that of the batch
-of all ranks: sums over ranks with gradient, divided by the number of clips of all of them.
+Zbontar et al., Barlow Twins (2021), eq. 1 and 2, https://arxiv.org/abs/2103.03230. The correlation is that of the batch of all
+ranks: sums over ranks, with gradient, divided by the number of clips on all ranks.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from hear_ssl.objectives.encoded import Encoded
 from hear_ssl.objectives.heads import projection_head, two_views
 from hear_ssl.objectives.options import width_option
 
-EPSILON = 1e-5  # that of BatchNorm, by which the paper's code normalises
+EPSILON = 1e-5  # as in BatchNorm, which the paper's code uses to normalise
 
 
 def standardised(z: Tensor) -> Tensor:
-    """Return z (batch, dim) with mean 0 and variance 1 per dimension over the batch of all ranks."""
+    """Return z (batch, dim), normalised to mean 0 and variance 1 per dimension over the batch of all ranks."""
     count = z.shape[0] * world()[1]
     centred = z - sum_over_ranks(z.sum(0)) / count
     return centred * torch.rsqrt(sum_over_ranks(centred.square().sum(0)) / count + EPSILON)
@@ -43,7 +43,7 @@ class BarlowTwins(Objective):
 
     @dataclass(frozen=True)
     class Options:
-        """The paper's weight, and heads for small batches of audio (Anton et al., 2022)."""
+        """The weight of the paper, and a head for small batches of audio (Anton et al., 2022)."""
 
         off_diagonal: float = option(0.005, "weight of the redundancy term (lambda)", "", 0.0)
         projection_dim: int = width_option(1024, "width of the projection")

@@ -1,4 +1,4 @@
-"""BYOL: predict the moving average's projection of the other view; no negatives.
+"""BYOL: predict the projection of the other view by the moving-average network, without negatives.
 
 Grill et al., Bootstrap Your Own Latent (2020), eq. 2, https://arxiv.org/abs/2006.07733, with the heads of Niizumi et
 al., BYOL for Audio (2023), https://arxiv.org/abs/2204.07402.
@@ -20,7 +20,7 @@ from hear_ssl.objectives.options import width_option
 
 
 def regression(predictions: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean of 2 - 2 cosine of predictions and targets (batch, dim), which carry no gradient."""
+    """Return the mean of 2 - 2 cosine of predictions and targets (batch, dim); targets get no gradient."""
     with torch.autocast(predictions.device.type, enabled=False):
         cosines = F.cosine_similarity(predictions.float(), targets.detach().float(), dim=-1)
         return (2.0 - 2.0 * cosines).mean()

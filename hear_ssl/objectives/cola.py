@@ -1,7 +1,7 @@
-"""COLA: contrast two crops of a clip by a learned bilinear similarity.
+"""COLA: contrast two crops of a clip with a learned bilinear similarity.
 
 Saeed, Grangier and Zeghidour, Contrastive Learning of General-Purpose Audio Representations (2021), section 2,
-https://arxiv.org/abs/2010.10915. The paper's loss has one direction, anchor to positive, and no self-similarity.
+https://arxiv.org/abs/2010.10915. The paper's loss has one direction, from anchors to positives; anchors are not compared with anchors.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from hear_ssl.objectives.options import chunk_option, width_option
 def cola(anchors: Tensor, keys: Tensor, chunk: int = 0) -> Tensor:
     """Return the mean cross entropy of anchors (batch, dim) against the keys (batch, dim) of all ranks.
 
-    The positive of an anchor is the key of the same row; similarity is the dot product, so a bilinear form goes into
-    one side beforehand.
+    The positive of an anchor is the key in the same row. The similarity is the dot product; a bilinear form is applied to one of
+    the sides beforehand.
     """
     gathered = gather_rows(keys)  # (ranks * batch, dim)
     positives = world()[0] * anchors.shape[0] + torch.arange(anchors.shape[0], device=anchors.device)

@@ -1,7 +1,7 @@
-"""Cross entropy of queries against keys, in one piece or in chunks that are computed again in the backward pass.
+"""Cross entropy of queries against keys, at once or in chunks that are recomputed in the backward pass.
 
-The similarity matrix (queries, keys) is what fills memory at large batches; a chunk of rows at a time, checkpointed
-(Chen et al., Training Deep Nets with Sublinear Memory Cost, 2016), has the same value and gradient.
+The similarity matrix (queries, keys) dominates memory at large batches. Chunks of its rows with activation checkpointing (Chen et al.,
+Training Deep Nets with Sublinear Memory Cost, 2016) have the same value and gradient.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ Excluded = Callable[[Tensor], Tensor]
 def contrast(queries: Tensor, keys: Tensor, positives: Tensor, excluded: Excluded | None = None, chunk: int = 0) -> Tensor:
     """Return the mean cross entropy of `queries @ keys.T` at each query's positive.
 
-    queries (rows, dim), scaled by the temperature; keys (columns, dim); positives (rows,) column numbers. excluded maps
-    row numbers (n,) to (n, columns), true where a key is no candidate. chunk: rows held at once, 0 for all.
+    queries (rows, dim), divided by the temperature; keys (columns, dim); positives (rows,) column indices. excluded maps row
+    indices (n,) to a mask (n, columns), true for keys to leave out. chunk: rows in memory at once, 0 for all.
     """
     rows = torch.arange(queries.shape[0], device=queries.device)
     if not chunk or chunk >= len(rows):

@@ -1,4 +1,4 @@
-"""Copies of a network that follow it as an exponential moving average (EMA) of its weights."""
+"""Copies of a network whose weights are an exponential moving average (EMA) of its weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import nn
 
 
 def frozen_copy(module: nn.Module) -> nn.Module:
-    """Return a copy that takes no gradient: the start of an EMA twin."""
+    """Return a copy without gradient, the initial EMA of a network."""
     return copy.deepcopy(module).requires_grad_(False)
 
 
@@ -17,7 +17,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 def update_ema(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Set slow = momentum * slow + (1 - momentum) * fast for parameters; copy buffers (BatchNorm statistics).
 
-    All tensors at once: on a GPU a few kernels instead of one a tensor.
+    All tensors are updated together: on a GPU this takes a few kernels instead of one per tensor.
     """
     torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1.0 - momentum)
     if buffers := list(slow.buffers()):

@@ -1,4 +1,4 @@
-"""What a training step gives to the objectives."""
+"""The input of the objectives in a training step."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from torch import Tensor
 class Encoded:
     """The encoded views of one batch.
 
-    clip: pooled embeddings (views, batch, dim). tokens: those of the first views of one length (views, batch, tokens, dim).
-    view_tokens: those of every view, (batch, tokens, dim) each. kept: the time steps that `tokens` stand for (views, batch, tokens),
-    sorted, when not all of them were encoded. teacher_clip and teacher_tokens: of the first two views, from the moving-average encoder on
-    all time steps, without gradient. shifted_tokens: those of the first view shifted in pitch (batch, tokens, dim), by pitch_shift
-    semitones (batch,). What no objective needs is None.
+    clip: pooled embeddings (views, batch, dim).
+    tokens: tokens of the leading views of equal length (views, batch, tokens, dim).
+    view_tokens: tokens of every view, (batch, tokens, dim) each.
+    kept: sorted time steps of `tokens` (views, batch, tokens), when not all time steps were encoded.
+    teacher_clip, teacher_tokens: of the first two views, from the moving-average encoder on all time steps, without gradient.
+    shifted_tokens: tokens of the first view (batch, tokens, dim) after a pitch shift of pitch_shift semitones (batch,).
+    A field that no objective needs is None.
     """
 
     clip: Tensor

@@ -1,8 +1,8 @@
-"""Frame contrast: the same moment of two views attracts, other moments and other clips repel.
+"""Frame contrast: tokens of two views at the same time are positives; tokens at other times and of other clips are negatives.
 
 The frame term of Kuroyanagi and Komatsu, multi-objective contrastive learning of audio (2025),
-https://arxiv.org/abs/2505.18984, in ATST-frame's setting (Li, Shao and Li, 2024): both views come from one crop, so
-token t of one lies at token t of the other. Cosine similarity; both directions.
+https://arxiv.org/abs/2505.18984, in the setting of ATST-frame (Li, Shao and Li, 2024): both views come from one crop, so token t
+of one view corresponds to token t of the other. Similarity is the cosine; the loss is the mean over both directions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from hear_ssl.objectives.options import chunk_option, temperature_option, width_
 def frame_contrast(z_a: Tensor, z_b: Tensor, temperature: float, guard: int = 0, chunk: int = 0) -> Tensor:
     """Return the mean loss over both directions of projected tokens (batch, tokens, dim).
 
-    guard: frames of the same clip at most this many tokens away are no negatives.
+    guard: tokens of the same clip at most this many tokens away are not used as negatives.
     """
     with torch.autocast(z_a.device.type, enabled=False):
         batch, tokens, _ = z_a.shape
@@ -54,8 +54,8 @@ class FrameContrast(Objective):
         temperature: float = temperature_option(0.1)
         projection_dim: int = width_option(128, "width of the projection")
         hidden_dim: int = width_option(512, "width of the projection head's hidden layer")
-        stride: int = option(1, "every how many-th token takes part", "tokens", 1, 1024)
-        guard_ms: float = option(0.0, "frames of the same clip nearer than this are no negatives", "ms", 0.0, 60000.0)
+        stride: int = option(1, "step between the tokens that are contrasted", "tokens", 1, 1024)
+        guard_ms: float = option(0.0, "tokens of the same clip nearer than this are not used as negatives", "ms", 0.0, 60000.0)
         chunk: int = chunk_option()
 
     needs = frozenset({"aligned"})

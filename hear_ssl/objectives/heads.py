@@ -1,4 +1,4 @@
-"""Heads between the embedding and the loss; they are not exported."""
+"""Projection and prediction heads between the embedding and the loss; they are not exported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def projection_head(dim: int, hidden_dim: int, out_dim: int) -> nn.Sequential:
 
 
 def deep_head(widths: list[int], last_norm: bool, last_bias: bool = False) -> nn.Sequential:
-    """Return Linear, BatchNorm, ReLU between all widths; the last Linear ends in a BatchNorm without affine when asked."""
+    """Return Linear, BatchNorm, ReLU between all widths; with `last_norm` the last Linear is followed by BatchNorm without affine."""
     layers: list[nn.Module] = []
     for place, (fan_in, fan_out) in enumerate(itertools.pairwise(widths)):
         last = place == len(widths) - 2

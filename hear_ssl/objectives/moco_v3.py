@@ -1,7 +1,7 @@
 """MoCo v3: queries of the trained encoder against keys of its moving average.
 
 Chen, Xie and He, An Empirical Study of Training Self-Supervised Vision Transformers (2021), algorithm 1,
-https://arxiv.org/abs/2104.02057. Keys of all ranks, no gradient through them, no queue; the loss carries 2 tau.
+https://arxiv.org/abs/2104.02057. Keys are those of all ranks, without gradient and without a queue; the loss has the factor 2 tau.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class MoCoV3(Objective):
         super().__init__()
         self.temperature, self.chunk = temperature, chunk
         self.projector = deep_head([dim, hidden_dim, projection_dim], last_norm=True)
-        self.predictor = deep_head([projection_dim, hidden_dim, projection_dim], last_norm=False)  # the last BatchNorm is for the ViT alone
+        self.predictor = deep_head(
+            [projection_dim, hidden_dim, projection_dim], last_norm=False
+        )  # the paper has a last BatchNorm for the ViT only
         self.teacher_projector = frozen_copy(self.projector)
 
     def forward(self, encoded: Encoded) -> Tensor:

@@ -23,7 +23,7 @@ from hear_ssl.objectives.options import chunk_option, temperature_option, width_
 def nt_xent(z_a: Tensor, z_b: Tensor, temperature: float, chunk: int = 0) -> Tensor:
     """Return the mean loss over both views of this rank's rows; z_a, z_b (batch, dim) need not be normalised.
 
-    Local rows stand against the columns of all ranks, so that the mean over ranks is the loss of the whole batch.
+    Local rows are compared with the columns of all ranks, so that the mean over ranks is the loss of the whole batch.
     """
     with torch.autocast(z_a.device.type, enabled=False):
         z_a, z_b = F.normalize(z_a.float(), dim=-1), F.normalize(z_b.float(), dim=-1)

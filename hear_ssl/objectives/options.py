@@ -1,4 +1,4 @@
-"""Options that several objectives share, each declared in one place."""
+"""Options shared by several objectives."""
 
 from __future__ import annotations
 
@@ -18,6 +18,6 @@ def temperature_option(default: float) -> float:
 
 
 def chunk_option() -> int:
-    """Declare how many rows of the similarity matrix are held at once."""
-    value: int = option(0, "rows of the similarity matrix held at once, for large batches; 0 holds all", "rows", 0)
+    """Declare the number of rows of the similarity matrix in memory at once."""
+    value: int = option(0, "rows of the similarity matrix in memory at once, for large batches; 0: all", "rows", 0)
     return value

@@ -1,8 +1,8 @@
-"""Pitch equivariance: a code of each clip that rises by as many semitones as the view was shifted.
+"""Pitch equivariance: a pitch code of each token that rises by as many semitones as the view was shifted.
 
-In the spirit of Riou et al., PESTO: Pitch Estimation with Self-supervised Transposition-equivariant Objective (2023),
-https://arxiv.org/abs/2309.02265, section 3: the shift is known, the pitch is not. The code is one number a token, in
-semitones; a constant code cannot satisfy the loss, so nothing else holds it apart.
+After Riou et al., PESTO: Pitch Estimation with Self-supervised Transposition-equivariant Objective (2023),
+https://arxiv.org/abs/2309.02265, section 3: the shift is known, the pitch is not. The code is one number per token, in
+semitones. A constant code has a high loss, so no other term is needed against collapse.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def equivariance(code: Tensor, shifted_code: Tensor, shift: Tensor, scale: float
 
 
 class PitchEquivariance(Objective):
-    """A small head that reads the pitch code from every token of the plain and of the shifted view."""
+    """A small head that predicts the pitch code of every token of the original and the shifted view."""
 
     @dataclass(frozen=True)
     class Options:

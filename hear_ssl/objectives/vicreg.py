@@ -1,7 +1,7 @@
 """VICReg: invariance, variance and covariance of two views' projections.
 
-Bardes, Ponce and LeCun, VICReg (2022), eq. 1 to 6, https://arxiv.org/abs/2105.04906. The variance term is the mean of
-both views' (the factor 1/2 of the authors' code, which one popular port drops); statistics are those of all ranks.
+Bardes, Ponce and LeCun, VICReg (2022), eq. 1 to 6, https://arxiv.org/abs/2105.04906. The variance term is the mean over both
+views, as in the authors' code (factor 1/2; one popular port omits it). Statistics are those of all ranks.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ EPSILON = 1e-4
 
 
 def variance_and_covariance(z: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the hinge at deviation 1, averaged over dimensions, and the summed squared covariance over dim, of (batch, dim)."""
+    """Return two terms of z (batch, dim): the mean hinge at deviation 1, and the sum of squared covariances divided by dim."""
     count = z.shape[0] * world()[1]
     centred = z - sum_over_ranks(z.sum(0)) / count
     covariance = sum_over_ranks(centred.T @ centred) / (count - 1)  # (dim, dim)
@@ -46,10 +46,10 @@ class VICReg(Objective):
 
     @dataclass(frozen=True)
     class Options:
-        """The paper's weights, and a narrower expander."""
+        """The weights of the paper, and a narrower expander."""
 
         invariance: float = option(25.0, "weight of the invariance term", "", 0.0)
-        variance: float = option(25.0, "weight of the variance term, half of which falls on each view", "", 0.0)
+        variance: float = option(25.0, "weight of the variance term, the mean over both views", "", 0.0)
         covariance: float = option(1.0, "weight of the covariance term", "", 0.0)
         projection_dim: int = width_option(2048, "width of the three layers of the expander")
 

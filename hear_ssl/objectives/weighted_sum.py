@@ -15,7 +15,7 @@ from hear_ssl.objectives.encoded import Encoded
 
 
 class WeightedSum(Objective):
-    """The sum of several objectives, each times its weight; metrics hold each term's own loss."""
+    """The weighted sum of several objectives; metrics contain the unweighted loss of each term."""
 
     def __init__(self, terms: dict[str, Objective], weights: dict[str, float]) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class WeightedSum(Objective):
 
 
 def objective(name: str, **options: Any) -> Part:
-    """Return the selection of one of our objectives; options that are left out have their defaults, and weight is 1."""
+    """Select one of our objectives by name and return it as a Part; omitted options have their defaults, and weight is 1."""
     kind = OBJECTIVES[name]
     return Part(name, kind, options_with_weight(kind)(**options))
 

@@ -1,9 +1,10 @@
 """The exponential moving average (EMA) of the encoder's weights over training, which probe and export use (trainer.ema).
 
-Polyak and Juditsky (1992); as an exponential average with growing decay: TensorFlow's `tf.train.ExponentialMovingAverage`,
+Polyak and Juditsky (1992); exponential average with growing decay: TensorFlow's `tf.train.ExponentialMovingAverage`,
 https://www.tensorflow.org/api_docs/python/tf/train/ExponentialMovingAverage. torch's `AveragedModel` is not used, because its multi-tensor
-update has one decay for all steps, or reads the number of the step from the device; Lightning's `EMAWeightAveraging` averages heads and
-teacher too and trains no more once it has ended. It is independent of the teacher of an objective, which learning depends on.
+update has one decay for all steps, or reads the step from the device. Lightning's `EMAWeightAveraging` is not used, because it also
+averages heads and teacher, and a finished run cannot be trained further. The average is independent of an objective's EMA teacher and
+does not influence training.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from torch import nn
 
 
 def decay_at(step: int, decay: float) -> float:
-    """Return the decay at an optimizer step, counted from 1: min(decay, (1 + step) / (10 + step)), which soon forgets the first weights."""
+    """Return the decay at an optimizer step, counted from 1: min(decay, (1 + step) / (10 + step)), so that early weights fade quickly."""
     return min(decay, (1.0 + step) / (10.0 + step))
 
 
@@ -21,8 +22,8 @@ def decay_at(step: int, decay: float) -> float:
 def average_weights(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Set average = decay * average + (1 - decay) * network, for parameters and for buffers such as the statistics of BatchNorm.
 
-    Statistics lag with the weights that they belong to. Buffers of whole numbers are copied. All tensors at once: on a GPU a few kernels
-    instead of one a tensor.
+    BatchNorm statistics are averaged like the weights that they belong to. Integer buffers are copied. All tensors are updated together:
+    on a GPU this takes a few kernels instead of one per tensor.
     """
     pairs = list(zip([*average.parameters(), *average.buffers()], [*network.parameters(), *network.buffers()], strict=True))
     real = [pair for pair in pairs if pair[0].is_floating_point()]

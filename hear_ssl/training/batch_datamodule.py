@@ -1,4 +1,4 @@
-"""What the data modules have in common: batches go to the device, losses are counted, and a run resumes only in its own order."""
+"""The base class of the data modules: move batches to the device, count unreadable clips, and refuse to resume in another order."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ class BatchDataModule(pl.LightningDataModule):
         return self.copier(batch, device)
 
     def count(self, batch: Batch) -> None:
-        """Count what a batch lost; raises ValueError with the list when more than `max_lost_fraction` of the clips was."""
+        """Count the unreadable clips of a batch. Raises ValueError with their list when they exceed `max_lost_fraction` of the clips."""
         self.unreadable.count(len(batch.keys), batch.lost)
 
     def rank_and_ranks(self) -> tuple[int, int]:
-        """Return the rank of this process and the number of ranks; those of one process without a trainer."""
+        """Return the rank of this process and the number of ranks; (0, 1) without a trainer."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     def ordered_loader(self, stream: OrderedStream, first_step: int, patience: Patience) -> DataLoader[Batch]:
-        """Return the loader of this rank for a stream in exact order, which starts at the batch of `first_step`."""
+        """Return this rank's loader of a stream in exact order, starting at the batch of `first_step`."""
         own = copy(stream)
         own.share(*self.rank_and_ranks())
         own.first_step = first_step
@@ -62,7 +62,7 @@ class BatchDataModule(pl.LightningDataModule):
         )
 
     def different_sounds(self) -> list[tuple[int, str]]:
-        """Return how many different sounds each entry of the data has, and what they are called; nothing where they are not counted."""
+        """Return the number of different sounds in each entry of the data, and what they are called; [] where they are not counted."""
         return []
 
     def data_card(self) -> dict[str, Any]:
@@ -70,33 +70,33 @@ class BatchDataModule(pl.LightningDataModule):
         raise NotImplementedError
 
     def passes(self, step: int) -> dict[str, float]:
-        """Return {"pass": passes over the clips done after `step` steps}; nothing where the clips are not counted together."""
+        """Return {"pass": passes over the clips done after `step` steps}; {} where the clips are not counted together."""
         return {}
 
     def pass_line(self) -> str:
-        """Return a sentence on how long a pass is."""
+        """Return a sentence on the length of a pass."""
         raise NotImplementedError
 
     def order_card(self) -> dict[str, Any]:
-        """Return as plain data what the order of the clips follows from."""
+        """Return as plain data everything that determines the order of the clips."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state after the batches that training has taken: what was prefetched beyond does not count. All ranks must call it."""
+        """Return the state after the batches that were trained on, without prefetched ones. All ranks must call it."""
         assert self.trainer is not None
         return self.position(self.trainer.global_step)
 
     def position(self, batches: int) -> dict[str, Any]:
-        """Return the state after so many batches, which `load_state_dict` resumes from. All ranks must call it."""
+        """Return the state after this many batches, for `load_state_dict`. All ranks must call it."""
         return {"batches": batches, "order": self.order_card(), **self.unreadable.state()}
 
     def check_kind(self, checkpoint: dict[str, Any]) -> None:
-        """Raise ValueError when a checkpoint has no state of this class, because the run had another kind of data."""
+        """Raise ValueError when a checkpoint has no state of this class, because the run used another kind of data."""
         if type(self).__qualname__ not in checkpoint:
             raise ValueError(f"data.shards {OTHERS}: the run cannot resume with its next batch; set it as it was, or start a new run")
 
     def check_order(self, state: dict[str, Any]) -> None:
-        """Raise ValueError when the order of the clips would be another one than that of a saved state."""
+        """Raise ValueError when the order of the clips would differ from that of a saved state."""
         now = self.order_card()
         for key, before in state.get("order", now).items():
             if now.get(key) != before:
@@ -107,5 +107,5 @@ class BatchDataModule(pl.LightningDataModule):
 
 
 def process_rank() -> int:
-    """Return this process's rank as torchrun, srun or Lightning gives it, before the processes have met."""
+    """Return this process's rank from the variables of torchrun, srun or Lightning, before the process group exists."""
     return int(getattr(rank_zero_only, "rank", 0))

@@ -1,4 +1,4 @@
-"""Callbacks of the trainer: the progress line, metrics.csv, a clean stop."""
+"""Callbacks of the trainer: progress line, metrics.csv, clean stop."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ SHARES = {"data_wait": "wait", "logging": "logging", "checkpoint": "checkpoint"}
 
 
 class StopCleanly(pl.Callback):
-    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save, and end; a second Ctrl-C or SIGTERM ends at once.
+    """On Ctrl-C, SIGTERM or SIGUSR1 finish the step, save a checkpoint and end; a second Ctrl-C or SIGTERM ends the run at once.
 
-    own_process: this process is the run, so that a second signal may end it where its main thread cannot.
+    own_process: whether this process is only the run, so that a second signal may end it even when its main thread is blocked.
     """
 
     def __init__(self, own_process: bool = True) -> None:
@@ -45,11 +45,11 @@ class StopCleanly(pl.Callback):
         self.delayed = DelayedScalar()
 
     def requested(self) -> bool:
-        """Return whether the run is to end."""
+        """Return whether the run should end."""
         return self.signal is not None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take over the signals, after Lightning has set its own handlers; only the main thread can."""
+        """Install the signal handlers after those of Lightning; only possible in the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
         for number in LEFT_TO_TRAINING:
@@ -58,7 +58,7 @@ class StopCleanly(pl.Callback):
             self.second.watch()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """End the run when any rank was signalled: after this step, on several GPUs one step later, so that none waits."""
+        """End the run when any rank received a signal: after this step, or with several GPUs one step later, so that no rank waits."""
         noted = self.signal or 0
         if trainer.world_size > 1:
             highest = torch.full((), float(noted), device=pl_module.device)
@@ -78,7 +78,7 @@ class StopCleanly(pl.Callback):
 
 
 class Progress(pl.Callback):
-    """Every `every` steps: a line on the terminal and a row in metrics.csv, with the shares of time that are not training."""
+    """Every `every` steps, print a line and add a row to metrics.csv, with the shares of time not spent on training."""
 
     def __init__(self, run: Path, every: int, data: BatchDataModule, collapse_rank: float) -> None:
         self.path = run / "metrics.csv"
@@ -94,7 +94,7 @@ class Progress(pl.Callback):
         self.window_step = self.first_step = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Drop rows that lie after the step this run continues from."""
+        """Drop rows after the step from which this run resumes."""
         self.columns, rows = read_metrics(self.path)
         if trainer.is_global_zero:
             self._rewrite([row for row in rows if int(row["step"]) <= trainer.global_step])
@@ -105,7 +105,7 @@ class Progress(pl.Callback):
         self.window_step = self.first_step = trainer.global_step
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Count the time since the last step ended as waiting for data, less copies and checkpoints, and the clips that were lost."""
+        """Count the time since the last step, without copies and checkpoints, as waiting for data; count unreadable clips."""
         assert isinstance(pl_module, PretrainingModule)
         step_timer = pl_module.step_timer
         aside = outside_waiting(step_timer.seconds) - self.aside
@@ -178,7 +178,7 @@ class Progress(pl.Callback):
             csv.DictWriter(file, self.columns, restval="").writerow({name: _number(value) for name, value in row.items()})
 
     def add(self, step: int, values: dict[str, float]) -> None:
-        """Add what became known of an earlier step to its row of metrics.csv, a new one where it has none."""
+        """Add later values of an earlier step to its row of metrics.csv, or to a new row."""
         self.columns += [name for name in ("step", *values) if name not in self.columns]
         rows = {int(row["step"]): row for row in read_metrics(self.path)[1]}
         rows.setdefault(step, {"step": str(step)}).update({name: _number(value) for name, value in values.items()})
@@ -202,11 +202,11 @@ def _number(value: float) -> str:
 
 
 def read_metrics(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and rows of a metrics.csv; a missing or empty file has none, a half-written last row is dropped."""
+    """Return the columns and rows of a metrics.csv: none for a missing or empty file, without an incomplete last row."""
     return files.read_metrics(path)
 
 
 def resume_line(run: Path, stop: StopCleanly) -> str:
-    """Return how the run ended and how to resume it."""
+    """Return a line on how the run ended and how to resume it."""
     name = signal.Signals(stop.signal).name if stop.signal else "the end"
     return f"stopped by {name}; saved. Resume with: hear-ssl fit --resume {shlex.quote(str(run))}"

@@ -1,4 +1,4 @@
-"""Checkpoints of a run: written whole and with a checksum, the last one twice, old ones removed."""
+"""Checkpoints of a run: written atomically with a checksum, the last one under two names; old ones are removed."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ LAST = "last.ckpt"
 
 
 class CheckpointFile(TorchCheckpointIO):
-    """Write a checkpoint straight to its folder; Lightning's own goes through memory and a file in $TMPDIR."""
+    """Write a checkpoint directly into its folder; Lightning's own class uses memory and a file in $TMPDIR."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
-        """Write a checkpoint with its checksum, whole or not at all. Raises OSError that names it when the disk is full."""
+        """Write a checkpoint with its checksum, completely or not at all. Raises OSError that names it when the disk is full."""
         save_tensors(checkpoint, path)
 
 
 class SaveCheckpoints(pl.Callback):
-    """Write checkpoints/last.ckpt and a copy of it, step-N.ckpt, every `every` steps and at the end; each whole or not at all.
+    """Write checkpoints/last.ckpt and its copy step-N.ckpt every `every` steps and at the end, each completely or not at all.
 
-    With `keep` above 0 the newest `keep` numbered ones stay, those at multiples of `keep_every` steps and that of the best probe;
-    the others are removed once the new one is whole.
+    With `keep` above 0, the newest `keep` numbered checkpoints are kept, and those at multiples of `keep_every` steps and of the best
+    probe; the others are removed after the new one is written.
     """
 
     def __init__(self, run: Path, every: int, keep: int = 0, keep_every: int = 0) -> None:
@@ -40,7 +40,7 @@ class SaveCheckpoints(pl.Callback):
         self.saved_step = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Save when a multiple of `every` steps is done."""
+        """Save at every multiple of `every` steps."""
         if trainer.global_step % self.every == 0:
             self.save(trainer)
 
@@ -49,12 +49,12 @@ class SaveCheckpoints(pl.Callback):
         self.save(trainer)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Save what is trained when a decoding worker failed: it did so between two steps. Other ranks would wait for this one."""
+        """Save when a decoding worker failed, which happens between two steps; not with several ranks, which would wait for this one."""
         if isinstance(exception, WorkerError) and trainer.world_size == 1 and trainer.global_step:
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
-        """Save the present state under both names. Raises OSError when the disk is full; the earlier files stay."""
+        """Save the current state under both names. Raises OSError when the disk is full; earlier files are kept."""
         step, module = trainer.global_step, trainer.lightning_module
         if step == self.saved_step:
             return
@@ -78,18 +78,18 @@ class SaveCheckpoints(pl.Callback):
 
 
 def outdated(newest_first: list[Path], keep: int, keep_every: int, best: int) -> list[Path]:
-    """Return the numbered checkpoints that `SaveCheckpoints` does not keep; none when `keep` is 0."""
+    """Return the numbered checkpoints that `SaveCheckpoints` removes; none when `keep` is 0."""
     older = newest_first[keep:] if keep else []
     return [path for path in older if (step := step_of(path)) != best and not (keep_every and step % keep_every == 0)]
 
 
 def step_of(path: Path) -> int:
-    """Return the step of the name step-N.ckpt."""
+    """Return the step N of a file name step-N.ckpt."""
     return int(path.stem.rpartition("-")[2])
 
 
 def best_step(folder: Path) -> int:
-    """Return the step of the best probe so far, -1 when there is none."""
+    """Return the step of the best probe so far, or -1 when there is none."""
     try:
         return int(json.loads((folder / "best.json").read_bytes())["step"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
@@ -97,9 +97,9 @@ def best_step(folder: Path) -> int:
 
 
 def set_aside_later(folder: Path, step: int, resumed: Path | None) -> None:
-    """Move numbered checkpoints after `step` to a folder replaced-N, so that what is trained from here on overwrites none of them.
+    """Move numbered checkpoints after `step` to a folder replaced-N, so that further training does not overwrite them.
 
-    Where a run resumes from another checkpoint than its last, `last.ckpt` becomes a copy of that one.
+    When a run resumes from another checkpoint than its last, `last.ckpt` becomes a copy of that checkpoint.
     """
     later = [path for path in numbered_checkpoints(folder) if step_of(path) > step]
     if later:

@@ -1,4 +1,4 @@
-"""Is it learning or collapsed? Measures of a batch of embeddings, without gradient; of large batches the first rows stand for all."""
+"""Measures of collapse on a batch of embeddings, without gradient; of large batches only the first rows are measured."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from torch import Tensor
 
 from hear_ssl.model.pooling import exact
 
-MEASURED_ROWS = 512  # pairs and singular values of more would cost a GPU as much as a training step
+MEASURED_ROWS = 512  # with more, pairs and singular values would take a GPU as long as a training step
 
 
 @torch.no_grad()
 def effective_rank(embeddings: Tensor) -> Tensor:
     """Return RankMe, exp of the entropy of the singular values of (batch, dim): 1 when collapsed, at most min(batch, dim).
 
-    Garrido et al., RankMe (2023), eq. 1, https://arxiv.org/abs/2210.02885; on centred embeddings, so that a shared
-    offset does not hide a collapse. The singular values are the roots of the eigenvalues of the smaller Gram matrix, many times
-    faster to have; float64 makes up for the squaring.
+    Garrido et al., RankMe (2023), eq. 1, https://arxiv.org/abs/2210.02885. Embeddings are centred, so that a common offset does not
+    hide a collapse. The singular values are computed as square roots of the eigenvalues of the smaller Gram matrix, which is many
+    times faster; float64 compensates for the squaring.
     """
     values = exact(embeddings)
     centred = values - values.mean(0)
@@ -59,10 +59,10 @@ def similarities(z_a: Tensor, z_b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def measures(clip: Tensor) -> dict[str, Tensor]:
-    """Return every measure of the two views' embeddings (2, batch, dim) by its name in metrics.csv; reads at most MEASURED_ROWS clips."""
+    """Return all measures of two views' embeddings (2, batch, dim) by their names in metrics.csv, on at most MEASURED_ROWS clips."""
     device, clip = clip.device, clip[:, :MEASURED_ROWS]
-    clip = clip.cpu() if device.type == "mps" else clip  # there is no pdist there
-    first, second = clip[0], clip[min(1, len(clip) - 1)]  # a single view has no other
+    clip = clip.cpu() if device.type == "mps" else clip  # which has no pdist
+    first, second = clip[0], clip[min(1, len(clip) - 1)]  # the same view twice if there is only one
     positive, negative = similarities(first, second)
     found = {
         "effective_rank": effective_rank(first),

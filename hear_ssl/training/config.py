@@ -1,7 +1,7 @@
 """Read a config: defaults <- YAML file <- `key=value` arguments.
 
-An unknown key, a wrong type or a value out of range raises ValueError with the nearest valid name. Keys that do not belong to an
-encoder, an objective or a readout can be read without torch, so that a command has them before torch loads.
+An unknown key, a wrong type or a value out of range raises ValueError with the nearest valid name. Keys outside encoder, objective and
+readouts can be read without torch, so that a command can use them before it imports torch.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def load_config(path: str | Path | None, overrides: list[str]) -> Config:
 
 
 def resumed_config(run: Path, overrides: list[str]) -> Config:
-    """Return the config that a run folder keeps, with `key=value` overrides on top.
+    """Return the config stored in a run folder, with `key=value` overrides on top.
 
     Raises ValueError when it is not a run folder, or one of another version, and for what `load_config` raises.
     """
@@ -43,12 +43,12 @@ def resumed_config(run: Path, overrides: list[str]) -> Config:
 
 
 def plain_config(sources: Sequence[Source]) -> Config:
-    """Return the Config of all keys but those of encoder, objective and readouts, which stay empty; needs no torch."""
+    """Return the Config without encoder, objective and readouts, which stay empty; needs no torch."""
     return _config(_merged(sources, {}, []))
 
 
 def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
-    """Return the Config of sources, checked as a whole; see `load_config`."""
+    """Return the complete, checked Config of sources; see `load_config`."""
     from hear_ssl.readout_lists import ReadoutLists  # loads torch
     from hear_ssl.training.config_parts import Selection
     from hear_ssl.training.config_views import ViewSelection
@@ -88,7 +88,7 @@ def whole_config(sources: Sequence[Source], resuming: bool = False) -> Config:
 
 
 def check_names(config: Config) -> None:
-    """Raise ValueError when two classes of the user's that ship have the same name: a manifest has them by their names."""
+    """Raise ValueError when two of the user's classes that ship have the same name, by which a manifest lists them."""
     keys: dict[str, str] = {}
     for part in config.embedder.own():
         if part.sha256 and keys.setdefault(part.name, part.key) != part.key:
@@ -96,7 +96,7 @@ def check_names(config: Config) -> None:
 
 
 def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mapping[str, Any]]) -> DictConfig:
-    """Return the typed tree of all keys, with the options of the selected parts when there are any."""
+    """Return the typed tree of all keys, including the options of the selected parts."""
     merged = OmegaConf.structured(Config)
     with read_write(merged), open_dict(merged):
         for section, selected in parts.items():
@@ -121,7 +121,7 @@ def _merged(sources: Sequence[Source], parts: Selected, changes: Sequence[Mappin
 
 
 def _with_whole_lists(merged: Any, changes: dict[Any, Any]) -> dict[Any, Any]:
-    """Return changes in which elements of a list, such as {crops: {0: {seconds: 1}}}, are the whole list with these changes.
+    """Return changes in which changed list elements, such as {crops: {0: {seconds: 1}}}, are replaced by the complete changed list.
 
     Raises ValueError when the list has no such element.
     """
@@ -143,7 +143,7 @@ def _with_whole_lists(merged: Any, changes: dict[Any, Any]) -> dict[Any, Any]:
 
 
 def _unlock(node: Any) -> None:
-    """Make a tree of frozen dataclasses writable, so that references in it can be replaced by what they refer to."""
+    """Make a tree of frozen dataclasses writable, so that references in it can be resolved."""
     if isinstance(node, (DictConfig, ListConfig)) and isinstance(node._content, (dict, list)):
         OmegaConf.set_readonly(node, False)
         for element in node._content.values() if isinstance(node._content, dict) else node._content:
@@ -151,7 +151,7 @@ def _unlock(node: Any) -> None:
 
 
 def _listed(parts: Mapping[str, Part], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return changed options with a single value of a list option as a list of one."""
+    """Return changed options in which the single value of a list option is a list with one element."""
     from hear_ssl.training.config_parts import hints_of
 
     listed: dict[str, Any] = {}
@@ -183,7 +183,7 @@ def _one_line(sources: Sequence[Source], error: Exception) -> str:
 
 
 def _nearest_key(key: str, parts: Selected) -> str:
-    """Return ' (did you mean ...?)' for a key that does not exist; needs torch, which an error may load."""
+    """Return ' (did you mean ...?)' for an unknown key; imports torch, which is acceptable for an error."""
     from hear_ssl.training.config_parts import config_keys
 
     if key.partition(".")[0] == "embedder":

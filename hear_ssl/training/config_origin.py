@@ -1,4 +1,4 @@
-"""Where each value of a config came from: the default, a base, the recipe or file that was given, or the command line."""
+"""The origin of each config value: the default, a base, the given recipe or file, or the command line."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from hear_ssl.training.settings import PARTS
 DEFAULT = "default"
 COMMAND_LINE = "command line"
 Keys = tuple[str, ...]
-Effect = Enum("Effect", "NOTHING SETS RESETS")  # RESETS: the value is the default again, because what has it was replaced
+Effect = Enum("Effect", "NOTHING SETS RESETS")  # RESETS: back to the default, since its class or list was replaced
 
 
 class Origins:
     """The origins of the values that sources resolve to."""
 
     def __init__(self, sources: Sequence[Source]) -> None:
-        """Take the sources in the order in which they apply, see `read_sources`."""
+        """Keep the sources in the order in which they apply, see `read_sources`."""
         files = [source.file for source in sources if source.file]
         labels = {file: f"base {file.name}" for file in files[:-1]}
         labels |= {file: f"{'recipe' if file.parent == Path(str(recipes_folder())) else 'file'} {file.name}" for file in files[-1:]}
@@ -29,7 +29,7 @@ class Origins:
         self.sources = [(source.mapping, labels[source.file] if source.file else COMMAND_LINE) for source in sources]
 
     def of(self, *keys: str) -> str:
-        """Return the origin of a value by its keys, numbers of list elements and short names of classes, such as views, 0, crop."""
+        """Return the origin of the value at these keys, such as views, 0, crop: names, list indices and short names of classes."""
         origin = DEFAULT
         for mapping, label in self.sources:
             effect = effect_of(mapping, keys)
@@ -38,7 +38,7 @@ class Origins:
 
 
 def effect_of(mapping: dict[Any, Any], keys: Keys) -> Effect:
-    """Return what the keys of one source do to a value."""
+    """Return the effect of one source on a value."""
     section, rest = keys[0], keys[1:]
     if section not in mapping:
         return Effect.NOTHING
@@ -46,7 +46,7 @@ def effect_of(mapping: dict[Any, Any], keys: Keys) -> Effect:
 
 
 def of_class(section: str, node: Any, keys: Keys) -> Effect:
-    """Return what the section `encoder` or `objective` of a source does to an option, (class, option)."""
+    """Return the effect of a source's section `encoder` or `objective` on an option, (class, option)."""
     chosen = by_name({node: {}} if isinstance(node, str) else node if isinstance(node, dict) else {key: {} for key in node})
     if keys[0] not in chosen:
         return Effect.RESETS if section == "encoder" else Effect.NOTHING
@@ -55,7 +55,7 @@ def of_class(section: str, node: Any, keys: Keys) -> Effect:
 
 
 def of_change(node: Any, keys: Keys) -> Effect:
-    """Return what a change of the tree of keys does to a value in it; a list replaces all its elements."""
+    """Return the effect of changed keys on a value; a list replaces all its elements."""
     if not keys:
         return Effect.SETS
     if not isinstance(node, dict):
@@ -67,7 +67,7 @@ def of_change(node: Any, keys: Keys) -> Effect:
 
 
 def of_new(node: Any, keys: Keys) -> Effect:
-    """Return what a new list, or an element of one, does to a value in it: what it leaves out has the default."""
+    """Return the effect of a new list, or of an element of one, on a value in it: omitted values have the default."""
     if not keys:
         return Effect.SETS
     if isinstance(node, list):
@@ -77,5 +77,5 @@ def of_new(node: Any, keys: Keys) -> Effect:
 
 
 def by_name(node: dict[Any, Any]) -> dict[str, Any]:
-    """Return a mapping with its keys as text, and with the class of a reference to a file for the reference."""
+    """Return a mapping with its keys as text; references FILE:Class are replaced by the class name."""
     return {str(key).rpartition(":")[2]: value for key, value in node.items()}

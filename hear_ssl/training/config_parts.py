@@ -1,7 +1,7 @@
-"""Encoders, objectives and augmentations in a config: which classes it selects, and the config keys that they bring.
+"""Encoders, objectives and augmentations in a config: the classes that it selects, and their config keys.
 
-A class is selected by its short name, or as path/to/file.py:Class for a user's own. `encoder` with another name replaces the encoder
-and its options; `objective` merges by name, and null removes a term.
+A class is selected by its short name, or as path/to/file.py:Class if it is a user's own. `encoder` with another name replaces the
+encoder and its options; `objective` merges by name, and null removes a term.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ Keys = dict[str, tuple[Any, Field[Any]]]
 
 @dataclass
 class Selection:
-    """The classes that sources select, one source after another.
+    """The classes selected by several sources, applied one after another.
 
-    resuming: a reference to a file names the new place of a class that was selected before. changes: for each source the options
-    that it sets, by section and name.
+    resuming: whether a reference to a file is the new location of a class that was selected before. changes: the options set by each
+    source, by section and name.
     """
 
     resuming: bool = False
@@ -72,7 +72,7 @@ class Selection:
                     )
 
     def known(self, section: str, given: str, source: Source) -> str:
-        """Return the key that a name stands for. Raises ValueError when there is no such class."""
+        """Return the key for a given name. Raises ValueError when there is no such class."""
         own = {name_of(key): key for key in self.keys[section] if is_reference(key)}
         return own[given] if given in own else known_key(section, given, source, tuple(own))
 
@@ -92,7 +92,7 @@ class Selection:
         self.keys[section].append(key)
 
     def remove(self, section: str, *keys: str) -> None:
-        """Drop classes, and the options that earlier sources set for them."""
+        """Remove classes, and the options that earlier sources set for them."""
         for key in keys:
             self.keys[section] = [one for one in self.keys[section] if one != key]
             for change in self.changes:
@@ -112,7 +112,7 @@ class Selection:
 
 
 def known_key(section: str, given: str, source: Source, own: tuple[str, ...] = ()) -> str:
-    """Return the key of a name of ours, or of a reference to a file, with its absolute path; `own` are other names, for the error.
+    """Return the key for one of our names, or for a reference to a file, with an absolute path; `own` are other names, for the error.
 
     Raises ValueError when there is no such class, or a user's class has the name of one of ours.
     """
@@ -129,20 +129,20 @@ def known_key(section: str, given: str, source: Source, own: tuple[str, ...] = (
 
 
 def name_of(key: str) -> str:
-    """Return the short name of a key: a name of ours, or the class of a reference to a file."""
+    """Return the short name of a key: one of our names, or the class in a reference to a file."""
     return key.rpartition(":")[2]
 
 
 def default_part(section: str, key: str, options: Any = None) -> Part:
-    """Return the class that a key stands for, with default options unless they are given.
+    """Return the class for a key, with default options unless they are given.
 
-    Raises ValueError when the file of a user's class cannot be imported, has no such class, or one that a config cannot select.
+    Raises ValueError when the file of a user's class cannot be imported, has no such class, or has one that a config cannot select.
     """
     if not is_reference(key):
         return Part(key, OURS[section][key], options_type(section, OURS[section][key])())
     file = load_part(key, BASES[section])
     if section == "encoder":
-        check_imports(file.path, file.source)  # it will be in a wheel
+        check_imports(file.path, file.source)  # because a wheel will contain it
     try:
         check_options(options_of(file.kind))
         check_signature(file.kind, OFFERED[section])
@@ -152,7 +152,7 @@ def default_part(section: str, key: str, options: Any = None) -> Part:
 
 
 def check_options(options: type[Any]) -> None:
-    """Raise ValueError when an option has no default, a type that a config cannot have, or a name that a config uses itself."""
+    """Raise ValueError when an option has no default, a type that configs do not support, or a reserved name."""
     for item in fields(options):
         if item.default is MISSING and item.default_factory is MISSING:
             raise ValueError(f"Options.{item.name} has no default; declare it as {item.name}: float = option(0.5, 'meaning')")
@@ -165,7 +165,7 @@ def check_options(options: type[Any]) -> None:
 
 
 def options_type(section: str, kind: type[Any]) -> type[Any]:
-    """Return the dataclass of the options that a config has for a class: those it declares and, for objectives, a weight."""
+    """Return the dataclass of a class's options in a config: those it declares and, for objectives, a weight."""
     return options_with_weight(kind) if section == "objective" else options_of(kind)
 
 
@@ -175,7 +175,7 @@ def hints_of(part: Part) -> dict[str, Any]:
 
 
 def part_keys(section: str, name: str, kind: type[Any]) -> Keys:
-    """Return the dotted keys that a class brings with their types and fields."""
+    """Return the dotted keys of a class's options, with their types and fields."""
     options = options_type(section, kind)
     hints = get_type_hints(options)
     prefix = ANY_VIEW if section == "augment" else f"{section}."
@@ -183,7 +183,7 @@ def part_keys(section: str, name: str, kind: type[Any]) -> Keys:
 
 
 def config_keys(parts: Mapping[str, Mapping[str, Part]] | None = None) -> Keys:
-    """Return every dotted key of a config with its type and field: those of all our classes, and of a user's among `parts`."""
+    """Return every dotted key of a config with its type and field: those of all our classes and of a user's classes in `parts`."""
     keys: Keys = {}
     for section in OURS:
         classes = {**OURS[section], **{name: part.kind for name, part in (parts or {}).get(section, {}).items()}}
@@ -193,7 +193,7 @@ def config_keys(parts: Mapping[str, Mapping[str, Part]] | None = None) -> Keys:
 
 
 def option_hint(section: str, given: str) -> str:
-    """Return ' (did you mean ...?)' when a name is an option of one of our classes, as in encoder.dim; else nothing."""
+    """Return ' (did you mean ...?)' when a name is an option of one of our classes, as in encoder.dim; otherwise ''."""
     key = next((key for key in config_keys() if key.startswith(f"{section}.") and key.endswith(f".{given}")), None)
     return f" (did you mean {key!r}?)" if key else ""
 

@@ -1,4 +1,4 @@
-"""Where the keys of a config come from: a YAML file and `key=value` arguments, read as plain data. Needs no torch."""
+"""Read the sources of a config, a YAML file and `key=value` arguments, as plain data. Needs no torch."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ VERSION_LINE = "# hear_ssl "  # begins the config.yaml of a run; the version fol
 
 @dataclass(frozen=True)
 class Source:
-    """Keys from one place: `where` names it in errors, `folders` are searched for the files of a user's classes.
+    """Keys from one source. where: its name in errors. folders: where to search for the files of a user's classes.
 
-    file: the YAML file that the keys are from, if they are from one.
+    file: the YAML file with the keys, if there is one.
     """
 
     where: str
@@ -40,17 +40,17 @@ class Source:
 
 
 def read_sources(path: str | Path | None, overrides: list[str]) -> list[Source]:
-    """Return the keys of a YAML file, if one is given, after those of its bases, and of `key=value` arguments, in this order.
+    """Return the keys of a YAML file's bases, of the file itself, if one is given, and of `key=value` arguments, in this order.
 
-    path: of a YAML file, or the name of a recipe. Raises ValueError with one line for a file that is missing or not YAML, bases that
-    lead back to a file, and an argument of another form.
+    path: a YAML file, or the name of a recipe. Raises ValueError for a file that is missing or not YAML, for bases that form a cycle,
+    and for an argument of another form.
     """
     sources = [] if path is None else with_bases(_file(recipe_path(path)))
     return sources + _arguments(overrides)
 
 
 def with_bases(source: Source) -> list[Source]:
-    """Return a source after those of the recipes that its key `base` and theirs name, the one without a base first; without that key.
+    """Return the chain of recipes that the keys `base` name, the one without a base first, then the source, all without that key.
 
     A base is the name of a recipe, or a path relative to the file with the key. Raises what `read_sources` raises.
     """
@@ -75,7 +75,7 @@ def _arguments(overrides: list[str]) -> list[Source]:
 
 
 def run_sources(run: Path, overrides: list[str]) -> list[Source]:
-    """Return the keys that a run folder keeps, which has no base, and those of `key=value` arguments.
+    """Return the keys stored in a run folder, which have no base, and those of `key=value` arguments.
 
     Raises ValueError when it is not a run folder, or one of a version whose runs cannot be resumed.
     """
@@ -93,7 +93,7 @@ def run_sources(run: Path, overrides: list[str]) -> list[Source]:
 
 
 def check_no_commands(kept: Source, overrides: list[str]) -> None:
-    """Raise ValueError when a run folder has commands in data.shards: only a config or a command line may name what is executed."""
+    """Raise ValueError when a run folder has commands in data.shards: only a given config or command line may name commands to run."""
     data = kept.mapping.get("data")
     shards = data.get("shards") if isinstance(data, dict) else None
     commands = [entry for entry in shards if str(entry).startswith("pipe:")] if isinstance(shards, list) else []
@@ -105,7 +105,7 @@ def check_no_commands(kept: Source, overrides: list[str]) -> None:
 
 
 def of_old_version(run: Path, version: str) -> str:
-    """Return the error for a run of an earlier version that is asked to resume."""
+    """Return the error for resuming a run of an earlier version."""
     version = version or "0.1.0"
     return (
         f"{run} was trained by hear_ssl {version}, this is {__version__}: it can be evaluated and packaged, but only version {version}"
@@ -156,7 +156,7 @@ def _parse(override: str) -> dict[Any, Any]:
 
 
 def check_depth(text: str) -> None:
-    """Raise YAMLError when YAML is nested deeper than any config, at which libyaml overflows the stack, or its aliases multiply."""
+    """Raise YAMLError when YAML is nested so deeply that libyaml could overflow the stack, or its aliases expand too far."""
     open_nodes: list[tuple[str | None, int]] = [(None, 0)]  # the anchor of each and the values in it so far
     values: dict[str | None, int] = {}
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -179,14 +179,14 @@ def check_depth(text: str) -> None:
 
 
 def check_references(mapping: Any, where: str) -> None:
-    """Raise ValueError when a text has ${...} that is no reference to another key.
+    """Raise ValueError when a text contains ${...} that is not a reference to another key.
 
-    OmegaConf would compute it, such as ${oc.env:NAME} from the environment, and the result would be stored with the config.
+    OmegaConf would resolve it, such as ${oc.env:NAME} from the environment, and the result would be stored with the config.
     """
     for text in _texts(mapping):
         rest, count = text, 1
         while count:
-            rest, count = REFERENCE.subn("key", rest)  # from the inside out: ${optimizer.${name}}
+            rest, count = REFERENCE.subn("key", rest)  # inner references first: ${optimizer.${name}}
         if "${" in rest or "\\${" in text:
             raise ValueError(
                 f"{where}: {text[:80]!r} is refused: only references to other keys are allowed in a config, such as ${{name}}; write the"

@@ -4,8 +4,8 @@ views:
   - {crop: 0, augment: [gain, polarity, {mixup: {share: 0.1}}]}
   - {crop: 1, augment: [gain, polarity, noise]}
 
-A list replaces all views. views.0.augment.2.share=0.2 changes one option, views.1.crop=0 one crop. Without a crop, view n shows crop n, or
-the last one where there are fewer.
+A list replaces all views. views.0.augment.2.share=0.2 changes one option, views.1.crop=0 one crop. Without the key crop, view n uses
+crop n, or the last crop when there are fewer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ View = dict[str, Any]  # crop: int or absent, augment: list of [key, options]
 
 
 class ViewSelection:
-    """The views that sources select, one source after another."""
+    """The views selected by several sources, applied one after another."""
 
     def __init__(self) -> None:
         self.views = self._list(DEFAULT, Source("defaults", {}))
@@ -52,7 +52,7 @@ class ViewSelection:
             )
 
     def configs(self, crops: int, sample_rate: int) -> tuple[ViewConfig, ...]:
-        """Return the views of so many crops of a sample rate (Hz).
+        """Return the views for this number of crops at a sample rate (Hz).
 
         Raises ValueError when a crop does not exist, an option is unknown or out of range, or augmentations have the wrong order.
         """

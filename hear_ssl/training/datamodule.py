@@ -1,4 +1,4 @@
-"""The LightningDataModule: the stream in worker processes, resumed at the very next batch, losses counted."""
+"""The LightningDataModule of packed shards: decoded in worker processes, in an exact order that resumes with the next batch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from hear_ssl.training.start_checks import different_sounds
 
 
 class ShardDataModule(BatchDataModule):
-    """Batches from packed shards. Its state is one number: how many batches the training has taken."""
+    """Batches from packed shards. Its state is one number: the batches trained on so far."""
 
     def __init__(self, config: DataConfig, sample_rate: int, seed: int) -> None:
         """Open the shards.
 
-        Raises ValueError when there are none, they have another rate or are marked as test, more of them are missing or
-        damaged than `max_lost_fraction` allows, they do not fit the cache, weights do not fit them, or pairs are asked for
+        Raises ValueError when there are none, they have another sample rate or are marked as test, more of them are missing or
+        damaged than `max_lost_fraction` allows, they do not fit in the cache, the number of weights is wrong, or pairs are required
         and there are none.
         """
         super().__init__(config, sample_rate, seed)
@@ -37,15 +37,15 @@ class ShardDataModule(BatchDataModule):
         for source in self.shards.sources:
             if source.cache and not config.window_shards:
                 source.cache.fetch_all(source.index, config.max_lost_fraction)
-        self.stream = BatchStream(self.shards, config, sample_rate, seed)  # refuses what it cannot order or pair before there is a run
+        self.stream = BatchStream(self.shards, config, sample_rate, seed)  # raises before a run folder exists
         self.first_step = 0
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of this rank, which starts at the next batch."""
+        """Return this rank's loader, starting at the next batch."""
         return self.ordered_loader(self.stream, self.first_step, Patience(self.config.worker_timeout, self.shards.fetched, self.stopping))
 
     def different_sounds(self) -> list[tuple[int, str]]:
-        """Return how many clips each entry of data.shards has, or pairs when both of a pair are the views."""
+        """Return the number of clips of each entry of data.shards, or of pairs when the views are the two clips of a pair."""
         return different_sounds(self.shards, self.config)
 
     def data_card(self) -> dict[str, Any]:
@@ -53,11 +53,11 @@ class ShardDataModule(BatchDataModule):
         return self.shards.data_card()
 
     def passes(self, step: int) -> dict[str, float]:
-        """Return {"pass": passes over the clips done after `step` steps}; nothing for a mixture, whose sources have passes of their own."""
+        """Return {"pass": passes over the clips done after `step` steps}; {} for a mixture, since each source has its own passes."""
         return {} if self.config.weights else {"pass": step * self.config.batch_size / len(self.shards)}
 
     def pass_line(self) -> str:
-        """Report how long a pass is, and where its last, partial batch goes."""
+        """Return a sentence on the length of a pass and on its last, partial batch."""
         clips, batch = len(self.shards), self.config.batch_size
         if self.config.weights:
             return f"{clips} clips of {len(self.config.weights)} sources mixed by weight, each in passes of its own"
@@ -65,20 +65,20 @@ class ShardDataModule(BatchDataModule):
         return f"a pass is {clips} clips, {clips // batch} batches{rest}"
 
     def order_card(self) -> dict[str, Any]:
-        """Return as plain data what the order of the clips follows from."""
+        """Return as plain data everything that determines the order of the clips."""
         shards = hashlib.sha256("".join(record.sha256 for _, record in self.shards.shards).encode()).hexdigest()
         values = {f"data.{key}": getattr(self.config, key) for key in ("batch_size", "window_shards", "weights")}
         return {"seed": self.seed, **values, "data.shards": shards}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
+        """Resume after the batches trained on so far. Raises ValueError when the order would differ."""
         self.check_order(state)
         self.first_step = int(state["batches"])
         self.unreadable.load(state)
 
 
 def check_cache(shards: ShardSet, config: DataConfig) -> None:
-    """Raise ValueError when the shards of addresses, or two windows of them, do not fit the cache's bound."""
+    """Raise ValueError when the remote shards, or two windows of them, exceed the size limit of the cache."""
     remote = [[record.bytes for record in source.index.shards] for source in shards.sources if source.cache]
     limit = config.cache_gb * 1e9
     if not limit or not remote or sum(map(sum, remote)) <= limit:
@@ -93,7 +93,7 @@ def check_cache(shards: ShardSet, config: DataConfig) -> None:
 
 
 def report_damage(shards: ShardSet, allowed: float) -> None:
-    """Name the shards that are missing or have another size; raises ValueError when more of the clips are in them than allowed."""
+    """Warn about shards that are missing or have another size. Raises ValueError when they contain more of the clips than allowed."""
     damage = shards.damage()
     lines = []
     for number, reason in damage.items():

@@ -1,4 +1,4 @@
-"""The LightningDataModule of a dataset in Python. Its state is how many batches the training has taken."""
+"""The LightningDataModule of a Python dataset. Its state is the number of batches trained on so far."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class DatasetDataModule(BatchDataModule):
     def __init__(self, config: DataConfig, sample_rate: int, seed: int, dataset: Any) -> None:
         """Check the dataset.
 
-        Raises ValueError when it cannot be trained on, is marked as test data, cannot be loaded by a worker, or shards are given too.
+        Raises ValueError when it is unusable for training, is marked as test data, cannot be loaded by a worker, or shards are given too.
         """
         super().__init__(config, sample_rate, seed)
         self.clips = DatasetClips(dataset)
@@ -35,22 +35,22 @@ class DatasetDataModule(BatchDataModule):
         self._fill_card({})
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of this rank, which starts at the next batch."""
+        """Return this rank's loader, starting at the next batch."""
         return self.ordered_loader(self.stream, self.first_step, Patience(self.config.worker_timeout, stopping=self.stopping))
 
     def different_sounds(self) -> list[tuple[int, str]]:
-        """Return how many clips the dataset has."""
+        """Return the number of clips in the dataset."""
         return [(len(self.clips), "clips")]
 
     def count(self, batch: Batch) -> None:
-        """Count what a batch lost, and clips and hours of the first pass; raises ValueError as `BatchDataModule.count` does."""
+        """Count a batch's unreadable clips, and clips and hours of the first pass. Raises ValueError as `BatchDataModule.count` does."""
         super().count(batch)
         self.streamed = added([self.streamed, batch.streamed])
 
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and source with its licence; hours and clips are those read in the first pass so far.
 
-        The mapping is brought up to date whenever the state is saved.
+        The mapping is updated whenever the state is saved.
         """
         return self.card
 
@@ -59,15 +59,15 @@ class DatasetDataModule(BatchDataModule):
         return {"pass": step * self.config.batch_size / len(self.clips)}
 
     def pass_line(self) -> str:
-        """Return a sentence on how long a pass is."""
+        """Return a sentence on the length of a pass."""
         return f"a pass over {self.clips.name} is {len(self.clips)} clips, {len(self.clips) // self.config.batch_size} batches"
 
     def order_card(self) -> dict[str, Any]:
-        """Return as plain data what the order of the clips follows from."""
+        """Return as plain data everything that determines the order of the clips."""
         return {"seed": self.seed, "data.batch_size": self.config.batch_size, "the number of clips": len(self.clips)}
 
     def position(self, batches: int) -> dict[str, Any]:
-        """Return the state with what was read of the first pass by all ranks. All ranks must call it."""
+        """Return the state, with the clips that all ranks have read of the first pass. All ranks must call it."""
         parts: list[Any] = [self.streamed]
         if dist.is_available() and dist.is_initialized():
             parts = [None] * dist.get_world_size()
@@ -77,10 +77,10 @@ class DatasetDataModule(BatchDataModule):
         return {**super().position(batches), "streamed": {number: list(counts) for number, counts in streamed.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
+        """Resume after the batches trained on so far. Raises ValueError when the order would differ."""
         self.check_order(state)
         self.first_step = int(state["batches"])
-        if not (self.trainer and self.trainer.global_rank):  # which adds what the others read from here on
+        if not (self.trainer and self.trainer.global_rank):  # rank 0 adds what the other ranks read from now on
             self.streamed = {int(number): (int(clips), float(seconds)) for number, (clips, seconds) in state["streamed"].items()}
         self.unreadable.load(state)
 
@@ -92,7 +92,7 @@ class DatasetDataModule(BatchDataModule):
 
 
 def check_given(dataset: Any, saved: dict[str, Any]) -> None:
-    """Raise ValueError when a run that is resumed had a dataset and is given none, or the other way round; saved: its checkpoint."""
+    """Raise ValueError when a resumed run had a dataset and is given none, or the reverse. saved: its checkpoint."""
     if not saved:
         return
     had = DatasetDataModule.__qualname__ in saved

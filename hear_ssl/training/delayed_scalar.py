@@ -7,16 +7,16 @@ from torch import Tensor
 
 
 class DelayedScalar:
-    """A number of the device, read one step after it was handed in, when the device has long passed it.
+    """A scalar on the device that is read one step later, when the device has already computed it.
 
-    Reading a number at once makes the host wait until the device has run dry. On the CPU it is read at once.
+    Reading it at once would make the host wait until the device has finished all queued work. On the CPU it is read at once.
     """
 
     def __init__(self) -> None:
         self.handed: tuple[Tensor, int, torch.cuda.Event] | None = None
 
     def swap(self, value: Tensor, step: int) -> tuple[float, int] | None:
-        """Hand in the number of a step and return the one due with its step; nothing at the first step on a GPU."""
+        """Store the value of a step and return an earlier value with its step; None at the first step on a GPU."""
         if not value.is_cuda:
             return float(value), step
         due = self.take()
@@ -28,7 +28,7 @@ class DelayedScalar:
         return due
 
     def take(self) -> tuple[float, int] | None:
-        """Wait for the number handed in last and return it with its step; nothing when it was taken."""
+        """Wait for the last stored value and return it with its step; None when it was already returned."""
         handed, self.handed = self.handed, None
         if handed is None:
             return None

@@ -1,4 +1,4 @@
-"""Dotted keys of a config that is compared with another one."""
+"""Dotted keys of a config, to compare it with another one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def dotted_keys(config: dict[str, Any], sections: Iterable[str]) -> dict[str, Any]:
-    """Return the values of sections by dotted keys, with the short names of a user's classes; lists of readouts stay one value."""
+    """Return the values of sections by dotted keys, with short names for a user's classes; a list of readouts is one value."""
     keys: dict[str, Any] = {}
 
     def add(value: Any, prefix: str) -> None:

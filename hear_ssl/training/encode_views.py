@@ -1,4 +1,4 @@
-"""Encode views of several lengths in as few passes as there are lengths."""
+"""Encode views of several lengths with one pass per length."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hear_ssl.model.pooling import pool_tokens
 
 @dataclass
 class EncodedViews:
-    """What a network makes of views: pooled (views, batch, dim), and the tokens of each view (batch, tokens, dim).
+    """The encoder's output for several views: pooled (views, batch, dim), and the tokens of each view (batch, tokens, dim).
 
-    leading: the tokens of the first views of one shape (leading views, batch, tokens, dim).
+    leading: the tokens of the leading views of equal shape (leading views, batch, tokens, dim).
     """
 
     clip: Tensor
@@ -25,7 +25,7 @@ class EncodedViews:
 
 
 def by_shape(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) -> list[Tensor]:
-    """Return function(batch) of each batch (batch, ...); those of one shape are computed together."""
+    """Return function(batch) for each batch (batch, ...); batches of equal shape are computed together."""
     results: list[Tensor] = [torch.empty(0)] * len(batches)
     for group in groups([batch.shape for batch in batches]):
         rows = function(torch.cat([batches[place] for place in group]))
@@ -35,7 +35,7 @@ def by_shape(function: Callable[[Tensor], Tensor], batches: Sequence[Tensor]) ->
 
 
 def groups(keys: Sequence[object]) -> list[list[int]]:
-    """Return the places of equal keys, together and in order."""
+    """Return the indices of equal keys, grouped and in order."""
     found: dict[object, list[int]] = {}
     for place, key in enumerate(keys):
         found.setdefault(key, []).append(place)
@@ -43,9 +43,9 @@ def groups(keys: Sequence[object]) -> list[list[int]]:
 
 
 def encode_views(network: nn.Module, features: Sequence[Tensor], kept: Sequence[Tensor | None], chunk: int, pool: str) -> EncodedViews:
-    """Return the last layer's tokens of views' features (batch, n_mels, frames), and these pooled over time.
+    """Return the last layer's tokens of each view's features (batch, n_mels, frames), and the tokens pooled over time.
 
-    kept: for each view the time steps to encode (batch, k), or None for all. chunk: rows encoded at once, 0 for all of a pass.
+    kept: for each view the time steps to encode (batch, k), or None for all. chunk: rows encoded at once, 0 for all.
     """
     clips: list[Tensor] = [torch.empty(0)] * len(features)
     tokens, leading, batch = list(clips), torch.empty(0), features[0].shape[0]

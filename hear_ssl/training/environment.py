@@ -1,4 +1,4 @@
-"""What a run records of its machine: versions, the source's revision, hardware."""
+"""The record of a run's machine: versions, revision of the source, hardware."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ def environment() -> dict[str, Any]:
 
 
 def git_revision(root: Path = ROOT) -> str:
-    """Return the revision of a checkout, with -dirty when files have changed, or 'unknown': no checkout, no git.
+    """Return the revision of a checkout, with -dirty when files have changed; 'unknown' without a checkout or git.
 
-    git reads a checkout of another user only when it is named as safe; its code runs here already.
+    git reads another user's checkout only when it is declared safe; that is acceptable, since its code is already running.
     """
-    if not (root / ".git").exists():  # a repository further up is another project's
+    if not (root / ".git").exists():  # a repository in a parent folder belongs to another project
         return "unknown"
     command = ["git", "-c", f"safe.directory={root}", "describe", "--always", "--dirty"]
     try:

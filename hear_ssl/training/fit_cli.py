@@ -1,4 +1,4 @@
-"""The command line of training: read and check it, then train. torch and Lightning load only once it is right."""
+"""The command line of training: read and check it, then train. torch and Lightning are imported only after the check."""
 
 from __future__ import annotations
 
@@ -92,9 +92,9 @@ def command_parser() -> argparse.ArgumentParser:
 
 
 def ready_config(sources: Sequence[Source], overrides: Iterable[str], resuming: bool) -> Config:
-    """Return the config of sources with whole paths, once this process is prepared for it; overrides: the keys given with it.
+    """Prepare this process for a config and return the config with absolute paths. overrides: keys given on the command line.
 
-    Raises what `whole_config` raises, and ValueError where WANDB_MODE is no mode.
+    Raises what `whole_config` raises, and ValueError when WANDB_MODE is not a valid mode.
     """
     plain = plain_config(sources)
     if choose(plain, Machine("cpu", 1, "")).allocator:
@@ -105,9 +105,9 @@ def ready_config(sources: Sequence[Source], overrides: Iterable[str], resuming: 
 
 
 def resumed_run(given: str) -> tuple[Path, Path | None]:
-    """Return the run folder that --resume names, and the checkpoint file where it names one.
+    """Return the run folder given by --resume, and the checkpoint file if one was given.
 
-    Raises ValueError when a file lies in no run folder.
+    Raises ValueError when a file is not in a run folder.
     """
     path = Path(given)
     if not path.is_file():
@@ -119,14 +119,14 @@ def resumed_run(given: str) -> tuple[Path, Path | None]:
 
 
 def given_sources(arguments: argparse.Namespace) -> list[Source]:
-    """Return the keys of the config or run that the command line names, and of its key=value arguments."""
+    """Return the keys of the config or run given on the command line, and of its key=value arguments."""
     if arguments.resume:
         return run_sources(resumed_run(arguments.resume)[0], arguments.overrides)
     return read_sources(recipe_path(arguments.config) if arguments.config else None, arguments.overrides)
 
 
 def key_help(sources: list[Source], resuming: bool = False) -> str:
-    """Return the table of every config key: name, type, default, unit and meaning; with the keys of a user's classes in `sources`."""
+    """Return the table of all config keys: name, type, default, unit and meaning, including keys of a user's classes in `sources`."""
     from hear_ssl.readout_lists import ReadoutLists, readout_keys  # loads torch
     from hear_ssl.training.config_parts import Selection, config_keys
 

@@ -23,14 +23,14 @@ from hear_ssl.training.stream_datamodule import StreamDataModule, data_module
 CLIPS_AT_ONCE = 16
 TIMESTAMPS = 16  # of a clip
 BATCHES_AT_ONCE = 16  # between two lines of progress
-BATCHES_TO_SAVE = 64  # a multiple of those: a file of a gigabyte takes seconds
+BATCHES_TO_SAVE = 64  # a multiple of BATCHES_AT_ONCE; writing a file of a gigabyte takes seconds
 SEED = 0
 
 
 def clips_to_fit_on(config: DataConfig, sample_rate: int, seconds: float) -> ShardDataModule | StreamDataModule:
-    """Return the clips of a training's data, one crop of `seconds` of each, in the order of a fixed seed.
+    """Return the data module of the clips to fit on, one crop of `seconds` per clip, in the order of a fixed seed.
 
-    Raises ValueError when the shards are missing, or do not fit the model.
+    Raises ValueError when the shards are missing or do not fit the model.
     """
     options = replace(config, batch_size=CLIPS_AT_ONCE, crops=[CropConfig(seconds, 1)], workers=0, positives="crops")
     check_ranges(options, "data.")
@@ -38,15 +38,15 @@ def clips_to_fit_on(config: DataConfig, sample_rate: int, seconds: float) -> Sha
 
 
 class Pass:
-    """A pass over the first clips of a stream that adds up moments by name ("scene", "timestamp"), saved to a file until it is done."""
+    """A pass over the first clips of a stream that sums moments by name ("scene", "timestamp") and saves its state to a file."""
 
     def __init__(
         self, embedder: Embedder, data: ShardDataModule | StreamDataModule, names: list[str], file: Path, asked: dict[str, Any]
     ) -> None:
-        """Begin, or resume from `file` where it exists.
+        """Begin a pass, or resume it from `file` if that exists.
 
-        `asked` is plain data that the moments follow from, with the order of the clips. Raises ValueError when the file is of another pass
-        or damaged.
+        asked: plain data that, with the order of the clips, determines the moments. Raises ValueError when the file belongs to another
+        pass or is damaged.
         """
         self.embedder, self.data, self.file, self.batches = embedder, data, file, 0
         sizes = {"scene": embedder.scene_embedding_size, "timestamp": embedder.timestamp_embedding_size}
@@ -61,7 +61,7 @@ class Pass:
             state = load_tensors(self.file)
             asked, self.batches, position = state["asked"], int(state["batches"]), state["data"]
             kept = {name: {key: values[key] for key in vars(Moments(0))} for name, values in state["moments"].items()}
-        except Exception as error:  # what a damaged file raises is not documented
+        except Exception as error:  # which errors a damaged file raises is not documented
             raise ValueError(f"{self.file}, where a fit was stopped, is damaged: {fix}") from error
         if asked != self.asked:
             raise ValueError(f"{self.file} is of a stopped fit to other clips or of another checkpoint: {fix}, or give another --out")
@@ -77,9 +77,9 @@ class Pass:
 
     @torch.no_grad()
     def run(self, clips: int) -> dict[str, Moments]:
-        """Return the moments over so many clips; reports progress.
+        """Return the moments over this number of clips and report progress.
 
-        Raises ValueError when the file has more clips already, or more of them were lost than the data allows.
+        Raises ValueError when the file has more clips already, or when more clips were unreadable than the config allows.
         """
         if self.batches * CLIPS_AT_ONCE > clips:
             raise ValueError(f"{self.file} has {self.batches * CLIPS_AT_ONCE} clips already; fit on at least that many, or remove it")
@@ -111,13 +111,13 @@ class Pass:
 
 
 def unpadded(clip: Tensor) -> Tensor:
-    """Return a clip (time,) without the zeros before and after its sound, with which the stream pads one shorter than asked for."""
+    """Return a clip (time,) without the zeros before and after it, with which the stream pads clips shorter than a crop."""
     sound = clip.nonzero().flatten()
     return clip[int(sound[0]) : int(sound[-1]) + 1] if len(sound) else clip
 
 
 def with_maps(embedder: Embedder, fitted: Mapping[str, nn.Linear]) -> Embedder:
-    """Return the embedder with fitted maps of its scene or timestamp embeddings as the readout `linear`; its own readouts come before."""
+    """Return the embedder with fitted maps of its scene or timestamp embeddings, as the readout `linear` after its own readouts."""
     lists = {kind: (*getattr(embedder.config, kind), readout("linear", dims=one.out_features)) for kind, one in fitted.items()}
     mapped = Embedder(replace(embedder.config, **lists))  # type: ignore[arg-type]
     mapped.encoder.load_state_dict(embedder.encoder.state_dict())
@@ -136,7 +136,7 @@ def fit_maps(
 ) -> tuple[Embedder, dict[str, Any]]:
     """Return the embedder with a map of each kind ("scene", "timestamp") in `maps`, and the record of the fit for a checkpoint's `fitted`.
 
-    scales: of a kind, how many times as much each of its dimensions counts. Raises ValueError when there are too few components.
+    scales: for a kind, a factor for each of its dimensions. Raises ValueError when there are too few components.
     """
     moments = gathered.run(clips)
     fitted = {kind: one.fit(moments[kind], (scales or {}).get(kind)) for kind, one in maps.items()}

@@ -1,6 +1,6 @@
-"""The model that a run starts from: its encoder is loaded before training, and its training data counts as this run's too.
+"""The model that a run starts from: its encoder is loaded before training, and its training data is added to the run's data card.
 
-Heads, optimizer and schedule are built anew. Only tensors and plain data are read from a checkpoint or an address; an installed wheel is
+Heads, optimizer and schedule start new. Only tensors and plain data are read from a checkpoint or an address; an installed wheel is
 imported, as by `hear_ssl.load`.
 """
 
@@ -27,22 +27,22 @@ SECTIONS = ("frontend", "encoder")
 
 @dataclass(frozen=True)
 class InitialModel:
-    """A trained encoder: where it is from, its tensors by their names in the encoder, and the data card of its training."""
+    """A trained encoder: its origin, its tensors by their names in the encoder, and the data card of its training."""
 
     name: str
     tensors: dict[str, Tensor]
     data_card: dict[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
-        """Return what checkpoints keep of it."""
+        """Return its record for checkpoints."""
         return {"name": self.name, "data_card": self.data_card}
 
 
 def initial_model(config: Config) -> InitialModel:
-    """Return the model that `init` names: a run, a checkpoint, an installed wheel, or an address or a file of weights with their manifest.
+    """Return the model given as `init`: a run, a checkpoint, an installed wheel, or an address or file of weights with a manifest.
 
-    Of a checkpoint with averaged weights (trainer.ema) these are taken. Raises ValueError when there is none, it has no manifest, or its
-    frontend or encoder is another one, with the keys that differ; OSError when an address cannot be reached.
+    Averaged weights (trainer.ema) are used if a checkpoint has them. Raises ValueError when there is no such model, when it has no
+    manifest, or, with the differing keys, when its frontend or encoder differs; OSError when an address cannot be reached.
     """
     name = config.init
     if is_ours(name) and not name.endswith((WEIGHTS, MANIFEST)):
@@ -74,7 +74,7 @@ def exported_model(name: str) -> tuple[Manifest, dict[str, Tensor]]:
 
 
 def check_same(config: Config, given: dict[str, Any], parts: dict[str, Any], name: str) -> None:
-    """Raise ValueError with the keys that differ unless a model has the frontend and the encoder of a config, of the same file if own."""
+    """Raise ValueError with the differing keys unless a model has a config's frontend and encoder, with the same file of a user's class."""
     sha256 = config.own_parts().get(f"encoder.{config.encoder.name}")
     here, there = dotted_keys(to_mapping(config), SECTIONS), dotted_keys(given, [section for section in SECTIONS if section in given])
     differing = [key for key in {**here, **there} if here.get(key, "none") != there.get(key, here.get(key, "none"))]
@@ -86,7 +86,7 @@ def check_same(config: Config, given: dict[str, Any], parts: dict[str, Any], nam
 
 
 def joined_card(card: dict[str, Any], earlier: dict[str, Any]) -> dict[str, Any]:
-    """Return a data card with the sources of an earlier training too; a source that both have in full counts once."""
+    """Return a data card with the sources of an earlier training added; a source that is complete in both counts once."""
     own, before = card.get("sources") or [], earlier.get("sources") or []
     added = [source for source in before if source not in own]
     if not added:

@@ -1,7 +1,7 @@
 """The training step: crops -> views -> features -> tokens -> embedding -> objective, as a LightningModule.
 
-Everything random in a step follows from (seed, step, rank) or from the seeds in the batch, so a resumed run draws what
-the uninterrupted one would have drawn.
+All random numbers of a step are derived from (seed, step, rank) or from the seeds in the batch, so a resumed run draws the same
+numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ from hear_ssl.views.views import Views
 
 
 class PretrainingModule(pl.LightningModule):
-    """An embedder under training. What ships is `embedder`; views, objective and teacher are not exported."""
+    """An embedder in training. Only `embedder` is exported; views, objective and teacher are not."""
 
     def __init__(self, config: Config, data_card: dict[str, Any] | None = None) -> None:
-        """Build from the config; data_card (sources, licences, hours) travels in every checkpoint."""
+        """Build from the config; every checkpoint contains data_card (sources, licences, hours)."""
         super().__init__()
         self.config = config
         self.own_card = data_card or {}
@@ -62,11 +62,11 @@ class PretrainingModule(pl.LightningModule):
 
     @property
     def data_card(self) -> dict[str, Any]:
-        """Sources, licences and hours of what the encoder learned from, in this run and before it."""
+        """Sources, licences and hours of the encoder's training data, in this run and before it."""
         return joined_card(self.own_card, self.initial.get("data_card") or {})
 
     def start_from(self, model: InitialModel) -> None:
-        """Begin with a trained encoder, for teacher and average too. Raises ValueError when a tensor is missing or of another shape."""
+        """Load a trained encoder, also into teacher and average. Raises ValueError when a tensor is missing or of another shape."""
         for encoder in (self.embedder.encoder, self.teacher, self.ema):
             if encoder is not None:
                 try:
@@ -82,7 +82,7 @@ class PretrainingModule(pl.LightningModule):
     def features(self, batch: Batch) -> tuple[list[Tensor], Tensor | None]:
         """Return the augmented features of each view (batch, n_mels, frames).
 
-        Where an objective needs it, the first view shifted in pitch comes last, and by how many semitones (batch,).
+        If an objective needs it, the last features are those of the first view shifted in pitch; also return the semitones (batch,).
         """
         with self.step_timer("views"):
             waveforms = self.views.waveforms(batch.crops(), batch.seeds)
@@ -102,7 +102,7 @@ class PretrainingModule(pl.LightningModule):
         pitch_shift: Tensor | None = None,
         rows: int | None = None,
     ) -> Encoded:
-        """Return the encoded views of their features (batch, n_mels, frames); with a pitch_shift the last is the shifted first view.
+        """Encode views from their features (batch, n_mels, frames) and return them; with pitch_shift the last is the shifted first view.
 
         kept: the time steps of each view to encode (batch, k), all by default. rows: views encoded at once, trainer.encode_rows by
         default, 0 for all.
@@ -124,7 +124,7 @@ class PretrainingModule(pl.LightningModule):
         return encoded
 
     def compile_parts(self, backend: str = "inductor") -> None:
-        """Compile encoder and teacher for the shapes of training. Not the views: inductor folds the hash's int64 beyond its range."""
+        """Compile encoder and teacher for the shapes of training. Views are not compiled: inductor overflows the int64 of their hash."""
         for part in (self.embedder.encoder, self.teacher):
             if part is not None:
                 part.compile(dynamic=False, backend=backend)
@@ -145,11 +145,11 @@ class PretrainingModule(pl.LightningModule):
         return loss
 
     def check_loss(self) -> None:
-        """Raise ValueError when the last loss was not finite, which a GPU reports a step late: before anything is saved."""
+        """Raise ValueError when the last loss was not finite; called before a checkpoint is saved, since a GPU reports it a step late."""
         check_finite(self.delayed_loss.take())
 
     def on_train_start(self) -> None:
-        """Use this config's optimizer settings where the checkpoint brought back those of an earlier one."""
+        """Apply this config's optimizer settings, since loading a checkpoint restores earlier ones."""
         options, rate = self.config.optimizer, self.config.optimizer.learning_rate
         optimizer, schedule = self.trainer.optimizers[0], self.trainer.lr_scheduler_configs[0].scheduler
         assert isinstance(schedule, LambdaLR)
@@ -165,30 +165,30 @@ class PretrainingModule(pl.LightningModule):
                     )
 
     def on_before_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Count the copy to the device from here."""
+        """Start timing the copy to the device."""
         self.step_timer.begin("copy")
         return batch
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Count the copy to the device up to here."""
+        """Stop timing the copy to the device."""
         self.step_timer.end("copy")
         return batch
 
     def on_before_backward(self, loss: Tensor) -> None:
-        """Count the backward pass from here."""
+        """Start timing the backward pass."""
         self.step_timer.begin("backward")
 
     def on_after_backward(self) -> None:
-        """Count the backward pass up to here, then the optimizer."""
+        """Stop timing the backward pass and start timing the optimizer."""
         self.step_timer.end("backward")
         self.step_timer.begin("optimizer")
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Seed what is left to the global generators (dropout) by the step, so that a resumed run repeats it."""
+        """Seed the global generators, which dropout uses, by the step, so that a resumed run draws the same numbers."""
         torch.manual_seed((self.config.seed * 1_000_003 + self.global_step) * 4099 + self.global_rank)
 
     def optimizer_step(self, *arguments: Any, **options: Any) -> None:
-        """Step, then move the EMA teacher and the averaged weights towards the encoder: before any checkpoint of this step is written."""
+        """Step the optimizer, then update the EMA teacher and the averaged weights, before a checkpoint of this step is written."""
         super().optimizer_step(*arguments, **options)
         if self.ema is not None:
             average_weights(self.ema, self.embedder.encoder, decay_at(self.global_step + 1, self.config.trainer.ema))
@@ -200,7 +200,7 @@ class PretrainingModule(pl.LightningModule):
         self.step_timer.end("optimizer")
 
     def configure_optimizers(self) -> Any:
-        """Return AdamW over all trained parameters and its schedule by steps."""
+        """Return AdamW over all trained parameters, and its schedule per step."""
         options = self.config.optimizer
         optimizer = torch.optim.AdamW(
             parameter_groups(self, options.weight_decay),
@@ -214,12 +214,12 @@ class PretrainingModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: torch.optim.Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Scale gradients down to clip_norm and remember their norm; works with fused optimizers too."""
+        """Clip gradients to clip_norm and keep their norm for the metrics; also works with fused optimizers."""
         limit = self.config.optimizer.clip_norm or math.inf
         self.step_metrics["gradient_norm"] = nn.utils.clip_grad_norm_(self.parameters(), limit)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the config as a plain dict, the data card and the version: all that export needs."""
+        """Add the config as a plain dict, the data card and the version, which export needs."""
         checkpoint[VERSION_KEY] = __version__
         checkpoint["config"] = to_mapping(self.config)
         checkpoint["parts"] = self.config.own_parts()
@@ -235,7 +235,7 @@ def check_finite(due: tuple[float, int] | None) -> None:
 
 
 def freeze(encoder: nn.Module, parts: list[str]) -> None:
-    """Leave the encoder's parts of these names untrained. Raises ValueError when there is no such part."""
+    """Exclude the encoder's parts of these names from training. Raises ValueError when there is no such part."""
     known = [name for name, _ in encoder.named_children()]
     for part in parts:
         if part not in known:

@@ -1,8 +1,7 @@
-"""The probe during training: snapshots of the embedder go to a process of low priority, scores come back at later steps.
+"""The probe during training: a process of low priority scores snapshots of the embedder, and the scores arrive at later steps.
 
-Training only copies the embedder's weights to a file and looks whether an answer has come; it never waits before its end.
-The snapshot is a checkpoint of the embedder alone, which export and evaluation read like any other; the best one becomes
-checkpoints/best.ckpt.
+Training only writes the embedder's weights to a file and checks for answers; it waits for them only at its end. A snapshot is
+a checkpoint of the embedder alone, which export and evaluation read like any other. The best one becomes checkpoints/best.ckpt.
 """
 
 from __future__ import annotations
@@ -35,13 +34,13 @@ from hear_ssl.training.settings import ProbeConfig
 from hear_ssl.version import __version__
 
 SERVE = "import os; os.nice(19); from hear_ssl.evaluation.protocol.quick_probe import serve; serve()"  # nice before torch loads
-SPARE = Path("probe") / "audio"  # in the run folder: audio resampled for tasks whose folders cannot be written
-WAITING = 2  # snapshots; when probes take longer than the steps between them, the oldest is dropped
+SPARE = Path("probe") / "audio"  # in the run folder: resampled audio of tasks whose folders are read-only
+WAITING = 2  # snapshots in the queue; when probes take longer than the steps between them, the oldest is dropped
 PATIENCE_SECONDS = 1800.0  # for the last answers at the end of training
 
 
 def check_probe(config: ProbeConfig, sample_rate: int, seed: int, run: Path) -> None:
-    """Read the tasks of the probe. Raises ValueError when they are missing, damaged or none are named, or its device is not here."""
+    """Read the tasks of the probe. Raises ValueError when they are missing, damaged or not given, or when the device is missing."""
     choose_device(config.device, "probe.device")
     if not config.tasks:
         raise ValueError("probe.every is set, but probe.tasks names no task; give folders of tasks in HEAR format, or probe.every=0")
@@ -51,10 +50,10 @@ def check_probe(config: ProbeConfig, sample_rate: int, seed: int, run: Path) -> 
 
 
 class Prober:
-    """The process that scores snapshots, one after the other."""
+    """The process that scores snapshots one after another."""
 
     def __init__(self, config: ProbeConfig, seed: int, log: Path) -> None:
-        """Start it; its errors go to `log`, which lies in the run folder."""
+        """Start the process; its errors are written to `log` in the run folder."""
         self.log = log
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
         root = str(Path(__file__).resolve().parents[2])
@@ -70,14 +69,14 @@ class Prober:
                 stderr=complaints,
                 text=True,
                 env=environment,
-                start_new_session=True,  # Ctrl-C is for training, which ends this process
+                start_new_session=True,  # Ctrl-C reaches only the training process, which ends this one
             )
         settings = {"folders": [str(Path(folder).resolve()) for folder in config.tasks], "clips": config.clips, "seconds": config.seconds}
         self.send({**settings, "seed": seed, "device": config.device, "spare": str((log.parent / SPARE).resolve())})
         threading.Thread(target=self._listen, daemon=True).start()
 
     def send(self, message: Any) -> None:
-        """Write a line to the process; one that has ended is noticed by its missing answer."""
+        """Write a line to the process; if it has ended, the answer is missing."""
         assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(message) + "\n")
@@ -98,18 +97,18 @@ class Prober:
 
 
 class OnlineProbe(pl.Callback):
-    """Every `every` steps and at the end: a snapshot to the prober; its scores to progress line, metrics.csv and loggers."""
+    """Every `every` steps and at the end, send a snapshot to the prober; write its scores to progress line, metrics.csv and loggers."""
 
     def __init__(self, run: Path, config: ProbeConfig, seed: int, progress: Progress, stop: StopCleanly) -> None:
         self.run, self.config, self.seed = run, config, seed
         self.progress, self.stop = progress, stop
-        self.snapshots: list[Path] = []  # the first is being scored, the others wait
+        self.snapshots: list[Path] = []  # the first one is being scored, the others are queued
         self.taken = -1
         self.best = -1.0
         self.prober: Prober | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Start the prober, on what a stopped run left unscored first."""
+        """Start the prober, first with the snapshots that a stopped run left unscored."""
         if not trainer.is_global_zero:
             return
         self.best = read_best(self.run)
@@ -118,10 +117,10 @@ class OnlineProbe(pl.Callback):
             if step_of(path) <= trainer.global_step:
                 self._submit(path)
             else:
-                path.unlink()  # training comes by there again
+                path.unlink()  # training reaches this step again
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Take up answers that have come; snapshot when it is time."""
+        """Record new answers; write a snapshot when one is due."""
         if self.prober is None:
             return
         while self.prober is not None and not self.prober.answers.empty():
@@ -130,7 +129,7 @@ class OnlineProbe(pl.Callback):
             self._snapshot(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Wait for the last answers; a run that was stopped leaves its snapshots to the one that resumes it."""
+        """Wait for the last answers; a stopped run keeps its snapshots for when it resumes."""
         if self.prober is None:
             return
         if self.stop.signal is None:
@@ -175,7 +174,7 @@ class OnlineProbe(pl.Callback):
             self.prober.send(str(path.resolve()))
 
     def _take(self, trainer: pl.Trainer, answer: dict[str, Any]) -> None:
-        """Record an answer and hand over the next snapshot."""
+        """Record an answer and submit the next snapshot."""
         if "ended" in answer:
             warn(f"no more probes: {one_line(str(answer['ended']))}")
             self._end()
@@ -208,7 +207,7 @@ class OnlineProbe(pl.Callback):
 
 
 def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
-    """Return what export and evaluation need of a checkpoint: the embedder's tensors and averages on the CPU, config and data card."""
+    """Return a checkpoint for export and evaluation: the embedder's tensors and averages on the CPU, config and data card."""
     state = {name: value.detach().cpu() for name, value in module.state_dict().items() if name.startswith((PREFIX, EMA))}
     return {
         VERSION_KEY: __version__,
@@ -221,7 +220,7 @@ def embedder_checkpoint(module: PretrainingModule, step: int) -> dict[str, Any]:
 
 
 def read_best(run: Path) -> float:
-    """Return the probe of the run's best checkpoint, -1 when it has none."""
+    """Return the probe score of the run's best checkpoint, or -1 when there is none."""
     try:
         best = float(json.loads((run / "checkpoints" / "best.json").read_text())["probe"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):

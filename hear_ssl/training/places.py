@@ -1,4 +1,4 @@
-"""Paths in a config: ~ is the home folder, and a run keeps whole paths, so that it resumes from any folder, and no credentials."""
+"""Paths in a config: ~ is the home folder; a run stores absolute paths, so that it resumes from any folder, and no credentials."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from hear_ssl.training.settings import Config
 
 
 def whole_paths(config: Config) -> Config:
-    """Return the config with every local path as one from the root; addresses stay, and so do symbolic links.
+    """Return the config with absolute local paths; addresses and symbolic links are unchanged.
 
-    The cache keeps its ~, which is expanded where it is opened: another user may resume the run.
+    The cache keeps its ~, which is expanded when the cache is opened, since another user may resume the run.
     Raises ValueError that names the key when there is no home folder for a ~.
     """
     cache = config.data.cache if config.data.cache.startswith("~") else os.path.abspath(config.data.cache)
@@ -41,7 +41,7 @@ def whole_paths(config: Config) -> Config:
 
 
 def view_folders(config: Config) -> list[tuple[int, int, str, str]]:
-    """Return the folders that augmentations read: the number of the view, the place in it, the name of the option, and the folder."""
+    """Return the folders that augmentations read: index of the view, index of the augmentation, name of the option, folder."""
     return [
         (number, place, item.name, getattr(part.options, item.name))
         for number, view in enumerate(config.views)
@@ -56,7 +56,7 @@ def _whole(path: str, key: str) -> str:
 
 
 def without_credentials(config: Config) -> Config:
-    """Return the config as it is stored: no address in it has a user, a password or a signature."""
+    """Return the config as it is stored, without users, passwords and signatures in addresses."""
     data = replace(config.data, shards=[redacted(entry) for entry in config.data.shards], cache=redacted_text(config.data.cache))
     name, init = redacted_text(config.name), redacted_text(config.init)
     return replace(config, data=data, name=name, init=init, run=redacted_text(config.run), output=redacted_text(config.output))

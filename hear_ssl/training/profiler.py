@@ -1,4 +1,4 @@
-"""`profile=true`: a table of where the time of a step went, and a trace of three steps to open in a browser (ui.perfetto.dev)."""
+"""`profile=true`: a table of the time of each stage of a step, and a trace of three steps to open in a browser (ui.perfetto.dev)."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from hear_ssl.progress import report
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.step_timer import STAGES, WORKER_STAGES
 
-WARM_UP, TRACED = 2, 3  # steps that are not counted, and steps of the trace, which the trace itself slows down
+WARM_UP, TRACED = 2, 3  # steps that are not counted, and steps in the trace, which tracing slows down
 
 
 class ProfileSteps(pl.Callback):
-    """Waits for the device after every stage, so that each is charged what it costs; traces three steps, counts the others."""
+    """Synchronise the device after every stage, so that each stage gets its own time; trace three steps and count the others."""
 
     def __init__(self, run: Path) -> None:
         self.run = run
@@ -31,7 +31,7 @@ class ProfileSteps(pl.Callback):
         self.before: dict[str, float] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count from the first step on, until the traced steps are over."""
+        """Start counting; the counts are reset after the traced steps."""
         assert isinstance(pl_module, PretrainingModule)
         pl_module.step_timer.exact = True
         self.first = trainer.global_step
@@ -45,7 +45,7 @@ class ProfileSteps(pl.Callback):
             self.tracer.start()
 
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Write the trace once its steps are done, and count anew from there."""
+        """Write the trace after its last step, and restart counting."""
         assert isinstance(pl_module, PretrainingModule)
         if trainer.global_step == self.first + WARM_UP + TRACED:
             self._end_trace()
@@ -76,17 +76,17 @@ class ProfileSteps(pl.Callback):
         if self.tracer is not None:
             self.tracer.stop()
             with atomic_path(self.run / "trace.json.gz") as temporary:
-                whole = temporary.with_suffix(".json.gz")  # the profiler compresses by the name's ending
+                whole = temporary.with_suffix(".json.gz")  # the profiler compresses files with this suffix
                 self.tracer.export_chrome_trace(str(whole))
                 whole.replace(temporary)
             self.tracer = None
 
 
 def stage_rows(seconds: dict[str, float], elapsed: float, steps: int) -> list[dict[str, str]]:
-    """Return a row a stage of `steps` steps that took `elapsed` seconds: its milliseconds and share of a step.
+    """Return one row per stage for `steps` steps that took `elapsed` seconds: milliseconds per step and share of a step.
 
-    The stages of workers run in parallel with the step; the wait is the part of them that the step did not hide. The
-    training process's rows and `other` sum to the whole.
+    The stages of workers run in parallel with the step; `data_wait` is the part of them that delays the step. The rows of the training
+    process and `other` sum to the whole.
     """
     spent = {name: seconds[name] for name in STAGES}
     lines = [("step", elapsed, "whole"), *((name, seconds[name], "workers") for name in WORKER_STAGES)]

@@ -1,4 +1,4 @@
-"""A config that is given in Python: a recipe, a YAML file or a mapping, and values by their dotted keys. Needs no torch."""
+"""A config given in Python: a recipe, a YAML file or a mapping, and values by dotted keys. Needs no torch."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Recipe = str | os.PathLike[str] | Mapping[str, Any]
 
 
 def recipe_sources(recipe: Recipe) -> list[Source]:
-    """Return the keys of a recipe by its name, of a YAML file, or of a mapping as YAML has it, after those of its bases.
+    """Return the keys of a recipe given by name, of a YAML file, or of a mapping of YAML values, after those of its bases.
 
-    Raises ValueError with one line for a file that is missing or not YAML, and a mapping with other values than those of YAML.
+    Raises ValueError for a file that is missing or not YAML, and for a mapping with values that YAML does not have.
     """
     if not isinstance(recipe, Mapping):
         return read_sources(os.fspath(recipe), [])
@@ -29,7 +29,7 @@ def recipe_sources(recipe: Recipe) -> list[Source]:
 
 
 def override_sources(overrides: Mapping[str, Any]) -> list[Source]:
-    """Return the keys of {"data.batch_size": 8}, a source each, in their order.
+    """Return one source for each key of a mapping such as {"data.batch_size": 8}, in order.
 
     Raises ValueError for a key or a value that no config has.
     """
@@ -60,7 +60,7 @@ def override(key: str, value: Any) -> dict[Any, Any]:
 
 
 def plain(value: Any, where: str, depth: int = 0) -> Any:
-    """Return a value as YAML has it: mappings, lists, texts, numbers, truth values and None; a path is a text.
+    """Return a value as YAML has it: mappings, lists, strings, numbers, booleans and None; paths become strings.
 
     Raises ValueError that names `where` for any other.
     """

@@ -16,7 +16,7 @@ SUFFIX = ".yaml"
 
 
 def recipes_folder() -> Traversable:
-    """Return the folder of the recipes: configs/ of a checkout, or where an installation has it, as the package hear_ssl.configs."""
+    """Return the folder of the recipes: configs/ of a checkout, or the package hear_ssl.configs of an installation."""
     checkout = Path(__file__).resolve().parents[2]
     if (checkout / "pyproject.toml").is_file() and (checkout / "configs").is_dir():
         return checkout / "configs"
@@ -29,9 +29,9 @@ def recipe_names() -> list[str]:
 
 
 def recipe_path(given: str | Path, folder: Path | None = None) -> Path:
-    """Return the YAML file that is given by a recipe's name, such as simclr, or by its path, relative to `folder` (the working folder).
+    """Return the YAML file given by a recipe's name, such as simclr, or by a path relative to `folder` (the working folder).
 
-    A plain name is that of a recipe where there is one, else that of a file. Raises ValueError with the nearest recipe when there is
+    A plain name is that of a recipe if there is one, otherwise that of a file. Raises ValueError with the nearest recipe when there is
     neither.
     """
     text, names = str(given), recipe_names()

@@ -1,4 +1,4 @@
-"""What the selected objectives and encoder require of the rest of a config, checked from what their classes declare."""
+"""Check that a config provides what the classes of its objectives and encoder require."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def trained(config: Config) -> dict[str, Part]:
 
 
 def views_used(config: Config) -> int:
-    """Return how many of the views the objectives compare: the first ones, or all when one of them asks for all."""
+    """Return the number of views that the objectives compare: the first ones, or all if an objective uses all."""
     counts = [part.kind.views for part in trained(config).values()]
     return len(config.views) if not counts or 0 in counts else max(counts)
 
@@ -36,7 +36,7 @@ def check_requirements(config: Config) -> None:
 
 
 def misalignment(config: Config, count: int) -> str:
-    """Return why token t of the first `count` views does not stand for the same moment in all of them; '' when it does."""
+    """Return why token t of the first `count` views does not cover the same time frames in all of them, or '' when it does."""
     for number, view in enumerate(config.views[:count]):
         if view.crop != config.views[0].crop:
             return f"views.{number} shows another crop than views.0; set views.{number}.crop={config.views[0].crop}"

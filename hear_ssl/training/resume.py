@@ -1,4 +1,4 @@
-"""Resume a run from its last checkpoint, if the checkpoint fits what is asked for now."""
+"""Resume a run from its last checkpoint, if the checkpoint fits the present config."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ TRAINING_STATE = {"optimizer_states", "lr_schedulers", "loops", "pytorch-lightni
 
 
 class KeepConfig(pl.Callback):
-    """Keep in the run folder what a run was told, once nothing of it is refused: --resume reads it."""
+    """Store the config in the run folder after all checks have passed; --resume reads it."""
 
     def __init__(self, run: Path, config: Config, resumed: Path | None = None) -> None:
         self.run, self.config, self.resumed = run, config, resumed
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Write the resolved config to config.yaml; checkpoints after the step that the run resumes from are set aside."""
+        """Write the resolved config to config.yaml, and move away checkpoints after the step from which the run resumes."""
         if trainer.is_global_zero:
             set_aside_later(self.run / "checkpoints", trainer.global_step, self.resumed)
             text = OmegaConf.to_yaml(OmegaConf.create(to_mapping(self.config)))
@@ -42,7 +42,7 @@ class KeepConfig(pl.Callback):
 
 
 def whole_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the run's last checkpoint or, where that is damaged or missing, the newest whole one: its path and what it holds.
+    """Return path and content of the run's last checkpoint or, if that is damaged or missing, of the newest undamaged one.
 
     Raises ValueError when there is none.
     """
@@ -63,10 +63,10 @@ def whole_checkpoint(run: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tuple[Path, dict[str, Any]]:
-    """Return the checkpoint that a run resumes from, `file` or the run's last whole one: its path and what it holds.
+    """Return path and content of the checkpoint from which a run resumes: `file`, or the run's last undamaged one.
 
-    Raises ValueError when it belongs to another architecture or objective, one of whose files has changed, was written by an earlier
-    version, or contains no training state.
+    Raises ValueError when it has another architecture or objective, when the file of one of its classes has changed, or when it was
+    written by an earlier version or contains no training state.
     """
     path, saved = (file, load_checkpoint(file)) if file else whole_checkpoint(run)
     if not str(saved.get(VERSION_KEY, "")).startswith(".".join(__version__.split(".")[:2])):
@@ -82,14 +82,14 @@ def resume_checkpoint(run: Path, config: Config, file: Path | None = None) -> tu
 
 
 def check_average(path: Path, saved: dict[str, Any], config: Config) -> None:
-    """Raise ValueError when a run resumes with averaged weights and its checkpoint has none, or the other way round."""
+    """Raise ValueError when a run resumes with averaged weights and its checkpoint has none, or the reverse."""
     if has_average(saved) != bool(config.trainer.ema):
         kept = saved["config"].get("trainer", {}).get("ema", 0.0)
         raise ValueError(f"{path} was trained with trainer.ema={kept}, not {config.trainer.ema}; only a run that averages can change it")
 
 
 def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
-    """Raise ValueError when a key that a run cannot change is another one now; a key newer than the run had its default."""
+    """Raise ValueError when the config changes a key that must not change; a key newer than the run had its default."""
     now, known = (
         dotted_keys(to_mapping(config), KEPT),
         config_keys({"encoder": {config.encoder.name: config.encoder}, "objective": config.objective}),
@@ -102,7 +102,7 @@ def check_kept(path: Path, before: dict[str, Any], config: Config) -> None:
 
 
 def check_state(path: Path, saved: dict[str, Any], module: PretrainingModule) -> None:
-    """Raise ValueError that names what differs when a checkpoint's tensors or trained parameters are not the module's."""
+    """Raise ValueError that names the difference when a checkpoint's tensors or trained parameters are not those of the module."""
     own, kept = module.state_dict(), saved["state_dict"]
     for name in sorted({*own, *kept}):
         there, here = (tuple(tensors[name].shape) if name in tensors else "missing" for tensors in (kept, own))

@@ -1,4 +1,4 @@
-"""The run folder: new for each run, and held by one process while it trains."""
+"""The run folder: new for each run, and locked by one process during training."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from hear_ssl.training.batch_datamodule import process_rank
 from hear_ssl.training.settings import Config
 
 BUSY = "wait for that run to end, or give another folder with run=FOLDER"
-WAIT_SECONDS = 1.0  # for `hear-ssl runs`, which holds a folder for an instant to find out whether a run does
+WAIT_SECONDS = 1.0  # for `hear-ssl runs`, which locks a folder briefly to find out whether a run holds the lock
 
 
 @contextmanager
 def held_run_folder(config: Config) -> Iterator[Path]:
-    """Give the run folder, held by this process until the block ends; without `run` a new one under `output`.
+    """Yield the run folder, locked by this process until the block ends; without `run` it is a new folder under `output`.
 
-    Of several ranks the first holds it for all. Raises FolderBusyError when another process holds it.
+    With several ranks, the first one locks it for all. Raises FolderBusyError when another process has locked it.
     """
     named = Path(config.run) if config.run else None
     stem = Path(config.output) / f"{config.name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -48,7 +48,7 @@ def held_run_folder(config: Config) -> Iterator[Path]:
 
 
 def new_folder(stem: Path) -> Path:
-    """Make the folder STEM, or STEM-2, STEM-3 and so on where it exists, and return it."""
+    """Make the folder STEM, or STEM-2, STEM-3 and so on if it exists, and return it."""
     stem.parent.mkdir(parents=True, exist_ok=True)
     for number in count(1):
         folder = stem if number == 1 else stem.with_name(f"{stem.name}-{number}")
@@ -59,6 +59,6 @@ def new_folder(stem: Path) -> Path:
 
 
 def check_new(run: Path) -> None:
-    """Raise ValueError when a folder holds a run that has saved a checkpoint; a new one would overwrite it."""
+    """Raise ValueError when a folder contains a run with a checkpoint, which a new run would overwrite."""
     if next((run / "checkpoints").glob("*.ckpt"), None):
         raise ValueError(f"{run} holds a run already; resume it with --resume {run}, or give another folder with run=FOLDER")

@@ -1,4 +1,4 @@
-"""What a run records of itself in state.json: that it trains, and how it ended."""
+"""The state of a run in state.json: that it is training, and how it ended."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from hear_ssl.training.batch_datamodule import process_rank
 
 
 class RecordState(pl.Callback):
-    """Follow the step of a run, and record that it trains once its first step is due: until then a resumed run may be refused."""
+    """Record the state of a run from its first step on; before that, checks may still refuse to resume it."""
 
     def __init__(self, run: Path) -> None:
         self.path = run / FILE
@@ -30,7 +30,7 @@ class RecordState(pl.Callback):
         self.ended = threading.Event()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Record that the run trains."""
+        """Record that the run is training."""
         self.step = trainer.global_step
         self.begin()
 
@@ -39,7 +39,7 @@ class RecordState(pl.Callback):
         self.step = trainer.global_step
 
     def begin(self) -> None:
-        """Record that the run trains, from the first of several ranks, and renew the heartbeat until `end`."""
+        """Record that the run is training, on the first rank, and renew the heartbeat until `end`."""
         if process_rank() or self.training:
             return
         self.training = True
@@ -47,13 +47,13 @@ class RecordState(pl.Callback):
         threading.Thread(target=self._beat, daemon=True).start()
 
     def end(self, state: str, reason: str = "") -> None:
-        """Record how the run ended, unless it was refused before its first step: then its earlier end stays on record."""
+        """Record how the run ended, unless it was refused before its first step; then its earlier end is kept."""
         self.ended.set()
         if not self.training:
             return
         try:
             self._write(RunState(state, reason, self.step, self.started, time.time()))
-        except OSError as error:  # what ended the run matters more
+        except OSError as error:  # must not hide the error that ended the run
             warn(f"the end of the run is not on record: {one_line(error)}", aside=True)
 
     def _write(self, state: RunState) -> None:
@@ -70,9 +70,9 @@ class RecordState(pl.Callback):
 
 @contextmanager
 def recorded_state(run: Path, resume: bool) -> Iterator[RecordState]:
-    """Give what records the state of a run while the block trains; an exception ends the run as stopped or failed.
+    """Yield the recorder of a run's state while the block trains; an exception ends the run as stopped or failed.
 
-    A run that resumes is recorded as running from its first step on.
+    A resumed run is recorded as running from its first step on.
     """
     record = RecordState(run)
     try:
@@ -90,7 +90,7 @@ def recorded_state(run: Path, resume: bool) -> Iterator[RecordState]:
 
 
 def first_start(run: Path, now: float) -> float:
-    """Return the Unix time at which a run that resumes was first started, `now` when that is not on record."""
+    """Return the Unix time at which a resumed run was first started, or `now` when that is not recorded."""
     try:
         return read_state(run).started or now
     except ValueError:  # damaged, and written anew
@@ -98,6 +98,6 @@ def first_start(run: Path, now: float) -> float:
 
 
 def record_end(record: RecordState, stopped_by: int) -> int:
-    """Record the end of a run by the number of the signal that stopped it, 0 when it is done, and return the number."""
+    """Record the end of a run with the number of the signal that stopped it, 0 when it is done; return that number."""
     record.end(STOPPED if stopped_by else DONE, signal.Signals(stopped_by).name if stopped_by else "")
     return stopped_by

@@ -1,4 +1,4 @@
-"""Which parameters are trained with weight decay, and the learning rate at every step."""
+"""Weight decay by parameter group, and the learning rate at every step."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hear_ssl.training.settings import OptimizerConfig
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Split trained parameters into those with decay (matrices, filters) and those without (biases, norms)."""
+    """Return trained parameters in two groups: with weight decay (matrices, filters) and without (biases, norms)."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
         {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": weight_decay},
@@ -20,7 +20,7 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
 
 
 def learning_rate_factor(step: int, steps: int, options: OptimizerConfig) -> float:
-    """Return the share of the highest learning rate at a step: linear warm-up, then cosine to the final rate."""
+    """Return the learning rate at a step relative to the highest: linear warm-up, then cosine decay to the final rate."""
     if step < options.warmup_steps:
         return (step + 1) / options.warmup_steps
     progress = min(1.0, (step - options.warmup_steps) / max(1, steps - options.warmup_steps))

@@ -1,4 +1,4 @@
-"""What ends a run at once: a second Ctrl-C or SIGTERM."""
+"""End a run at once on a second Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ import time
 
 from hear_ssl.data.stream.workers import kill_workers
 
-SAME_SIGNAL_SECONDS = 0.5  # the end of a job may reach a process twice: with its group, and from torchrun
-LAST_SECONDS = 20.0  # to end in order
+SAME_SIGNAL_SECONDS = 0.5  # a signal may reach a process twice: through its process group and from torchrun
+LAST_SECONDS = 20.0  # time for an orderly end
 
 
 class SecondSignal:
-    """Recognises the second of two signals, and ends the process after LAST_SECONDS where its main thread does not.
+    """Recognise a second signal, and end the process after LAST_SECONDS if its main thread does not.
 
-    The main thread may wait for other ranks in a collective operation, in which Python's handlers do not run; a thread therefore
-    reads the signals as the C handler writes them.
+    While the main thread waits for other ranks in a collective operation, Python's handlers do not run. A thread therefore reads the
+    signals that the C handler writes.
     """
 
     def __init__(self) -> None:
@@ -49,7 +49,7 @@ class SecondSignal:
 
 
 def is_second(first: dict[int, float], number: int) -> bool:
-    """Return whether a signal ends the run at once; `first` has the time of the first signal of each kind, and gets this one's."""
+    """Return whether a signal ends the run at once; `first` has the time of the first signal of each kind and is updated."""
     now, earlier = time.monotonic(), bool(first)
     again = now - first.setdefault(number, now) > SAME_SIGNAL_SECONDS
     return (number == signal.SIGINT and earlier) or (number == signal.SIGTERM and again)

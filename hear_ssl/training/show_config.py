@@ -28,7 +28,7 @@ Keys = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Node:
-    """A value of the page, a scalar, a list of scalars, or Nodes by key or in a list, and its comment."""
+    """A value of the page and its comment; the value is a scalar, a list of scalars, or Nodes by key or in a list."""
 
     value: Any
     comment: str = ""
@@ -69,7 +69,7 @@ def config_lines(path: str | Path | None, overrides: list[str], changed: bool = 
 
 
 class Describe:
-    """Turns a config into Nodes; what equals the defaults is left out where these are given."""
+    """Convert a config to Nodes, without values that equal the defaults if these are given."""
 
     def __init__(self, origins: Origins, defaults: Any = None) -> None:
         self.origins, self.defaults = origins, defaults
@@ -96,7 +96,7 @@ class Describe:
         return self.leaf(item, value, keys)
 
     def part(self, part: Part, keys: Keys) -> Node:
-        """Return a class by its name, with its options."""
+        """Return a class with its options, by its name."""
         options = {
             item.name: self.leaf(item, value, (*keys, part.name, item.name))
             for item in fields(part.options)
@@ -105,7 +105,7 @@ class Describe:
         return Node({part.key: Node(options, sentence(part.kind))})
 
     def element(self, element: Any, keys: Keys) -> Node:
-        """Return an element of a list: a class, or a crop or a view, which are always whole."""
+        """Return an element of a list: a class, or a crop or a view, which are always complete."""
         if isinstance(element, Part):
             return self.part(element, keys)
         return Node({item.name: self.value(item, getattr(element, item.name), (*keys, item.name)) for item in fields(element)})
@@ -128,7 +128,7 @@ def sentence(kind: type[Any]) -> str:
 
 
 def meaning(item: Field[Any]) -> str:
-    """Return what an option means, with its unit, its range and its choices."""
+    """Return the meaning of an option, with its unit, range and choices."""
     rules = item.metadata
     if "help" not in rules:
         return MEANINGS.get(item.name, "")

@@ -1,9 +1,8 @@
-"""What makes training faster: which of it this machine gains from, and one switch for each.
+"""Optimisations of training speed: those that help on this machine, and one switch for each.
 
-`performance` in the config names the set. `plain` is the way a model runs when nobody has looked at speed. `exact` keeps
-float32 and takes what only moves memory or the order of a sum. `auto` adds bfloat16 where the processor multiplies it,
-and on a GPU compiled kernels and the fused optimizer. A key of `speed`, or `trainer.precision`, overrules the set.
-Needs no torch, since the allocator must be told before torch loads.
+`performance` in the config selects the set. `plain` uses none. `exact` keeps float32 and only changes memory layout or the order of
+sums. `auto` adds bfloat16 where the processor supports it in hardware, and on a GPU compiled kernels and the fused optimizer. A key of
+`speed`, or `trainer.precision`, overrides the set. Needs no torch, since the allocator must be configured before torch is imported.
 """
 
 from __future__ import annotations
@@ -21,10 +20,10 @@ __all__ = ["Choices", "Machine", "choose", "cpu_bfloat16", "keep_memory", "usabl
 
 @dataclass(frozen=True)
 class Machine:
-    """What a choice depends on.
+    """The properties of a machine that determine the choices.
 
-    device is cpu or gpu, cores those this process may use; bfloat16 is why it is fast here ('' when it is not), and
-    lacks_compiler what torch.compile lacks ('' when nothing).
+    device: cpu or gpu. cores: those that this process may use. bfloat16: why bfloat16 is fast here, '' when it is not.
+    lacks_compiler: what is missing for torch.compile, '' when nothing.
     """
 
     device: str
@@ -35,7 +34,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a run does for speed; `why` has a few words on each."""
+    """The optimisations of a run; `why` has a short reason for each."""
 
     allocator: bool
     channels_last: bool
@@ -47,7 +46,7 @@ class Choices:
     why: dict[str, str]
 
     def line(self, name: str) -> str:
-        """Return the line that a run prints at its start: each choice and, in brackets, why."""
+        """Return the line that a run prints at its start: each choice and, in brackets, its reason."""
         parts = []
         for key, value in asdict(self).items():
             if key != "why":
@@ -61,7 +60,7 @@ class Choices:
 
 
 def choose(config: Config, machine: Machine) -> Choices:
-    """Return what a run of this config does on this machine. Raises ValueError when it asks to compile and a compiler is missing."""
+    """Return the choices for a config on this machine. Raises ValueError when it requires torch.compile and a compiler is missing."""
     gpu, plain, auto = machine.device == "gpu", config.performance == "plain", config.performance == "auto"
     why: dict[str, str] = {}
 
@@ -96,9 +95,9 @@ def choose(config: Config, machine: Machine) -> Choices:
 
 
 def cpu_bfloat16(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
-    """Return by what the CPU multiplies bfloat16 faster than float32: amx_bf16, avx512_bf16, or '' for nothing that is known.
+    """Return the CPU feature that makes bfloat16 faster than float32: amx_bf16, avx512_bf16, or '' for none that is known.
 
-    Both were measured to gain (tests/benchmarks/speed.md); elsewhere bfloat16 is emulated, and slower.
+    Both were measured to be faster (tests/benchmarks/speed.md); elsewhere bfloat16 is emulated and slower.
     """
     try:
         flags = next((line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")), "").split()

@@ -1,7 +1,7 @@
-"""Values of keys that hold text, as they were written: YAML 1.1 makes numbers, truth values and times of 2024_11_29, 007, on and 1:30.
+"""Keep the values of text keys as they were written: YAML 1.1 parses 2024_11_29, 007, on and 1:30 as numbers, booleans or times.
 
-The grammar stays that of YAML: quotes, brackets and comments mean what they mean there. What is left out is the type that
-YAML guesses, because the key has one.
+The grammar is that of YAML, with its quotes, brackets and comments. Only the type that YAML guesses is ignored, because the key has a
+declared type.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ TEXT = "tag:yaml.org,2002:str"
 
 
 def is_text(hint: Any) -> bool:
-    """Return whether a key of this type holds text, or a list of texts."""
+    """Return whether a key of this type is text, or a list of texts."""
     return hint is str or (get_origin(hint) in (list, tuple) and get_args(hint)[0] is str)
 
 
@@ -46,9 +46,9 @@ def _constructed(node: yaml.Node) -> Any:
 
 
 def read_yaml(path: Path, types: Mapping[str, Any]) -> Any:
-    """Return a YAML file as OmegaConf reads it, with the text of every key in `types` that holds text as it is spelled.
+    """Return a YAML file as OmegaConf reads it, but with the values of text keys in `types` as they are written.
 
-    Raises yaml.YAMLError, OmegaConfBaseException or UnicodeDecodeError for what is no YAML, OSError for a file that cannot be read.
+    Raises yaml.YAMLError, OmegaConfBaseException or UnicodeDecodeError when it is not YAML, OSError when it cannot be read.
     """
     root = yaml.compose(path.read_text(encoding="utf-8"), yaml.SafeLoader)
     if root is None or root.tag == "tag:yaml.org,2002:null":

@@ -19,7 +19,7 @@ from hear_ssl.views.sound_folder import sound_files
 
 
 def check_folders(config: Config) -> None:
-    """Raise ValueError that names the key when a folder that an augmentation reads does not exist, or has no audio file."""
+    """Raise ValueError that names the key when a folder of an augmentation does not exist or has no audio file."""
     for number, place, key, folder in view_folders(config):
         try:
             sound_files(folder)
@@ -29,7 +29,7 @@ def check_folders(config: Config) -> None:
 
 
 def repeated_clips(config: DataConfig, sounds: list[tuple[int, str]]) -> list[str]:
-    """Return a warning for each part of a batch that is larger than its data; `sounds` are those of each entry of data.shards."""
+    """Return a warning for each part of a batch that is larger than its data; `sounds` are the counts for each entry of data.shards."""
     total = sum(config.weights)
     kinds = " and ".join(sorted({kind for _, kind in sounds}))
     parts = [("", float(config.batch_size), "the data", sum(count for count, _ in sounds), kinds)]
@@ -46,7 +46,7 @@ def repeated_clips(config: DataConfig, sounds: list[tuple[int, str]]) -> list[st
 
 
 def different_sounds(shards: ShardSet, config: DataConfig) -> list[tuple[int, str]]:
-    """Return how many different sounds each entry of data.shards holds: its clips, or its pairs when both of a pair are the views."""
+    """Return the number of different sounds in each entry of data.shards: its clips, or its pairs when the views are the two of a pair."""
     found, first = [], 0
     for source in shards.sources:
         pairs = config.positives == "pairs" and source.index.clips > 0 and _has_partner(shards, first)
@@ -58,12 +58,12 @@ def different_sounds(shards: ShardSet, config: DataConfig) -> list[tuple[int, st
 def _has_partner(shards: ShardSet, clip: int) -> bool:
     try:
         return "pair" in shards.record(shards.clip(clip))
-    except (ValueError, OSError):  # an unreadable clip, which training names
+    except (ValueError, OSError):  # an unreadable clip, which training reports
         return False
 
 
 def unlicensed(card: dict[str, Any]) -> list[str]:
-    """Return a warning for each source of the data card whose licence is missing or not known: export will ask for it."""
+    """Return a warning for each source in the data card whose licence is missing or unknown, since export will require it."""
     return [
         f"warning: training source {source['name']} has {described(source['license'])}: export will refuse it; pack it with"
         f" --license NAME, set data.license=NAME where it is not packed, or give"
@@ -74,7 +74,7 @@ def unlicensed(card: dict[str, Any]) -> list[str]:
 
 
 def check_shared_memory(config: DataConfig, sample_rate: int, ranks: int, processes: int) -> None:
-    """Raise ValueError when shared memory is too small for two batches of each worker and the two that training holds."""
+    """Raise ValueError when shared memory is too small for two batches of each worker and two of the training process."""
     samples = sum(crops.count * round(crops.seconds * sample_rate) for crops in config.crops)
     batch = 4 * config.batch_size // ranks * samples
     batches = processes * (2 * config.workers + 2)
@@ -88,9 +88,9 @@ def check_shared_memory(config: DataConfig, sample_rate: int, ranks: int, proces
 
 
 def cluster_plugins(processes: int, nodes: int) -> list[Any]:
-    """Return what keeps Lightning from taking the variables of a SLURM job for tasks that srun started; [] to let it look.
+    """Return plugins that keep Lightning from treating any SLURM job as tasks started by srun; [] leaves the detection to Lightning.
 
-    Raises ValueError when srun started another number of tasks, or several machines are asked for and it started none.
+    Raises ValueError when srun started another number of tasks, or none although several machines are configured.
     """
     variables, tasks = os.environ, processes * nodes
     if "TORCHELASTIC_RUN_ID" in variables or "SLURM_NTASKS" not in variables:
@@ -109,7 +109,7 @@ def cluster_plugins(processes: int, nodes: int) -> list[Any]:
 
 
 def machine_failure(error: RuntimeError) -> ValueError | OSError | None:
-    """Return one line for an error of torch.compile, or of NCCL when shared memory is full; None for any other."""
+    """Return a one-line error for a failure of torch.compile, or of NCCL when shared memory is full; None for any other error."""
     if "/dev/shm/nccl" in str(error):
         return OSError(f"shared memory is full, which the GPUs of one machine communicate through; {MORE_SHARED_MEMORY}")
     if not type(error).__module__.startswith(("torch._inductor", "torch._dynamo")):

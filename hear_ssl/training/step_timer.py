@@ -1,7 +1,7 @@
-"""Where the time of a step goes: seconds by stage, counted in every run.
+"""Seconds of each stage of a step, counted in every run.
 
-On a GPU the training process only queues work, so a stage's seconds are those of queueing; `exact` waits for the device at
-the end of every stage, which a profile wants and a run does not.
+On a GPU the training process only queues work, so the seconds of a stage are those of queueing. With `exact`, the timer synchronises
+the device at the end of every stage, as a profile needs.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class StepTimer:
             self.end(name)
 
     def begin(self, name: str) -> None:
-        """Count from here; ends with `end`."""
+        """Start timing a stage, until `end`."""
         self.began[name] = time.perf_counter()
 
     def end(self, name: str) -> None:
-        """Count up to here what `begin` began; nothing when it did not."""
+        """Add the time since `begin`; do nothing when the stage was not begun."""
         began = self.began.pop(name, None)
         if began is None:
             return
@@ -47,10 +47,10 @@ class StepTimer:
         self.seconds[name] += time.perf_counter() - began
 
     def add(self, seconds: dict[str, float]) -> None:
-        """Count what a worker measured."""
+        """Add the seconds that a worker measured."""
         for name, value in seconds.items():
             self.seconds[name] += value
 
     def since(self, before: dict[str, float]) -> dict[str, float]:
-        """Return the seconds of each stage since a copy of `seconds` was taken."""
+        """Return the seconds of each stage since `before`, an earlier copy of `seconds`."""
         return {name: value - before[name] for name, value in self.seconds.items()}

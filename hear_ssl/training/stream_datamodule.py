@@ -1,4 +1,4 @@
-"""The LightningDataModule of shards without an index: the state of every reader is kept, so that a run resumes at the very next batch."""
+"""The LightningDataModule of shards without an index: it saves the state of every reader, so that a run resumes with the next batch."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ ORDER_KEYS = ("batch_size", "weights", "workers", "shuffle_mb", "interleave", "a
 
 
 class StreamDataModule(BatchDataModule):
-    """Batches from shards that are read in sequence. Its state is that of the readers of all ranks after the last batch taken."""
+    """Batches from shards that are read in sequence. Its state is that of all ranks' readers after the last batch trained on."""
 
     def __init__(self, config: DataConfig, sample_rate: int, seed: int, unindexed: list[str]) -> None:
-        """List the shards; entries of data.shards that are not among the `unindexed` have an index.
+        """List the shards; entries of data.shards that are not in `unindexed` have an index.
 
-        Raises ValueError when there are none, a name marks test data, or weights, licences or splits do not fit the entries.
+        Raises ValueError when there are none, a name marks test data, or the weights, licences or splits do not fit the entries.
         """
         super().__init__(config, sample_rate, seed)
         self.lists = shard_lists(config, unindexed)
@@ -40,7 +40,7 @@ class StreamDataModule(BatchDataModule):
         self.fill_card({})
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the loader of this rank, which starts at the next batch."""
+        """Return this rank's loader, starting at the next batch."""
         stream = copy(self.stream)
         stream.share(*self.rank_and_ranks())
         stream.states = dict(self.readers)
@@ -53,7 +53,7 @@ class StreamDataModule(BatchDataModule):
         )
 
     def count(self, batch: Batch) -> None:
-        """Count what a batch lost, and note the state of its readers; raises ValueError as `BatchDataModule.count` does."""
+        """Count a batch's unreadable clips and keep the state of its readers. Raises ValueError as `BatchDataModule.count` does."""
         super().count(batch)
         self.readers.update(batch.readers)
         self.streamed = added([self.streamed, batch.streamed])
@@ -61,24 +61,24 @@ class StreamDataModule(BatchDataModule):
     def data_card(self) -> dict[str, Any]:
         """Return hours, split and sources with licences; hours and clips of sources without an index are those of the first pass so far.
 
-        The mapping is brought up to date whenever the state is saved.
+        The mapping is updated whenever the state is saved.
         """
         return self.card
 
     def pass_line(self) -> str:
-        """Return how many shards are read in sequence, and by how many readers."""
+        """Return a sentence on the number of shards read in sequence, and of readers."""
         ranks = self.rank_and_ranks()[1]
         readers = ranks * max(1, min(self.config.workers, self.config.batch_size // ranks))
         bare = sum(len(listed.shards) for listed in self.lists if not listed.index)
         return f"shards read in sequence: {len(self.stream.shards)} ({bare} without an index); readers: {readers}"
 
     def order_card(self) -> dict[str, Any]:
-        """Return as plain data what the order of the clips follows from."""
+        """Return as plain data everything that determines the order of the clips."""
         values = {f"data.{key}": getattr(self.config, key) for key in ORDER_KEYS}
         return {"seed": self.seed, "the number of ranks": self.rank_and_ranks()[1], **values, "data.shards": fingerprint(self.lists)}
 
     def position(self, batches: int) -> dict[str, Any]:
-        """Return the state with the readers' and what was streamed, of all ranks together. All ranks must call it."""
+        """Return the state, including that of all ranks' readers and the clips streamed so far. All ranks must call it."""
         readers, streamed = dict(self.readers), dict(self.streamed)
         if dist.is_available() and dist.is_initialized():
             parts: list[Any] = [None] * dist.get_world_size()
@@ -90,17 +90,17 @@ class StreamDataModule(BatchDataModule):
         return {**super().position(batches), "readers": readers, "streamed": kept}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Resume after the batches that training has taken. Raises ValueError when the order would be another one."""
+        """Resume after the batches trained on so far. Raises ValueError when the order would differ."""
         self.check_order(state)
         rank, ranks = self.rank_and_ranks()
         share = len(state["readers"]) // ranks
         self.readers = {int(number): reader for number, reader in state["readers"].items() if int(number) // share == rank}
-        if rank == 0:  # which adds what the others stream from here on
+        if rank == 0:  # which adds what the other ranks stream from now on
             self.streamed = {int(number): (int(clips), float(seconds)) for number, (clips, seconds) in state["streamed"].items()}
         self.unreadable.load(state)
 
     def fill_card(self, streamed: dict[int, tuple[int, float]]) -> None:
-        """Bring the data card up to date with the clips and seconds streamed from each entry of data.shards."""
+        """Update the data card with the clips and seconds streamed from each entry of data.shards."""
         sources: list[dict[str, Any]] = []
         for number, listed in enumerate(self.lists):
             sources += _sources(listed, *streamed.get(number, (0, 0.0)))
@@ -116,7 +116,7 @@ def _sources(listed: ShardList, clips: int, seconds: float) -> list[dict[str, An
 
 
 def added(parts: Any) -> dict[int, tuple[int, float]]:
-    """Return clips and seconds of each entry of data.shards, added up over parts."""
+    """Return clips and seconds of each entry of data.shards, summed over parts."""
     total: dict[int, tuple[int, float]] = {}
     for number, (clips, seconds) in (item for part in parts for item in part.items()):
         before = total.get(number, (0, 0.0))
@@ -125,7 +125,7 @@ def added(parts: Any) -> dict[int, tuple[int, float]]:
 
 
 def data_module(config: DataConfig, sample_rate: int, seed: int) -> ShardDataModule | StreamDataModule:
-    """Return the data module for data.shards: where an entry has no index, all of them are read in sequence.
+    """Return the data module for data.shards; if an entry has no index, all entries are read in sequence.
 
     Raises ValueError as the two classes do.
     """

@@ -1,4 +1,4 @@
-"""Train every combination of values of some config keys: on this machine, so many at once, or as SLURM jobs; then compare the runs."""
+"""Train every combination of values of some config keys, on this machine or as SLURM jobs; then compare the runs."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ BUSY = "wait for that sweep to end, or sweep into another folder with run=FOLDER
 
 @dataclass(frozen=True)
 class Swept:
-    """What came of a sweep: its folder, the folders of its runs by name, why some are not done, the page that compares them, and the
-    signal that stopped it, 0 for none."""
+    """The result of a sweep: its folder, the folders of its runs by name, reasons for unfinished runs, the page that compares the runs,
+    and the signal that stopped the sweep, 0 for none."""
 
     folder: Path
     runs: dict[str, Path]
@@ -43,7 +43,7 @@ class Swept:
 
 
 def command(recipe: str, fixed: Sequence[str], given: Sequence[str], at_once: int | None, slurm: Sequence[str] | None) -> int:
-    """Carry out the sweep of a command line; return the exit status: 0, 1 when a run is not done, 128 + signal number when stopped."""
+    """Run the sweep of a command line and return the exit status: 0, 1 when a run is not done, 128 + signal number when stopped."""
     parameters = None if slurm is None else dict(map(parameter, slurm))
     done = swept(recipe, fixed, parse_sweep(given), at_once, parameters)
     return 128 + done.stopped_by if done.stopped_by else int(bool(done.failures))
@@ -62,7 +62,7 @@ def parameter(given: str) -> tuple[str, Any]:
 
 
 def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_once: int | None, slurm: Mapping[str, Any] | None) -> Swept:
-    """Carry out a sweep and return what came of it. Raises ValueError for whatever is wrong before the first run starts."""
+    """Run a sweep and return its result. Raises ValueError for any mistake, before the first run starts."""
     if at_once is not None and (not isinstance(at_once, int) or at_once < 1):
         raise ValueError(f"at-once is {at_once}; give how many runs train next to each other, at least 1")
     if isinstance(recipe, Mapping):
@@ -88,9 +88,9 @@ def swept(recipe: Recipe, fixed: Sequence[str], keys: dict[str, list[str]], at_o
 
 
 def written(recipe: Mapping[str, Any], folder: Path) -> Path:
-    """Write a recipe that is given as a mapping to a folder, for the processes of its runs, and return the file.
+    """Write a recipe given as a mapping to a folder, for the processes of the runs, and return the file.
 
-    Raises ValueError where it has credentials.
+    Raises ValueError when it contains credentials.
     """
     content = plain(recipe, "the config")
     if isinstance(content.get(BASE), str):
@@ -103,7 +103,7 @@ def written(recipe: Mapping[str, Any], folder: Path) -> Path:
 
 
 def trained(due: Sequence[SweepRun], folder: Path, at_once: int | None, slurm: Mapping[str, Any] | None) -> tuple[dict[str, str], int]:
-    """Train the runs that are due; return why some failed, and the signal that stopped the sweep, 0 for none."""
+    """Train the runs that are due; return the reasons of failed runs and the signal that stopped the sweep, 0 for none."""
     if slurm is None or not due:
         return carry_out(due, LocalStart(at_once or 1), at_once or 1)
     from hear_ssl.training.sweep_slurm import SlurmStart
@@ -112,7 +112,7 @@ def trained(due: Sequence[SweepRun], folder: Path, at_once: int | None, slurm: M
 
 
 def concluded(folder: Path, runs: Sequence[SweepRun], failures: dict[str, str], stopped_by: int) -> Swept:
-    """Report what came of a sweep and write the page that compares its runs; return it."""
+    """Report the result of a sweep, write the page that compares its runs, and return the result."""
     unfinished = {}
     for run in runs:
         state = read_state(run.run)

@@ -1,4 +1,4 @@
-"""What each run of a sweep would refuse at its start, found before the first one starts: shards, folders, tasks, the model of `init`."""
+"""Check shards, folders, tasks and the model of `init` of every run of a sweep before the first run starts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hear_ssl.training.stream_datamodule import data_module
 
 
 def check_startable(configs: Iterable[Config]) -> None:
-    """Raise ValueError or OSError as `fit` would at the start of one of the runs; what several have in common is read once."""
+    """Raise the ValueError or OSError that `fit` would raise at the start of a run; data shared by several runs are read once."""
     checked: set[str] = set()
     for config in configs:
         check_ranks(config.data.batch_size, config.trainer.devices * config.trainer.nodes)

@@ -1,4 +1,4 @@
-"""What a sweep is to do: its runs, each checked before the first one starts, and what is left of them."""
+"""The plan of a sweep: its runs, all checked before the first one starts, and which of them remain to be trained."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from hear_ssl.training.settings import Config
 from hear_ssl.training.sweep_values import combined
 
 ELSEWHERE = (*PLACES, "wandb")  # config keys that may differ when a sweep resumes
-LOGS = "logs"  # folder in that of a sweep
+LOGS = "logs"  # subfolder of the sweep's folder
 
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One run of a sweep: its name, its folder, and the recipe and `key=value` arguments that it is of."""
+    """One run of a sweep: its name and folder, its recipe and its `key=value` arguments."""
 
     name: str
     run: Path
@@ -35,7 +35,7 @@ class SweepRun:
 
     @property
     def log(self) -> Path:
-        """The file with what the run prints."""
+        """The file with the run's output."""
         return self.run.parent / LOGS / f"{self.name}.log"
 
     def state(self) -> str:
@@ -47,7 +47,7 @@ class SweepRun:
 
     def command(self) -> list[str]:
         """Return the arguments of `hear-ssl fit` that start or resume it."""
-        if self.state() == "resume":  # by its own config; addresses are kept there without credentials
+        if self.state() == "resume":  # with its own config, which stores addresses without credentials
             return ["--resume", str(self.run), *(one for one in self.arguments if one.startswith("data.shards="))]
         return ["--config", self.recipe, *self.arguments, f"run={self.run}"]
 
@@ -55,8 +55,8 @@ class SweepRun:
 def planned(recipe: str, fixed: Sequence[str], keys: dict[str, list[str]]) -> tuple[Path, dict[SweepRun, Config]]:
     """Return the folder of a sweep and its runs with their configs: a recipe with `fixed` arguments and each combination of `keys`.
 
-    The folder is `run`, by default OUTPUT/NAME-sweep. Raises ValueError when a config is wrong, two are the same, or a run is there
-    already with another config.
+    The folder is `run`, by default OUTPUT/NAME-sweep. Raises ValueError when a config is wrong, two configs are equal, or a run already
+    exists with another config.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         raise ValueError("a sweep starts the processes of its runs itself; start it without torchrun")
@@ -79,13 +79,13 @@ def planned(recipe: str, fixed: Sequence[str], keys: dict[str, list[str]]) -> tu
 
 
 def comparable(config: Config) -> dict[str, str]:
-    """Return a config by dotted keys as `read_config` reads what a run keeps of it, without those that may differ on resuming."""
+    """Return a config by dotted keys as `read_config` reads it from a run, without keys that may differ on resuming."""
     content = yaml.safe_load(OmegaConf.to_yaml(OmegaConf.create(to_mapping(without_credentials(config)))))
     return {key: value for key, value in dotted(content) if key not in ELSEWHERE}
 
 
 def check_earlier(run: Path, wanted: dict[str, str]) -> None:
-    """Raise ValueError when a run folder has a config that differs from the one wanted; a key newer than the run had its default."""
+    """Raise ValueError when a run folder has another config than `wanted`; a key newer than the run had its default."""
     if not (run / "config.yaml").is_file():
         return
     before = read_config(run / "config.yaml")

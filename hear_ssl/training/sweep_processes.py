@@ -1,4 +1,4 @@
-"""The processes of a sweep on this machine: so many at once, each with its share of the cores and GPUs, all stopped by one signal."""
+"""The processes of a sweep on this machine: a limited number at once, each with its share of cores and GPUs, all stopped by one signal."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Started(Protocol):
-    """A run that was started."""
+    """A started run."""
 
     def poll(self) -> int | None:
-        """Return its exit status once it has ended, the negative number of a signal that ended it, None before."""
+        """Return its exit status, or the negative number of the signal that ended it; None while it runs."""
         ...
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal that ends it with its checkpoint saved."""
+        """Send a signal that makes it save a checkpoint and end."""
         ...
 
 
@@ -43,7 +43,7 @@ def environment(run: SweepRun) -> dict[str, str]:
 
 
 def launch(run: SweepRun, variables: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start or resume a run, which prints to its log. A Ctrl-C in the terminal does not reach it: the sweep passes it on."""
+    """Start or resume a run that prints to its log. A Ctrl-C in the terminal does not reach it directly: the sweep forwards it."""
     run.log.parent.mkdir(parents=True, exist_ok=True)
     with open(run.log, "ab") as log:
         return subprocess.Popen(
@@ -57,13 +57,13 @@ def launch(run: SweepRun, variables: dict[str, str]) -> subprocess.Popen[bytes]:
 
 
 class LocalStart:
-    """Starts runs on this machine, `at_once` of them next to each other."""
+    """Start runs on this machine, `at_once` of them in parallel."""
 
     def __init__(self, at_once: int) -> None:
         self.at_once = at_once
 
     def __call__(self, run: SweepRun, slot: int) -> Started:
-        """Start a run as number `slot` of those that run at once."""
+        """Start a run in the slot with this number."""
         variables = environment(run)
         gpus = visible_gpus() if self.at_once > 1 and run.processes == 1 else []
         if len(gpus) > 1:
@@ -82,7 +82,7 @@ def visible_gpus() -> list[str]:
 
 
 class Log:
-    """What a run has printed since it was started: `new` lines to show, and the `last` one, or the last error."""
+    """The output of a started run: its `new` lines to show, and its `last` line or error."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -90,7 +90,7 @@ class Log:
         self.last = ""
 
     def new(self) -> Iterator[str]:
-        """Yield the whole lines printed since the last call."""
+        """Yield the complete lines printed since the last call."""
         if not self.path.is_file():
             return
         with open(self.path, "rb") as file:
@@ -106,7 +106,7 @@ class Log:
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Give the list of the signals to end that come while the block runs; only the main thread can receive them."""
+    """Yield the list of termination signals that arrive while the block runs; only the main thread can receive them."""
     received: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield received
@@ -127,9 +127,9 @@ def noted_signals() -> Iterator[list[int]]:
 
 
 def carry_out(runs: Sequence[SweepRun], start: Callable[[SweepRun, int], Started], at_once: int) -> tuple[dict[str, str], int]:
-    """Start runs, at most `at_once` next to each other; return why some failed, by name, and the signal that stopped all, 0 for none.
+    """Start runs, at most `at_once` in parallel; return reasons of failed runs by name, and the signal that stopped all, 0 for none.
 
-    A signal to end is passed on to the runs that have been started, which save their checkpoints; a second one as well.
+    A termination signal is forwarded to the started runs, which save their checkpoints; so is a second one.
     """
     waiting, started, failures = list(runs), dict[int, tuple[SweepRun, Started, Log]](), dict[str, str]()
     with noted_signals() as received:
@@ -157,7 +157,7 @@ def carry_out(runs: Sequence[SweepRun], start: Callable[[SweepRun, int], Started
 
 
 def failure(status: int, last: str) -> str:
-    """Return in one line why a run failed, by its exit status and the last line that it printed."""
+    """Return one line on why a run failed, from its exit status and the last line that it printed."""
     number = -status if status < 0 else status - 128
     if number in signal.valid_signals() and number:
         name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"

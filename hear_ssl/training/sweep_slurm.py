@@ -1,7 +1,7 @@
 """The runs of a sweep as a SLURM job array, submitted by submitit (the extra `slurm`).
 
-submitit keeps each job's call, the arguments of one run, and its output in SWEEP/submitit. Before a job's time is over it sends SIGUSR2 and
-queues the job again: the run has saved by then, and resumes.
+submitit stores each job's call, the arguments of one run, and its output in SWEEP/submitit. Before a job's time limit it sends SIGUSR2;
+the run saves a checkpoint, and submitit queues the job again, which resumes the run.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from hear_ssl.training.sweep_plan import SweepRun
 from hear_ssl.training.sweep_processes import PAUSE_SECONDS, Started, environment, launch
 
 CLUSTERS = ("slurm", "local")
-CHECK_SECONDS = 2.0  # between two looks at a job
+CHECK_SECONDS = 2.0  # between two queries of a job's state
 
 
 class FitJob:
-    """What a job calls: it starts or resumes a run and returns its exit status."""
+    """The callable of a job: start or resume a run and return its exit status."""
 
     def __init__(self, run: SweepRun) -> None:
         self.run = run
@@ -37,7 +37,7 @@ class FitJob:
         """Train, unless the run is done."""
         if self.run.state() == "done":
             return 0
-        handler = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to every process; it would end one that does not know it
+        handler = signal.signal(signal.SIGUSR2, signal.SIG_IGN)  # SLURM sends it to every process; it ends one without a handler
         self.process = launch(self.run, environment(self.run))
         signal.signal(signal.SIGUSR2, handler)
         try:
@@ -49,7 +49,7 @@ class FitJob:
         return status
 
     def checkpoint(self) -> Any:
-        """Save the run before the job's time is over, and return what submitit queues again."""
+        """Save the run before the job's time limit, and return the job that submitit queues again."""
         from submitit.helpers import DelayedSubmission
 
         if self.process is not None:
@@ -59,10 +59,10 @@ class FitJob:
 
 
 class SlurmStart:
-    """Starts the runs of a sweep by submitting them all."""
+    """Start the runs of a sweep by submitting all of them."""
 
     def __init__(self, runs: Sequence[SweepRun], folder: Path, parameters: Mapping[str, Any], at_once: int | None) -> None:
-        """Submit runs with parameters of submitit, `at_once` of them to run next to each other, any number by default.
+        """Submit runs with parameters of submitit; at most `at_once` of them run in parallel, any number by default.
 
         parameters: names of submitit, such as timeout_min, gpus_per_node and slurm_partition, and `cluster`: slurm, or local for
         processes on this machine. Raises ValueError when submitit or SLURM is missing, refuses a parameter, or an address has credentials.
@@ -103,7 +103,7 @@ class SubmittedRun:
         self.due = 0.0
 
     def poll(self) -> int | None:
-        """Return the exit status of its run, 1 when the job itself failed, None before its end."""
+        """Return the exit status of its run, or 1 when the job itself failed; None before its end."""
         from submitit.core.utils import FailedJobError, UncompletedJobError
 
         if time.monotonic() < self.due:
@@ -125,7 +125,7 @@ class SubmittedRun:
 
 
 def check_cluster(cluster: Any) -> None:
-    """Raise ValueError when there is no such cluster here, or no submitit."""
+    """Raise ValueError when this kind of cluster, or submitit, is missing."""
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster={cluster} is unknown; give {' or '.join(CLUSTERS)}")
     if importlib.util.find_spec("submitit") is None:

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 CLOSING = {"[": "]", "{": "}", "(": ")"}
-OWN = ("run", "output", "name", "base")  # keys that say where a sweep is, not what it trains
+OWN = ("run", "output", "name", "base")  # keys for the location of a sweep, not for its training
 LONGEST = 100  # characters of a folder's name
 
 
@@ -61,8 +61,8 @@ def split_values(argument: str, text: str) -> list[str]:
 def combined(keys: dict[str, list[str]]) -> dict[str, list[str]]:
     """Return every combination of values as `key=value` texts by its name; the last key changes fastest.
 
-    Names have the keys with several values, by their last part where only one has it: temperature=0.1,seed=0. What a folder's name
-    should not have becomes a hyphen. Where that, or its length, makes two names one, they end with a hash of the values.
+    Names contain the keys with several values, shortened to their last part if that is unique: temperature=0.1,seed=0. Characters that
+    a folder's name should not have become hyphens. If that, or shortening, makes two names equal, they end with a hash of the values.
     """
     varied = [key for key, values in keys.items() if len(values) > 1] or list(keys)
     last = Counter(key.rpartition(".")[2] for key in varied)
@@ -80,5 +80,5 @@ def combined(keys: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def safe(text: str) -> str:
-    """Return a text as a part of a folder's name."""
+    """Return a text with only characters that a folder's name can have."""
     return re.sub(r"[^\w.+-]+", "-", text, flags=re.ASCII).strip("-") or "none"

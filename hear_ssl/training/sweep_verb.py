@@ -19,7 +19,11 @@ from hear_ssl.training.verbs import Paths, Run, changed_keys
 
 @dataclass(frozen=True)
 class Sweep:
-    """What came of a sweep: its folder, its runs by name, why some are not done, by name, and the page that compares them."""
+    """The result of a sweep.
+
+    folder: the folder of the sweep. runs: its finished runs by name. failures: the reason for each run that is not done, by name.
+    page: the HTML page that compares the runs, None without a finished one.
+    """
 
     folder: Path
     runs: dict[str, Run]
@@ -40,16 +44,17 @@ def sweep(
     at_once: int | None = None,
     slurm: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return what came of it.
+    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return its runs.
 
-    keys: {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}. run: the folder of the sweep, with a run folder for each
-    combination; without it OUTPUT/NAME-sweep. Each run is a process of its own. Called again with the same arguments, it resumes runs
-    that were stopped or failed, and leaves out those that are done.
-    at_once: how many run next to each other, each on its share of the cores and GPUs (1). slurm: parameters of submitit, such as
-    {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}, to train as SLURM jobs. The others: see `fit`.
+    keys: values by config key, such as {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}.
+    run: the folder of the sweep, with a run folder for each combination; without it OUTPUT/NAME-sweep.
+    at_once: how many runs train next to each other, each on its share of the cores and GPUs; 1 by default.
+    slurm: parameters of submitit to train as SLURM jobs, such as {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}.
 
-    Failed runs are in `failures`, with their reasons; they end no others. Raises ValueError before the first run starts when the
-    config of any of them is wrong. Ctrl-C stops all runs, saved, and raises KeyboardInterrupt.
+    The other arguments are those of `fit`. Each run is a process of its own. Called again with the same arguments, it resumes runs
+    that were stopped or failed, and leaves out those that are done. The other runs are trained when one fails; `failures` of the
+    result has the reasons. Raises ValueError before the first run starts when the config of any of them is wrong. Ctrl-C stops all
+    runs, saved, and raises KeyboardInterrupt.
     """
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "init": init}
     fixed = [argument(key, value) for key, value in changed_keys(named, overrides or {}).items()]
@@ -65,5 +70,5 @@ def sweep(
 
 
 def argument(key: str, value: Any) -> str:
-    """Return `key=value` as a command line has it, with the value as JSON, which YAML contains."""
+    """Return `key=value` for a command line, with the value as JSON, which is valid YAML."""
     return f"{key}={json.dumps(plain(value, f'{key}={value!r}'[:200]), ensure_ascii=False)}"

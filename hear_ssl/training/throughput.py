@@ -1,12 +1,12 @@
 """Throughput of a run: model FLOP utilisation (MFU) and hours of audio a second.
 
-MFU is the operations of a step, forward and backward, by the time of a step and the peak of the device (Chowdhery et al., PaLM,
-2022, appendix B, https://arxiv.org/abs/2204.02311). Operations are those of matrix products, convolutions and attention in
-encoder, teacher and objective, each counted once, as torch's FLOP counter has them; augmentations, features and what
-`trainer.encode_rows` computes again do not count. They are counted on fake tensors, which have shapes and no values
+MFU is the number of operations of a step, forward and backward, divided by the time of the step and the peak of the device (Chowdhery
+et al., PaLM, 2022, appendix B, https://arxiv.org/abs/2204.02311). Operations are those of matrix products, convolutions and attention
+in encoder, teacher and objective, counted once by torch's FLOP counter. Augmentations, features and the recomputation by
+`trainer.encode_rows` do not count. They are counted on fake tensors, which have shapes but no values
 (https://docs.pytorch.org/docs/stable/torch.compiler_fake_tensor.html).
-The peak of a GPU is that of its data sheet, from Lightning's table, or of a measured matrix product where that is higher or there
-is none; the peak of a CPU is always measured, with the threads and the precision of the run.
+The peak of a GPU is that of its data sheet, from Lightning's table, or that of a measured matrix product if it is higher or the table
+has no entry. The peak of a CPU is always measured, with the threads and the precision of the run.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from hear_ssl.training.settings import Config
 
 CPU_SIZE, GPU_SIZE = 1024, 8192  # rows and columns of the matrices
 REPEATS = 4  # the fastest counts
-UNCOUNTED = (RuntimeError, NotImplementedError, ValueError, TypeError)  # of a user's class that needs values
+UNCOUNTED = (RuntimeError, NotImplementedError, ValueError, TypeError)  # raised by a user's class that needs values
 
 
 @dataclass(frozen=True)
 class Throughput:
-    """What turns steps a second into MFU and hours of audio.
+    """Convert steps per second to MFU and hours of audio.
 
-    operations: of a step in this process, 0 when they could not be counted. peak: of its device, in operations a second.
+    operations: of a step in this process, 0 when they could not be counted. peak: of its device, in operations per second.
     audio_seconds: of the crops of all clips of a step, over all processes.
     """
 
@@ -45,7 +45,7 @@ class Throughput:
     audio_seconds: float
 
     def columns(self, steps_per_second: float) -> dict[str, float]:
-        """Return the columns of metrics.csv: audio_hours_per_second, and mfu as a share where operations were counted."""
+        """Return the columns of metrics.csv: audio_hours_per_second, and mfu as a share if operations were counted."""
         hours = {"audio_hours_per_second": steps_per_second * self.audio_seconds / 3600.0}
         return {**hours, "mfu": steps_per_second * self.operations / self.peak} if self.operations and self.peak else hours
 
@@ -56,7 +56,7 @@ def audio_seconds(config: Config) -> float:
 
 
 class Step(nn.Module):
-    """Features of the views to the loss, as a step of training has it, all rows at once."""
+    """A training step from the features of the views to the loss, with all rows at once."""
 
     def __init__(self, module: PretrainingModule) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Step(nn.Module):
 
 
 def step_operations(module: PretrainingModule, rows: int) -> float:
-    """Return the operations of a step with so many clips in this process; nothing of the module changes.
+    """Return the operations of a step with `rows` clips in this process, without changing the module.
 
     Raises what a user's class raises when it cannot run without values.
     """
@@ -97,7 +97,7 @@ def step_operations(module: PretrainingModule, rows: int) -> float:
 
 
 def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """Return the operations a second of a product of large matrices, the fastest of a few."""
+    """Return the operations per second of a product of large matrices, the fastest of several."""
     size, fastest = GPU_SIZE if device.type == "cuda" else CPU_SIZE, math.inf
     matrix = torch.full((size, size), 0.5, dtype=dtype, device=device)
     for _ in range(REPEATS):
@@ -111,14 +111,14 @@ def measured_peak(device: torch.device, dtype: torch.dtype) -> float:
 
 
 def peak_of(device: torch.device, precision: str) -> float:
-    """Return the peak of a device in operations a second, for the precision 32 or bf16."""
+    """Return the peak of a device in operations per second, for the precision 32 or bf16."""
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
     stated = get_available_flops(device, dtype) if device.type == "cuda" else None
     return max(float(stated or 0), measured_peak(device, dtype))
 
 
 def count_operations(module: PretrainingModule, rows: int) -> float:
-    """Return the operations of a step, 0 and a line on the terminal when a user's class does not let them be counted."""
+    """Return the operations of a step, or 0 with a warning when they cannot be counted with a user's class."""
     try:
         return step_operations(module, rows)
     except UNCOUNTED as error:

@@ -1,4 +1,4 @@
-"""From a Config to a finished run: folder, data, module and Trainer put together."""
+"""Train by a Config: build the run folder, data, module and Trainer, and run them."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def fit_run(
 ) -> tuple[Path, int]:
     """Train by a config and return the run folder and the number of the signal that stopped the run, 0 for none.
 
-    A run that is resumed starts from `resumed_file`, or without one from its last checkpoint. own_process: see StopCleanly. dataset: a
-    map-style torch dataset or a Hugging Face dataset to train on, in place of data.shards; the run that resumes is given it again.
-    Raises ValueError for data, checkpoint or folder mistakes, OSError when the disk is full.
+    A resumed run starts from `resumed_file`, by default from its last checkpoint. own_process: see StopCleanly. dataset: a map-style
+    torch dataset or a Hugging Face dataset to train on instead of data.shards, also to be given when the run resumes.
+    Raises ValueError for mistakes in data, checkpoint or folder, OSError when the disk is full.
     """
     config, ranks = whole_paths(config), processes(config.trainer)
     check_ranks(config.data.batch_size, math.prod(ranks))
-    term_weights(config.objective)  # refuses a config without an objective before anything is opened
+    term_weights(config.objective)  # raises for a config without an objective, before anything is opened
     checkpoint, saved = resume_checkpoint(Path(config.run), config, resumed_file) if resume else (None, {})
     if config.probe.every and process_rank() == 0:
         from hear_ssl.training.online_probe import check_probe  # loads scikit-learn
@@ -80,7 +80,7 @@ def fit_run(
             check_probe(config.probe, config.frontend.sample_rate, config.seed, Path(config.run or spare))
     check_shared_memory(config.data, config.frontend.sample_rate, math.prod(ranks), ranks[0])
     check_folders(config)
-    cluster_plugins(*ranks)  # refuses what SLURM's variables contradict before there is a run folder
+    cluster_plugins(*ranks)  # raises when SLURM's variables contradict the config, before a run folder exists
     check_given(dataset, saved)
     source = config.data, config.frontend.sample_rate, config.seed
     data: BatchDataModule = data_module(*source) if dataset is None else DatasetDataModule(*source, dataset)
@@ -104,18 +104,18 @@ def train(
     record: RecordState,
     initial: InitialModel | None = None,
 ) -> int:
-    """Train in a run folder that is held, from the checkpoint `saved` that was read from the file `checkpoint`, or from `initial`.
+    """Train in a locked run folder, from the checkpoint `saved` that was read from the file `checkpoint`, or from `initial`.
 
     Return the number of the signal that stopped the run before its last step, 0 for none.
     """
     run = Path(config.run)
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
     pl.seed_everything(config.seed, verbose=False)
-    config = without_credentials(config)  # all that is stored follows from this one
+    config = without_credentials(config)  # everything that is stored comes from this config
     module = new_module(config, data, checkpoint, saved, initial)
     apply_counted(config, choices, module)
     trainer = build_trainer(config, run, stop, data, choices.precision, checkpoint, [record])
-    if trainer.world_size == 1:  # of several ranks one alone cannot leave out a step
+    if trainer.world_size == 1:  # with several ranks, one rank alone cannot skip a step
         data.stopping = stop.requested
     if trainer.is_global_zero:
         announce(config, run, data, choices, module.views.notes())
@@ -144,7 +144,7 @@ def train(
 def new_module(
     config: Config, data: BatchDataModule, checkpoint: Path | None, saved: dict[str, Any], initial: InitialModel | None
 ) -> PretrainingModule:
-    """Return what is trained; what `saved` holds is checked and emptied. Raises ValueError when it or `initial` does not fit."""
+    """Return the module to train; the content of `saved` is checked and freed. Raises ValueError when it or `initial` does not fit."""
     module = PretrainingModule(config, data.data_card())
     if initial:
         module.start_from(initial)
@@ -161,7 +161,7 @@ def new_module(
 
 
 def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices, notes: list[str]) -> None:
-    """Report folder and length of a run, what it trains, choices for speed, notes on its views, and warnings about its data."""
+    """Report a run's folder and length, objective and encoder, choices for speed, notes on views, and warnings about data."""
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
     report(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}")
     report(f"objective {terms}; encoder {config.encoder.name}")
@@ -176,7 +176,7 @@ def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices,
 def start_run_folder(run: Path, choices: Choices) -> None:
     """Write the environment into the run folder.
 
-    Raises ValueError when it holds a run already; one that ended before its first checkpoint is started anew.
+    Raises ValueError when it contains a run already; a run that ended before its first checkpoint is restarted.
     """
     if process_rank() == 0:
         check_new(run)
@@ -184,7 +184,7 @@ def start_run_folder(run: Path, choices: Choices) -> None:
 
 
 def processes(options: TrainerConfig) -> tuple[int, int]:
-    """Return the processes of a run on each machine, and its machines."""
+    """Return the number of processes of a run on each machine, and of machines."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return options.devices, options.nodes
     devices = int(os.environ["LOCAL_WORLD_SIZE"])  # torchrun has decided already
@@ -192,7 +192,7 @@ def processes(options: TrainerConfig) -> tuple[int, int]:
 
 
 def machine(options: TrainerConfig) -> Machine:
-    """Return what this machine offers to each process of a run. Raises ValueError when it has fewer GPUs than are asked for."""
+    """Return the properties of this machine for each process of a run. Raises ValueError when it has fewer GPUs than configured."""
     (devices, _), gpus = processes(options), torch.cuda.device_count()
     divided = started_by_srun(math.prod(processes(options)))
     cores = usable_cores() if divided else max(1, usable_cores() // devices)
@@ -205,7 +205,7 @@ def machine(options: TrainerConfig) -> Machine:
 
 
 def apply(choices: Choices, module: PretrainingModule) -> None:
-    """Do to process and module what was chosen; precision is the Trainer's."""
+    """Apply the choices to process and module; the Trainer applies the precision."""
     if choices.allocator:
         keep_memory()
     torch.set_num_threads(choices.threads)
@@ -221,7 +221,7 @@ def apply(choices: Choices, module: PretrainingModule) -> None:
 
 
 def apply_counted(config: Config, choices: Choices, module: PretrainingModule) -> None:
-    """Do what was chosen; in the process that reports, count a step's operations before they are compiled, and measure the peak."""
+    """Apply the choices; in the reporting process, count a step's operations before compilation, and measure the peak."""
     if process_rank():
         return apply(choices, module)
     operations = count_operations(module, config.data.batch_size // math.prod(processes(config.trainer)))
@@ -239,7 +239,7 @@ def build_trainer(
     resumed: Path | None = None,
     callbacks: Sequence[pl.Callback] = (),
 ) -> pl.Trainer:
-    """Return the Trainer: steps as the unit, our own checkpoints, progress and stop; it resumes from the file `resumed`."""
+    """Return the Trainer, with steps as its unit and our callbacks for checkpoints, progress and stop; it resumes from file `resumed`."""
     options = config.trainer
     progress = Progress(run, options.log_every, data, options.collapse_rank)
     probe: list[pl.Callback] = []

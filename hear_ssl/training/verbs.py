@@ -23,10 +23,10 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Run(os.PathLike[str]):
-    """A run folder, usable wherever a path is: `hear_ssl.load(run)`, `open(run / "metrics.csv")`."""
+    """A run folder, usable as a path: `hear_ssl.load(run)`, `open(run / "metrics.csv")`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Refer to a run folder that is there, such as runs/base-20260101-120000. Raises ValueError when it is no run folder."""
+        """Open an existing run folder, such as runs/base-20260101-120000. Raises ValueError when it is not a run folder."""
         self.folder = Path(folder).absolute()
         if not (self.folder / "config.yaml").is_file():
             raise ValueError(f"{self.folder} is not a run folder: it has no config.yaml; give the folder that a training wrote")
@@ -46,13 +46,13 @@ class Run(os.PathLike[str]):
 
     @property
     def checkpoint(self) -> Path:
-        """The last checkpoint. Raises ValueError when there is none."""
+        """Path of the last checkpoint. Raises ValueError when there is none."""
         from hear_ssl.checkpoint import find_checkpoint  # loads torch
 
         return find_checkpoint(self.folder)
 
     def metrics(self) -> list[dict[str, float]]:
-        """Return the rows of metrics.csv, one per report: step, loss, effective_rank, clips_per_second and others; none is empty."""
+        """Return the rows of metrics.csv, one per report: step, loss, effective_rank, clips_per_second and others, without empty values."""
         _, rows = read_metrics(self.folder / "metrics.csv")
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
@@ -74,19 +74,19 @@ def fit(
 
     recipe: the name of a recipe, such as "simclr", the path of a YAML file, or a mapping of the same keys.
     shards: folders or addresses of packed shards (data.shards). steps: optimizer steps of the whole run (trainer.steps).
-    run: the run folder; without it a new one under `output`, from name and time. seed: weights, order, crops and views follow from it.
+    run: the run folder; by default a new one under `output`, from name and time. seed: of weights, order, crops and views.
     resume: a run folder or one of its checkpoints to resume, instead of a recipe.
-    data: instead of shards a map-style torch dataset of waveforms, (time,) or (channels, time), or of tuples (waveform, sample rate, ...),
-    or a Hugging Face dataset with an Audio column; to resume give it again.
+    data: instead of shards, a map-style torch dataset of waveforms, (time,) or (channels, time), or of tuples (waveform, sample rate, ...),
+    or a Hugging Face dataset with an Audio column; give it again to resume.
     init: the model whose encoder the run starts from: a run, a checkpoint, an installed wheel's name, or an address of weights.
     overrides: any other key by its dotted name: {"data.batch_size": 8}; `hear-ssl config RECIPE` prints them all.
 
-    It trains in one process. For several, start the program with `torchrun --nproc-per-node N` and give `run`. Progress goes to the
-    logger `hear_ssl`, at level INFO. Decoding runs in worker processes, which do not run the caller's program again. Ctrl-C finishes the
-    step and saves the run, then raises KeyboardInterrupt; any other signal that stops a run is delivered again once the run is saved.
+    It trains in one process. For several, start the program with `torchrun --nproc-per-node N` and give `run`. Progress is logged by
+    the logger `hear_ssl` at level INFO. Worker processes decode; they do not run the caller's program again. On Ctrl-C, the step is
+    finished and the run saved, then KeyboardInterrupt is raised; any other signal that stops a run is sent again after saving.
 
-    Raises ValueError for a mistake in the config, the data or the run folder, and for embeddings that collapse; OSError when shards
-    cannot be fetched or files not be written.
+    Raises ValueError for a mistake in the config, the data or the run folder, and when embeddings collapse; OSError when shards cannot
+    be downloaded or files cannot be written.
     """
     if (recipe is None) == (resume is None):
         raise ValueError("give either a recipe to start a run or resume=RUN to resume one")
@@ -102,7 +102,7 @@ def fit(
 
 
 def changed_keys(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the keys given by name, those not None, and the overrides. Raises ValueError when a key is among both."""
+    """Return the keys given by name (those that are not None) and the overrides. Raises ValueError when a key is in both."""
     given = {key: value for key, value in named.items() if value is not None}
     twice = next((key for key in given if key in overrides), None)
     if twice:
@@ -111,7 +111,7 @@ def changed_keys(named: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict
 
 
 def trained(config: Config, resume: bool, file: Path | None, dataset: Any = None) -> Run:
-    """Train by a config, from a checkpoint file or the run's last one to resume, and return the run; see `fit`."""
+    """Train by a config and return the run; to resume, start from `file` or the run's last checkpoint. See `fit`."""
     check_processes(config)
     from hear_ssl.training.trainer import fit_run  # Lightning loads only once the config is right
 
@@ -123,7 +123,7 @@ def trained(config: Config, resume: bool, file: Path | None, dataset: Any = None
 
 
 def check_processes(config: Config) -> None:
-    """Raise ValueError when a config wants several processes and this program was not started as several, or `run` is not given."""
+    """Raise ValueError when a config needs several processes and this program was not started as several, or `run` is missing."""
     several, started = config.trainer.devices * config.trainer.nodes, "TORCHELASTIC_RUN_ID" in os.environ
     if several > 1 and not started and not started_by_srun(several):
         raise ValueError(
@@ -136,7 +136,7 @@ def check_processes(config: Config) -> None:
 
 @contextmanager
 def caller_state() -> Iterator[None]:
-    """Restore after the block what a training changes in its process: signal handlers, random states, threads, a log level."""
+    """Restore after the block what training changes in its process: signal handlers, random states, threads, a log level."""
     import torch
     from pytorch_lightning.utilities.seed import isolate_rng
 

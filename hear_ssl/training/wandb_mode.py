@@ -1,4 +1,4 @@
-"""Which Weights & Biases mode a run has: the command line, else WANDB_MODE, else the config."""
+"""The Weights & Biases mode of a run: from the command line, otherwise from WANDB_MODE, otherwise from the config."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "o
 
 
 def with_wandb_mode(config: Config, overrides: Sequence[str], variables: Mapping[str, str] = os.environ) -> Config:
-    """Return the config with the mode that WANDB_MODE or WANDB_DISABLED names, unless an override sets `wandb`.
+    """Return the config with the mode set by WANDB_MODE or WANDB_DISABLED, unless an override sets `wandb`.
 
-    Raises ValueError when WANDB_MODE is no mode.
+    Raises ValueError when WANDB_MODE is not a valid mode.
     """
     given = variables.get("WANDB_MODE") or ("disabled" if variables.get("WANDB_DISABLED", "").lower() in ("true", "1") else "")
     if not given or any(override.partition("=")[0] == "wandb" for override in overrides):

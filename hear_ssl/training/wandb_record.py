@@ -1,7 +1,7 @@
-"""The Weights & Biases record of a run: offline in the run folder, or sent.
+"""The Weights & Biases record of a run: stored offline in the run folder, or sent.
 
-wandb appends to a record only online. An offline record with the id of an earlier one replaces it when both are synced. Each
-offline record therefore has an id of its own; those of one run share a group, and each begins with the rows of the earlier ones.
+wandb appends only to online records. An offline record with the id of an earlier one would replace it when both are synced. Each
+offline record therefore has a new id; the records of one run share a group, and each begins with the rows of the earlier ones.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ VARIABLES = {"project": "WANDB_PROJECT", "name": "WANDB_NAME", "dir": "WANDB_DIR
 def build_logger(config: Config, run: Path) -> WandbLogger | bool:
     """Return the wandb logger into the run folder; offline needs no account. `disabled` leaves wandb out.
 
-    What wandb's environment variables set, such as project and entity, is left to them.
+    Settings in wandb's environment variables, such as project and entity, are respected.
     Raises ValueError when wandb cannot start.
     """
     if config.wandb == "disabled" or process_rank():
@@ -53,15 +53,15 @@ def build_logger(config: Config, run: Path) -> WandbLogger | bool:
 
 
 def finish_record() -> None:
-    """Write what is left of this process's record to the disk, or send it."""
+    """Write the rest of this process's record to disk, or send it."""
     if wandb.run is not None:
         wandb.run.finish()
 
 
 def record_id(kept: Path, mode: str) -> tuple[str, str]:
-    """Return the id of a run's record and the group of its records, '' for one alone; `kept` lists them with their modes.
+    """Return the id of a run's record and the group of its records, '' if it is the only one; `kept` lists them with their modes.
 
-    An online record is resumed under its id; every other record gets a new one.
+    An online record resumes with its id; every other record gets a new id.
     """
     lines = kept.read_bytes().decode(errors="replace").split("\n") if kept.is_file() else []
     records = [[*line.split(), mode][:2] for line in lines if line.strip() and ID.fullmatch(line.split()[0])]
@@ -76,13 +76,13 @@ def record_id(kept: Path, mode: str) -> tuple[str, str]:
 
 
 class RepeatEarlierRows(pl.Callback):
-    """Write the rows of metrics.csv from before a resume to a new record, so that it has the whole curve."""
+    """Write the rows of metrics.csv from before a resume to a new record, so that it contains the whole curve."""
 
     def __init__(self, run: Path) -> None:
         self.metrics = run / "metrics.csv"
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log the rows up to the step that training resumes from, unless the record is an online one, which has them."""
+        """Log the rows up to the step from which training resumes, unless the record is online and has them already."""
         loggers = [logger for logger in trainer.loggers if isinstance(logger, WandbLogger) and logger.experiment.step == 0]
         for row in read_metrics(self.metrics)[1] if loggers else ():
             step = int(row["step"])

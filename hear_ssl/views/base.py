@@ -57,5 +57,5 @@ class Augmentation(nn.Module):
 
     @staticmethod
     def moves_time(options: Any) -> bool:
-        """Return whether, with these options, a token of the result stands for another moment than before."""
+        """Return whether, with these options, a token of the result stands for another time than before."""
         return False

@@ -34,7 +34,7 @@ COMMANDS = {  # how a command is called: the first whose file the checkout has
     "fit": [["train/fit.py"]],
     "instruments": [["-m", "hear_ssl.synthesis", "instruments"], ["-m", "hear_ssl.data.synthetic"]],
     "combine": [["examples/reference/combine.py"], ["train/combine.py"]],
-    "whiten": [["examples/reference/whiten.py"], ["train/whiten.py"]],
+    "reduce": [["examples/reference/reduce.py"], ["examples/reference/whiten.py"], ["train/whiten.py"]],
     "package": [["export/package.py"]],
 }
 RECIPES: dict[str, str] = {}  # recipes whose file was renamed: name in OLD -> name in NEW
@@ -152,7 +152,7 @@ class Side:
         both, last = self.folder / "both.ckpt", self.folder / "reduced" / "checkpoints" / "last.ckpt"
         self.run(*self.command("combine"), str(self.folder / "small"), "--random", "--out", str(both))
         sizes = ["--clips", "64", "--scene", "24", "--timestamp", "16"]
-        self.run(*self.command("whiten"), str(both), "--shards", str(corpus), *sizes, "--out", str(last))
+        self.run(*self.command("reduce"), str(both), "--shards", str(corpus), *sizes, "--out", str(last))
         weights: Tensors = torch.load(last, map_location="cpu", weights_only=True)["state_dict"]
         return weights
 

@@ -1,8 +1,8 @@
-"""Read the members of archives in time that grows with the archive, not with its square.
+"""Read the members of archives in linear time.
 
-Every process keeps the archives that it reads from open. The members of a compressed tar can only be reached by unpacking
-all before them, and the rows of a parquet file only with their row group, so they are packed in the order in which they lie,
-among files that are shuffled.
+Every process keeps the archives that it reads open. A member of a compressed tar can only be read after unpacking all members before
+it, and a row of a parquet file only with its row group. Such members are therefore packed in their order in the archive, between other
+files that are shuffled.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from functools import lru_cache
 from hear_ssl.data.packing import parquet
 from hear_ssl.data.packing.item import Item
 
-KEPT_OPEN = 32  # archives: an open one holds a file and, of an xz, 10 MB or so
-PARQUETS_OPEN = 4  # an open one may hold a row group, 100 MB or so
-SEQUENTIAL = {"packed tar": KEPT_OPEN, parquet.KIND: PARQUETS_OPEN}  # how many are under way at a time
+KEPT_OPEN = 32  # archives; each needs a file handle and, if xz, about 10 MB
+PARQUETS_OPEN = 4  # each may need the memory of a row group, about 100 MB
+SEQUENTIAL = {"packed tar": KEPT_OPEN, parquet.KIND: PARQUETS_OPEN}  # most that are read at a time
 
 
 def is_sequential(item: Item) -> bool:
-    """Return whether a file lies in an archive that is read from front to back."""
+    """Return whether a file is in an archive that is read sequentially."""
     return item.archive in SEQUENTIAL
 
 
 def packing_order(items: list[Item]) -> list[Item]:
-    """Return the items shuffled, the same way each time, those of an archive that is read from front to back in its own order.
+    """Return the items in a fixed random order, but the items of a sequential archive in the order of the archive.
 
-    At most `SEQUENTIAL[kind]` archives of a kind are under way at a time.
+    At most `SEQUENTIAL[kind]` archives of a kind are read at a time.
     """
     items = items.copy()
     random.Random(0).shuffle(items)
     for kind, together in SEQUENTIAL.items():
         places = [place for place, item in enumerate(items) if item.archive == kind]
-        turns = [items[place].path for place in places]  # which archive gives its next member at each of them
+        turns = [items[place].path for place in places]  # the archive whose next member comes at each place
         number = {path: order for order, path in enumerate(dict.fromkeys(turns))}
         turns.sort(key=lambda path: number[path] // together)
         members: dict[str, deque[Item]] = defaultdict(deque)
@@ -88,7 +88,7 @@ def _read_member(item: Item) -> bytes:
 
 @lru_cache(KEPT_OPEN)
 def _opened_zip(path: str, changed: int) -> tuple[zipfile.ZipFile, dict[int, zipfile.ZipInfo]]:
-    """Return an open zip archive, as it is since it was `changed`, and its members by the place of their headers."""
+    """Return an open zip archive with this modification time, and its members by the offsets of their headers."""
     archive = zipfile.ZipFile(path)
     return archive, {info.header_offset: info for info in archive.infolist()}
 
@@ -100,4 +100,4 @@ def _opened_parquet(path: str, changed: int) -> parquet.ParquetRows:
 
 @lru_cache(KEPT_OPEN)
 def _opened_tar(path: str, changed: int) -> tarfile.TarFile:
-    return tarfile.open(path, "r:*")  # its headers have been checked when its members were listed
+    return tarfile.open(path, "r:*")  # its headers were checked when its members were listed

@@ -1,9 +1,8 @@
-"""One audio file to clips: decode piece by piece, mix to mono, resample, check, encode. Runs in worker processes.
+"""Convert an audio file to clips: decode, mix to mono, resample, check, encode. Runs in worker processes.
 
-A recording longer than the limit is cut into equal pieces, so that no short rest is left over. Each piece is decoded
-and resampled alone (soxr HQ). Only what was decoded counts: where the length that a header states turns out wrong, the
-recording is cut again by its real one. The clips of an hour at most are held at a time: a longer recording is decoded once to
-count its samples, and then yields its clips as it is read.
+A recording longer than the limit is cut into pieces of equal length, so that the last one is not short. Each piece is resampled
+separately (soxr HQ). If the length stated by the header turns out to be wrong, the recording is cut again by its real length. At most
+one hour of clips is in memory: a longer recording is decoded once to count its samples, and again to yield its clips.
 """
 
 from __future__ import annotations
@@ -30,15 +29,15 @@ from hear_ssl.data.stream.decode import Waveform, decoder_reason
 from hear_ssl.model.audio_file import Stream
 
 SILENT_PEAK = 1e-4
-WHOLE_SECONDS = 3600.0  # of clips that are held at a time, 60 MB or so of FLAC
-UNKNOWN_LENGTH = 2**63 - 1  # frames that libsndfile gives a file whose header states none
-LOUDEST = 2.0**31  # integers of 32 bits that were taken for floats; beyond it lie bytes that are no sound
+WHOLE_SECONDS = 3600.0  # longest recording whose clips are all in memory, about 60 MB of FLAC
+UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's frame count when the header states none
+LOUDEST = 2.0**31  # largest value when 32-bit integers were stored as floats; larger values are not audio
 FORMATS = {"flac": ("FLAC", "PCM_16"), "wav": ("WAV", "PCM_16"), "ogg": ("OGG", "VORBIS")}
 
 
 @dataclass(frozen=True)
 class PackOptions:
-    """How clips are made: rate in Hz, codec, shortest and longest clip in seconds."""
+    """The format of clips: sample rate in Hz, codec, shortest and longest clip in seconds."""
 
     sample_rate: int = 16000
     codec: str = "flac"
@@ -48,13 +47,13 @@ class PackOptions:
 
 @dataclass(frozen=True)
 class PackedClip(EncodedClip):
-    """A clip ready for a shard, and the hash of its decoded audio."""
+    """An encoded clip for a shard, and the hash of its decoded audio."""
 
     audio_hash: str
 
 
 class Rejected(NamedTuple):
-    """A piece of a file that is not packed: its offset in seconds, and why."""
+    """A piece of a file that is not packed: its offset in seconds, and the reason."""
 
     offset_seconds: float
     reason: str
@@ -65,7 +64,7 @@ Outcome = PackedClip | Rejected
 
 @dataclass
 class Packed:
-    """What became of the pieces of a file, or of some of them in their order; `more`: whether others follow."""
+    """The outcomes of a file's pieces, or of consecutive ones; `more`: whether others follow."""
 
     outcomes: list[Outcome] = field(default_factory=list)
     more: bool = False
@@ -82,7 +81,7 @@ class Packed:
 
 
 def pack_item(item: Item, options: PackOptions) -> Packed:
-    """Return what becomes of a file, of one longer than `WHOLE_SECONDS` perhaps nothing yet; never raises for a bad file."""
+    """Return the outcomes of a file, perhaps none yet for one longer than `WHOLE_SECONDS`; never raises for a bad file."""
     packed, seconds = Packed(), 0.0
     for outcome in outcomes(item, options):
         seconds += outcome.record["seconds"] if isinstance(outcome, PackedClip) else 0.0
@@ -93,9 +92,9 @@ def pack_item(item: Item, options: PackOptions) -> Packed:
 
 
 def outcomes(item: Item, options: PackOptions, first: int = 0) -> Iterator[Outcome | None]:
-    """Yield what becomes of each piece of a file as it is read; those before number `first` are decoded only.
+    """Yield the outcome of each piece of a file while reading it; pieces before number `first` are only decoded.
 
-    None announces a stream that is too long to be held whole. Never raises for a bad file.
+    None announces a stream whose clips are too long to be all in memory. Never raises for a bad file.
     """
     cutter = Cutter(item, options, first)
     if item.refused:
@@ -109,7 +108,7 @@ def outcomes(item: Item, options: PackOptions, first: int = 0) -> Iterator[Outco
 
 
 def _content(item: Item) -> bytes | mmap.mmap:
-    """Return the encoded bytes of a file; a large one that is no member of an archive is mapped. Raises ValueError when there are none."""
+    """Return the encoded bytes of a file; a large file outside of archives is memory-mapped. Raises ValueError when it is empty."""
     if item.archive:
         content = read_item(item)
         if not content:
@@ -119,13 +118,13 @@ def _content(item: Item) -> bytes | mmap.mmap:
         size = os.fstat(file.fileno()).st_size
         if not size:
             raise ValueError("holds 0 bytes")
-        if size <= WINDOW:  # a file that is cut off while it is mapped ends the process
+        if size <= WINDOW:  # truncating a mapped file would kill the process
             return file.read()
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 class Cutter:
-    """Cuts the streams of one file, in turn, into equal pieces and leaves out the first outcomes."""
+    """Cut the streams of one file, one after another, into equal pieces; leave out the first outcomes."""
 
     def __init__(self, item: Item, options: PackOptions, first: int) -> None:
         self.item, self.options, self.first = item, options, first
@@ -140,7 +139,8 @@ class Cutter:
     def cut(self, stream: Stream) -> Iterator[Outcome | None]:
         """Yield the outcomes of the next stream, and None before a long one. Raises what decoding raises.
 
-        Its pieces are held until its real length is known: of a long one, or where the header states none, the samples are counted first.
+        Pieces are kept until the real length of the stream is known. If it is long, or its header states no length, its samples are
+        counted first.
         """
         frames = stated_frames(stream)
         limit = WHOLE_SECONDS * stream.rate
@@ -159,7 +159,7 @@ class Cutter:
         yield from self._ended(stream, frames, self._pieces(stream, frames))
 
     def _ended(self, stream: Stream, frames: int, pieces: Iterator[Outcome | None]) -> Iterator[Outcome]:
-        """Yield the pieces of a stream of so many frames, unless it is too short, and what its end lacks."""
+        """Yield the pieces of a stream of `frames` frames, unless it is too short, and a rejection if its end is missing."""
         seconds = frames / stream.rate
         if not frames and not stream.loss:
             yield from self.one(self.offset_seconds, "empty")
@@ -175,7 +175,7 @@ class Cutter:
             yield from self.one(self.offset_seconds, f"unreadable: {stream.loss}")
 
     def _pieces(self, stream: Stream, frames: int) -> Iterator[Outcome | None]:
-        """Yield the outcome of each of a stream's equal pieces as if it had so many frames; None for those left out."""
+        """Yield the outcome of each equal piece of a stream, assuming that it has `frames` frames; None for those left out."""
         with stream.open():
             pieces = max(1, math.ceil(frames / (self.options.max_seconds * stream.rate)))
         first, number = self.first - self.done, self.number
@@ -186,21 +186,21 @@ class Cutter:
     def _piece(self, stream: Stream, mono: Waveform, seconds: float, number: int) -> Outcome:
         rate = self.options.sample_rate
         waveform = mono if stream.rate == rate else soxr.resample(mono, stream.rate, rate, quality="HQ")
-        reason = unfit(mono) or unfit(waveform)  # a resampled one may overflow, or lack what lay above half the new rate
+        reason = unfit(mono) or unfit(waveform)  # resampling may overflow, or remove all sound above half the new rate
         if reason:
             return Rejected(round(seconds, 6), reason)
         return _clip(self.item, waveform, (stream.rate, stream.channels, seconds), number, self.options)
 
 
 def stated_frames(stream: Stream) -> int:
-    """Return how many frames a stream states; 0 when it states none, or libsndfile only guesses them from the size."""
+    """Return the frame count that a stream states; 0 when it states none, or when libsndfile estimates it from the size."""
     with stream.open() as sound:
         frames = int(sound.frames)
     return stream.frames if stream.frames or stream.claimed > stream.bytes else frames % UNKNOWN_LENGTH
 
 
 def equal_pieces(stream: Stream, frames: int, pieces: int) -> Iterator[Waveform]:
-    """Yield the equal pieces (time,) of a stream of so many frames, as far as it decodes; what comes after them is only counted."""
+    """Yield the equal pieces (time,) of a stream of `frames` frames, as far as it decodes; frames after them are only counted."""
     piece, start, parts = 1, 0, [np.empty(0, np.float32)]
     for block in blocks(stream):
         mono = block.mean(axis=1)
@@ -215,18 +215,18 @@ def equal_pieces(stream: Stream, frames: int, pieces: int) -> Iterator[Waveform]
 
 
 def unfit(waveform: Waveform) -> str:
-    """Return why a waveform (time,) must not be trained on: non-finite, silent, or of a level that cannot be; '' when it may."""
+    """Return why a waveform (time,) is unfit for training (non-finite, silent or of an impossible level), or '' when it is fit."""
     if not len(waveform):
         return "empty"
     if not np.isfinite(waveform).all():
         return "non-finite"
     low, high = float(waveform.min()), float(waveform.max())
     peak = max(high, -low)
-    if high - low < SILENT_PEAK or peak < SILENT_PEAK:  # a constant is no sound either
+    if high - low < SILENT_PEAK or peak < SILENT_PEAK:  # a constant counts as silence
         return "silent"
     if peak > LOUDEST:
         return f"implausible level: a peak of {peak:.3g}"
-    if peak > 1.0:  # then the clip is scaled down, to 16 bits
+    if peak > 1.0:  # then the clip is scaled down before it is stored with 16 bits
         level = np.abs(waveform)
         if np.count_nonzero(level >= peak / 32767.0) < 0.5 * np.count_nonzero(level >= SILENT_PEAK):
             return f"implausible level: next to a peak of {peak:.3g} the rest is silence"
@@ -241,7 +241,7 @@ def _clip(item: Item, waveform: Waveform, original: tuple[int, int, float], piec
     buffer = io.BytesIO()
     kind, subtype = FORMATS[options.codec]
     with soundfile.SoundFile(buffer, "w", options.sample_rate, 1, subtype, format=kind) as file:
-        for start in range(0, len(samples), options.sample_rate):  # one long write overflows the stack of libsndfile's Vorbis
+        for start in range(0, len(samples), options.sample_rate):  # a single long write overflows the stack in libsndfile's Vorbis
             file.write(samples[start : start + options.sample_rate])
     record = {
         "source": item.source,
@@ -259,7 +259,7 @@ def _clip(item: Item, waveform: Waveform, original: tuple[int, int, float], piec
 
 
 def clip_key(item: Item, piece: int) -> str:
-    """Return a key without dots, unique to the file's place in its source and the piece."""
+    """Return a key without dots, unique for the file in its source and the piece."""
     stem = re.sub(r"[^a-z0-9]+", "-", item.name.rsplit("/", 1)[-1].rsplit(".", 1)[0].lower()).strip("-")[:32] or "clip"
     place = f"{item.source}\0{item.name}\0{item.split}" + (f"\0{item.copy}" if item.copy else "")
     digest = hashlib.sha1(place.encode()).hexdigest()[:12]

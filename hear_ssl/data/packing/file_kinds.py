@@ -1,4 +1,4 @@
-"""What a file is by its name, or by its first bytes where the name does not say: sound, sound that is not read, an archive, neither."""
+"""Classify files by name, or by their first bytes when the name is unclear: audio, unsupported audio, archive, or other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ AUDIO_SUFFIXES = {
     *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus"),
     *(".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
 }
-UNREAD = re.compile(  # sound, or films with sound, that libsndfile does not read
+UNREAD = re.compile(  # audio, or video with audio, that libsndfile does not read
     r"\.(3gp|aac|ac3|adts|alac|amr|ape|avi|awb|dff|dsf|dts|eac3|flv|gsm|m4a|m4b|m4v|mka|mkv|mov|mp4|mpc|mpeg|mpg|oma|ra|ram|rm|shn|spx"
     r"|tak|tta|vox|webm|wma|wmv|wv)"
 )
@@ -26,7 +26,7 @@ NO_SOUND = re.compile(
     r"|safetensors|scp|sfv|sh|sha1|sha256|sha512|sqlite|srt|stm|svg|tex|textgrid|tif|tiff|toml|torrent|trn|trs|tsv|txt|uem|url|vtt|webp|xls"
     r"|xlsx|xml|yaml|yml)"
 )
-LEFTOVERS = re.compile(  # of macOS, Windows, Linux desktops, NFS and network storage
+LEFTOVERS = re.compile(  # files of macOS, Windows, Linux desktops, NFS and network storage
     r"\._.*|\.DS_Store|\.localized|\.AppleDouble|\.AppleDB|\.LSOverride|\.Spotlight-V100|\.Trashes|\.Trash(-\d+)?|\.fseventsd|\.apdisk"
     r"|\.TemporaryItems|\.DocumentRevisions-V100|\.VolumeIcon\.icns|Icon\r|__MACOSX|Network Trash Folder|Temporary Items"
     r"|Thumbs\.db(:encryptable)?|ehthumbs(_vista)?\.db|desktop\.ini|\$RECYCLE\.BIN|RECYCLER|System Volume Information|~\$.*"
@@ -39,12 +39,12 @@ MAGIC = re.compile(
 
 
 def is_leftover(name: str) -> bool:
-    """Return whether a path is, or lies in, what an operating system leaves behind: .DS_Store, ._x.wav, Thumbs.db, __MACOSX/."""
+    """Return whether a path is a system file, or inside a system folder: .DS_Store, ._x.wav, Thumbs.db, __MACOSX/."""
     return any(LEFTOVERS.fullmatch(part) for part in PurePosixPath(name.replace("\\", "/")).parts)
 
 
 def not_read(name: str) -> str | None:
-    """Return why a file of this name is not packed, '' when it is sound that is read; None when the name is of neither, or of no sound."""
+    """Return why a file of this name is not packed, '' when it is supported audio; None when the name is of no known kind."""
     suffix = PurePosixPath(name).suffix.lower()
     if name.lower().endswith(ARCHIVES):
         return "archive within an input: give it by itself"
@@ -57,7 +57,7 @@ def not_read(name: str) -> str | None:
 
 
 def unread_archive(name: str) -> str:
-    """Return the suffix of an archive of a kind that is not read, or of a part of a split one; '' for other names."""
+    """Return the suffix of an unsupported archive, or of a part of a split archive; '' for other names."""
     found = UNREAD_ARCHIVE.fullmatch(PurePosixPath(name.replace("\\", "/")).name.lower())
     return found[1] if found else ""
 
@@ -68,7 +68,7 @@ def suffix_of(name: str) -> str:
 
 
 def holds_no_sound(name: str) -> bool:
-    """Return whether the suffix is that of a text, table, picture or program."""
+    """Return whether the suffix is that of a text, table, image or program."""
     base = PurePosixPath(name).name
     return bool(NO_SOUND.fullmatch(suffix_of(name))) or base.upper() in {
         "README",
@@ -82,7 +82,7 @@ def holds_no_sound(name: str) -> bool:
 
 
 def begins_as_sound(path: Path) -> bool:
-    """Return whether the first bytes of a file are those of a sound file. False when it cannot be read."""
+    """Return whether a file begins like an audio file; False when it cannot be read."""
     try:
         with open(os.fsencode(path), "rb") as file:
             return bool(MAGIC.match(file.read(16)))

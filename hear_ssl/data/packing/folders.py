@@ -1,4 +1,4 @@
-"""Walk the files of a folder: each real folder once, also where links lead to it, and never what the packing itself writes."""
+"""Walk the files of a folder: each real folder once, even if links point to it, without the files that packing writes."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from pathlib import Path
 
 from hear_ssl.data.packing.file_kinds import is_leftover
 
-OWN = re.compile(r"index\.json|rejected\.csv|\.pack\.(json|log)|\.merge\.json|.*\.clips|.*-\d{6}\.tar|\..*\.part")  # what a packing writes
+OWN = re.compile(
+    r"index\.json|rejected\.csv|\.pack\.(json|log)|\.merge\.json|.*\.clips|.*-\d{6}\.tar|\..*\.part"
+)  # files that packing writes
 PART_FOLDER = re.compile(r"part-(\d{1,6})-of-(\d{1,6})")
 
 
 @dataclass(frozen=True)
 class Found:
-    """A file, its path relative to the input, and why it, or a folder, cannot be read ('' when it can)."""
+    """A file, its path relative to the input, and why it, or its folder, cannot be read ('' when it can)."""
 
     path: Path
     name: str
@@ -25,10 +27,10 @@ class Found:
 
 
 def walk(root: Path, out: Path | None, left: Counter[str]) -> Iterator[Found]:
-    """Yield the files below a folder in a stable order; `left` counts those that operating systems leave behind.
+    """Yield the files below a folder in a stable order; `left` counts system files.
 
-    Links to folders are followed after all other folders, so that a file has the name that it has without them. A folder
-    that cannot be entered and a link that leads nowhere are yielded as refused. `out` is where the packing writes.
+    Links to folders are followed after all other folders, so that a file is named by its real path. An inaccessible folder and a
+    broken link are yielded as refused. `out` is the output folder of the packing.
     """
     here, linked, seen = deque([root]), deque[Path](), set[tuple[int, int]]()
     while here or linked:
@@ -65,7 +67,7 @@ def _name(path: Path, root: Path) -> str:
 
 
 def _is_inside(folder: Path, out: Path | None, root: Path) -> bool:
-    """Return whether a folder is where the packing writes, unless the input itself is that or lies in it."""
+    """Return whether a folder is the output folder, unless the input itself is that folder or inside it."""
     if out is None:
         return False
     target = os.path.realpath(out)

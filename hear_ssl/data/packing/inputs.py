@@ -1,8 +1,8 @@
-"""What there is to pack: audio files in files, folders, tar and zip archives and lists, in a stable order.
+"""List the audio files to pack, in files, folders, tar and zip archives and lists, in a stable order.
 
-Archives are never extracted: members are read in place. Links, devices, absolute names, names that climb out with `..`
-and members that unpack to far more than they occupy are rejected by name, not followed. What is marked as test data by a folder's,
-an archive's or a list's name is refused (HEAR rules).
+Archives are never extracted: members are read in place. Links, devices, absolute names, names that leave the archive by `..`
+and members with an extreme compression ratio are rejected with their names. Data that the name of a folder, archive or list marks as
+test data are refused (HEAR rules).
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ from hear_ssl.test_data_rule import RULE, marked_folder, marked_part
 MAX_MEMBER_BYTES = 4 * 2**30
 MAX_EXPANSION = 200
 LEFT = "files that operating systems leave behind"
-LONGEST_NAME = 4096  # characters of a member's name
+LONGEST_NAME = 4096  # characters in a member's name
 
 
 def list_items(
     inputs: list[str], license: str, split: str, out: str = "", not_test: Iterable[str] = (), left: Counter[str] | None = None
 ) -> list[Item]:
-    """Return every audio file of the inputs, sorted by source and name; those of formats that are not read are refused.
+    """Return all audio files of the inputs, sorted by source and name; files of unsupported formats are marked as refused.
 
-    Of a list with a column of splits the rows of `split` are taken. What lies where the packing writes (`out`) is no input.
-    Files marked as test data are refused unless their source is one of `not_test`. `left` counts what is passed over: files
-    that hold no sound, by suffix, and those that operating systems leave behind.
+    Of a list with a column of splits, only the rows of `split` are used. Files in the output folder `out` are not inputs.
+    Files marked as test data are refused unless their source is in `not_test`. `left` counts skipped files: files without audio by
+    suffix, and system files.
 
-    Raises ValueError when an input is missing, marked as test data or nothing is found, when a list is malformed, or when a
-    split is no name or marks test data, which may not be used for training (HEAR rules).
+    Raises ValueError when an input is missing, marked as test data or without files, when a list is malformed, or when a split is not
+    a valid name or marks test data, which may not be used for training (HEAR rules).
     """
     check_split(split, "--split")
     passed: Counter[str] = Counter() if left is None else left
@@ -78,7 +78,7 @@ def list_items(
 
 
 def _input_mark(path: Path, first: Item) -> str:
-    """Return the part of an input's own path that marks it as test data, '' when none does; first is one of its items."""
+    """Return the part of an input's path that marks it as test data, or ''; `first` is one of its items."""
     parent = os.path.basename(os.path.dirname(os.path.abspath(path)))
     typed = "" if path.is_absolute() else marked_part(path.parts[:-1])
     if path.is_dir():
@@ -93,7 +93,7 @@ def _input_mark(path: Path, first: Item) -> str:
 
 
 def _checked(item: Item, given: str, mark: str, not_test: set[str]) -> Item:
-    """Return an item, refused when a folder on its path is marked as test data. Raises ValueError when its input is (mark)."""
+    """Return an item, refused when a folder in its path is marked as test data. Raises ValueError when its input is marked (`mark`)."""
     if mark and item.source not in not_test:
         raise ValueError(_refusal(given, mark, item.source))
     mark = mark or item.marked or _mark_inside(item.name.replace("\\", "/").rpartition("/")[0])
@@ -104,13 +104,13 @@ def _checked(item: Item, given: str, mark: str, not_test: set[str]) -> Item:
 
 @lru_cache(1000)
 def _mark_inside(folder: str) -> str:
-    """Return the marked part of a folder within an input; that of an absolute path is found by its list."""
+    """Return the marked part of a folder inside an input; for an absolute path, its list finds the mark."""
     return "" if folder.startswith("/") else marked_part(folder.split("/"))
 
 
 @lru_cache(1000)
 def _mark_of_link(folder: Path) -> str:
-    """Return the name of the real folder when that is marked as test data; '' when it is not."""
+    """Return the name of the real folder when that is marked as test data, otherwise ''."""
     return marked_part([os.path.basename(os.path.realpath(folder))])
 
 
@@ -154,9 +154,9 @@ def _one_input(path: Path, license: str, split: str, out: Path | None, left: Cou
 
 
 def _named(items: Iterator[Item], left: Counter[str]) -> Iterator[Item]:
-    """Yield sound and what looks like it; count what operating systems leave behind and what holds no sound.
+    """Yield audio files and possible audio files; count system files and files without audio.
 
-    Files of other suffixes, or of none, are refused with one item for each suffix.
+    Files with other suffixes, or without one, are refused, with one item per suffix.
     """
     unknown: dict[str, list[Item]] = defaultdict(list)
     for item in items:
@@ -184,7 +184,7 @@ def _from_folder(path: Path, license: str, split: str, out: Path | None, left: C
 
 
 def unsafe_name(name: str) -> bool:
-    """Return whether a member's name is absolute or climbs out of its folder."""
+    """Return whether a member's name is absolute or leaves its folder."""
     parts = PurePosixPath(name.replace("\\", "/")).parts
     return not parts or ".." in parts or parts[0].startswith("/") or ":" in parts[0]
 
@@ -199,7 +199,7 @@ def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
     check_whole_zip(path)
     try:
         with zipfile.ZipFile(path) as archive:
-            left = MAX_EXPANSION * max(os.path.getsize(path), 1024)  # for all members together, which may share their bytes
+            left = MAX_EXPANSION * max(os.path.getsize(path), 1024)  # in sum, since members may share their bytes
             for info in sorted(archive.infolist(), key=lambda info: info.filename):
                 refused = _not_read(info.filename)
                 if info.is_dir():
@@ -210,7 +210,7 @@ def _from_zip(path: Path, license: str, split: str) -> Iterator[Item]:
                 elif not refused and (left < 0 or info.file_size > min(MAX_MEMBER_BYTES, MAX_EXPANSION * max(info.compress_size, 1024))):
                     refused = "unpacks to far more than it occupies"
                 yield Item(str(path), info.filename, source, license, split, "zip", info.header_offset, info.file_size, refused)
-    except (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError) as error:  # sizes and places beyond the file
+    except (zipfile.BadZipFile, OSError, ValueError, OverflowError, NotImplementedError) as error:  # sizes and offsets beyond the file
         raise ValueError(f"archive {path} is damaged ({one_line(error)[:80]}); fetch it again") from None
 
 

@@ -1,4 +1,4 @@
-"""One audio file to pack: where it lies and what is known of it."""
+"""One audio file to pack: its location, licence, split and source."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ CONTROL = re.compile("[\0-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One audio file: where it lies and what is known of it.
+    """One audio file: its location, licence, split and source.
 
-    archive is the kind of archive that holds it ('' for a plain file); name is its path relative to the input, or the
-    member name; offset and size are its place in the archive. refused is the reason why it must not be read, '' when it
-    may. copy counts the files of one source and name, which two folders or two members may share. marked is the part of
-    its path that is marked as test data.
+    archive: kind of the archive that contains it, '' for a plain file. name: path relative to the input, or member name. offset, size:
+    position in the archive. refused: why it must not be read, '' when it may. copy: counts files of equal source and name, which two
+    folders or members may have. marked: the part of its path that is marked as test data.
     """
 
     path: str
@@ -33,6 +32,6 @@ class Item:
 
 
 def printable(name: str) -> str:
-    """Return a file's name in valid UTF-8 on one line: bytes that are none, tabs and the ends of lines are written out."""
+    """Return a file name as valid UTF-8 on one line; invalid bytes, tabs and line breaks are escaped."""
     text = os.fsencode(name).decode("utf-8", "backslashreplace")
     return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

@@ -1,7 +1,7 @@
-"""Lists of files as corpora bring them: CSV and TSV with a header, JSON and JSONL (NeMo, Hugging Face), fairseq's tsv, plain text.
+"""File lists of corpora: CSV and TSV with a header, JSON and JSONL (NeMo, Hugging Face), fairseq's tsv, plain text.
 
-Columns: a path (see PATHS) and optionally license, split, source. A list names files relative to its own folder, one of fairseq
-relative to the folder in its first line.
+Columns: a path (see PATHS) and optionally license, split, source. Paths are relative to the folder of the list, in a fairseq list to
+the folder in its first line.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ PATHS = (
 )
 LICENSES, SPLITS = ("license", "licence"), ("split", "subset")
 COLUMNS = f"the columns are path (or {', '.join(PATHS[1:5])}, ...) and optionally license, split, source"
-NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for a byte of a file's name are text
+NO_TEXT = re.compile("[\0\ud800-\udc7f\udd00-\udfff]")  # surrogates that represent a byte of a file name are allowed
 Row = dict[str, Any]
 
 
 def from_list(path: Path, license: str, split: str, left: Counter[str]) -> Iterator[Item]:
-    """Yield the files that a list names, of the rows of `split` where it has a column of splits; `left` counts the other rows.
+    """Yield the files in a list, only those of `split` if it has a column of splits; `left` counts the other rows.
 
     Raises ValueError that names the line when the list is malformed, or has no row of the split.
     """
@@ -59,14 +59,14 @@ def from_list(path: Path, license: str, split: str, left: Counter[str]) -> Itera
 
 
 class RowsOfSplit:
-    """Takes the rows of one split, and those without a split, and counts the others."""
+    """Select the rows of one split and those without a split; count the others."""
 
     def __init__(self, path: Path, split: str) -> None:
         self.path, self.split, self.taken = path, split, 0
         self.others: Counter[str] = Counter()
 
     def take(self, row_split: str, where: str) -> bool:
-        """Return whether a row is taken. Raises ValueError that names its place when its split is no name."""
+        """Return whether a row is selected. Raises ValueError that names its position when its split is not a valid name."""
         if not row_split or row_split.strip().lower() == self.split.lower():
             self.taken += 1
             return True
@@ -76,7 +76,7 @@ class RowsOfSplit:
         return False
 
     def end(self, left: Counter[str]) -> None:
-        """Count the rows that were not taken in `left`. Raises ValueError when there are no others."""
+        """Count the rows that were not selected in `left`. Raises ValueError when none was selected."""
         if self.others and not self.taken:
             if all(map(marks_test, self.others)):
                 check_split(next(iter(self.others)), str(self.path))
@@ -88,7 +88,7 @@ class RowsOfSplit:
 
 
 def _mark_above(path: Path, given: str) -> str:
-    """Return the marked folder between an absolute path and the folder that it shares with its list; '' when none is."""
+    """Return the marked folder between an absolute path and the folder that it shares with its list, or ''."""
     if not os.path.isabs(given):
         return ""
     shared = os.path.commonpath([os.path.abspath(path.parent), os.path.dirname(given)])
@@ -96,13 +96,13 @@ def _mark_above(path: Path, given: str) -> str:
 
 
 def _found(folder: Path, given: str) -> Path:
-    """Return where a file lies: below the list's folder, in its `clips` as in Common Voice, or with the separators of Windows."""
+    """Return the path of a file: below the list's folder, in its `clips` as in Common Voice, or with Windows separators."""
     choices = [folder / given, folder / "clips" / given, folder / given.replace("\\", "/")]
     return next((choice for choice in choices if os.path.lexists(choice)), choices[0])
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Yield each entry of a list with the number of its line. Raises ValueError that names the line that cannot be read."""
+    """Yield each entry of a list with its line number. Raises ValueError that names an unreadable line."""
     number = 1
     try:
         content = path.read_bytes()
@@ -113,7 +113,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
                 raise row
             yield number, row
     except (ValueError, RecursionError, csv.Error) as error:
-        if str(error).startswith(str(path)):  # raised by whoever takes the entries
+        if str(error).startswith(str(path)):  # raised by the code that uses the entries
             raise
         number += content[: error.start].count(b"\n") if isinstance(error, UnicodeDecodeError) and not wide else 0
         reason = " ".join(str(error).split())[:80]
@@ -123,7 +123,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
-    """Yield the objects of a JSON array, or of one JSON text a line; an error comes as the entry of its line."""
+    """Yield the objects of a JSON array, or of one JSON object per line; an error is yielded as the entry of its line."""
     if text.lstrip().startswith("["):
         try:
             whole = json.loads(text)
@@ -143,7 +143,7 @@ def _json_rows(text: str) -> Iterator[tuple[int, Any]]:
 
 
 def _table_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
-    """Return the entries of a table with a header, whatever separates its columns, of fairseq's tsv, or of a plain list."""
+    """Return the entries of a table with a header and any separator, of fairseq's tsv, or of a plain list."""
     first, _, rest = text.partition("\n")
     if "\t" not in first.rstrip() and FAIRSEQ.match(rest):
         root = path.parent / first.strip()
@@ -159,7 +159,7 @@ def _table_rows(text: str, path: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _is_table(path: Path, first: str) -> bool:
-    """Return whether a file is a table by its suffix, with a header that names no path."""
+    """Return whether a file is a table by its suffix, but with a header without a path column."""
     return path.suffix.lower() in (".csv", ".tsv") and not any(map(_is_sound, re.split(r"[,;\t|]", first.strip())))
 
 
@@ -187,9 +187,9 @@ def _is_sound(name: str) -> bool:
 
 
 def row_text(row: Row, keys: tuple[str, ...], where: str) -> str:
-    """Return an entry's text of the first of some keys that it has, '' when it has none.
+    """Return the text of the first of `keys` that an entry has, or ''.
 
-    Raises ValueError when it is no text, or none that a file can hold.
+    Raises ValueError when it is not text, or not text that a file can contain.
     """
     for key in keys:
         value = row.get(key)

@@ -1,8 +1,8 @@
 """Merge the parts of a packing into one folder of shards, without the clips that several parts contain.
 
-A clip that an earlier part contains too is a duplicate: its shard is written again without it. All other shards are hard links to
-those of the parts, or copies where the file system has no links, so that merging costs no space and a stop costs little: the same
-call starts again and gives the same bytes. The parts stay as they are.
+A clip that an earlier part also contains is a duplicate: its shard is rewritten without it. All other shards are hard links to the
+shards of the parts, or copies where the file system has no links, so that merging needs little space and time. After an interruption,
+the same call starts again and gives the same bytes. The parts are not changed.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, write_inde
 from hear_ssl.files import atomic_path, atomic_write, read_json, remove_parts
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
-MERGE_NAME = ".merge.json"  # lists the parts that the shards of a folder come from
+MERGE_NAME = ".merge.json"  # lists the parts whose shards were merged
 NAMED = 10  # parts in an error
 
 
 @dataclass
 class Part:
-    """A finished part: its folder and what its log adds up to."""
+    """A finished part: its folder and the sum of its log."""
 
     folder: Path
     state: PackState
@@ -41,7 +41,7 @@ class Part:
 
 @dataclass
 class Merged:
-    """What has been merged: the hashes of all clips, the shards, and how many clips were duplicates."""
+    """The state of a merge: hashes of all clips, shards, and counts of duplicates."""
 
     hashes: set[bytes] = field(default_factory=set)
     shards: list[ShardRecord] = field(default_factory=list)
@@ -78,7 +78,7 @@ def merge(folder: Path) -> ShardIndex:
 
 
 def finished_parts(folder: Path) -> list[Part]:
-    """Return all parts in a folder in their order. Raises ValueError that names what is missing, unfinished or does not belong."""
+    """Return all parts in a folder in order. Raises ValueError that names parts that are missing, unfinished or of another packing."""
     counts = sorted({int(name[2]) for path in folder.iterdir() if (name := PART_FOLDER.fullmatch(path.name)) and path.is_dir()})
     if not counts:
         raise ValueError(f"{folder} has no parts; pack them first: hear-ssl pack INPUT --out {folder} --part 1/N and so on")
@@ -103,9 +103,9 @@ def finished_parts(folder: Path) -> list[Part]:
 
 
 def _read_part(folder: Path, part: PartOf) -> Part | None:
-    """Return the part in a folder, None when it is not finished.
+    """Return the part in a folder, or None when it is not finished.
 
-    Raises FolderBusyError when it is being packed, ValueError when the part in the folder is not that of its name.
+    Raises FolderBusyError when it is being packed, ValueError when the folder contains another part than its name states.
     """
     with folder_lock(folder, "wait for its packing to end"):
         try:
@@ -119,7 +119,7 @@ def _read_part(folder: Path, part: PartOf) -> Part | None:
 
 
 def _claim(folder: Path, parts: list[Part]) -> None:
-    """Note that the shards in a folder are those of these parts. Raises ValueError or FileExistsError when it has others."""
+    """Record that a folder's shards come from these parts. Raises ValueError or FileExistsError when it has other shards."""
     mark = [part.state.header["fingerprint"] for part in parts]
     path = folder / MERGE_NAME
     if not path.is_file():
@@ -127,11 +127,11 @@ def _claim(folder: Path, parts: list[Part]) -> None:
         atomic_write(path, json.dumps(mark))
     elif read_json(path) != mark:
         raise ValueError(f"{folder} has shards that were merged from other parts; remove its index.json, *.tar, *.clips and {MERGE_NAME}")
-    remove_parts(folder)  # what a merge that was killed left half written
+    remove_parts(folder)  # incomplete files of a killed merge
 
 
 def _merge_parts(folder: Path, split: str, parts: list[Part], merged: Merged) -> Iterator[Row]:
-    """Write the shards of all parts; yield the rows of rejected.csv as they are found."""
+    """Write the shards of all parts; yield the rows of rejected.csv."""
     for part in parts:
         for entry in entries(part.folder):
             yield from entry.rejected
@@ -140,7 +140,7 @@ def _merge_parts(folder: Path, split: str, parts: list[Part], merged: Merged) ->
 
 
 def _merge_shard(target: Path, part: Part, shard: ShardRecord, entry: Entry, merged: Merged) -> Iterator[Row]:
-    """Write a shard without its duplicates, if any clip is left, and yield a row for each of them."""
+    """Write a shard without duplicates, if any clip remains, and yield a row for each duplicate."""
     source = part.folder / shard.name
     twice = []
     for number, digest in enumerate(split_hashes(entry.hashes)):
@@ -162,7 +162,7 @@ def _merge_shard(target: Path, part: Part, shard: ShardRecord, entry: Entry, mer
 
 
 def _same_shard(source: Path, target: Path, shard: ShardRecord) -> ShardRecord:
-    """Give a shard and its table another name; return its record for the index."""
+    """Link a shard and its clip offsets under another name; return its record for the index."""
     _link(source, target)
     if load_clip_offsets(source, shard.sha256) is None:
         write_clip_offsets(target, shard.sha256)
@@ -172,7 +172,7 @@ def _same_shard(source: Path, target: Path, shard: ShardRecord) -> ShardRecord:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Make `target` the file `source`: a hard link, or a copy where there can be none."""
+    """Make `target` a hard link to `source`, or a copy if that is impossible."""
     if target.exists() and target.samefile(source):
         return
     target.unlink(missing_ok=True)

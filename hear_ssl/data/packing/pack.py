@@ -2,8 +2,8 @@
 
     python -m hear_ssl.data.pack INPUT... --out DIR
 
-Stopped at any moment, the same command resumes; the shards come out the same, byte for byte, with any number of workers. When a
-shard has been damaged or removed since, the same command packs all of them again.
+After an interruption, the same command resumes. The bytes of the shards do not depend on interruptions or the number of workers. When
+a finished shard was damaged or removed, the same command packs all shards again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, SourceReco
 from hear_ssl.files import atomic_path, remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
-MOST_REJECTED = 1000  # rejected files that are saved at the latest where no clip is waiting for its shard
+MOST_REJECTED = 1000  # save the state after this many rejected files when no clip is waiting for its shard
 
 
 def pack(
@@ -60,15 +60,17 @@ def pack(
 ) -> ShardIndex:
     """Pack files, or one part of them, into shards under `out` and return the index, which is written last.
 
-    Raises ValueError when `out` holds another packing or no clip is left, FileExistsError when it holds shards of another
-    command, OSError when the disk is full; shards that are finished stay, and the same call resumes after them.
+    Raises ValueError when `out` contains another packing or there is no usable clip, FileExistsError when it contains shards of another
+    command, OSError when the disk is full; finished shards are kept, and the same call resumes after them.
     """
     header: dict[str, Any] = {**fingerprints(items, options, clips_per_shard, part), "split": one_split(items)}
     header |= {"options": asdict(options), "part": list(part) if part else None}
     if part:
         out, items = out / part.folder, part.share(items)
     with folder_lock(out, OUT_BUSY):
-        packer = Packer(packing_order(items), out, options, header, clips_per_shard)  # shards alike, so that batches are of all sources
+        packer = Packer(
+            packing_order(items), out, options, header, clips_per_shard
+        )  # shuffled, so that every shard has clips of all sources
         packer.run(workers, progress)
         return packer.finish()
 
@@ -82,7 +84,7 @@ def one_split(items: list[Item]) -> str:
 
 
 class Packer:
-    """A packing under way in a folder that is locked: what is saved, and the clips that wait for their shard."""
+    """A packing in progress in a locked folder: its saved state, and the clips for the next shard."""
 
     def __init__(self, items: list[Item], out: Path, options: PackOptions, header: dict[str, Any], clips_per_shard: int) -> None:
         self.items, self.out, self.options, self.clips_per_shard = items, out, options, clips_per_shard
@@ -91,16 +93,16 @@ class Packer:
         self._wait()
 
     def _wait(self) -> None:
-        """Begin with the next shard."""
+        """Begin the next shard."""
         self.pending: list[PackedClip] = []
         self.entry = Entry(self.state.next_item, self.state.inside)
 
     def run(self, workers: int, progress: bool) -> None:
-        """Pack what the saved state does not have yet."""
+        """Pack everything that the saved state does not contain."""
         known, items = self.state.hashes, self.items
         before, start = len(known), self.state.next_item
         parts = packed_parts(items, self.options, workers, start, self.state.inside)
-        every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates: a log file wants few
+        every = 0.1 if sys.stderr.isatty() else 30.0  # seconds between updates; few for a log file
         with tqdm(total=len(items), initial=start, unit="file", desc="packing", disable=not progress, mininterval=every) as bar:
             for part in parts:
                 for number, outcome in enumerate(part.outcomes, start=part.first + 1):
@@ -116,7 +118,7 @@ class Packer:
             self._save()
 
     def take(self, outcome: Outcome, item: Item) -> None:
-        """Let a clip that is new wait for its shard, counted by source; note what is rejected."""
+        """Add a new clip to the next shard and count it by source; record a rejection."""
         place = printable(f"{item.path}/{item.name}" if item.archive else item.path)
         if not isinstance(outcome, PackedClip):
             self.entry.rejected.append([place, item.source, outcome.offset_seconds, outcome.reason])
@@ -132,33 +134,33 @@ class Packer:
         self.pending.append(outcome)
 
     def _save(self) -> None:
-        """Write the shard of the clips that wait, if any do, then note it."""
+        """Write the pending clips as a shard, if there are any, and record it in the log."""
         if self.pending:
             self.save_record(write_shard(self.out / f"{self.split}-{len(self.state.shards):06d}.tar", self.pending))
         else:
             self._note()
 
     def save_record(self, shard: ShardRecord) -> None:
-        """Note the shard that the clips which wait have been written to."""
+        """Record the shard to which the pending clips were written."""
         self.entry.shards = [asdict(shard)]
         self.entry.hashes = "".join(clip.audio_hash for clip in self.pending)
         self._note()
 
     def _note(self) -> None:
-        """Append what has come since the last entry to the log."""
+        """Append everything since the last entry to the log."""
         append(self.out, self.entry)
         self.state.add(self.entry)
         self._wait()
 
     def finish(self) -> ShardIndex:
-        """Write the list of what was rejected and then the index, and return that. Raises ValueError when there is no clip."""
+        """Write the list of rejected files, then the index, and return the index. Raises ValueError when there is no clip."""
         if not self.state.finished:
             self.entry.next_item, self.entry.inside, self.entry.finished = len(self.items), 0, bool(self.state.shards) or self.in_parts
             self.state.reasons.update(reason_kind(row) for row in self.entry.rejected)
         write_rejected(self.out / REJECTED_NAME, chain((row for entry in entries(self.out) for row in entry.rejected), self.entry.rejected))
         if not self.state.shards and not self.in_parts:
             raise ValueError(f"none of the files can be used; {self.out / REJECTED_NAME} gives the reason for each file")
-        for shard in self.state.shards:  # a table that was removed is written again
+        for shard in self.state.shards:  # write clip offsets again if they were removed
             if load_clip_offsets(self.out / shard.name, shard.sha256) is None:
                 write_clip_offsets(self.out / shard.name, shard.sha256)
         index = index_of(self.options, self.split, self.state.shards, self.state.sources, self.state.reasons)
@@ -171,14 +173,14 @@ class Packer:
 def load_state(out: Path, header: dict[str, Any]) -> PackState:
     """Return the state of the packing in a folder, or of a new one, which is saved before the first shard.
 
-    From then on what lies in the folder is this packing's own. Raises ValueError when the folder has another packing.
+    From then on the files in the folder belong to this packing. Raises ValueError when the folder has another packing.
     """
     state = PackState(header)
     if take_over(out, header):
         found = read_state(out)
         if found.shards and found.header["fingerprint"] != header["fingerprint"]:
             raise ValueError(f"{out} was packed from other files or with other options; give another folder with --out, or remove it")
-        remove_parts(out)  # what a packing that was killed left half written
+        remove_parts(out)  # incomplete files of a killed packing
         damaged = _damaged(out, found)
         if damaged:
             print(f"{out / damaged} is missing or not as it was packed: packing from the beginning", file=sys.stderr)
@@ -192,7 +194,7 @@ def load_state(out: Path, header: dict[str, Any]) -> PackState:
 
 
 def _damaged(out: Path, state: PackState) -> str:
-    """Return the first shard that is missing, has another size or, of a finished packing, other bytes; '' when all are whole."""
+    """Return the first shard that is missing, has another size or, if the packing is finished, other bytes; '' when all are intact."""
     for shard in state.shards:
         path = out / shard.name
         if not path.is_file() or path.stat().st_size != shard.bytes or (state.finished and sha256_of(path) != shard.sha256):
@@ -201,12 +203,12 @@ def _damaged(out: Path, state: PackState) -> str:
 
 
 def fingerprints(items: list[Item], options: PackOptions, clips_per_shard: int, part: PartOf | None) -> dict[str, str]:
-    """Return hashes of all that the shards follow from, in which sizes and times stand for the bytes of the files.
+    """Return hashes of everything that determines the shards, with sizes and times instead of the content of the files.
 
-    `fingerprint` is that of this packing, `inputs` that of all parts: it leaves out where the files lie and when they were written.
+    `fingerprint` is for this packing; `inputs` is the same for all parts, without locations and times of the files.
     """
     own, common = hashlib.sha256(b"[["), hashlib.sha256()
-    stated = lru_cache(1024)(_size_and_time)  # the members of an archive follow one another
+    stated = lru_cache(1024)(_size_and_time)  # the members of an archive are consecutive
     for number, item in enumerate(items):
         file = stated(item.path)
         place: list[Any] = [item.source, item.name, item.license, item.split, file]
@@ -231,7 +233,7 @@ def _size_and_time(path: str) -> tuple[int, int] | None:
 
 
 def write_rejected(path: Path, rows: Iterable[Row]) -> None:
-    """Write the list of what was rejected, row by row."""
+    """Write the list of rejected files row by row."""
     with atomic_path(path) as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "source", "offset_seconds", "reason"])
@@ -241,7 +243,7 @@ def write_rejected(path: Path, rows: Iterable[Row]) -> None:
 def index_of(
     options: PackOptions, split: str, shards: list[ShardRecord], rows: dict[str, dict[str, Any]], reasons: Mapping[str, int]
 ) -> ShardIndex:
-    """Return the index of shards, whose clips and seconds `rows` counts by source and licence."""
+    """Return the index of shards; `rows` has their clips and seconds by source and licence."""
     sources = []
     for key, row in sorted(rows.items()):
         name, _, license = key.partition("\t")

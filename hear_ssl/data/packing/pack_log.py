@@ -1,8 +1,7 @@
-"""The state of a packing: a log to which each shard appends a line, so that saving costs the same however much was packed before.
+"""The state of a packing: a log with one line per shard, so that the cost of saving does not grow with the packing.
 
-.pack.log holds a header line, then an entry after each shard. A line is a CRC-32 and a JSON object. A process that is killed
-may leave a last line that is not whole: it is cut off, and its shard is packed again. The list of rejected files is in the log
-alone, not in memory.
+.pack.log contains a header line, then one entry per shard. A line is a CRC-32 and a JSON object. A killed process may leave an
+incomplete last line, which is removed; its shard is packed again. The list of rejected files is only in the log, not in memory.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from hear_ssl.data.shards.shard_index import SHARD_NAME, ShardRecord
 from hear_ssl.files import atomic_write, disk_errors_of, read_json
 
 LOG_NAME = ".pack.log"
-OLD_NAME = ".pack.json"  # of hear_ssl before 0.3: the whole state, written again after every shard
+OLD_NAME = ".pack.json"  # of hear_ssl before 0.3: the whole state, rewritten after every shard
 FORMAT = "hear_ssl.pack/2"
 HASH_BYTES = 20
 Row = list[Any]  # of rejected.csv: path, source, offset in seconds, reason
@@ -28,21 +27,21 @@ Row = list[Any]  # of rejected.csv: path, source, offset in seconds, reason
 
 @dataclass
 class Entry:
-    """What one line adds: a shard, the clips it counts for each source, the hash of each, rejected files, and where packing resumes."""
+    """One line: a shard, its clips by source, their hashes, rejected files, and the position at which packing resumes."""
 
     next_item: int
     inside: int = 0  # outcomes of that file that are done
     shards: list[dict[str, Any]] = field(default_factory=list)
     sources: dict[str, dict[str, Any]] = field(default_factory=dict)
     rejected: list[Row] = field(default_factory=list)
-    hashes: str = ""  # in hex, one after the other
-    places: list[str] = field(default_factory=list)  # of each clip's file, where parts are to be merged
+    hashes: str = ""  # hex digests, concatenated
+    places: list[str] = field(default_factory=list)  # of each clip's file, if parts will be merged
     finished: bool = False
 
 
 @dataclass
 class PackState:
-    """All entries added up; of the hashes the bytes, of rejected files their number for each reason."""
+    """The sum of all entries, with hashes as bytes and rejected files as counts per reason."""
 
     header: dict[str, Any]
     next_item: int = 0
@@ -54,7 +53,7 @@ class PackState:
     finished: bool = False
 
     def add(self, entry: Entry) -> None:
-        """Add an entry. The hashes of a packing under way are known before their shard is written."""
+        """Add an entry. During a packing, the hashes are known before the shard is written."""
         self.next_item, self.inside, self.finished = entry.next_item, entry.inside, entry.finished
         self.shards += [ShardRecord(**record) for record in entry.shards]
         add_sources(self.sources, entry.sources)
@@ -63,7 +62,7 @@ class PackState:
 
 
 def reason_kind(row: Row) -> str:
-    """Return the kind of reason for which a file was rejected."""
+    """Return the kind of the reason why a file was rejected."""
     return str(row[3]).partition(":")[0]
 
 
@@ -78,20 +77,20 @@ def add_sources(total: dict[str, dict[str, Any]], more: dict[str, dict[str, Any]
 
 
 def split_hashes(text: str) -> list[bytes]:
-    """Return the hashes of an entry. Raises ValueError when they are none."""
+    """Return the hashes of an entry. Raises ValueError when they are invalid."""
     content = bytes.fromhex(text)
     return [content[start : start + HASH_BYTES] for start in range(0, len(content), HASH_BYTES)]
 
 
 def start_log(folder: Path, header: dict[str, Any], entries: Iterable[Entry] = ()) -> None:
-    """Write a new log into a folder, in place of any other one."""
+    """Write a new log to a folder, replacing any other one."""
     lines = [{"format": FORMAT, **header}, *map(_plain, entries)]
     atomic_write(folder / LOG_NAME, b"".join(map(_line, lines)))
     (folder / OLD_NAME).unlink(missing_ok=True)
 
 
 def append(folder: Path, entry: Entry) -> None:
-    """Append an entry to the log of a folder, to the disk. Raises OSError when that is full."""
+    """Append an entry to the log of a folder and flush it to disk. Raises OSError when the disk is full."""
     with disk_errors_of(folder / LOG_NAME), open(folder / LOG_NAME, "ab") as file:
         file.write(_line(_plain(entry)))
         file.flush()
@@ -99,7 +98,7 @@ def append(folder: Path, entry: Entry) -> None:
 
 
 def _plain(entry: Entry) -> dict[str, Any]:
-    """Return an entry without what is empty."""
+    """Return an entry without empty values."""
     return {key: value for key, value in vars(entry).items() if value or key == "next_item"}
 
 
@@ -125,21 +124,21 @@ def read_header(folder: Path) -> dict[str, Any]:
 
 
 def entries(folder: Path) -> Iterator[Entry]:
-    """Yield the entries of the log of a folder up to the last whole one. Raises ValueError when one before it is damaged."""
+    """Yield the entries of a folder's log up to the last complete one. Raises ValueError when an earlier one is damaged."""
     for number, (_, line) in enumerate(_lines(folder)):
         if number:
             yield _entry(line, folder / LOG_NAME)
 
 
 def cut_torn_line(folder: Path) -> None:
-    """Cut off what follows the last whole line of the log of a folder."""
+    """Truncate the log of a folder after its last complete line."""
     end = max((end for end, _ in _lines(folder)), default=0)
     if end < (folder / LOG_NAME).stat().st_size:
         os.truncate(folder / LOG_NAME, end)
 
 
 def _lines(folder: Path) -> Iterator[tuple[int, Any]]:
-    """Yield the end in bytes and the object of each whole line. Raises ValueError when one that is not whole is not the last."""
+    """Yield end offset and object of each complete line. Raises ValueError when an incomplete line is not the last one."""
     end, torn = 0, False
     with open(folder / LOG_NAME, "rb") as file:
         for line in file:
@@ -180,7 +179,7 @@ def _damaged(path: Path) -> ValueError:
 
 
 def take_over(folder: Path, header: dict[str, Any]) -> bool:
-    """Return whether a folder has a log; the state that an older version has saved becomes one, with its own fingerprint in the header.
+    """Return whether a folder has a log; a state saved by an older version is converted, with its fingerprint in the header.
 
     Raises ValueError when that state is damaged.
     """

@@ -1,4 +1,4 @@
-"""Pair recordings of the same source, whose file names differ in a number alone, as positives for data.positives=pairs.
+"""Pair recordings of the same source, whose file names differ only in a number, as positives for data.positives=pairs.
 
     python -m hear_ssl.data.pair_recordings SHARDS --out FOLDER --except 'asterisk*' '*music*'
 
@@ -28,17 +28,17 @@ from hear_ssl.files import remove_parts
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
 CLIPS_PER_SHARD = 512
-NUMBER = re.compile(r"[-_. ]*\d+[a-z]?$")  # of a name in lower case, without its suffix
+NUMBER = re.compile(r"[-_. ]*\d+[a-z]?$")  # at the end of a lower-case name without suffix
 SHORTEST_NAME = 2  # files called 1.wav, 2.wav are not recordings of one source
 PACKED: dict[str, type | tuple[type, ...]] = {"source": str, "path": str, "license": str, "seconds": (int, float)}
 Records = dict[str, dict[str, Any]]
 
 
 def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
-    """Return {key: key of its partner} for all clips by their records {key: record}, except sources that match a pattern.
+    """Return {key: key of the partner} for clips given by {key: record}, except sources that match a pattern.
 
-    The partner is the next recording of the same source; the last is followed by the first. The clips of a long recording are
-    paired with those of the next one in turn.
+    The partner is the next recording of the same source; the first follows the last. The clips of a long recording are paired with those
+    of the next one, in order.
     """
     groups: dict[tuple[str, str, str], dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for key, record in sorted(records.items()):
@@ -59,8 +59,8 @@ def pairs_of(records: Records, excluded: list[str]) -> dict[str, str]:
 def write_pairs(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, ShardIndex]:
     """Write OUT/pairs and OUT/others and return their indexes.
 
-    Raises ValueError when shards are damaged, do not go together (`read_records`) or contain no two recordings of one
-    source, FileExistsError when OUT holds shards.
+    Raises ValueError when shards are damaged, are incompatible (`read_records`) or contain no two recordings of one source,
+    FileExistsError when OUT contains shards.
     """
     with folder_lock(out, OUT_BUSY):
         for name in ("pairs", "others"):
@@ -82,7 +82,7 @@ def _write_pairs(shards: ShardSet, out: Path, excluded: list[str]) -> dict[str, 
 def read_records(shards: ShardSet) -> Records:
     """Return {key: record} of all clips.
 
-    Raises ValueError when folders differ in rate, codec or split, hold the same key, or a record lacks what hear_ssl.data.pack writes.
+    Raises ValueError when folders differ in rate, codec or split or share a key, or when a record lacks a key of hear_ssl.data.pack.
     """
     for what in ("sample_rate", "codec", "split"):
         values = sorted({str(getattr(index, what)) for index in shards.indexes})

@@ -1,7 +1,7 @@
 """Audio in parquet files: a column of encoded files, as bytes or as Hugging Face's struct of bytes and path.
 
-Rows are read in their order, a row group at a time, by pyarrow (the extra `parquet`); columns other than the audio are read for names,
-licence, split and source alone. Format: https://parquet.apache.org/docs/file-format, https://huggingface.co/docs/datasets/audio_dataset.
+Rows are read in order, one row group at a time, by pyarrow (the extra `parquet`). Other columns are read only for names, licence, split
+and source. Formats: https://parquet.apache.org/docs/file-format, https://huggingface.co/docs/datasets/audio_dataset.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from hear_ssl.errors import one_line
 
 SUFFIX = ".parquet"
 KIND = "parquet"  # of archive
-LARGEST_GROUP = 2 << 30  # bytes of audio in a row group, which may have to be in memory at once
+LARGEST_GROUP = 2 << 30  # bytes of audio in a row group, which may be in memory at once
 BATCH = 8  # rows
-BYTES = ".bytes"  # of Hugging Face's struct
+BYTES = ".bytes"  # in Hugging Face's struct
 BINARY, TEXT = ("binary", "large_binary"), ("string", "large_string")
-BUFFER = 1 << 20  # bytes of a column that are read at once
+BUFFER = 1 << 20  # bytes of a column read at once
 MISSING = "cannot be read: it needs pyarrow; install it with pip install 'pyarrow>=16', or hear_ssl with its extra parquet"
 
 
 def from_parquet(path: Path, license: str, split: str, left: Counter[str]) -> Iterator[Item]:
-    """Yield the rows of a parquet file, of `split` where it has a column of splits; `left` counts the other rows.
+    """Yield the rows of a parquet file, only those of `split` if it has a column of splits; `left` counts the other rows.
 
-    Raises ValueError when pyarrow is missing, the file is damaged, has no column of audio bytes or several, or has row groups that
-    are too large for the memory.
+    Raises ValueError when pyarrow is missing, or when the file is damaged, has no or several columns of audio bytes, or has row groups
+    that are too large for memory.
     """
     with open_file(path) as file, _damage_of(path):
         rows = RowsOfSplit(path, split)
@@ -55,7 +55,7 @@ def open_file(path: str | Path) -> Any:
 
 @contextmanager
 def _damage_of(path: str | Path) -> Iterator[None]:
-    """Raise the errors of pyarrow as ValueError with the name of the file."""
+    """Convert errors of pyarrow to ValueError with the name of the file."""
     import pyarrow
 
     try:
@@ -65,7 +65,7 @@ def _damage_of(path: str | Path) -> Iterator[None]:
 
 
 def _rows(path: Path, file: Any, license: str, split: str) -> Iterator[tuple[str, Item]]:
-    """Yield for each row its own split, '' when it has none, and the file in it."""
+    """Yield for each row its split, or '', and its file."""
     column = audio_column(path, file)
     for number in range(file.metadata.num_row_groups):
         check_group(path, file, number, column)
@@ -82,7 +82,7 @@ def _rows(path: Path, file: Any, license: str, split: str) -> Iterator[tuple[str
 
 
 def _texts(file: Any, inside: str) -> Iterator[dict[str, Any]]:
-    """Yield the texts of each row by the names of their columns, in lower case, and of `inside`, the path in the column of audio."""
+    """Yield the texts of each row by lower-case column name, including `inside`, the path in the audio column."""
     names = {*PATHS, *LICENSES, *SPLITS, "source"}
     wanted = [field.name for field in file.schema_arrow if str(field.type) in TEXT and field.name.lower() in names]
     wanted += {inside} & set(leaves(file))
@@ -103,7 +103,7 @@ def leaves(file: Any) -> list[str]:
 
 
 def audio_column(path: str | Path, file: Any) -> str:
-    """Return the path of the column with encoded audio. Raises ValueError when there is none, or one of several could be meant."""
+    """Return the path of the column with encoded audio. Raises ValueError when there is none, or the choice is ambiguous."""
     found: list[str] = []
     for field in file.schema_arrow:
         if str(field.type) in BINARY:
@@ -118,7 +118,7 @@ def audio_column(path: str | Path, file: Any) -> str:
 
 
 def check_group(path: str | Path, file: Any, number: int, column: str) -> None:
-    """Raise ValueError when the audio of a row group is too large for the memory."""
+    """Raise ValueError when the audio of a row group is too large for memory."""
     group = file.metadata.row_group(number)
     size = next(
         group.column(place).total_uncompressed_size for place in range(group.num_columns) if group.column(place).path_in_schema == column
@@ -131,7 +131,7 @@ def check_group(path: str | Path, file: Any, number: int, column: str) -> None:
 
 
 class ParquetRows:
-    """The audio of a parquet file, row after row."""
+    """The audio of a parquet file, row by row."""
 
     def __init__(self, path: str) -> None:
         """Open the file. Raises ValueError as `from_parquet` does."""
@@ -147,9 +147,9 @@ class ParquetRows:
         self.first = 0  # row of the batch
 
     def read(self, row: int) -> bytes:
-        """Return the audio of a row; rows before the last one that was read cost reading their row group again.
+        """Return the audio of a row; going back to an earlier row reads its row group again.
 
-        Raises ValueError when the row has none.
+        Raises ValueError when the row has no audio.
         """
         with _damage_of(self.path):
             if self.batch is None or row < self.first:
@@ -169,11 +169,11 @@ class ParquetRows:
         return bytes(value)
 
     def _begin(self, row: int) -> None:
-        """Begin with the row group that has a row."""
+        """Open the row group that contains a row."""
         group = bisect_right(self.ends, row)
         if group == len(self.ends):
             raise OSError("it has fewer rows than before")
-        self.batch = None  # the memory of the last one
+        self.batch = None  # frees the memory of the previous one
         self.batches = self.file.iter_batches(BATCH, row_groups=[group], columns=[self.column], use_threads=False)
         self.first, self.group_end = (self.ends[group - 1] if group else 0), self.ends[group]
         self.batch = next(self.batches, None)

@@ -1,4 +1,4 @@
-"""One of several parts of a packing, for job arrays: every part lists all files and takes the same share of them anywhere."""
+"""One of several parts of a packing, for job arrays: every part lists all files and packs a share that is the same on any machine."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PartOf(NamedTuple):
         return f"part-{self.number:0{len(str(self.parts))}d}-of-{self.parts}"
 
     def share(self, items: list[Item]) -> list[Item]:
-        """Return the files of this part in their order: of every source its share, of an archive that is read from front to back all."""
+        """Return the files of this part in order: a share of every source; a sequential archive is never divided."""
         archives = Counter(item.path for item in items if is_sequential(item))
         loads = [(0, part) for part in range(1, self.parts + 1)]
         owner = {}
@@ -49,7 +49,7 @@ class PartOf(NamedTuple):
 
 
 def parse_part(text: str) -> PartOf:
-    """Return the part that a text such as 3/64 names. Raises ValueError when it names none."""
+    """Return the part given by a text such as 3/64. Raises ValueError for any other text."""
     found = re.fullmatch(r"(\d{1,6})/(\d{1,6})", text)
     part = PartOf(int(found[1]), int(found[2])) if found else PartOf(0, 0)
     if not 1 <= part.number <= part.parts <= MOST_PARTS:

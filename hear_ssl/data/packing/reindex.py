@@ -3,8 +3,8 @@
     python -m hear_ssl.data.reindex FOLDER --license CC-BY-4.0
 
 Every clip needs an audio member, whose suffix ends in flac, wav, ogg, opus or mp3 (`--audio` chooses one of several); a .json member
-may have its record. All need one sample rate. Other members are passed over; keys and suffixes are webdataset's. Shards are read,
-never changed; a table of its clips is written for each.
+may contain its record. All clips need the same sample rate. Other members are ignored; keys and suffixes are defined as in webdataset.
+Shards are read, never changed; the clip offsets of each are written to a file next to it.
 """
 
 from __future__ import annotations
@@ -27,13 +27,12 @@ from hear_ssl.test_data_rule import RULE, marked_folder, marked_part, marks_test
 
 
 def reindex(folder: Path, license: str, source: str = "", split: str = "train", not_test: bool = False, audio: str = "") -> ShardIndex:
-    """Write the index of a folder of shards and return it. not_test: a name that contains test marks no test data.
+    """Write the index of a folder of shards and return it. not_test: the data are not test data although a name suggests it.
 
-    audio: the suffix of the audio member where clips have several, such as mic1.flac.
+    audio: the suffix of the audio member if clips have several, such as mic1.flac.
 
-    Raises ValueError that names the shard when one is damaged, its name is no shard's, a clip does not decode or is
-    marked as test, or rates differ, or when the folder, the source or a shard has the name of test data; FileExistsError when
-    there is an index already.
+    Raises ValueError that names the shard when it is damaged or has an invalid name, a clip does not decode or is marked as test, or
+    sample rates differ, and when folder, source or shard are named as test data; FileExistsError when an index exists.
     """
     paths = sorted(folder.glob("*.tar"))
     if not paths:
@@ -78,9 +77,9 @@ def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str, 
 
 
 def header(clip: Clip) -> tuple[int, float]:
-    """Return sample rate in Hz and real length in seconds of a clip; one whose header does not state that length is decoded.
+    """Return sample rate in Hz and real length in seconds of a clip, which is decoded if its header does not state that length.
 
-    Raises ValueError when it does not decode to its end, or states a sample rate that cannot be.
+    Raises ValueError when it does not decode to its end, or its sample rate is impossible.
     """
     content = read_bytes(clip.shard, clip.offset, clip.size)
     try:
@@ -92,7 +91,7 @@ def header(clip: Clip) -> tuple[int, float]:
 
 
 def _stated(content: bytes) -> tuple[int, int]:
-    """Return the sample rate in Hz and the length in samples that a clip states; 0 for a length that cannot be trusted."""
+    """Return the sample rate in Hz and the length in samples in a clip's header; 0 for an unreliable length."""
     first = streams(content)[0]
     with first.open() as sound:
         frames = int(sound.frames)

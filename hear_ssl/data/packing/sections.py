@@ -1,7 +1,7 @@
-"""Pack files in their order; a long recording comes in sections, as it is read by a process of its own.
+"""Pack files in order; a long recording is packed in sections by a separate process.
 
-Files up to `WHOLE_SECONDS` are packed by any of the workers, each at once. The sections of a longer one come from one process, which keeps
-the recording open, so that each sample is decoded once however long the recording is, and no more than a few sections are in memory.
+Files up to `WHOLE_SECONDS` are packed as a whole by any worker. The sections of a longer file come from one process, which keeps the file
+open. Each sample is then packed in one pass, however long the recording is, and only a few sections are in memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.clips import Outcome, Packed, PackedClip, PackOptions, outcomes, pack_item
 from hear_ssl.data.packing.item import Item
 
-SECTION_BYTES = 4 << 20  # of encoded clips that the process hands over at a time
+SECTION_BYTES = 4 << 20  # of encoded clips per section
 SECTION_PIECES = 1000
 
 
 class Part(NamedTuple):
-    """Outcomes of one file in their order: the number of the file, that of the first of them, and whether the last ends the file."""
+    """Consecutive outcomes of one file: number of the file, number of the first outcome, and whether the last one ends the file."""
 
     item: int
     first: int
@@ -30,7 +30,7 @@ class Part(NamedTuple):
 
 
 def packed_parts(items: list[Item], options: PackOptions, workers: int, next_item: int = 0, inside: int = 0) -> Iterator[Part]:
-    """Yield what becomes of the files from one on, and of that one from the outcome `inside` on. Raises OSError when a process dies."""
+    """Yield the outcomes from file `next_item` and its outcome `inside` on. Raises OSError when a process dies."""
     with closing(in_order(partial(pack_item, options=options), items[next_item:], workers)) as results:
         for number, packed in enumerate(results, start=next_item):
             first = inside if number == next_item else 0
@@ -40,7 +40,7 @@ def packed_parts(items: list[Item], options: PackOptions, workers: int, next_ite
 
 
 def _long(number: int, item: Item, options: PackOptions, first: int) -> Iterator[Part]:
-    """Yield what follows in a long recording from outcome `first` on."""
+    """Yield the parts of a long recording from outcome `first` on."""
     turns = partial(next_section, item=item, options=options, first=first)
     with closing(in_order(turns, count(), 1)) as sections:
         for section in sections:
@@ -51,14 +51,14 @@ def _long(number: int, item: Item, options: PackOptions, first: int) -> Iterator
 
 
 class Sections:
-    """A file under way: hands out its next outcomes."""
+    """A file that is being packed in sections."""
 
     def __init__(self, item: Item, options: PackOptions, first: int) -> None:
         self.rest = (outcome for outcome in outcomes(item, options, first) if outcome is not None)
         self.ahead = next(self.rest, None)
 
     def take(self) -> Packed:
-        """Return the next section, empty after the last."""
+        """Return the next section, an empty one after the last."""
         section, size = Packed(), 0
         while self.ahead is not None and size < SECTION_BYTES and len(section.outcomes) < SECTION_PIECES:
             section.outcomes.append(self.ahead)
@@ -72,7 +72,7 @@ _open: list[Sections] = []  # the recording that this process reads
 
 
 def next_section(turn: int, item: Item, options: PackOptions, first: int) -> Packed:
-    """Return the next section of a long recording in a process that is asked for one after the other, from turn 0 on."""
+    """Return the next section of a long recording; the process is called once per section, from turn 0 on."""
     if not turn:
         _open[:] = [Sections(item, options, first)]
     return _open[0].take()

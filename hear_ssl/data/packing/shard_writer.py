@@ -1,4 +1,4 @@
-"""Write WebDataset shards with webdataset's writer: their bytes depend on their clips alone; under their name only when whole."""
+"""Write WebDataset shards with webdataset's writer: their bytes depend only on their clips, and incomplete shards never appear."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from hear_ssl.data.shards.shard_index import INDEX_NAME, ShardIndex, ShardRecord
 from hear_ssl.files import atomic_path, remove_parts, sha256_of
 from hear_ssl.folder_lock import OUT_BUSY, folder_lock
 
-CLIPS_PER_SHARD = 500  # of what is rendered
-REJECTED_NAME = "rejected.csv"  # what pack lists next to its shards
+CLIPS_PER_SHARD = 500  # of rendered audio
+REJECTED_NAME = "rejected.csv"  # written by pack next to the shards
 
 
 @dataclass(frozen=True)
 class EncodedClip:
-    """One clip as it goes into a shard: key without dots, codec (the member's suffix), encoded audio, JSON record."""
+    """One clip for a shard: key without dots, codec (the member's suffix), encoded audio, JSON record."""
 
     key: str
     codec: str
@@ -29,7 +29,7 @@ class EncodedClip:
 
 
 def check_free(folder: Path) -> None:
-    """Raise FileExistsError when a folder holds shards, an index or a list of rejected files, which new ones would overwrite."""
+    """Raise FileExistsError when a folder contains shards, an index or a list of rejected files, which would be overwritten."""
     for pattern in (INDEX_NAME, "*.tar", REJECTED_NAME):
         found = next(folder.glob(pattern), None)
         if found:
@@ -37,7 +37,7 @@ def check_free(folder: Path) -> None:
 
 
 def write_shard(path: Path, clips: Iterable[EncodedClip]) -> ShardRecord:
-    """Write a shard with its table and return its record for the index. Raises OSError when the disk is full; then no table stays."""
+    """Write a shard with its clip offsets and return its record for the index. Raises OSError when the disk is full."""
     from webdataset import TarWriter  # loads slowly
 
     count, seconds = 0, 0.0
@@ -63,9 +63,9 @@ def write_shards(folder: Path, split: str, clips: Iterable[EncodedClip], count: 
 def write_rendered(
     folder: Path, clips: Iterable[EncodedClip], count: int, sample_rate: int, codec: str, split: str, source: str, license: str
 ) -> ShardIndex:
-    """Write `count` clips of one source and one licence as shards and then their index into a folder, made if need be; return the index.
+    """Write `count` clips of one source and licence as shards with an index to a folder, created if needed; return the index.
 
-    Raises FolderBusyError when another process writes there, FileExistsError when the folder holds shards.
+    Raises FolderBusyError when another process writes there, FileExistsError when the folder contains shards.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with folder_lock(folder, OUT_BUSY):

@@ -1,4 +1,4 @@
-"""Find out whether a zip file is one part of a split archive (APPNOTE.TXT 4.4.19 to 4.4.24), whose members cannot be read from it alone."""
+"""Detect a zip file that is one part of a split archive (APPNOTE.TXT 4.4.19 to 4.4.24) and cannot be read alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def check_whole_zip(path: Path) -> None:
 
 
 def is_split(path: Path) -> bool:
-    """Return whether the end of a zip file counts more than one disk, or its first part lies next to it."""
+    """Return whether the end record of a zip file counts several disks, or a first part exists next to it."""
     with open(path, "rb") as file:
         file.seek(-min(FURTHEST, path.stat().st_size), 2)
         tail = file.read()

@@ -1,1 +1,1 @@
-"""Shards on a disk or at an address: index, clip offsets, reader and cache."""
+"""Shards on disk or at an address: index, clip offsets, reader and cache."""

@@ -1,8 +1,7 @@
-"""Shard folders at a URL: every shard is fetched whole into a local cache, checked against the index, and then read like a
-local one. The cache may be bounded; then shards used longest ago give way.
+"""Cache of remote shards: every shard is downloaded completely, checked against the index, and then read like a local one.
 
-Processes on one machine share the cache: each shard is fetched by one of them while the others wait. A shard counts as
-there only under its final name.
+The cache may have a size limit; then the least recently used shards are removed. Processes on one machine share the cache: one of them
+downloads a shard while the others wait for it. A shard is complete when it has its final name.
 """
 
 from __future__ import annotations
@@ -34,25 +33,25 @@ ROOM_PAUSE_SECONDS = 0.05
 
 
 def is_remote(source: str) -> bool:
-    """Return whether a source is a URL, or a command that writes a shard, rather than a folder."""
+    """Return whether a source is a URL, or a command that writes a shard, and not a folder."""
     return "://" in source or source.startswith("pipe:")
 
 
 class ShardCache:
-    """The local copies of one address's shards, in a folder of their own under the cache's root.
+    """The local copies of the shards at one address, in a subfolder of the cache's root.
 
-    With a bound, shards of any address that were used longest ago give way. Its folder is named by the hash of the whole
-    address without credentials, because names of folders and shards repeat.
+    With a size limit, the least recently used shards of any address are removed. The subfolder is named by a hash of the address
+    without credentials, because names of folders and shards repeat.
     """
 
     def __init__(self, address: str, root: str | Path, limit_gb: float = 0.0) -> None:
-        """Open the cache of an address; limit_gb bounds all under the root, 0 does not. What a crash left is removed."""
+        """Open the cache of an address and remove leftovers of crashes. limit_gb: size limit of the whole root, 0 for none."""
         self.address = redacted(address).rstrip("/")
         self.full_address = address  # with user, password and signature, if there are any
         self.root = Path(expand_home(str(root), "data.cache"))
         self.folder = self.root / hashlib.sha256(self.address.encode()).hexdigest()[:24]
         self.limit = round(limit_gb * 1e9)
-        self.audio = ""  # of the index
+        self.audio = ""  # as in the index
         try:
             own_folder(self.folder)
         except OSError as error:
@@ -60,7 +59,7 @@ class ShardCache:
         remove_abandoned(self.folder)
 
     def index(self) -> ShardIndex:
-        """Return the address's index, fetched now, or the one fetched earlier when the address does not answer.
+        """Return the index, downloaded now, or the one downloaded earlier when the address does not answer.
 
         Raises ValueError when there is none.
         """
@@ -77,20 +76,20 @@ class ShardCache:
             return index
 
     def path(self, record: ShardRecord) -> Path:
-        """Return the local copy of a shard; fetch it when it is not there. Raises ValueError when it cannot be fetched."""
+        """Return the local copy of a shard, downloaded if missing. Raises ValueError when it cannot be downloaded."""
         path = self.folder / record.name
         if not present(path, record):
             with self.held(record):
                 pass
         with contextlib.suppress(OSError):
-            os.utime(path, follow_symlinks=False)  # used now: others give way first
+            os.utime(path, follow_symlinks=False)  # mark as used now
         return path
 
     @contextmanager
     def held(self, record: ShardRecord) -> Iterator[Path]:
-        """Keep a shard in the cache while it is opened, fetched first when it is not there: no other process removes it meanwhile.
+        """Download a shard if missing, and keep other processes from removing it while it is opened.
 
-        Raises ValueError when it cannot be fetched.
+        Raises ValueError when it cannot be downloaded.
         """
         path = self.folder / record.name
         with locked(self.folder / f".{record.name}.lock"):
@@ -101,16 +100,16 @@ class ShardCache:
                 except ConnectionError as error:
                     raise ValueError(str(error)) from None
             if not present(path, record):
-                with contextlib.suppress(ValueError):  # packed damaged: what can be read of it is found by a walk
+                with contextlib.suppress(ValueError):  # damaged when it was packed: scanning finds its readable clips
                     write_clip_offsets(path, record.sha256, self.audio)
             with contextlib.suppress(OSError):
                 os.utime(path, follow_symlinks=False)
             yield path
 
     def mend(self, record: ShardRecord) -> bool:
-        """Fetch a shard again when the bytes of its copy have changed since it was fetched, print a line, and return whether it was.
+        """Download a shard again when its copy has changed since the download, print a line, and return whether it did.
 
-        A copy that cannot be replaced stays: most of its clips may be whole.
+        A copy that cannot be replaced is kept: most of its clips may be intact.
         """
         path = self.folder / record.name
         with locked(self.folder / f".{record.name}.lock"):
@@ -125,10 +124,10 @@ class ShardCache:
             return True
 
     def fetch_all(self, index: ShardIndex, lossy: float = 0.0) -> None:
-        """Fetch every shard that is missing, with progress.
+        """Download every missing shard and report progress.
 
-        Raises ValueError with the last reason as soon as shards with more than the share `lossy` of the clips cannot be
-        fetched, or the disk is too small; what was fetched stays, and the next call resumes after it.
+        Raises ValueError with the last reason as soon as shards with more than the share `lossy` of the clips cannot be downloaded, or
+        the disk is too small. Downloaded shards are kept, and the next call continues after them.
         """
         self.check_space(index)
         start, failed = time.monotonic(), 0
@@ -145,7 +144,7 @@ class ShardCache:
                 say(f"{error}; its {record.clips} clips are lost")
 
     def check_space(self, index: ShardIndex) -> None:
-        """Raise ValueError when the shards that are missing do not fit the disk."""
+        """Raise ValueError when the missing shards do not fit on the disk."""
         wanted = sum(record.bytes for record in index.shards if not present(self.folder / record.name, record))
         disk = os.statvfs(self.folder)
         free = disk.f_bavail * disk.f_frsize
@@ -156,13 +155,13 @@ class ShardCache:
             )
 
     def fetched(self) -> object:
-        """Return names, sizes and times of the partial files, which change while shards of the address are fetched."""
+        """Return names, sizes and times of partial files, which change while shards of the address are downloading."""
         return [(path, size, time) for time, size, path in used_last(self.folder.glob(".*.part"))]
 
     @contextmanager
     def room(self, record: ShardRecord) -> Iterator[None]:
-        """Reserve disk space for a shard while it is fetched; wait while what others fetch leaves none below the bound."""
-        kept = self.folder / f".{record.name}.room.part"  # as long as the shard, and empty on the disk
+        """Reserve disk space for a shard during its download; wait while the downloads of others use up the size limit."""
+        kept = self.folder / f".{record.name}.room.part"  # a sparse file of the shard's size
         try:
             while self.limit and not self._reserve(record, kept):
                 time.sleep(ROOM_PAUSE_SECONDS)
@@ -171,13 +170,15 @@ class ShardCache:
             kept.unlink(missing_ok=True)
 
     def _reserve(self, record: ShardRecord, kept: Path) -> bool:
-        """Reserve disk space: shards used longest ago are removed until it fits; return whether it does, with what is being fetched."""
+        """Remove least recently used shards until a shard fits next to current downloads; return whether it does, and reserve the space."""
         with locked(self.root / ".lock"):
-            kept.unlink(missing_ok=True)  # a crash's: the shard's lock is held here
+            kept.unlink(missing_ok=True)  # left by a crash, since this process has the shard's lock
             folders = own_folders(self.root)
             for folder in folders:
                 remove_abandoned(folder)
-            coming = used_last(path for folder in folders for path in folder.glob(".*.room.part"))  # first: one that ends is found below
+            coming = used_last(
+                path for folder in folders for path in folder.glob(".*.room.part")
+            )  # listed first: a download that ends meanwhile is found below
             there = used_last(path for folder in folders for path in folder.glob("*.tar"))
             needed = sum(size for _, size, _ in coming) + record.bytes
             if coming and needed > self.limit:
@@ -187,7 +188,7 @@ class ShardCache:
                 if used > self.limit and remove_unless_held(path):
                     used -= size
             if used > self.limit and any(path.exists() for _, _, path in there):
-                return False  # the rest is being opened; it is free in a moment
+                return False  # the others are being opened and can be removed in a moment
             with os.fdopen(open_own(kept, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.truncate(record.bytes)
             return True
@@ -203,12 +204,12 @@ def remove_unless_held(path: Path) -> bool:
 
 
 def own_folders(root: Path) -> list[Path]:
-    """Return the folders of addresses under a root; a link, and a folder of any other name, is somebody else's."""
+    """Return the folders of addresses under a root; links, and folders with other names, do not belong to the cache."""
     return [folder for folder in root.glob("*/") if FOLDER.fullmatch(folder.name) and not folder.is_symlink()]
 
 
 def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
-    """Return when files were used last (s), their sizes (bytes) and themselves, in that order; what vanishes meanwhile is left out."""
+    """Return (time of last use in s, bytes, path) of files, sorted by time; files that vanish meanwhile are left out."""
     found = []
     for path in paths:
         with contextlib.suppress(FileNotFoundError):
@@ -218,17 +219,17 @@ def used_last(paths: Iterable[Path]) -> list[tuple[float, int, Path]]:
 
 
 def present(path: Path, record: ShardRecord) -> bool:
-    """Return whether a shard lies in the cache with its table, which was written of these bytes and not of an earlier packing's."""
+    """Return whether a shard is in the cache with clip offsets that were written for these bytes, not for an earlier packing."""
     return path.is_file() and path.stat().st_size == record.bytes and sha256_of_clip_offsets(path) == record.sha256
 
 
 def whole(path: Path, record: ShardRecord) -> bool:
-    """Return whether a shard without clip offsets is in the cache, by its bytes."""
+    """Return whether a shard is in the cache, without clip offsets but with the right bytes."""
     return path.is_file() and path.stat().st_size == record.bytes and sha256_of(path) == record.sha256
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove what crashes left in a folder of the cache: partial files whose lock nobody holds."""
+    """Remove leftovers of crashes in a folder of the cache: partial files whose lock is free."""
     for path in folder.glob(".*.part"):
         found = PART.fullmatch(path.name)
         if found:
@@ -240,9 +241,9 @@ def remove_abandoned(folder: Path) -> None:
 
 @contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Hold a lock that other processes of this machine wait for; it ends with the process, however that ends.
+    """Hold a lock against other processes of this machine; the system releases it when the process ends.
 
-    Without waiting, return whether it is held now or by somebody else.
+    Yield whether the lock was acquired, which is always true when waiting.
     """
     descriptor = open_own(path)
     try:

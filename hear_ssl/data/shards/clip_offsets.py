@@ -1,8 +1,8 @@
-"""Where each clip of a tar shard lies, and what its bytes sum to.
+"""Clip offsets of a tar shard: the position of each clip, and a checksum of its bytes.
 
-Headers are walked by the tar format's own block structure (POSIX.1-1988 ustar); nothing is extracted. The walk is done once,
-when a shard is packed, indexed or fetched, and kept in NAME.clips next to NAME.tar: a run then starts at once on any number of
-clips, and a clip whose bytes have changed since is named. Without that file the shard is walked, and nothing is summed.
+The shard is scanned by the block structure of the tar format (POSIX.1-1988 ustar); nothing is extracted. It is scanned once, when it is
+packed, indexed or downloaded, and the result is stored in NAME.clips next to NAME.tar. A run then starts at once on any number of clips,
+and clips whose bytes have changed are detected. Without that file the shard is scanned again, without checksums.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from hear_ssl.files import atomic_write
 from hear_ssl.safe_tar import BoundedTarInfo, tar_members
 
 AUDIO_SUFFIXES = ("flac", "wav", "ogg", "opus", "mp3")
-MEMBER = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # key and suffix as webdataset takes them; a name without is no clip's
+MEMBER = re.compile(r"((?:.*/)?[^.]+)\.([^/]*)", re.DOTALL)  # key and suffix as in webdataset; other names belong to no clip
 SUFFIX = ".clips"
-HEADER = struct.Struct("<8s32sII")  # mark, the shard's SHA-256, CRC-32 of the rows that starts from the next, bytes of a key
+HEADER = struct.Struct("<8s32sII")  # magic, SHA-256 of the shard, CRC-32 of the following field and the rows, bytes per key
 MARK = b"clips/1\0"
 HEAD_BYTES = 4096
-LARGEST_TABLE = 64 << 20  # bytes; that of a larger shard may be as large as the shard
+LARGEST_TABLE = 64 << 20  # bytes; for a larger shard, up to the size of the shard
 LARGEST_RECORD = 16 << 20  # bytes of the JSON of a clip
 UNKNOWN = -1
 
 
 @dataclass(frozen=True)
 class Clip:
-    """Where one clip lies: shard path, key, codec, offset and size of its audio and of its JSON member (0 where it has none) in bytes.
+    """The position of a clip: shard path, key, codec, offset and size in bytes of its audio and of its JSON member (0 without one).
 
-    checksum: what `checksum` gave when the shard was whole, or UNKNOWN.
+    checksum: the result of `checksum` for the undamaged shard, or UNKNOWN.
     """
 
     shard: str
@@ -53,9 +53,9 @@ class Clip:
 
 @dataclass(frozen=True)
 class ClipOffsets:
-    """The clips of a shard in its order, 70 bytes or so each: rows (clips,) of `row_type`, without a codec where a member is not whole.
+    """The clips of a shard in order, about 70 bytes each: rows (clips,) of `row_type`, with an empty codec if a member is incomplete.
 
-    damage: what is wrong with the shard, '' when nothing is. summed: whether checksums are known.
+    damage: what is wrong with the shard, or ''. summed: whether checksums are known.
     """
 
     shard: str
@@ -68,7 +68,7 @@ class ClipOffsets:
         return len(self.rows)
 
     def clip(self, place: int) -> Clip | None:
-        """Return where a clip lies; None beyond the end, and where a member is not whole."""
+        """Return the position of a clip; None beyond the end, and when a member is incomplete."""
         if place >= len(self.rows):
             return None
         offset, size, json_offset, json_size, total, codec, key = self.rows[place].item()
@@ -78,34 +78,34 @@ class ClipOffsets:
         return Clip(self.shard, name, codec.decode(), offset, size, json_offset, json_size, total if self.summed else UNKNOWN)
 
     def place(self, key: bytes) -> int | None:
-        """Return which row has a key; None when none has."""
+        """Return the index of the row with a key, or None."""
         found = np.flatnonzero(self.rows["key"] == key)
         return int(found[0]) if len(found) else None
 
 
 def row_type(key_bytes: int) -> np.dtype[Any]:
-    """Return the type of a row: places and sizes in bytes, checksum, codec, key."""
+    """Return the type of a row: offsets and sizes in bytes, checksum, codec, key."""
     numbers = [(name, "<i8") for name in ("offset", "size", "json_offset", "json_size")]
     return np.dtype([*numbers, ("checksum", "<u4"), ("codec", "S4"), ("key", f"S{key_bytes}")])
 
 
 def no_clip_offsets(damage: str) -> ClipOffsets:
-    """Return the table of a shard of which nothing can be read."""
+    """Return the clip offsets of an unreadable shard."""
     return ClipOffsets("", np.empty(0, row_type(1)), damage)
 
 
 def checksum(codec: str, audio: bytes) -> int:
-    """Return the CRC-32 of a clip's encoded audio; of FLAC of its head alone, because every frame has a sum that decoding checks."""
+    """Return the CRC-32 of a clip's encoded audio; for FLAC only of its header, because decoding checks the checksum of every frame."""
     return zlib.crc32(audio[:HEAD_BYTES] if codec == "flac" else audio)
 
 
 def audio_members(suffixes: Iterable[str], audio: str) -> list[str]:
-    """Return which of the suffixes of a sample, in lower case, are its audio: `audio` where that is given, else all that end so."""
+    """Return the lower-case suffixes of a sample that are audio: `audio` if it is given, otherwise all that end in a known format."""
     return [suffix for suffix in suffixes if (suffix == audio if audio else suffix.rpartition(".")[2] in AUDIO_SUFFIXES)]
 
 
 def scan_shard(path: str | Path, audio: str = "") -> ClipOffsets:
-    """Return the clips of a shard as far as it can be read; audio: the suffix of the audio member where clips have several.
+    """Return the clips of a shard as far as it is readable. audio: the suffix of the audio member if clips have several.
 
     Raises OSError when it cannot be opened.
     """
@@ -127,7 +127,7 @@ def scan_shard(path: str | Path, audio: str = "") -> ClipOffsets:
     for key, parts in members.items():
         found_audio = audio_members(parts, audio.lower())
         if not found_audio and "json" not in parts:
-            continue  # no clip: a README, a list
+            continue  # not a clip: a README, a list
         name = key.encode(errors="surrogateescape")
         lacking = "is cut off" if key == unfinished and "json" not in parts else _lacking(found_audio, parts, size, audio)
         if lacking:
@@ -140,12 +140,12 @@ def scan_shard(path: str | Path, audio: str = "") -> ClipOffsets:
 
 
 def _preference(suffix: str) -> int:
-    """Return the place of a suffix in the order in which one of several plain ones is taken."""
+    """Return the rank of a suffix in the order of preference among several plain suffixes."""
     return AUDIO_SUFFIXES.index(suffix) if suffix in AUDIO_SUFFIXES else len(AUDIO_SUFFIXES)
 
 
 def _lacking(found_audio: list[str], parts: dict[str, tuple[int, int]], size: int, audio: str) -> str:
-    """Return what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of so many bytes; '' when nothing is."""
+    """Return what is wrong with a clip's members {suffix: (offset, bytes)} in a shard of `size` bytes, or ''."""
     if not found_audio:
         wanted = f".{audio} member" if audio else f"audio member ({', '.join(AUDIO_SUFFIXES)})"
         return f"has no {wanted}, only {', '.join(sorted(parts))[:60]}"
@@ -157,7 +157,7 @@ def _lacking(found_audio: list[str], parts: dict[str, tuple[int, int]], size: in
 
 
 def read_clips(path: str | Path, audio: str = "") -> list[Clip]:
-    """Return the clips of a whole shard in its order. Raises ValueError with one line when anything of it is damaged."""
+    """Return the clips of an undamaged shard in order. Raises ValueError when any part of it is damaged."""
     return [clip for clip in _clips(_whole(path, audio)) if clip is not None]
 
 
@@ -173,9 +173,9 @@ def _clips(table: ClipOffsets) -> Iterator[Clip | None]:
 
 
 def write_clip_offsets(path: Path, sha256: str, audio: str = "") -> None:
-    """Write the table of a whole shard, whose SHA-256 is given, next to it; audio: see `scan_shard`.
+    """Write the clip offsets of an undamaged shard with this SHA-256 next to it. audio: see `scan_shard`.
 
-    Raises ValueError with one line when the shard is damaged, OSError when the table cannot be written.
+    Raises ValueError when the shard is damaged, OSError when the file cannot be written.
     """
     table = _whole(path, audio)
     table.rows["checksum"] = [checksum(clip.codec, read_bytes(clip.shard, clip.offset, clip.size)) for clip in _clips(table) if clip]
@@ -185,7 +185,7 @@ def write_clip_offsets(path: Path, sha256: str, audio: str = "") -> None:
 
 
 def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
-    """Return the table that was written next to a shard; None when there is none, it is damaged, or belongs to other bytes."""
+    """Return the clip offsets stored next to a shard; None when they are missing, damaged or of other bytes."""
     table = path.with_suffix(SUFFIX)
     try:
         size = path.stat().st_size
@@ -203,7 +203,7 @@ def load_clip_offsets(path: Path, sha256: str) -> ClipOffsets | None:
 
 
 def _possible(rows: NDArray[np.void], size: int) -> bool:
-    """Return whether rows name places within a shard of so many bytes, and codecs that there are: a table may be anybody's."""
+    """Return whether the rows have offsets inside a shard of `size` bytes and known codecs; the file is untrusted."""
     codecs = np.isin(rows["codec"], [codec.encode() for codec in AUDIO_SUFFIXES])
     return bool(codecs.all()) and all(
         bool(((rows[start] >= 0) & (rows[length] >= 0) & (rows[start] <= size - rows[length])).all())
@@ -212,7 +212,7 @@ def _possible(rows: NDArray[np.void], size: int) -> bool:
 
 
 def sha256_of_clip_offsets(path: Path) -> str:
-    """Return the SHA-256 of the shard that the table next to a shard was written of; '' when there is none."""
+    """Return the SHA-256 for which the clip offsets next to a shard were written, or '' when there are none."""
     try:
         with open(path.with_suffix(SUFFIX), "rb") as file:
             mark, shard, _, _ = HEADER.unpack(file.read(HEADER.size))

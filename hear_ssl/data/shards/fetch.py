@@ -1,6 +1,6 @@
-"""Fetch one shard or index from an address and check it; it appears under its name only when its bytes are right.
+"""Download one shard or index from an address and check it; the file gets its name only when its bytes are right.
 
-http and https need nothing more; s3://, gs://, hf:// and other addresses go through fsspec and ask for its package.
+http and https need no package; s3://, gs://, hf:// and other addresses use fsspec and need the package of their scheme.
 """
 
 from __future__ import annotations
@@ -21,11 +21,10 @@ RESUME = "the same command resumes when it answers again"
 
 
 def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
-    """Fetch a shard and check it against its record, or an index (no record); it appears under its name only when right.
+    """Download a shard and check it against its record, or an index (no record); the file gets its name only when it is right.
 
-    Raises ConnectionError with the last failure after six attempts, at once when the server refuses; ValueError at once
-    when the server answers that there is nothing, its scheme needs a package that is not installed, or this machine's disk
-    is full or may not be written to.
+    Raises ConnectionError with the last failure after six attempts, or at once when the server refuses. Raises ValueError at once
+    when the file does not exist, the package of its scheme is not installed, or the local disk is full or read-only.
     """
     shown = redacted(url)
     try:
@@ -45,7 +44,7 @@ def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
 
 
 def fetch_and_check(url: str, path: Path, file: BinaryIO, record: ShardRecord | None) -> None:
-    """Fetch what the open file at `path` lacks; raises ConnectionError and empties it when its bytes are not those promised."""
+    """Download the rest of the open file at `path`. Raises ConnectionError and empties the file when its bytes are wrong."""
     opener = open_address if record else open_index
     transfer(url, file, size=record.bytes if record else None, limit=None if record else INDEX_LIMIT, opener=opener)
     try:
@@ -59,12 +58,12 @@ def fetch_and_check(url: str, path: Path, file: BinaryIO, record: ShardRecord | 
 
 
 def open_index(url: str, start: int = 0) -> Answer:
-    """Open the address of an index, which has no checksum: a redirect must stay on its host."""
+    """Open the address of an index. It has no checksum, therefore a redirect must stay on its host."""
     return open_unchecked(url, start) if url.startswith(("http://", "https://")) else open_address(url, start)
 
 
 def open_address(url: str, start: int = 0) -> Answer:
-    """Open an address of any scheme; those of fsspec from the beginning. Raises ValueError when nothing can read its scheme."""
+    """Open an address of any scheme; fsspec always starts at the beginning. Raises ValueError when the scheme is not supported."""
     if url.startswith(("http://", "https://")):
         return open_http(url, start)
     scheme = url.partition("://")[0]

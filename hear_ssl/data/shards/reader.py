@@ -1,7 +1,7 @@
-"""Random access into the clips of several sources of tar shards.
+"""Random access to the clips of several sources of tar shards.
 
-A shard's table is read when its first clip is asked for; the number of a clip follows from the indexes alone, so damage
-shifts nothing.
+The clip offsets of a shard are read with its first clip. The numbers of clips depend only on the indexes, so a damaged shard does not
+change the numbers of other clips.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from hear_ssl.data.shards.clip_offsets import (
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, each_once
 from hear_ssl.data.shards.sources import Source, check_once, open_source
 
-RETRY_SECONDS = 600.0  # asking an address that is silent takes up to 200 s
+RETRY_SECONDS = 600.0  # a request to a silent address takes up to 200 s
 
 
 class ShardSet:
     """All clips of several sources, numbered in the order of sources, shards and members."""
 
     def __init__(self, entries: list[str], cache: str | Path = "", cache_gb: float = 0.0, tables_kept: int = 0) -> None:
-        """Read the indexes of the entries of data.shards; at most `tables_kept` tables stay in memory (0: all).
+        """Read the indexes of the entries of data.shards; clip offsets of at most `tables_kept` shards are kept in memory (0: all).
 
-        Raises ValueError when no entry is given, one has no index, a damaged one or one marked as test, or two hold the same shard.
+        Raises ValueError when there is no entry, an index is missing, damaged or marked as test data, or two entries have the same shard.
         """
         if not entries:
             raise ValueError("data.shards is empty; give a folder packed by hear_ssl.data.pack: data.shards=FOLDER")
@@ -47,15 +47,15 @@ class ShardSet:
         self.first_clips = [0, *accumulate(record.clips for _, record in self.shards)]
         self.tables_kept = tables_kept
         self._tables: dict[int, ClipOffsets] = {}
-        self._checked: set[str] = set()  # shards of a cache whose bytes were compared
-        self._retry: dict[int, float] = {}  # when shards that could not be had are asked for again
+        self._checked: set[str] = set()  # cached shards whose bytes were compared
+        self._retry: dict[int, float] = {}  # time of the next attempt for shards that could not be read
 
     def __len__(self) -> int:
-        """Return the number of clips that the indexes name."""
+        """Return the number of clips in the indexes."""
         return self.first_clips[-1]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to a worker without the tables, which are read there as needed."""
+        """Return the state for pickling, without clip offsets, which each worker reads as needed."""
         return {**self.__dict__, "_tables": {}, "_retry": {}, "_checked": set()}
 
     @property
@@ -65,12 +65,12 @@ class ShardSet:
 
     @property
     def sample_rates(self) -> set[int]:
-        """The rates of the sources, in Hz."""
+        """The sample rates of the sources in Hz."""
         return {index.sample_rate for index in self.indexes}
 
     @property
     def clips(self) -> list[Clip]:
-        """Every clip of whole shards. Raises ValueError that names the first shard that is missing or damaged."""
+        """All clips. Raises ValueError that names the first missing or damaged shard."""
         return list(self._whole())
 
     def _whole(self) -> Iterator[Clip]:
@@ -82,20 +82,20 @@ class ShardSet:
             yield from (clip for clip in map(table.clip, range(len(table))) if clip is not None)
 
     def damage(self) -> dict[int, str]:
-        """Return what is wrong with local shards by their sizes: shard number -> reason. Reads no shard."""
+        """Return {shard number: reason} for local shards that are missing or have a wrong size. Reads no shard."""
         reasons = {number: source.damage(record) for number, (source, record) in enumerate(self.shards)}
         return {number: reason for number, reason in reasons.items() if reason}
 
     def fetched(self) -> object:
-        """Return what changes while any process fetches shards into the caches of the addresses."""
+        """Return a value that changes while any process downloads shards into the caches."""
         return [source.cache.fetched() for source in self.sources if source.cache]
 
     def shard_of(self, number: int) -> int:
-        """Return the shard that holds a clip."""
+        """Return the number of the shard that contains a clip."""
         return bisect.bisect_right(self.first_clips, number) - 1
 
     def clip(self, number: int) -> Clip:
-        """Return where a clip lies. Raises ValueError that names its shard when that is missing or damaged there."""
+        """Return the position of a clip. Raises ValueError that names its shard when that is missing or damaged there."""
         shard = self.shard_of(number)
         table = self.table(shard)
         clip = table.clip(number - self.first_clips[shard])
@@ -104,9 +104,9 @@ class ShardSet:
         return clip
 
     def table(self, shard: int) -> ClipOffsets:
-        """Return a shard's table; a shard of an address is fetched unless it lies in the cache.
+        """Return the clip offsets of a shard; a remote shard is downloaded unless it is in the cache.
 
-        What fails is in the table, and is tried again after a while.
+        A failure is stored in them and tried again after RETRY_SECONDS.
         """
         if shard not in self._tables or self._retry.get(shard, math.inf) < time.monotonic():
             self._retry.pop(shard, None)
@@ -128,7 +128,7 @@ class ShardSet:
         return table
 
     def place(self, number: int) -> tuple[str, str]:
-        """Return a clip's shard and key for a report; the number in the shard stands for a key that cannot be read."""
+        """Return a clip's shard and key for a report; if the key is unreadable, its number in the shard."""
         shard = self.shard_of(number)
         source, record = self.shards[shard]
         row = number - self.first_clips[shard]
@@ -145,25 +145,25 @@ class ShardSet:
     def _bytes(self, path: str, offset: int, size: int) -> bytes:
         try:
             return read_bytes(path, offset, size)
-        except FileNotFoundError:  # a bounded cache may have given it up since its table was read
+        except FileNotFoundError:  # a cache with a size limit may have removed it since its offsets were read
             for source, record in self._cached(path):
                 with source.held(record):
                     return read_bytes(path, offset, size)
             raise
 
     def _cached(self, path: str) -> list[tuple[Source, ShardRecord]]:
-        """Return the source and the record of a shard in a cache; nothing for another one."""
+        """Return source and record of a cached shard; [] for other shards."""
         place = Path(path)
         return [(source, record) for source, record in self.shards if source.cache and source.cache.folder / record.name == place][:1]
 
     def mend(self, clip: Clip) -> bool:
-        """Fetch the shard of a clip again where its copy in a cache is damaged; return whether it was. Each copy is checked once."""
+        """Download the shard of a clip again if its cached copy is damaged; return whether it was. Each copy is checked once."""
         found = [] if clip.shard in self._checked else self._cached(clip.shard)
         self._checked.add(clip.shard)
         return any(source.cache is not None and source.cache.mend(record) for source, record in found)
 
     def record(self, clip: Clip) -> dict[str, Any]:
-        """Return the JSON member of a clip, {} where it has none. Raises ValueError when it is damaged."""
+        """Return the JSON member of a clip, or {} without one. Raises ValueError when it is damaged."""
         if not clip.json_size:
             return {}
         try:

@@ -1,8 +1,8 @@
-"""index.json next to the shards: what is in them, checked on reading.
+"""index.json next to the shards: their content, checked on reading.
 
-One JSON object: the format's name, sample rate, codec and split of all clips; for each shard its clips, bytes, SHA-256
-and seconds; for each source its licence, hours and clips; how many files were rejected for which reason. Two more keys, for the
-package wids, repeat the shards.
+It is one JSON object: the name of the format; sample rate, codec and split of all clips; clips, bytes, SHA-256 and seconds of each shard;
+licence, hours and clips of each source; and the number of rejected files for each reason. Two more keys, for the package wids, repeat
+the shards.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ FORMAT = "hear_ssl.shards/1"
 INDEX_NAME = "index.json"
 SPLIT_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 SHARD_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*\.tar")
-LARGEST = 10**15  # of any number: bytes of a shard, seconds, hertz
-MOST_CLIPS = 10**9  # the order of a pass takes 8 bytes a clip
+LARGEST = 10**15  # limit of any number: bytes of a shard, seconds, hertz
+MOST_CLIPS = 10**9  # the order of a pass needs 8 bytes per clip
 Record = TypeVar("Record")
 
 
@@ -39,7 +39,7 @@ class ShardRecord:
 
 @dataclass(frozen=True)
 class SourceRecord:
-    """Where clips come from: name, licence, hours, clips, and the word that marks it as test data where the user stated that it is none."""
+    """A source of clips: name, licence, hours, clips, and the word that suggests test data if the user stated that it is not."""
 
     name: str
     license: str
@@ -49,7 +49,7 @@ class SourceRecord:
 
 
 def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return source records of one name and licence as one, with their hours and clips added up."""
+    """Return source records, merged by name and licence, with sums of hours and clips."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for source in sources:
         known = found.setdefault((source["name"], source["license"]), {**source, "hours": 0.0, "clips": 0})
@@ -64,7 +64,7 @@ def each_once(sources: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class ShardIndex:
-    """Everything known about a folder of shards without opening one; audio: the suffix of the audio member where clips have several."""
+    """The content of index.json. audio: the suffix of the audio member if clips have several."""
 
     sample_rate: int
     codec: str
@@ -78,11 +78,11 @@ class ShardIndex:
 
 
 class DamagedIndexError(ValueError):
-    """An index.json that is there, but cannot be read."""
+    """An index.json that exists but cannot be read."""
 
 
 def check_split(split: str, where: str) -> None:
-    """Raise ValueError when a split marks test data or cannot begin the name of a shard."""
+    """Raise ValueError when a split marks test data, or cannot be the beginning of a shard's name."""
     if marks_test(split):
         raise ValueError(
             f"{where} names the split {split!r}: refused by the HEAR rule 'Any existing data marked as test may not be used for training'"
@@ -94,14 +94,14 @@ def check_split(split: str, where: str) -> None:
 
 
 def write_index(folder: Path, index: ShardIndex) -> None:
-    """Write index.json into the folder, whole or not at all."""
+    """Write index.json to a folder, completely or not at all."""
     mapping = asdict(index)
     mapping["sources"] = [
         {key: value for key, value in source.items() if (key, value) != ("not_test", "")} for source in mapping["sources"]
     ]
     if not index.audio:
         del mapping["audio"]
-    mapping["wids_version"] = 1  # with the next key, what wids.ShardListDataset opens
+    mapping["wids_version"] = 1  # this key and the next one are for wids.ShardListDataset
     mapping["shardlist"] = [{"url": shard.name, "nsamples": shard.clips} for shard in index.shards]
     atomic_write(folder / INDEX_NAME, json.dumps({"format": FORMAT, **mapping}, indent=1) + "\n")
 
@@ -109,7 +109,7 @@ def write_index(folder: Path, index: ShardIndex) -> None:
 def read_index(path: str | Path) -> ShardIndex:
     """Read the index of a shard folder (or the index file itself).
 
-    Raises ValueError with one line when there is none, it is damaged, or it names a file outside its folder.
+    Raises ValueError when there is none, it is damaged, or it names a file outside its folder.
     """
     given = Path(path)
     file = given / INDEX_NAME if given.is_dir() else given

@@ -1,4 +1,4 @@
-"""The entries of data.shards: a folder or an address, whole or with a brace list of its shards.
+"""The entries of data.shards: a folder or an address, complete or with a brace list of its shards.
 
 shards/    shards/train-{000000..000007}.tar    https://example.com/shards    s3://bucket/shards/a-{000,005}.tar
 """
@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from tarfile import BLOCKSIZE  # of a member's header, and a clip has two
+from tarfile import BLOCKSIZE  # the size of a member's header; a clip has two
 
 from braceexpand import braceexpand
 
@@ -20,29 +20,29 @@ from hear_ssl.data.shards.cache import ShardCache, is_remote
 from hear_ssl.data.shards.shard_index import ShardIndex, ShardRecord, check_split, read_index
 from hear_ssl.machine import expand_home
 
-MOST_SHARDS = 10**6  # that the braces of an entry may name
+MOST_SHARDS = 10**6  # in a brace list
 
 
 @dataclass(frozen=True)
 class Source:
-    """One entry of data.shards: its folder or address, the index of the shards it names, and the cache of an address."""
+    """One entry of data.shards: its folder or address, the index of its shards, and the cache if it is an address."""
 
     address: str
     index: ShardIndex
     cache: ShardCache | None = None
 
     def path(self, record: ShardRecord) -> Path:
-        """Return where a shard lies; one of an address is fetched now unless the cache holds it.
+        """Return the path of a shard; a remote shard is downloaded unless it is in the cache.
 
-        Raises ValueError when it cannot be fetched.
+        Raises ValueError when it cannot be downloaded.
         """
         return self.cache.path(record) if self.cache else Path(self.address) / record.name
 
     @contextmanager
     def held(self, record: ShardRecord) -> Iterator[Path]:
-        """Give the path of a shard that stays while it is opened: one of an address is fetched, and kept in the cache meanwhile.
+        """Yield the path of a shard; a remote shard is downloaded if missing and kept in the cache while the block opens it.
 
-        Raises ValueError when it cannot be fetched.
+        Raises ValueError when it cannot be downloaded.
         """
         if self.cache is None:
             yield self.path(record)
@@ -51,7 +51,7 @@ class Source:
             yield path
 
     def damage(self, record: ShardRecord) -> str:
-        """Return why a shard cannot be whole by its sizes, '' when they are right. That of an address is checked as it is fetched."""
+        """Return why a shard is damaged, judged by its size, or ''. A remote shard is checked when it is downloaded."""
         if record.clips * 2 * BLOCKSIZE > record.bytes:
             return f"the index states {record.clips} clips in {record.bytes} bytes"
         if self.cache:
@@ -66,8 +66,7 @@ class Source:
 def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
     """Read the index of an entry of data.shards.
 
-    Raises ValueError when there is none, it is damaged, it lacks a shard that the entry names, or the data is marked as
-    test.
+    Raises ValueError when it is missing, damaged or lacks a shard of the entry, or when the data are marked as test data.
     """
     address, names = expand(entry)
     shard_cache = ShardCache(address, cache, cache_gb) if is_remote(address) else None
@@ -77,9 +76,9 @@ def open_source(entry: str, cache: str | Path, cache_gb: float = 0.0) -> Source:
 
 
 def expand(entry: str) -> tuple[str, list[str]]:
-    """Return the folder (~ is the home folder) or address of an entry and the shards it names; none means all.
+    """Return the folder (~ is the home folder) or address of an entry and the shards in its brace list; none means all.
 
-    Raises ValueError when braces do not pair, or the shards lie in several folders.
+    Raises ValueError when braces are unbalanced, or the shards are in several folders.
     """
     entry, mark, query = entry.partition("?") if is_remote(entry) else (expand_home(entry, "data.shards"), "", "")
     if not entry.endswith(".tar") and "{" not in entry:
@@ -98,7 +97,7 @@ def expand(entry: str) -> tuple[str, list[str]]:
 
 
 def chosen(index: ShardIndex, names: list[str], entry: str) -> ShardIndex:
-    """Return the index of the shards named alone. Raises ValueError that names the first one that is not there."""
+    """Return the index restricted to the named shards. Raises ValueError that names the first missing one."""
     if not names:
         return index
     records = {record.name: record for record in index.shards}
@@ -110,13 +109,13 @@ def chosen(index: ShardIndex, names: list[str], entry: str) -> ShardIndex:
     shards = tuple(records[name] for name in dict.fromkeys(names))
     hours, clips = sum(record.seconds for record in shards) / 3600, sum(record.clips for record in shards)
     sources = index.sources
-    if len(sources) == 1:  # of several the index does not say which shards they are in: all are kept
+    if len(sources) == 1:  # with several sources, the index does not assign them to shards, so all are kept
         sources = (replace(sources[0], hours=hours, clips=clips),)
     return replace(index, shards=shards, clips=clips, hours=hours, sources=sources)
 
 
 def check_once(sources: list[Source]) -> None:
-    """Raise ValueError that names a shard which two entries of data.shards hold: its clips would come twice a pass."""
+    """Raise ValueError that names a shard in two entries of data.shards: its clips would come twice per pass."""
     seen = set()
     for source in sources:
         folder = source.address if source.cache else os.path.realpath(source.address)

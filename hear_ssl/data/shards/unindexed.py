@@ -1,7 +1,7 @@
-"""Entries of data.shards without an index: which they are, and which shards they name.
+"""Entries of data.shards without an index, and the list of their shards.
 
-A folder or an address of shards without index.json, some of its shards, or `pipe:COMMAND`, a command that writes one shard; braces in it
-make several. A command is accepted from a config or the command line only: nothing that is fetched reaches this module.
+An entry is a folder or an address of shards without index.json, some of its shards, or `pipe:COMMAND`, a command that writes one shard;
+braces in a command make several. Commands come only from a config or the command line, never from downloaded content.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ WEB = ("http://", "https://")
 class ShardList:
     """The shards of one entry of data.shards, to be read in sequence.
 
-    shards: paths, addresses with their credentials, or commands. index: of an entry that has one and is read in sequence all the same.
+    shards: paths, addresses with their credentials, or commands. index: the index of an entry that is read in sequence although it has one.
     """
 
     name: str
@@ -50,9 +50,9 @@ class ShardList:
 
 
 def is_unindexed(entry: str) -> bool:
-    """Return whether an entry of data.shards has shards but no index. Asks its address.
+    """Return whether an entry of data.shards has shards but no index; this may send a request to its address.
 
-    A folder of an unfinished packing, and an address that does not answer, are left to those who read indexes.
+    It is False for the folder of an unfinished packing and for a silent address, for which reading the index raises a clear error.
     """
     if entry.startswith(PIPE):
         return True
@@ -69,13 +69,13 @@ def is_unindexed(entry: str) -> bool:
     except FileNotFoundError:
         return bool(names) or not address.startswith(WEB)
     except urllib.error.HTTPError as error:
-        return bool(names) and error.code in (401, 403)  # a store's answer for a file that is not there, to those who may not list it
+        return bool(names) and error.code in (401, 403)  # a store's answer for a missing file, when it may not be listed
     except (OSError, ValueError):
         return False
 
 
 def beginning(file: Download) -> bytes:
-    """Return what a download has, at most as much as an index may have."""
+    """Return the content of a download, up to the largest size of an index."""
     content = bytearray()
     while len(content) < INDEX_LIMIT and (block := file.read(1 << 16)):
         content += block
@@ -83,7 +83,7 @@ def beginning(file: Download) -> bytes:
 
 
 def is_foreign(content: bytes) -> bool:
-    """Return whether an index.json is of another tool: an object without a format, or a web page in place of what is not there."""
+    """Return whether an index.json is not ours: an object without a format, or a web page that replaces a missing file."""
     if content.lstrip()[:1] == b"<":
         return True
     try:
@@ -94,10 +94,10 @@ def is_foreign(content: bytes) -> bool:
 
 
 def shard_lists(config: DataConfig, unindexed: Sequence[str]) -> list[ShardList]:
-    """Return the shards of every entry of data.shards; those of entries that are not `unindexed` come from their index.
+    """Return the shards of every entry of data.shards; entries that are not in `unindexed` list them in their index.
 
-    Raises ValueError when an entry has no shards, is marked as test data, holds a shard of another one, or data.license and data.split do
-    not fit the entries.
+    Raises ValueError when an entry has no shards, is marked as test data or shares a shard with another one, or when data.license and
+    data.split do not fit the entries.
     """
     lists: list[ShardList] = []
     for entry in config.shards:
@@ -124,7 +124,7 @@ def _value(values: Sequence[str], place: int, entries: int, key: str) -> str:
 
 
 def named_shards(entry: str) -> tuple[str, tuple[str, ...]]:
-    """Return the name of an entry's source, and its shards. Raises ValueError when there are none, or one is missing."""
+    """Return the name of an entry's source, and its shards. Raises ValueError when a shard is missing, or there is none."""
     if entry.startswith(PIPE):
         commands = tuple(islice(braceexpand(entry), MOST_SHARDS))
         return "pipe", commands
@@ -144,7 +144,7 @@ def named_shards(entry: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _listed(address: str) -> tuple[str, ...]:
-    """Return the shards in a folder of a store that fsspec can list."""
+    """Return the shards in a remote folder that fsspec can list."""
     import fsspec
 
     try:
@@ -152,7 +152,7 @@ def _listed(address: str) -> tuple[str, ...]:
         found = sorted(store.unstrip_protocol(file) for file in store.ls(path, detail=False) if str(file).endswith(".tar"))
     except FileNotFoundError:
         found = []
-    except Exception as error:  # the clients of stores have errors of their own
+    except Exception as error:  # clients of stores raise errors of any class
         raise ValueError(
             f"data.shards: {redacted(address)} cannot be listed ({one_line(error)[:120]}); name its shards by braces"
         ) from None
@@ -162,7 +162,7 @@ def _listed(address: str) -> tuple[str, ...]:
 
 
 def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str]) -> str:
-    """Return what marks an entry as test data where the user states that it is none, else ''. Raises ValueError where it is not."""
+    """Return the word that suggests test data if the user stated that it is not, or ''. Raises ValueError when the user did not."""
     if entry.startswith(PIPE):
         mark = marked_part(re.split(r"[\s/]", entry[len(PIPE) :]))
     else:
@@ -177,7 +177,7 @@ def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str])
 
 
 def check_once(lists: Sequence[ShardList]) -> None:
-    """Raise ValueError that names a shard which two entries hold: its clips would come twice a pass."""
+    """Raise ValueError that names a shard in two entries: its clips would come twice per pass."""
     seen = set()
     for shard in (shard for listed in lists for shard in listed.shards):
         place = shard if is_remote(shard) else os.path.realpath(shard)
@@ -187,7 +187,7 @@ def check_once(lists: Sequence[ShardList]) -> None:
 
 
 def fingerprint(lists: Sequence[ShardList]) -> str:
-    """Return the SHA-256 of what the shards are: addresses without credentials, names and sizes of local ones."""
+    """Return the SHA-256 of a description of the shards: addresses without credentials, names and sizes of local shards."""
     found = hashlib.sha256()
     for shard in (shard for listed in lists for shard in listed.shards):
         line = redacted(shard) if is_remote(shard) else f"{os.path.basename(shard)} {os.path.getsize(shard)}"

@@ -1,4 +1,4 @@
-"""What the loader hands to the training step."""
+"""The batches that the loader gives to the training step."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 class UnreadableClip(NamedTuple):
-    """A clip that could not be read: the shard's address, the clip's key (its number in the shard if that cannot be read), and why."""
+    """An unreadable clip: the shard's address, the clip's key (or its number in the shard if the key is unreadable), and the reason."""
 
     shard: str
     key: str
@@ -24,11 +24,12 @@ class UnreadableClip(NamedTuple):
 class Batch:
     """One rank's rows of a global batch.
 
-    waveforms: for each length the crops (batch, crops, time), float32. seeds: (batch,) int64, a hash of (seed, pass, clip), from which the
-    views draw. keys: the clips' keys.
-    lost: every clip that could not be read and was replaced.
-    seconds: what reading and decoding took.
-    readers, streamed: of shards without an index, see unindexed_stream.py.
+    waveforms: for each length the crops (batch, crops, time), float32.
+    seeds: (batch,) int64, a hash of (seed, pass, clip), the seeds of the views.
+    keys: the clips' keys.
+    lost: unreadable clips, which were replaced.
+    seconds: time of reading and decoding.
+    readers, streamed: for shards without an index, see unindexed_stream.py.
     """
 
     waveforms: list[Tensor]
@@ -59,9 +60,9 @@ class Batch:
 
 
 class Copier:
-    """Copies batches to a device; to a GPU on a stream of its own, while the GPU is still at a step.
+    """Copy batches to a device; to a GPU on a separate CUDA stream, while the GPU computes a step.
 
-    Page-locked batches are copied without the host waiting; the step that takes one is queued after its copy.
+    The host does not wait for the copy of a page-locked batch; the step that uses the batch is queued after its copy.
     """
 
     def __init__(self) -> None:
@@ -77,5 +78,5 @@ class Copier:
         present = torch.cuda.current_stream(device)
         present.wait_stream(self.stream)
         for tensor in (*copied.waveforms, copied.seeds):
-            tensor.record_stream(present)  # its memory is the step's until the step is through
+            tensor.record_stream(present)  # its memory must not be reused before the step has finished
         return copied

@@ -1,7 +1,7 @@
-"""The stream of batches: position -> clip -> crops, with no state but the next step.
+"""The stream of batches: position -> clip -> crops; its only state is the next step.
 
-A worker computes every `workers`-th batch of its rank whole and hands over one finished tensor. A clip that cannot be
-read keeps its position: a clip drawn by the position's hash takes its place, and the loss is named in the batch.
+A worker computes every `workers`-th batch of its rank and returns finished tensors. An unreadable clip is replaced by a clip drawn
+by the hash of its position, so that all other positions are unchanged; the batch lists the unreadable clip.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPLACEMENTS = 20
 
 
 def sample_order(shards: ShardSet, config: DataConfig, seed: int) -> SampleOrder:
-    """Return the order that the config asks for. Raises ValueError when weights do not fit the sources."""
+    """Return the order for a config. Raises ValueError when weights do not fit the sources."""
     counts = [[record.clips for record in source.index.shards] for source in shards.sources]
     if config.weights:
         return MixedOrder(counts, config.weights, seed, config.window_shards)
@@ -48,7 +48,7 @@ class OrderedStream(IterableDataset[Batch]):
         self.read_seconds = 0.0
 
     def share(self, rank: int, ranks: int) -> None:
-        """Make the batches those of one rank. Raises ValueError when ranks do not divide the batch."""
+        """Select the batches of one rank. Raises ValueError when ranks do not divide the batch."""
         check_ranks(self.config.batch_size, ranks)
         self.rank, self.ranks = rank, ranks
 
@@ -63,7 +63,7 @@ class OrderedStream(IterableDataset[Batch]):
             step += stride
 
     def preparation(self, worker: int) -> Callable[[int], None]:
-        """Return what a worker calls with the last position of each batch before it reads that."""
+        """Return a function that a worker calls with the last position of each batch before reading the batch."""
         return lambda position: None
 
     def batch(self, step: int) -> Batch:
@@ -85,7 +85,7 @@ class OrderedStream(IterableDataset[Batch]):
         return Batch(waveforms, torch.tensor(seeds), keys, lost, seconds)
 
     def _read(self, crops: list[Waveform], number: int, position: int, seed: int, lost: list[UnreadableClip]) -> str:
-        """Fill the crops of each length (crops, time) from a clip, or one in its place; return the key of the one that was read."""
+        """Fill the crops of each length (crops, time) from a clip or a replacement; return the key of the clip that was read."""
         for attempt in range(REPLACEMENTS):
             try:
                 return self.fill(crops, number, seed)
@@ -99,7 +99,7 @@ class OrderedStream(IterableDataset[Batch]):
         raise NotImplementedError
 
     def place(self, number: int) -> tuple[str, str]:
-        """Return where a clip lies and its key, for a report."""
+        """Return a clip's shard and key for a report."""
         raise NotImplementedError
 
 
@@ -107,7 +107,7 @@ class BatchStream(OrderedStream):
     """Batches from packed shards."""
 
     def __init__(self, shards: ShardSet, config: DataConfig, sample_rate: int, seed: int, rank: int = 0, ranks: int = 1) -> None:
-        """Prepare the stream. Raises ValueError when ranks do not divide the batch or pairs are asked for and no source holds any."""
+        """Prepare the stream. Raises ValueError when ranks do not divide the batch, or pairs are configured and no source has any."""
         check_ranks(config.batch_size, ranks)
         super().__init__(sample_order(shards, config, seed), config, sample_rate, seed, rank, ranks)
         self.shards = shards
@@ -116,7 +116,7 @@ class BatchStream(OrderedStream):
         self.partners = Partners(shards, config.window_shards) if config.positives == "pairs" else None
 
     def preparation(self, worker: int) -> Callable[[int], None]:
-        """Return what fetches the shards of the next window."""
+        """Return a function that downloads the shards of the next window in the background."""
         ahead = FetchAhead(self.shards, worker)
         return lambda position: ahead.want(self.order.upcoming(position))
 
@@ -125,7 +125,7 @@ class BatchStream(OrderedStream):
         return self.shards.place(number)
 
     def fill(self, crops: list[Waveform], number: int, seed: int) -> str:
-        """Fill the crops of each length (crops, time), once more where the clip's shard was damaged in the cache only; return its key."""
+        """Fill the crops of each length (crops, time) and return the clip's key; try again if only the cached shard was damaged."""
         clip = self.shards.clip(number)
         try:
             self._decode(crops, clip, number, seed)
@@ -143,13 +143,15 @@ class BatchStream(OrderedStream):
         return mended
 
     def _partner(self, clip: Clip, number: int) -> Clip | None:
-        """Return the other clip of a clip's pair; None where pairs are not asked for or it has none."""
+        """Return the other clip of a clip's pair; None if pairs are not configured or the clip has none."""
         partner: Any = self.shards.record(clip).get("pair") if self.partners else None
         return None if not self.partners or partner is None else self.shards.clip(self.partners.number(number, partner))
 
     def _decode(self, crops: list[Waveform], clip: Clip, number: int, seed: int) -> None:
         clips = [clip, *([partner] if (partner := self._partner(clip, number)) is not None else [])]
-        for turn, one in enumerate(clips):  # crops in turn, at the same place of both clips of a pair, so that events meet
+        for turn, one in enumerate(
+            clips
+        ):  # crops alternate between the clips of a pair, at the same relative position, so that their events match
             audio, first = self._audio(one), 0
             for group in crops:
                 own = range((turn - first) % len(clips), len(group), len(clips))
@@ -166,21 +168,21 @@ class BatchStream(OrderedStream):
 
 
 def check_ranks(batch_size: int, ranks: int) -> None:
-    """Raise ValueError when so many processes cannot share a batch evenly."""
+    """Raise ValueError when this number of ranks cannot share a batch evenly."""
     if batch_size % ranks:
         raise ValueError(f"data.batch_size is {batch_size}; it must be a multiple of the {ranks} ranks")
 
 
 def shared_tensor(shape: tuple[int, ...]) -> Tensor:
-    """Return an empty float32 tensor in memory that the training process can map, so that a worker's batch is not copied to it."""
+    """Return an empty float32 tensor in shared memory, so that a worker's batch is not copied to the training process."""
     storage: Any = torch.UntypedStorage._new_shared(4 * math.prod(shape))  # type: ignore[no-untyped-call]
     return torch.empty(0).set_(storage, 0, shape, torch.empty(shape, device="meta").stride())
 
 
 class FetchAhead:
-    """Fetches the shards of the next window in the background, so that the stream does not wait for them.
+    """Download the shards of the next window in the background, so that the stream does not wait for them.
 
-    Each worker begins at another shard; the cache's locks keep two from fetching the same one.
+    Each worker begins with another shard; the locks of the cache keep two workers from downloading the same one.
     """
 
     def __init__(self, shards: ShardSet, worker: int) -> None:
@@ -189,7 +191,7 @@ class FetchAhead:
         self.thread: threading.Thread | None = None
 
     def want(self, wanted: tuple[int, ...]) -> None:
-        """Fetch these shards unless they were asked for already; returns at once."""
+        """Start to download these shards unless they were requested before."""
         if not wanted or wanted == self.wanted or (self.thread and self.thread.is_alive()):
             return
         self.wanted = wanted
@@ -203,4 +205,4 @@ class FetchAhead:
             try:
                 source.path(record)
             except (ValueError, OSError):
-                continue  # the stream meets it again, and counts what is lost
+                continue  # the stream fails on it again and counts the unreadable clips

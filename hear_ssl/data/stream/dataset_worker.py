@@ -1,4 +1,4 @@
-"""Whether a worker can load a dataset: tried before a run starts, in a process that starts as the workers do."""
+"""Check before a run that a worker can load a dataset, in a process that starts like a worker."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REMEDY = "define it at the top of a module that can be imported, without lambdas
 
 
 class Parcel:
-    """A dataset that is pickled where it is sent, and unpickled only when asked to, so that its errors can be reported."""
+    """A pickled dataset that is unpickled only on request, so that errors can be reported."""
 
     def __init__(self, dataset: Any) -> None:
         self.content: Any = dataset
@@ -24,12 +24,12 @@ class Parcel:
 
 
 def check_loads(dataset: Any) -> None:
-    """Raise ValueError with one line when a decoding worker could not load a dataset."""
+    """Raise ValueError when a decoding worker could not load a dataset."""
     receiver, sender = worker_context().Pipe(duplex=False)
     process: Any = worker_context().Process(target=load, args=(Parcel(dataset), sender), daemon=True)  # type: ignore[attr-defined]
     try:
         process.start()
-    except Exception as error:  # whatever a class raises as it is pickled
+    except Exception as error:  # pickling a class may raise any error
         raise _refusal(one_line(error)) from None
     sender.close()
     try:
@@ -45,10 +45,10 @@ def check_loads(dataset: Any) -> None:
 
 
 def load(parcel: Parcel, sender: Connection) -> None:
-    """Unpickle a dataset and send what was wrong with it, '' when nothing was."""
+    """Unpickle a dataset and send the error, or '' on success."""
     try:
         pickle.loads(parcel.content)
-    except Exception as error:  # whatever a class raises as it is unpickled
+    except Exception as error:  # unpickling a class may raise any error
         sender.send(f"{type(error).__name__}: {one_line(error)}")
     else:
         sender.send("")

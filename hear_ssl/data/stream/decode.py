@@ -1,7 +1,7 @@
-"""Decode just a crop of a clip from its encoded bytes.
+"""Decode only the crops of a clip from its encoded bytes.
 
-WAV with 16-bit samples is sliced without a decoder; everything else goes through libsndfile, which seeks. A clip whose header
-does not state its real length is decoded from its start to its end.
+WAV with 16-bit samples is sliced without a decoder; libsndfile seeks in and decodes all other formats. A clip whose header does not
+state its real length is decoded completely.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from hear_ssl.data.stream.stated_length import states_its_length
 from hear_ssl.model.audio_file import MOST_CHANNELS, streams
 
 Waveform = NDArray[np.float32]
-PREROLL = 10 * 1152  # samples: an MP3 frame takes bits from frames before it, at low rates from more than a seek decodes
-LARGEST = 1e12  # a sample: the power of its spectrum still is a float32
+PREROLL = 10 * 1152  # samples: an MP3 frame uses bits of earlier frames, at low rates of more frames than a seek decodes
+LARGEST = 1e12  # largest sample whose power spectrum still fits in float32
 
 
 class SampleRateError(ValueError):
-    """A clip has another sample rate than is wanted: `rate` in Hz."""
+    """A clip has another sample rate than the model: `rate` in Hz."""
 
     def __init__(self, rate: int, expected: int) -> None:
         super().__init__(f"has {rate} Hz; the model wants {expected} Hz: pack again with --sample-rate {expected}")
@@ -31,7 +31,7 @@ class SampleRateError(ValueError):
 
 
 def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
-    """Return (sample rate, channels, offset and length in bytes of the data) of a 16-bit PCM WAV, else None."""
+    """Return (sample rate, channels, offset and length of the data in bytes) of a 16-bit PCM WAV, otherwise None."""
     if len(content) < 44 or content[:4] != b"RIFF" or content[8:12] != b"WAVE":
         return None
     place, layout = 12, None
@@ -47,10 +47,10 @@ def wav_layout(content: bytes) -> tuple[int, int, int, int] | None:
 
 
 def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> int:
-    """Fill crops (crops, time) that start at shares 0 to 1 of the places where a whole crop fits; return the clip's length in samples.
+    """Fill crops (crops, time) and return the clip's length in samples; starts are relative, 0 the first and 1 the last position.
 
-    In a clip shorter than the crop the share places the clip within zeros. Raises ValueError when the clip does not
-    decode to its end, has another sample rate (SampleRateError), no samples, or samples that cannot be trained on.
+    A clip shorter than the crop is placed within zeros at that relative position. Raises ValueError when the clip does not decode to its
+    end, has another sample rate (SampleRateError), no samples, or samples unfit for training.
     """
     layout = wav_layout(content)
     if layout is not None and layout[1] == 1 and _is_all(content, layout[2]):
@@ -76,7 +76,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
 
 
 def _is_all(content: bytes, offset: int) -> bool:
-    """Return whether the data of a WAV of 16-bit samples, which begin at an offset, has the size that it states and no file follows."""
+    """Return whether the data of a 16-bit WAV, which begin at `offset`, have the stated size and no other file follows."""
     size = int.from_bytes(content[offset - 4 : offset], "little")
     if size % 2 or offset + size >= len(content):
         return size % 2 == 0 and offset + size == len(content)
@@ -85,7 +85,7 @@ def _is_all(content: bytes, offset: int) -> bool:
 
 
 def decode_whole(content: bytes, sample_rate: int) -> Waveform:
-    """Return all samples of a clip (time,), the mean of its channels, whatever length its header states.
+    """Return all samples (time,) of a clip as the mean of its channels, whatever length its header states.
 
     Raises ValueError when it has another sample rate, no samples, or does not decode to its end.
     """
@@ -110,12 +110,12 @@ def check_length(frames: int) -> None:
 
 
 def decoder_reason(error: Exception) -> str:
-    """Return the message of a decoder, without the address in memory that soundfile puts before it."""
+    """Return the message of a decoder, without the memory address that soundfile puts before it."""
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
 def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> int:
-    """Fill crops by seeking to each and return the clip's length in samples; 0 when the length that it states is not its real one."""
+    """Fill crops by seeking to each and return the clip's length in samples; 0 when the stated length is not the real one."""
     with open_sound(content) as file:
         _check_rate(file.samplerate, sample_rate)
         if file.channels > MOST_CHANNELS or not states_its_length(content, file.frames):
@@ -142,7 +142,7 @@ def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_r
 
 
 def _filled(file: Any, waveform: Waveform) -> bool:
-    """Fill a waveform (time,) with the mean of the channels from where the file stands; return whether there were enough samples."""
+    """Fill a waveform (time,) with the mean of the channels from the current position; return whether there were enough samples."""
     frames = file.read(out=waveform if file.channels == 1 else np.empty((len(waveform), file.channels), np.float32))
     if file.channels > 1 and len(frames) == len(waveform):
         np.mean(frames, axis=1, out=waveform)
@@ -155,7 +155,7 @@ def _check_rate(rate: int, expected: int) -> None:
 
 
 def place(samples: NDArray[np.generic], share: float, crop: Waveform, scale: np.float32) -> None:
-    """Cut a crop (time,) from a clip's samples at a share of its places, or lay a shorter clip within zeros."""
+    """Fill a crop (time,) from a clip's samples at a relative position, or place a shorter clip within zeros."""
     spare = len(samples) - len(crop)
     start = int(share * (abs(spare) + 1))
     if spare >= 0:

@@ -1,8 +1,8 @@
-"""Open shards that have no index: webdataset's `gopen` with our own fetchers.
+"""Open shards without an index by webdataset's `gopen`, with our own handlers.
 
-The handlers that webdataset 1.0.2 comes with start `curl` without a deadline, put a hub token on its command line, sometimes lose
-the exit status of a `pipe:` command and do not know s3://. Ours are registered in their stead: http and https by
-hear_ssl/download.py, other addresses through fsspec, commands by a shell whose exit status counts.
+The handlers of webdataset 1.0.2 start `curl` without a timeout, put a hub token on its command line, sometimes ignore the exit status of
+a `pipe:` command, and do not support s3://. Ours replace them: hear_ssl/download.py for http and https, fsspec for other addresses, and
+a shell for commands, whose exit status is checked.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PIPE = "pipe:"
 
 
 class ForwardFile:
-    """A stream as tarfile reads it: read(size), tell(), seek() forward, and back over the header that was read last."""
+    """A stream for tarfile: read(size), tell(), seek() forward, and seek() back over the last header."""
 
     def __init__(self, raw: io.RawIOBase) -> None:
         self.file, self.place = io.BufferedReader(raw, BUFFER), 0
@@ -43,11 +43,11 @@ class ForwardFile:
         return content
 
     def tell(self) -> int:
-        """Return how many bytes were read or skipped."""
+        """Return the number of bytes read or skipped."""
         return self.place
 
     def seek(self, place: int) -> int:
-        """Skip to a place. Raises ValueError when it lies before the header that was read last."""
+        """Skip to a position. Raises ValueError when it is before the last header."""
         if self.place - len(self.header) <= place < self.place:
             self.again = self.header[place - self.place :] + self.again
             self.place, self.header = place, b""
@@ -63,7 +63,7 @@ class ForwardFile:
 
 
 class Command(io.RawIOBase):
-    """What a shell command writes to its standard output."""
+    """The standard output of a shell command."""
 
     def __init__(self, command: str) -> None:
         self.process = subprocess.Popen(
@@ -75,9 +75,9 @@ class Command(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what the command wrote and return how many bytes; 0 once it has ended well.
+        """Fill a buffer with output and return the number of bytes; 0 after the command has succeeded.
 
-        Raises OSError when it ended with another exit status than 0, or wrote nothing for so long.
+        Raises OSError when its exit status is not 0, or when it wrote nothing for the time limit.
         """
         assert self.process.stdout is not None
         seconds = 2.0 * TIMEOUT_SECONDS
@@ -98,7 +98,7 @@ class Command(io.RawIOBase):
             raise OSError(f"the command closed its output and did not end within {seconds:.0f} s") from None
 
     def close(self) -> None:
-        """End the command and what it has started."""
+        """End the command and its child processes."""
         if not self.closed:
             with suppress(ProcessLookupError, PermissionError):  # it has ended
                 if self.process.poll() is None:
@@ -115,12 +115,12 @@ def open_download(url: str, mode: str = "rb", bufsize: int = BUFFER) -> ForwardF
 
 
 def open_command(url: str, mode: str = "rb", bufsize: int = BUFFER) -> ForwardFile:
-    """Return what the command of `pipe:COMMAND` writes."""
+    """Return the output of the command in `pipe:COMMAND` as a stream."""
     return ForwardFile(Command(url[len(PIPE) :]))
 
 
 def register() -> None:
-    """Put our fetchers in the place of webdataset's, in this process."""
+    """Replace webdataset's handlers by ours in this process."""
     for scheme in gopen_schemes:
         gopen_schemes[scheme] = open_download
     gopen_schemes[PIPE.rstrip(":")] = open_command

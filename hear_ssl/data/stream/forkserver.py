@@ -1,4 +1,4 @@
-"""The server that decoding workers are forked from: it has imported all they need, and no thread of the training is in it."""
+"""The server from which decoding workers are forked: it has imported all that they need, and has no threads of the training process."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ PRELOADED = ["hear_ssl.data.stream.batch_stream", "hear_ssl.data.stream.workers"
 
 
 class WorkerProcess(ForkServerProcess):
-    """A worker. It does not run the program again that started the training, so that this needs no `if __name__ == "__main__"`.
+    """A worker that does not run the user's program again, which therefore needs no `if __name__ == "__main__"`.
 
-    A worker that is given something which the program defines, such as a data set of the user's, must: Python finds it in no other way.
+    If a worker gets an object that the program defines, such as a user's dataset, it must run the program: Python has no other way to
+    find the class.
     """
 
     @staticmethod
@@ -31,7 +32,7 @@ class WorkerProcess(ForkServerProcess):
         try:
             with hidden_program():
                 return start(process_obj)
-        except (PicklingError, AttributeError):  # before anything has started
+        except (PicklingError, AttributeError):  # before the process has started
             return start(process_obj)
 
 
@@ -43,7 +44,7 @@ class WorkerContext(ForkServerContext):
 
 @contextmanager
 def hidden_program() -> Iterator[None]:
-    """Let the block find an empty module as __main__: what multiprocessing makes a process run first is its file."""
+    """Replace __main__ by an empty module during the block, since multiprocessing first runs its file in a new process."""
     program = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -53,16 +54,16 @@ def hidden_program() -> Iterator[None]:
 
 
 def worker_context() -> BaseContext:
-    """Return the context that workers start in: a start takes milliseconds."""
+    """Return the multiprocessing context of workers, in which they start within milliseconds."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(PRELOADED)
     return WorkerContext()
 
 
 def start_early() -> None:
-    """Start the server before the first worker asks for it, so that it imports while the training process does; returns at once.
+    """Start the server before the first worker needs it, so that it imports in parallel with the training process; returns at once.
 
-    The server ignores the signals that end a run, also while it imports: the training process answers. Only the main thread may set
-    that; called from another one, this leaves the start to the first worker.
+    The server ignores the signals that end a run, also during its imports, since the training process handles them. Only the main thread
+    can set that; in another thread this does nothing, and the first worker starts the server.
     """
     worker_context()
     if threading.current_thread() is not threading.main_thread():

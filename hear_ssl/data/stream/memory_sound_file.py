@@ -1,8 +1,8 @@
-"""Encoded audio in memory as a file to read from: soundfile's own libsndfile, without what costs time around it.
+"""Read encoded audio in memory as a file, with soundfile's libsndfile but less overhead.
 
-`soundfile.SoundFile` makes five callbacks for every file, and seeks once more after every read, which in FLAC decodes a frame
-again: together a fifth of the time of a crop. Here the callbacks are made once, and reads are only reads; the samples are the
-same. Where soundfile does not have the two internal names used here, SoundFile stands in.
+`soundfile.SoundFile` creates five callbacks for every file, and seeks after every read, which decodes a FLAC frame again; together
+this is a fifth of the time of a crop. Here the callbacks are created once, and there is no seek after a read; the samples are the
+same. If soundfile does not have the two internal names used here, SoundFile is used.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ TYPE_MASK, TYPES = 0x0FFF0000, {0x00200000: "OGG", 0x00230000: "MP3"}
 
 
 def open_sound(content: bytes) -> Any:
-    """Return encoded audio as an open file with frames, samplerate, channels, format, seek() and read(out=...), as a context.
+    """Return encoded audio as an open file with frames, samplerate, channels, format, seek() and read(out=...), a context manager.
 
-    Raises soundfile.SoundFileError when it is no audio; seek and read raise it where the audio does not decode.
+    Raises soundfile.SoundFileError when it is not audio; seek and read raise it when the audio does not decode.
     """
     if hasattr(soundfile, "_ffi") and hasattr(soundfile, "_snd"):
         return SoundBytes(content)
@@ -31,7 +31,7 @@ def open_sound(content: bytes) -> Any:
 
 
 class SoundBytes:
-    """One open file in memory, to be used as a context."""
+    """One open file in memory, a context manager."""
 
     def __init__(self, content: bytes) -> None:
         table, _ = _library()
@@ -56,7 +56,7 @@ class SoundBytes:
         self._check()
 
     def read(self, out: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Fill out (frames,) or (frames, channels) from here on and return the part that was filled."""
+        """Fill `out` (frames,) or (frames, channels) from the current position and return the filled part."""
         frames = soundfile._snd.sf_readf_float(self.file, soundfile._ffi.from_buffer("float[]", out, require_writable=True), len(out))
         self._check()
         return out[:frames]
@@ -69,7 +69,7 @@ class SoundBytes:
 
 @cache
 def _library() -> tuple[Any, Any]:
-    """Return libsndfile's table of callbacks, and these, made once in a process: each finds its file by the handle it is given."""
+    """Return libsndfile's table of callbacks and the callbacks, created once per process; each finds its file by its handle."""
     ffi = soundfile._ffi
 
     def length(handle: Any) -> int:

@@ -1,4 +1,4 @@
-"""Positive pairs of clips: find the partner that a clip's JSON record names, by its key within one folder or address."""
+"""Positive pairs of clips: find the partner named in a clip's JSON record, by its key in the same folder or address."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from hear_ssl.data.shards.reader import ShardSet
 
 
 class Partners:
-    """Finds partners: in the clip's own shard, where pairs usually stand, else in all shards of its folder that can be read.
+    """Find partners, first in the clip's shard, where pairs usually are, then in all readable shards of its folder.
 
-    With windows, the shards of an address are not searched beyond the clip's own: that would fetch them all.
+    With windows, only the clip's shard is searched at an address, since a search would download all shards.
     """
 
     def __init__(self, shards: ShardSet, window_shards: int) -> None:
-        """Raise ValueError when there are no pairs; with windows the first shard of an address stands for all of them."""
+        """Raise ValueError when there are no pairs; with windows only the first shard of an address is checked."""
         self.shards, self.window_shards = shards, window_shards
         self._numbers: dict[str, dict[bytes, int]] = {}
         firsts = {source.address: number for number, (source, _) in reversed(list(enumerate(shards.shards)))}.values()
@@ -28,11 +28,11 @@ class Partners:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Travel to a worker without the numbers, which are found there as needed."""
+        """Return the state for pickling, without the table of keys, which each worker builds as needed."""
         return {**self.__dict__, "_numbers": {}}
 
     def number(self, clip: int, partner: Any) -> int:
-        """Return the number of the clip with the key that a clip's record names. Raises ValueError when it is not there."""
+        """Return the number of the clip with the key `partner`, from the record of `clip`. Raises ValueError when it is missing."""
         shard = self.shards.shard_of(clip)
         source, key = self.shards.shards[shard][0], str(partner).encode(errors="surrogateescape")
         place = self.shards.table(shard).place(key)

@@ -1,7 +1,7 @@
-"""Crops of clips of any sample rate: cut first, then resample only the crop.
+"""Crops of clips with any sample rate: cut first, then resample only the crop.
 
-torchaudio resamples with a windowed sinc (Hann, six zero crossings) whose kernel is kept for each pair of rates. Rates whose ratio
-needs a very large kernel, such as 44,101 to 16,000 Hz, go through soxr.
+torchaudio resamples with a windowed sinc (Hann, six zero crossings), whose kernel is cached for each pair of rates. For rates whose
+ratio needs a very large kernel, such as 44,101 to 16,000 Hz, soxr is used.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ ZERO_CROSSINGS = 6  # of torchaudio's sinc on each side
 ROLLOFF = 0.99  # of its cut-off
 KERNELS_KEPT = 16
 LOWEST_RATE, HIGHEST_RATE = 1000, 1_000_000  # Hz
-SOXR_MARGIN = 0.05  # s of sound on each side of a crop, so that its ends are those of a longer one
+SOXR_MARGIN = 0.05  # s of audio on each side of a crop, so that its ends equal those of a longer crop
 
 
 def decode_any_rate(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> float:
     """Fill crops (crops, time) from a clip of any sample rate, see `decode_into`; return the clip's length in seconds.
 
-    Raises ValueError as `decode_into` does, and for a sample rate that no recording has.
+    Raises ValueError as `decode_into` does, and for an implausible sample rate.
     """
     try:
         return decode_into(crops, content, starts, sample_rate) / sample_rate
@@ -40,7 +40,7 @@ def decode_any_rate(crops: Waveform, content: bytes, starts: list[float], sample
     frames = decode_into(longer, content, starts, rate)
     if frames > length:
         crops[:] = resampled(longer, rate, sample_rate)[:, first : first + crops.shape[1]]
-    else:  # of a short clip nothing may fall into the margins
+    else:  # no part of a short clip may be in the margins
         whole = resampled(decode_whole(content, rate)[np.newaxis], rate, sample_rate)[0]
         for crop, share in zip(crops, starts, strict=True):
             place(whole, share, crop, np.float32(1.0))
@@ -63,10 +63,10 @@ def resample_into(crops: Waveform, samples: Waveform, rate: int, starts: list[fl
 
 
 def piece(time: int, rate: int, sample_rate: int) -> tuple[int, int]:
-    """Return how many samples at `rate` are resampled to a crop of `time` samples at `sample_rate`, and where in the result it begins.
+    """Return the number of samples at `rate` to resample for a crop of `time` samples at `sample_rate`, and the crop's start in the result.
 
-    What lies before and after the crop keeps its ends from differing from those of a longer crop. For torchaudio the piece is whole
-    blocks, the shortest pieces of whole samples at both rates, so that the crop begins at a sample of the clip.
+    Samples before and after the crop make its ends equal to those of a longer crop. For torchaudio, the piece consists of whole blocks,
+    the shortest pieces with whole numbers of samples at both rates, so that the crop begins at a sample of the clip.
     """
     before, after = blocks(rate, sample_rate)
     if kernel_size(before, after) > LARGEST_KERNEL:
@@ -83,7 +83,7 @@ def blocks(rate: int, sample_rate: int) -> tuple[int, int]:
 
 
 def kernel_size(before: int, after: int) -> int:
-    """Return how many values torchaudio's kernel has for blocks of so many samples before and after."""
+    """Return the number of values in torchaudio's kernel for blocks of these numbers of samples before and after resampling."""
     return after * (2 * math.ceil(ZERO_CROSSINGS * before / (min(before, after) * ROLLOFF)) + before)
 
 

@@ -1,9 +1,9 @@
-"""The order of samples: a pure function of (seed, position), so that any rank, worker or resumed run computes it alone.
+"""The order of samples: a pure function of (seed, position) that any rank, worker or resumed run can compute.
 
-Position p of the endless stream belongs to one pass; each pass is a new permutation in which every clip comes exactly
-once. The global batch n holds positions n * batch_size to (n + 1) * batch_size - 1, so a batch may span two passes and
-no partial batch exists. Clips are shuffled all together, or, where the data is larger than the disk, within windows of
-some shards; several sources can be mixed by weight, each with passes of its own.
+Position p of the endless stream belongs to one pass; each pass is a new permutation that contains every clip exactly once. The global
+batch n has the positions n * batch_size to (n + 1) * batch_size - 1, so a batch may span two passes and there is no partial batch.
+Clips are shuffled all together or, for data larger than the disk, within windows of some shards. Several sources can be mixed by
+weight, each with its own passes.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MASK = (1 << 64) - 1
-MIX_BLOCK = 1000  # positions within which a mixture keeps its weights exactly
-KEPT = 4  # permutations kept: those of this and the next window or pass, in a batch of two sources
+MIX_BLOCK = 1000  # positions in which a mixture has exactly its weights
+KEPT = 4  # permutations in memory: of this and the next window or pass, for a batch of two sources
 
 
 def hash_integers(*values: int) -> int:
@@ -31,7 +31,7 @@ def hash_integers(*values: int) -> int:
 
 
 class Place(NamedTuple):
-    """What lies at a position: number of the pass, number of the clip, and the shards shuffled with its own (all: empty)."""
+    """The sample at a position: number of the pass, number of the clip, and the shards of its window (empty: all)."""
 
     pass_number: int
     clip: int
@@ -39,10 +39,10 @@ class Place(NamedTuple):
 
 
 class SampleOrder:
-    """The clips at any position of the stream; keeps the permutations last asked for."""
+    """The clips at any position of the stream; the last permutations are kept in memory."""
 
     def __init__(self, shard_clips: list[int], seed: int, window: int = 0) -> None:
-        """Order shards of so many clips each by `seed`; with a window, so many shards are shuffled together, else all.
+        """Order shards with these numbers of clips by `seed`; `window`: number of shards shuffled together, 0 for all.
 
         Raises ValueError when there are no clips.
         """
@@ -57,7 +57,7 @@ class SampleOrder:
         self._shards: dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]] = {}
 
     def at(self, position: int) -> Place:
-        """Return what lies at a position of the stream."""
+        """Return the sample at a position of the stream."""
         pass_number, place = divmod(position, self.clips)
         if not self.window:
             return Place(pass_number, int(self.permutation(pass_number)[place]))
@@ -77,7 +77,7 @@ class SampleOrder:
         return self._permutations[key]
 
     def upcoming(self, position: int) -> tuple[int, ...]:
-        """Return the shards of the window after the one that holds a position; none where all are shuffled together."""
+        """Return the shards of the window after that of a position; none if all shards are shuffled together."""
         if not self.window:
             return ()
         pass_number, place = divmod(position, self.clips)
@@ -85,7 +85,7 @@ class SampleOrder:
         return self.at(pass_number * self.clips + int(ends[np.searchsorted(ends, place, side="right")])).window
 
     def substitute(self, position: int, draw: int) -> int:
-        """Return the clip that takes the place of one that cannot be read: drawn by a hash from those shuffled with it."""
+        """Return the replacement of an unreadable clip, drawn by a hash from the clips of its window."""
         place = self.at(position)
         if not place.window:
             return draw % self.clips
@@ -109,7 +109,7 @@ class SampleOrder:
         return np.concatenate([np.arange(self.first_clips[n], self.first_clips[n] + self.shard_clips[n]) for n in shards])
 
     def _windows(self, pass_number: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the order of the shards in a pass (shards,) and the place where each window ends (windows,)."""
+        """Return the order of the shards in a pass (shards,) and the end of each window (windows,)."""
         if pass_number not in self._shards:
             if len(self._shards) >= KEPT:
                 del self._shards[next(iter(self._shards))]
@@ -121,10 +121,10 @@ class SampleOrder:
 
 
 class MixedOrder(SampleOrder):
-    """Several sources mixed by weight: of every 1,000 positions each source holds its share, and it counts its own passes."""
+    """Several sources mixed by weight: each source has its share of every 1,000 positions, and its own passes."""
 
     def __init__(self, sources: list[list[int]], weights: list[float], seed: int, window: int = 0) -> None:
-        """Order sources, each the clips of its shards. Raises ValueError when weights do not fit the sources."""
+        """Order sources, each given by the clips per shard. Raises ValueError when weights do not fit the sources."""
         if len(weights) != len(sources) or not all(0 < weight < math.inf for weight in weights):
             raise ValueError(
                 f"data.weights has {len(weights)} numbers for {len(sources)} sources; give a finite one above 0 for each of data.shards"
@@ -138,18 +138,18 @@ class MixedOrder(SampleOrder):
             raise ValueError(f"data.weights holds one below a {MIX_BLOCK}th of the sum; leave that source out, or weigh it more")
 
     def at(self, position: int) -> Place:
-        """Return what lies at a position of the stream."""
+        """Return the sample at a position of the stream."""
         source, own = self._source(position)
         place = self.orders[source].at(own)
         return Place(place.pass_number, self.first_of_source[source] + place.clip, self._global(source, place.window))
 
     def upcoming(self, position: int) -> tuple[int, ...]:
-        """Return the shards of the window after the one that holds a position, of that position's source."""
+        """Return the shards of the next window of the source at a position."""
         source, own = self._source(position)
         return self._global(source, self.orders[source].upcoming(own))
 
     def substitute(self, position: int, draw: int) -> int:
-        """Return the clip of the same source that takes the place of one that cannot be read."""
+        """Return the replacement of an unreadable clip, from the same source."""
         source, own = self._source(position)
         return self.first_of_source[source] + self.orders[source].substitute(own, draw)
 
@@ -157,7 +157,7 @@ class MixedOrder(SampleOrder):
         return tuple(self.first_shards[source] + shard for shard in shards)
 
     def _source(self, position: int) -> tuple[int, int]:
-        """Return the source at a position, and the position in that source's own stream."""
+        """Return the source at a position, and the position in the stream of that source."""
         block, place = divmod(position, MIX_BLOCK)
         key = (block, -1)
         if key not in self._permutations:
@@ -171,7 +171,7 @@ class MixedOrder(SampleOrder):
 
 
 def apportioned(weights: list[float], total: int) -> list[int]:
-    """Return whole numbers that add up to `total` in proportion to the weights (largest remainders)."""
+    """Return integers that sum to `total` in proportion to the weights (largest remainders)."""
     exact = [weight / sum(weights) * total for weight in weights]
     whole = [int(share) for share in exact]
     by_remainder = sorted(range(len(exact)), key=lambda number: (whole[number] - exact[number], number))

@@ -1,4 +1,4 @@
-"""Copies on disk of shards at addresses that have no index, when data.stream_cache asks for them: fetched whole, once."""
+"""Local copies of remote shards without an index, for data.stream_cache; each is downloaded once."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from hear_ssl.safe_open import own_folder
 
 
 class ShardCopies:
-    """A folder of copies, each named by the hash of its whole address: shards of two addresses with one name stay apart."""
+    """A folder of copies, each named by the hash of its address, since shards of two addresses may have the same name."""
 
     def __init__(self, folder: str) -> None:
-        """Make the folder. Raises OSError when it cannot be made."""
+        """Create the folder. Raises OSError when that fails."""
         self.folder = Path(expand_home(folder, "data.stream_cache"))
         own_folder(self.folder)
 
     def path(self, url: str) -> str:
-        """Return the local copy of the shard at an address, fetched now unless it is there; a path or a command as it is.
+        """Return the local copy of the shard at an address, downloaded if missing; return a path or a command unchanged.
 
-        Raises OSError or ValueError when it cannot be fetched.
+        Raises OSError or ValueError when it cannot be downloaded.
         """
         if not is_remote(url) or url.startswith("pipe:"):
             return url

@@ -1,13 +1,14 @@
-"""The order of shards without an index: several shards are read at once, and their clips shuffled within windows of bounded size.
+"""The order of shards without an index: several shards are read at once, and their clips are shuffled within windows of limited size.
 
-A reader is one of `readers` that share the shards: it takes every `readers`-th item of an endless sequence of passes, each a new
-permutation of all shards. Where there are fewer shards than readers, an item is every n-th clip of a shard. A reader has some of its
-items open and takes each clip from one of them at random, of each as many in the long run. These clips, in the order in which they
-arrive, are cut into windows of so many bytes; a window ends with the pass. The clips of a window are permuted, and while they are
-drawn, the next window is read in a thread.
+Several readers share the shards: each reads every `readers`-th item of an endless sequence of passes, and each pass is a new
+permutation of all shards. With fewer shards than readers, an item is every n-th clip of a shard. A reader has several items open and
+reads each clip from a random one of them, equally often in the long run. In the order of reading, these clips are divided into windows
+of a number of bytes; the end of a pass also ends a window. The clips of a window are permuted, and while they are used, a thread reads
+the next window.
 
-What arrives in a window follows from where it begins alone. The state is therefore small: the place in each open shard where the window
-began, and how many of its clips were drawn. Resuming reads the open shards up to there, and the window, and decodes nothing.
+The content of a window is determined by its start. The state is therefore small: the position in each open shard at the start of the
+window, and the number of its clips that were used. To resume, the open shards are read up to that position, then the window; nothing is
+decoded.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from hear_ssl.data.stream.sample_order import hash_integers
 from hear_ssl.data.stream.tar_samples import Sample
 
 BLOCK = 64  # choices of each open item, within which their order is random
-SAMPLE_BYTES = 500  # what a sample occupies without its audio, so that samples that have none fill a window, too
+SAMPLE_BYTES = 500  # counted for a sample in addition to its audio, so that samples without audio also fill a window
 
 
 class Drawn(NamedTuple):
-    """A sample as it is drawn: the number of the pass and of the shard, its place in the shard, the sample."""
+    """A drawn sample: number of the pass, number of the shard, position in the shard, and the sample."""
 
     pass_number: int
     shard: int
@@ -39,7 +40,7 @@ class Drawn(NamedTuple):
 
 
 class ItemOrder:
-    """The endless sequence of items: each pass holds every part of every shard once, in an order of its own."""
+    """The endless sequence of items: each pass contains every part of every shard once, in a new order."""
 
     def __init__(self, shards: int, readers: int, seed: int) -> None:
         self.parts = -(-readers // shards)
@@ -51,7 +52,7 @@ class ItemOrder:
         return ordinal // self.items
 
     def at(self, ordinal: int) -> tuple[int, int]:
-        """Return the shard of an item, and which part of its clips."""
+        """Return the shard of an item, and the part of its clips."""
         number, place = divmod(ordinal, self.items)
         if number not in self._permutations:
             if len(self._permutations) > 1:
@@ -63,9 +64,9 @@ class ItemOrder:
 
 @dataclass
 class Position:
-    """Where a window begins: its number, the next item, the open items as [item, samples taken], and how often one was chosen.
+    """The start of a window: its number, the next item, the open items as [item, samples read], and the number of choices so far.
 
-    since: the number of choices when an item was opened or closed last, or the present block of choices began.
+    since: the number of choices when an item was last opened or closed, or when the current block of choices began.
     """
 
     window: int
@@ -77,7 +78,7 @@ class Position:
 
 @dataclass
 class Window:
-    """The samples of a window, in their order of drawing from the last to the first, and where it began and ended."""
+    """The samples of a window in reverse order of use, and the positions of its start and end."""
 
     begin: Position
     end: Position
@@ -85,12 +86,12 @@ class Window:
 
 
 class WindowReader:
-    """Draws the samples of one reader's share of some shards, without end."""
+    """Draw the samples of one reader's share of the shards, endlessly."""
 
     def __init__(
         self, shards: int, read: Callable[[int], Iterator[Sample]], seed: int, reader: int, readers: int, interleave: int, window_bytes: int
     ) -> None:
-        """Prepare reader `reader` of `readers`; read(shard) yields the samples of a shard. At most two windows are held."""
+        """Prepare reader `reader` of `readers`; read(shard) yields the samples of a shard. At most two windows are in memory."""
         self.order, self.read = ItemOrder(shards, readers, seed), read
         self.seed, self.reader, self.readers = seed, reader, readers
         self.interleave, self.window_bytes = interleave, window_bytes
@@ -101,14 +102,14 @@ class WindowReader:
         self.coming: Coming | None = None
 
     def draw(self) -> Drawn:
-        """Return the next sample. Raises ValueError when the shards hold none."""
+        """Return the next sample. Raises ValueError when the shards have none."""
         if not self.window.samples:
             self.window, self.drawn = self._next_window(), 0
         self.drawn += 1
         return self.window.samples.pop()
 
     def state(self) -> dict[str, Any]:
-        """Return plain numbers from which `load` restores what is drawn next."""
+        """Return plain numbers from which `load` restores the position."""
         return {"drawn": self.drawn, **asdict(self.window.begin)}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -154,7 +155,7 @@ class WindowReader:
         return Window(begin, position, [samples[place] for place in random.permutation(len(samples))])
 
     def _open_items(self, position: Position) -> None:
-        """Open items of one pass until as many are open as are read at once."""
+        """Open items of one pass until the configured number of items is open."""
         number = self.order.pass_of(position.open[0][0] if position.open else position.item)
         while len(position.open) < self.interleave and self.order.pass_of(position.item) == number:
             position.open.append([position.item, 0])
@@ -162,7 +163,7 @@ class WindowReader:
             position.since = position.choices
 
     def _choose(self, position: Position) -> int:
-        """Return which open item the next clip is taken from: in a block of choices each comes as often, in random order."""
+        """Return the open item of the next clip: in a block of choices each item is chosen equally often, in random order."""
         size = BLOCK * len(position.open)
         if position.choices - position.since >= size:
             position.since = position.choices
@@ -174,7 +175,7 @@ class WindowReader:
         return chosen
 
     def _iterator(self, opened: list[int]) -> Iterator[tuple[int, Sample]]:
-        """Return the samples of an open item that follow those taken, each with its place in the shard."""
+        """Return the unread samples of an open item, each with its position in the shard."""
         item, taken = opened
         if item not in self.open:
             shard, part = self.order.at(item)
@@ -183,7 +184,7 @@ class WindowReader:
 
 
 class Coming:
-    """What a function returns, computed in a thread that does not keep the process alive."""
+    """The result of a function that runs in a daemon thread."""
 
     def __init__(self, work: Callable[[], Window]) -> None:
         self.work = work
@@ -195,11 +196,11 @@ class Coming:
     def _run(self) -> None:
         try:
             self.window = self.work()
-        except BaseException as error:  # raised again where the result is asked for
+        except BaseException as error:  # raised again by `result`
             self.error = error
 
     def result(self) -> Window:
-        """Wait for the result and return it; raises what the function raised."""
+        """Wait for the result and return it. Raises what the function raised."""
         self.thread.join()
         if self.error:
             raise self.error

@@ -1,7 +1,7 @@
-"""Whether the length that a clip's header states is its real one, decided from its bytes in microseconds.
+"""Decide from a clip's bytes, in microseconds, whether the length in its header is the real one.
 
-A header is an estimate: it is written before the sound, guessed by libsndfile (MPEG without a Xing header), or left over from
-another file. Where it cannot be trusted, the clip is decoded from its start to its end.
+A header is an estimate: it is written before the audio, guessed by libsndfile (MPEG without a Xing header), or a leftover of another
+file. If it is unreliable, the clip is decoded completely.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import itertools
 from hear_ssl.model.audio_file import streams
 
 MAGIC = b"fLaC"
-STREAM_INFO = 8  # bytes before the contents of the first block of metadata
-FURTHEST = 1 << 16  # bytes from the end in which the last frame's header is looked for when no largest frame is stated
+STREAM_INFO = 8  # bytes before the content of the first metadata block
+FURTHEST = 1 << 16  # bytes before the end to search for the last frame's header when the largest frame size is not stated
 PLACES = 8
 CRC = [0] * 256
 for _byte in range(256):
@@ -23,7 +23,7 @@ SIZES = {1: 192, **{code: 576 << code - 2 for code in range(2, 6)}, **{code: 1 <
 
 
 def states_its_length(content: bytes, frames: int) -> bool:
-    """Return whether a clip is one stream of `frames`, the count that libsndfile takes from its header."""
+    """Return whether a clip is one stream of `frames`, the frame count that libsndfile reads from its header."""
     if content[:4] == MAGIC:
         return flac_frames(content) == frames and _is_one_flac(content)
     found = streams(content)
@@ -31,7 +31,7 @@ def states_its_length(content: bytes, frames: int) -> bool:
 
 
 def flac_frames(content: bytes) -> int:
-    """Return how many samples a FLAC stream has by the header of its last frame; 0 when that is not found (RFC 9639, 9.1)."""
+    """Return the number of samples of a FLAC stream by the header of its last frame, or 0 when none is found (RFC 9639, 9.1)."""
     info = content[STREAM_INFO : STREAM_INFO + 34]
     if len(info) < 34:
         return 0
@@ -47,7 +47,7 @@ def flac_frames(content: bytes) -> int:
 
 
 def _is_one_flac(content: bytes) -> bool:
-    """Return whether no other file follows: it would be found near the beginning, or the numbers of frames fall where it begins."""
+    """Return whether no other file follows: its start would be near the beginning, or frame numbers would decrease there."""
     if content.find(MAGIC, 4, FURTHEST) > 0:
         return False
     fixed = int.from_bytes(content[STREAM_INFO + 2 : STREAM_INFO + 4], "big")
@@ -56,7 +56,7 @@ def _is_one_flac(content: bytes) -> bool:
 
 
 def _frame_after(content: bytes, place: int, fixed: int) -> int:
-    """Return the number of the sample after the first frame that begins after a place; 0 when there is none near it."""
+    """Return the index of the sample after the first frame that begins after an offset, or 0 when none is near it."""
     stop = place + FURTHEST
     while (place := content.find(b"\xff", place, stop)) >= 0:
         if content[place + 1 : place + 2] in (b"\xf8", b"\xf9"):
@@ -68,9 +68,9 @@ def _frame_after(content: bytes, place: int, fixed: int) -> int:
 
 
 def _end_of_frame(header: bytes, fixed: int) -> int:
-    """Return the number of the sample after a frame, by its header of at most 16 bytes; 0 when it is none.
+    """Return the index of the sample after a frame, by its header of at most 16 bytes, or 0 when it is not a header.
 
-    fixed: samples of every frame but the last, where frames are counted and not samples.
+    fixed: samples of every frame but the last, if the header counts frames and not samples.
     """
     header = header.ljust(16, b"\0")
     ones = 8 - (header[4] ^ 0xFF).bit_length()  # the number is coded as in UTF-8

@@ -1,7 +1,7 @@
-"""Batches from a dataset in Python: a map-style torch dataset of waveforms, or a Hugging Face dataset with an Audio column.
+"""Batches from a Python dataset: a map-style torch dataset of waveforms, or a Hugging Face dataset with an Audio column.
 
-The order of the clips is that of packed shards. What a dataset draws at random while it gives a clip follows from the clip's seed, so that
-a resumed run has the same clips. A Hugging Face dataset hands over encoded bytes (`decode=False`), of which only the crops are decoded.
+The order of the clips is computed as for packed shards. Random numbers that a dataset draws for a clip are seeded by the clip, so that a
+resumed run has the same clips. A Hugging Face dataset returns encoded bytes (`decode=False`), of which only the crops are decoded.
 """
 
 from __future__ import annotations
@@ -26,14 +26,18 @@ from hear_ssl.model.audio_file import MOST_CHANNELS
 from hear_ssl.test_data_rule import RULE, marks_test
 
 ITEMS = "a waveform (time,) or (channels, time), or a tuple (waveform, sample rate in Hz)"
-SCALES = {np.dtype(np.int16): (0.0, 2.0**15), np.dtype(np.int32): (0.0, 2.0**31), np.dtype(np.uint8): (128.0, 128.0)}  # zero, full scale
+SCALES = {
+    np.dtype(np.int16): (0.0, 2.0**15),
+    np.dtype(np.int32): (0.0, 2.0**31),
+    np.dtype(np.uint8): (128.0, 128.0),
+}  # value of zero, full scale
 
 
 class DatasetClips:
-    """The clips of a dataset, its name, and its split where it states one."""
+    """The clips of a dataset, its name, and its split if it states one."""
 
     def __init__(self, dataset: Any) -> None:
-        """Check a dataset. Raises ValueError that names what is allowed when it is none that can be trained on, or marked as test data."""
+        """Check a dataset. Raises ValueError with the allowed kinds when it is unusable for training or marked as test data."""
         self.dataset, self.column = audio_column(dataset)
         info = getattr(dataset, "info", None)
         names = (getattr(info, "dataset_name", None), getattr(info, "builder_name", None), type(dataset).__name__)
@@ -55,7 +59,7 @@ class DatasetClips:
     def read(self, crops: list[Waveform], number: int, seed: int, sample_rate: int) -> float:
         """Fill the crops of each length (crops, time) from a clip; return the clip's length in seconds.
 
-        Raises ValueError or OSError when the clip cannot be read or is no sound, and whatever else the dataset raises.
+        Raises ValueError or OSError when the clip is unreadable or not audio, and whatever else the dataset raises.
         """
         with drawing_from(hash_integers(seed, 9)):
             item = self.dataset[number]
@@ -75,7 +79,7 @@ class DatasetClips:
 
 
 def inner_datasets(dataset: Any) -> Iterator[Any]:
-    """Yield a dataset and those that it is a part (torch's Subset) or a concatenation of."""
+    """Yield a dataset and the datasets inside it, of which it is a subset (torch's Subset) or a concatenation."""
     yield dataset
     inner = getattr(dataset, "datasets", None)
     for part in inner if isinstance(inner, (list, tuple)) else [getattr(dataset, "dataset", None)]:
@@ -84,17 +88,17 @@ def inner_datasets(dataset: Any) -> Iterator[Any]:
 
 
 def stated_splits(dataset: Any) -> list[str]:
-    """Return the splits that a dataset states: an attribute `split` or `subset`, as torchaudio's and Hugging Face's have."""
+    """Return the splits stated by a dataset's attributes `split` or `subset`, as in torchaudio and Hugging Face."""
     found = [getattr(dataset, name, None) for name in ("split", "subset")]
     return [str(split) for split in found if isinstance(split, str) or type(split).__name__ == "NamedSplit"]
 
 
 def audio_column(dataset: Any) -> tuple[Any, str]:
-    """Return a Hugging Face dataset that hands over the bytes of its Audio column, and that column's name; any other dataset with ''.
+    """Return a Hugging Face dataset that returns the bytes of its Audio column, and the column's name; any other dataset with ''.
 
-    Raises ValueError for one without such a column or with several, of several splits, or for streaming.
+    Raises ValueError for a Hugging Face dataset without such a column or with several, with several splits, or in streaming mode.
     """
-    library = sys.modules.get("datasets")  # whoever has one of its datasets has loaded it
+    library = sys.modules.get("datasets")  # imported already if the dataset is one of its own
     if library is None or not type(dataset).__module__.startswith("datasets."):
         return dataset, ""
     if not isinstance(dataset, library.Dataset):
@@ -121,7 +125,7 @@ def encoded_bytes(value: Any) -> bytes:
 
 
 def samples_of(item: Any, sample_rate: int) -> tuple[Waveform, int]:
-    """Return the mean of the channels (time,) of an item of a dataset, and its rate in Hz: that of the model where it states none.
+    """Return the mean of the channels (time,) of a dataset item, and its sample rate in Hz, by default that of the model.
 
     Raises ValueError when it is neither a waveform nor a tuple that begins with a waveform and its sample rate.
     """
@@ -148,7 +152,7 @@ def samples_of(item: Any, sample_rate: int) -> tuple[Waveform, int]:
 
 @contextmanager
 def drawing_from(seed: int) -> Iterator[None]:
-    """Let what the block draws from Python's, numpy's and torch's global generators follow from a seed; then restore them."""
+    """Seed the global generators of Python, numpy and torch during the block; then restore them."""
     states = random.getstate(), np.random.get_state(), torch.default_generator.get_state()
     random.seed(seed)
     np.random.seed(seed % 2**32)
@@ -177,7 +181,7 @@ class DatasetStream(OrderedStream):
         self.lengths: list[float] = []
 
     def batch(self, step: int) -> Batch:
-        """Return this rank's rows of the global batch of a step, with clips and seconds of those of the first pass."""
+        """Return this rank's rows of the global batch of a step, with the clips and seconds that belong to the first pass."""
         self.lengths = []
         batch = super().batch(step)
         rows = self.order.batch(step, self.config.batch_size, self.rank, self.ranks)
@@ -187,10 +191,10 @@ class DatasetStream(OrderedStream):
         return batch
 
     def fill(self, crops: list[Waveform], number: int, seed: int) -> str:
-        """Fill the crops of each length (crops, time) from a clip; return its number. Raises ValueError or OSError when that fails."""
+        """Fill the crops of each length (crops, time) from a clip and return its number. Raises ValueError or OSError when that fails."""
         self.lengths.append(self.clips.read(crops, number, seed, self.sample_rate))
         return str(number)
 
     def place(self, number: int) -> tuple[str, str]:
-        """Return the dataset and the number of a clip, for a report."""
+        """Return the dataset's name and the number of a clip for a report."""
         return self.clips.name, f"clip {number}"

@@ -1,8 +1,7 @@
-"""Batches from shards without an index. Every worker of every rank is a reader, and fills its share of the rows of each batch.
+"""Batches from shards without an index. Every worker of every rank is a reader that fills its share of the rows of each batch.
 
-A rank puts its rows together from the parts of its workers, so that a batch has clips of all shards that are open anywhere. A part carries
-the state of its reader after it; with the states of all readers a run resumes at the very next batch. The order follows from the
-seed, the shards, and the numbers of ranks and workers.
+A rank joins the parts of its workers, so that a batch contains clips of all open shards. A part includes the state of its reader; with the
+states of all readers a run resumes with the next batch. The order depends on the seed, the shards, and the numbers of ranks and workers.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from hear_ssl.machine import keep_memory
 
 
 class Reader:
-    """One reader: draws clips of its sources by weight, and remembers how many it drew."""
+    """One reader: draw clips of its sources by weight, and count them."""
 
     def __init__(self, sources: list[WindowReader], weights: list[float], seed: int) -> None:
         self.sources, self.seed, self.position = sources, seed, 0
@@ -50,7 +49,7 @@ class Reader:
         return int(self.slots[1][place])
 
     def state(self) -> dict[str, Any]:
-        """Return plain data from which `load` restores what is drawn next."""
+        """Return plain data from which `load` restores the position."""
         return {"position": self.position, "sources": [source.state() for source in self.sources]}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -64,7 +63,7 @@ class UnindexedStream(IterableDataset[Batch]):
     """Endless parts of the batches of one rank; each worker yields its own part of every batch."""
 
     def __init__(self, lists: list[ShardList], config: DataConfig, sample_rate: int, seed: int) -> None:
-        """Prepare the stream. Raises ValueError for weights that do not fit the entries, and for pairs and windows of shards."""
+        """Prepare the stream. Raises ValueError when weights do not fit the entries, and for pairs or windows of shards."""
         super().__init__()
         if config.positives == "pairs":
             raise ValueError("data.positives=pairs needs shards with an index; make one with hear_ssl.data.reindex, or set positives=crops")
@@ -80,7 +79,7 @@ class UnindexedStream(IterableDataset[Batch]):
         self.share(0, 1)
 
     def share(self, rank: int, ranks: int) -> None:
-        """Make the parts those of one rank. Raises ValueError when ranks do not divide the batch."""
+        """Select the parts of one rank. Raises ValueError when ranks do not divide the batch."""
         check_ranks(self.config.batch_size, ranks)
         self.rank, self.ranks, self.rows = rank, ranks, self.config.batch_size // ranks
         self.workers = min(self.config.workers, self.rows)
@@ -89,11 +88,11 @@ class UnindexedStream(IterableDataset[Batch]):
         self.progress: Tensor = counts.share_memory_()  # type: ignore[no-untyped-call] # samples read, for whoever waits for a batch
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield this worker's part of every batch, from the state of its reader on."""
+        """Yield this worker's part of every batch, starting at the state of its reader."""
         worker = get_worker_info()
         part = worker.id if worker else 0
         if worker:
-            keep_memory()  # that of one window serves the next; a training process decides for itself
+            keep_memory()  # so that the next window reuses it; in the training process `speed.allocator` decides
         number = self.rank * self.parts + part
         reader = self.reader(number, part)
         if number in self.states:
@@ -108,7 +107,7 @@ class UnindexedStream(IterableDataset[Batch]):
         groups = [list(range(len(self.shards)))]
         if config.weights:
             groups = [[shard for shard, of in enumerate(self.list_of) if of == place] for place in range(len(self.lists))]
-        window = max(1, round(config.shuffle_mb * 1e6 / 2 / self.parts / len(groups)))  # while one is drawn, the next is read
+        window = max(1, round(config.shuffle_mb * 1e6 / 2 / self.parts / len(groups)))  # two windows: one is used while the next is read
         interleave = max(1, config.interleave // (self.parts * len(groups)))
         sources = [
             WindowReader(len(group), self._read(group, part), hash_integers(self.seed, 11, place), number, readers, interleave, window)
@@ -159,7 +158,7 @@ class UnindexedStream(IterableDataset[Batch]):
         return batch
 
     def _decode(self, crops: list[Any], drawn: Drawn, shard: int, seed: int, batch: Batch) -> bool:
-        """Fill the crops of each length (crops, time) and return True; False, with the loss in the batch, when the clip cannot be read."""
+        """Fill the crops of each length (crops, time) and return True; record an unreadable clip in the batch and return False."""
         reason, first = drawn.sample.reason, 0
         try:
             for group in crops if not reason else ():
@@ -171,7 +170,7 @@ class UnindexedStream(IterableDataset[Batch]):
         if reason:
             batch.lost.append(UnreadableClip(redacted(self.shards[shard]), drawn.sample.key or "the shard", reason))
             return False
-        if drawn.pass_number == 0:  # counts every clip once
+        if drawn.pass_number == 0:  # so that every clip is counted once
             clips, total = batch.streamed.get(self.list_of[shard], (0, 0.0))
             batch.streamed[self.list_of[shard]] = (clips + 1, total + seconds)
         return True
@@ -187,21 +186,21 @@ def check_weights(weights: list[float], entries: int) -> None:
 
 
 class JoinedLoader(WorkerLoader):
-    """Puts the parts of all workers together to batches."""
+    """A loader that joins the parts of all workers to batches."""
 
     def __init__(self, stream: UnindexedStream, **options: Any) -> None:
         super().__init__(stream, batch_size=None, num_workers=stream.workers, **options)
         self.parts = stream.parts
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield whole batches; see WorkerLoader."""
+        """Yield complete batches; see WorkerLoader."""
         parts = super().__iter__()
         for batch in zip(*[parts] * self.parts, strict=False):
             yield joined_batch(list(batch))
 
 
 def joined_batch(parts: list[Batch]) -> Batch:
-    """Return the batch whose rows are those of its parts, in their order; in page-locked memory where there is a GPU."""
+    """Return a batch with the rows of its parts in order, in page-locked memory if there is a GPU."""
     if len(parts) == 1:
         return parts[0].pin_memory() if torch.cuda.is_available() else parts[0]
     waveforms = []

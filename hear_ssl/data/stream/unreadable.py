@@ -1,4 +1,4 @@
-"""What of the clips read was lost: counted by shard, each shard named once, added up over the ranks of a run."""
+"""Count unreadable clips by shard and over all ranks of a run, and report each shard once."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from hear_ssl.data.stream.batch import UnreadableClip
 from hear_ssl.errors import one_line, printable
 from hear_ssl.progress import warn
 
-FEWEST = 1000  # clips of which the allowed share may be lost while fewer were read
+FEWEST = 1000  # as long as fewer clips were read, the allowed share is that of this many clips
 
 
 class UnreadableClips:
-    """Clips read and lost by this rank. In a run of several ranks, `everywhere` and `report` must be called by all of them."""
+    """Numbers of clips read and unreadable on this rank. With several ranks, all of them must call `everywhere` and `report`."""
 
     def __init__(self, allowed: float) -> None:
-        """Start from nothing; a rank may lose the share `allowed` of the clips it reads."""
+        """Start at zero; `allowed` is the largest share of unreadable clips."""
         self.allowed = allowed
         self.clips_read = 0
         self.lost: Counter[str] = Counter()
@@ -26,9 +26,9 @@ class UnreadableClips:
         self.named: set[str] = set()
 
     def count(self, clips: int, lost: list[UnreadableClip]) -> None:
-        """Count clips read and those lost.
+        """Count clips read and unreadable clips.
 
-        Raises ValueError with the list when more than the allowed share was lost.
+        Raises ValueError with the list when more than the allowed share was unreadable.
         """
         self.clips_read += clips
         for loss in lost:
@@ -42,7 +42,7 @@ class UnreadableClips:
             )
 
     def everywhere(self) -> UnreadableClips:
-        """Return what all ranks read and lost together."""
+        """Return the sum over all ranks."""
         if not _several():
             return self
         parts: list[Any] = [None] * dist.get_world_size()
@@ -55,14 +55,14 @@ class UnreadableClips:
         return total
 
     def report(self) -> int:
-        """Return how many clips all ranks have lost; the first rank names the shards that were not named yet."""
+        """Return the number of unreadable clips on all ranks; the first rank reports shards that were not reported yet."""
         total = self.everywhere()
         if not _several() or dist.get_rank() == 0:
             self._name(total.first)
         return total.lost.total()
 
     def summary(self) -> str:
-        """Return 'shard (clips lost), ...', most lost first, or 'none'."""
+        """Return 'shard (unreadable clips), ...' in descending order, or 'none'."""
         return ", ".join(f"{printable(shard)} ({count})" for shard, count in self.lost.most_common(20)) or "none"
 
     def state(self) -> dict[str, Any]:
@@ -71,7 +71,7 @@ class UnreadableClips:
         return {"clips_read": total.clips_read, "lost": dict(total.lost)}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Resume from `state`, which the first rank takes over alone."""
+        """Resume from `state`, which only the first rank adds to its counts."""
         if _several() and dist.get_rank():
             return
         self.clips_read, self.lost = int(state["clips_read"]), Counter(state["lost"])

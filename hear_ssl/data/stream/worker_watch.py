@@ -1,8 +1,7 @@
-"""Notice decoding workers that are stopped or hang.
+"""Detect decoding workers that are stopped or hang.
 
-The DataLoader's own timeout does not reach everywhere: to map a batch's memory the training process connects to the worker,
-and waits without end for one that is stopped. A thread therefore watches, and kills the workers; whatever the training process waits for
-then fails.
+The DataLoader's timeout does not cover everything: to map a batch's memory, the training process connects to the worker, and waits
+forever if that is stopped. A thread therefore watches the workers and kills them, so that the wait in the training process fails.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from multiprocessing.process import BaseProcess
 from hear_ssl.data.exit_with_parent import is_stopped
 
 LONGEST_POLL_SECONDS = 1.0
-START_SECONDS = 60.0  # more for the first batch of each worker, which imports first
-STOP_SECONDS = 5.0  # that a run which is asked to end waits for its next batch
+START_SECONDS = 60.0  # added for the first batch of each worker, which imports first
+STOP_SECONDS = 5.0  # to wait for the next batch when the run should end
 
 
 class WorkerError(OSError):
-    """A worker died, or was ended because it hung; what is trained so far is whole."""
+    """A worker died, or was killed because it hung; the state of the training is intact."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """Limits of a watch: seconds without a batch (0: none), a value that changes while workers fetch, whether the run is to end."""
+    """Limits of a watch: seconds without a batch (0: no limit), a value that changes during downloads, and whether the run should end."""
 
     seconds: float = 0.0
     activity: Callable[[], object] = lambda: None
@@ -35,7 +34,7 @@ class Patience:
 
 
 class WorkerWatch:
-    """Watches the workers of one loader from a thread; `reason` is why it has ended them, `stopped` whether the run was to end."""
+    """Watch the workers of one loader in a thread; `reason`: why it killed them; `stopped`: whether the run should end."""
 
     def __init__(self, workers: Sequence[BaseProcess], patience: Patience) -> None:
         self.workers, self.patience = workers, patience
@@ -64,7 +63,7 @@ class WorkerWatch:
         before, activity = time.monotonic(), self.patience.activity()
         while not self.closed.wait(self.poll_seconds) and not self.reason and not self.stopped:
             now = time.monotonic()
-            seconds = min(now - before, 2 * self.poll_seconds)  # more passes only while this process is stopped, too
+            seconds = min(now - before, 2 * self.poll_seconds)  # more time passes only while this process is stopped as well
             before, earlier, activity = now, activity, self.patience.activity()
             self._count(seconds, activity != earlier)
             if self.reason or self.stopped:

@@ -1,4 +1,4 @@
-"""How decoding workers start, and what their errors contain."""
+"""Start decoding workers, and convert their errors to one line."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ MORE_SHARED_MEMORY = "start the container with --shm-size=8g, or set data.worker
 
 
 def start_worker(worker: int) -> None:
-    """Leave signals to the training process, keep to one thread, and end with the training.
+    """Ignore signals that the training process handles, use one thread, and end with the training process.
 
-    A job's end, SIGTERM or SLURM's SIGUSR1, reaches every process of it; the training needs the worker until it has saved.
-    torch's own watch asks for the parent's id: that of the forkserver, which lives as long as a worker does.
+    The signals at a job's end, SIGTERM or SLURM's SIGUSR1, reach every process of the job, but training needs the worker until it has
+    saved. torch's own check uses the parent's id, which is that of the forkserver and lives as long as a worker.
     """
     for number in LEFT_TO_TRAINING:
         signal.signal(number, signal.SIG_IGN)
@@ -33,30 +33,30 @@ def start_worker(worker: int) -> None:
 
 
 def kill_workers() -> None:
-    """End, as Python exits, the workers of iterators still open: they ignore the SIGTERM that multiprocessing sends before it waits."""
+    """Kill, when Python exits, the workers of open iterators, since they ignore the SIGTERM that multiprocessing sends before it waits."""
     for child in multiprocessing.active_children():
         if isinstance(child, WorkerProcess):
             child.kill()
 
 
 class WorkerLoader(DataLoader[Batch]):
-    """A DataLoader whose errors are for a user to read, and which notices workers that are stopped or hang."""
+    """A DataLoader with readable errors that detects workers which are stopped or hang."""
 
     def __init__(self, *arguments: Any, patience: Patience | None = None, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.patience = patience or Patience()
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        """Yield the batches; they end where the run is to end and the next one does not come.
+        """Yield the batches, until the run should end and the next batch does not arrive.
 
-        Raises what reading them raised without its worker's traceback, WorkerError when a worker died or hangs.
+        Raises the worker's error without its traceback, or WorkerError when a worker died or hangs.
         """
         received = super().__iter__()
         if not self.num_workers:
             yield from received
             return
         atexit.unregister(kill_workers)
-        atexit.register(kill_workers)  # after what multiprocessing has registered, so that it comes before
+        atexit.register(kill_workers)  # registered after multiprocessing's handler, so that it is called first
         watch = WorkerWatch(getattr(received, "_workers", []), self.patience)
         try:
             while True:
@@ -78,10 +78,10 @@ class WorkerLoader(DataLoader[Batch]):
 
 
 def plain_error(error: Exception) -> ValueError | OSError | None:
-    """Return one line for what came out of a loader with workers: WorkerError when a worker died, None for a mistake of ours.
+    """Return a one-line error for an exception of a loader with workers: WorkerError when a worker died, None for a bug of ours.
 
-    A worker that is killed while the training process takes a batch's memory from it shows itself as a connection that
-    breaks; DataLoader reports that a worker exited only once the forkserver has reaped it.
+    When a worker is killed while the training process maps a batch's memory, the connection breaks; DataLoader reports that a worker
+    exited only after the forkserver has reaped it.
     """
     text = " ".join(str(error).split())
     if isinstance(error, RuntimeError) and any(mark in text for mark in SHARED_MEMORY):

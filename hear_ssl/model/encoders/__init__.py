@@ -26,7 +26,7 @@ def build_encoder(part: Part, n_mels: int) -> Encoder:
 
 @torch.no_grad()
 def check_tokens(encoder: Encoder, name: str, n_mels: int) -> None:
-    """Raise ValueError unless an encoder returns tokens as its attributes declare them; it is tried on silence of eight tokens."""
+    """Raise ValueError unless an encoder returns the tokens that its attributes declare, for eight tokens of silence."""
     stride, dims = encoder.time_stride, tuple(encoder.layer_dims)
     if not dims or stride < 1 or encoder.halo_frames % stride or encoder.chunk_frames % stride:
         raise ValueError(

@@ -1,9 +1,9 @@
-"""AudioNTT-style CNN: two convolution blocks, a per-token MLP and, if asked for, blocks that look further over time.
+"""AudioNTT-style CNN: two convolution blocks, a per-token MLP and, optionally, blocks that widen the receptive field over time.
 
-Follows the description in Niizumi et al., BYOL for Audio: Exploring Pre-trained General-purpose Audio Representations
-(2023), section IV: local features keep frequency and channels, the MLP mixes them, both are offered as layers.
-Own implementation from the text. Leaves out the third convolution block, whose pooling would make tokens of 80 ms. The blocks
-over time are ours: dilated depthwise convolutions (van den Oord et al., WaveNet, 2016) in the residual form of ConvNeXt.
+It follows the description in Niizumi et al., BYOL for Audio: Exploring Pre-trained General-purpose Audio Representations
+(2023), section IV: local features keep frequency and channels, the MLP mixes them, and readouts can use both as layers.
+It is our own implementation from the text and leaves out the third convolution block, whose pooling would make tokens of 80 ms. The
+blocks over time are ours: dilated depthwise convolutions (van den Oord et al., WaveNet, 2016) in the residual form of ConvNeXt.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ CONTEXT_KERNEL = 5
 
 
 class ConvolutionBlock(nn.Sequential):
-    """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU, which after the pooling is the same at a quarter of the cost.
+    """3 x 3 convolution, BatchNorm, 2 x 2 max pooling and ReLU; ReLU after pooling gives the same result at a quarter of the cost.
 
-    In evaluation BatchNorm is a scale and an offset a channel: they go into the filters, which saves a pass over the maps, and
-    pooling keeps no places for a gradient.
+    In evaluation mode BatchNorm is a scale and an offset per channel, which are merged into the filters to save a pass over the
+    maps, and pooling stores no indices for a gradient.
 
-    slices: whether pooling is computed by slices, which torch does faster on a CPU, or by its layer, as ONNX runtimes do faster.
+    slices: whether pooling is computed by slicing, which is faster in torch on a CPU, or by torch's layer, which is faster in ONNX
+    runtimes.
     """
 
     slices = True
@@ -56,7 +57,7 @@ class ConvolutionBlock(nn.Sequential):
 
 
 def highest_of_four(maps: Tensor) -> Tensor:
-    """Return 2 x 2 max pooling (batch, channels, bands / 2, frames / 2) of maps, in half the time of a layer that keeps places on a CPU."""
+    """Return 2 x 2 max pooling (batch, channels, bands / 2, frames / 2) of maps; on a CPU twice as fast as a layer that stores indices."""
     bands, frames = maps.shape[2] // 2 * 2, maps.shape[3] // 2 * 2
     of_two = torch.maximum(maps[:, :, 0:bands:2], maps[:, :, 1:bands:2])
     return torch.maximum(of_two[..., 0:frames:2], of_two[..., 1:frames:2])
@@ -78,9 +79,9 @@ class ContextBlock(nn.Module):
 
 
 class AudioNTT(Encoder):
-    """Tokens of four frames; each depends on three more frames to either side, or on 8 * (2^context - 1) + 3 with context blocks.
+    """Tokens of four frames; each depends on three more frames on either side, or on 8 * (2^context - 1) + 3 with context blocks.
 
-    With band_pool the network receives the means of so many neighbouring bands: all of it costs that much less, and harmonics blur.
+    With band_pool the input is averaged over that many neighbouring bands: the network costs less by this factor, and harmonics blur.
     """
 
     @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class AudioNTT(Encoder):
         self.context = nn.Sequential(*[ContextBlock(dim, 2**place) for place in range(context)])
 
     def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
-        """Return local, hidden and output tokens of features (batch, n_mels, frames), and those with context if there are such blocks."""
+        """Return local, hidden and output tokens of features (batch, n_mels, frames), and those of the context blocks if there are any."""
         if self.band_pool > 1:
             batch, n_mels, frames = features.shape
             features = features.reshape(batch, n_mels // self.band_pool, self.band_pool, frames).mean(2)

@@ -1,8 +1,8 @@
 """ConvNeXt-style CNN that keeps frequency resolved.
 
 Liu et al., A ConvNet for the 2020s (2022), section 2: depthwise 7 x 7 convolution, LayerNorm over channels, an inverted
-bottleneck with GELU, residual with a learned scale. Changed for sound: after the stem of 4 x 4 nothing strides over time,
-and frequency is halved once, so that a token of 40 ms keeps n_mels / 8 bands. Leaves out stochastic depth.
+bottleneck with GELU, residual with a learned scale. Changed for audio: after the 4 x 4 stem there is no stride over time, and
+frequency is halved once, so that a token of 40 ms keeps n_mels / 8 bands. Stochastic depth is left out.
 """
 
 from __future__ import annotations
@@ -56,13 +56,13 @@ class ConvNeXtBlock(nn.Module):
 
 
 def pointwise(layer: nn.Module, rows: Tensor) -> Tensor:
-    """Return a 1 x 1 convolution of rows (..., channels) as a matrix product: for a few clips torch's own runs at half its speed."""
+    """Return a 1 x 1 convolution of rows (..., channels) as a matrix product, which for a few clips is twice as fast as torch's own."""
     assert isinstance(layer, nn.Conv2d)
     return F.linear(rows, layer.weight.flatten(1), layer.bias)
 
 
 class ConvNeXt(Encoder):
-    """Tokens of four frames. With `depth` blocks a token sees 3 * depth tokens, 12 * depth frames, to either side."""
+    """Tokens of four frames. With `depth` blocks the receptive field is 3 * depth tokens, or 12 * depth frames, on either side."""
 
     @dataclass(frozen=True)
     class Options:

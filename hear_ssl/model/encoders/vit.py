@@ -2,8 +2,8 @@
 
 Dosovitskiy et al., An Image is Worth 16x16 Words (2021), with patches of 40 ms by a quarter of the mel bands as in Niizumi et
 al., Masked Modeling Duo (2023): a token is the concatenation of the patches of one time step, so frequency stays
-resolved. Sinusoidal positions over time (Vaswani et al., 2017) allow any length; learned ones over frequency. Pre-norm.
-Leaves out class token and stochastic depth.
+resolved. Positions over time are sinusoidal (Vaswani et al., 2017), which allows any length; those over frequency are learned. The
+blocks are pre-norm. Class token and stochastic depth are left out.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ EXPLICIT_TOKENS = 128  # up to this many, plain softmax is faster on CPUs than t
 class Attention(nn.Module):
     """Multi-head self-attention.
 
-    explicit_tokens: up to this many tokens, a CPU computes it by plain matrix products; the result differs by rounding.
+    explicit_tokens: up to this many tokens a CPU computes attention by plain matrix products; the result differs by rounding.
     """
 
     explicit_tokens = EXPLICIT_TOKENS
@@ -52,7 +52,7 @@ class Attention(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Attention and MLP, each after a LayerNorm and added to its input."""
+    """Attention and MLP, each preceded by a LayerNorm and added to its input."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class ViT(Encoder):
         heads: int = Options.heads,
         window_frames: int = Options.window_frames,
     ) -> None:
-        """Build the network. Raises ValueError when sizes do not divide."""
+        """Build the network. Raises ValueError when n_mels, dim or window_frames is not a multiple of what it needs."""
         super().__init__()
         if n_mels % BANDS:
             raise ValueError(f"frontend.n_mels is {n_mels}; the vit encoder cuts them into {BANDS} bands: give a multiple")
@@ -109,7 +109,7 @@ class ViT(Encoder):
     def forward(self, features: Tensor, kept: Optional[Tensor] = None) -> List[Tensor]:
         """Return the tokens of every block and the normalised last, each (batch, tokens, 4 * dim).
 
-        kept: (batch, k) sorted indices of the time steps to encode, by default all; attention then sees these alone.
+        kept: (batch, k) sorted indices of the time steps to encode, by default all; attention is then over these alone.
         """
         batch, n_mels, frames = features.shape
         steps = frames // self.time_stride

@@ -1,4 +1,4 @@
-"""Readouts: what an embedding has of the tokens and the features of a clip. An embedding is a list of them, concatenated."""
+"""Readouts: they compute embeddings from the tokens and features of a clip. An embedding is the concatenation of a list of readouts."""
 
 from __future__ import annotations
 

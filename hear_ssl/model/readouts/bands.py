@@ -1,4 +1,4 @@
-"""The bands of the frontend as they are, without the encoder: statistics of a clip, frames of a token, means around a timestamp."""
+"""Readouts of the frontend's bands, without the encoder: statistics of a clip, frames of a token, means around a timestamp."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..options import option
 from ..pooling import TimePool, exact
 from .base import Chunk, Readout
 
-BANDS_AT_ONCE = 64  # of exact sums over the timestamps of a long clip
+BANDS_AT_ONCE = 64  # bounds the memory of float64 sums over the timestamps of a long clip
 
 
 class Bands(Readout):
@@ -53,9 +53,9 @@ class Frames(Readout):
 
 
 class Around(Readout):
-    """Mean bands of the time before and after, in windows cut at some distances from the timestamp.
+    """Mean bands before and after each timestamp, in windows that end at the given distances from it.
 
-    At the ends of a clip a window has the timestamps that lie in the clip, at least the outermost one.
+    At the ends of a clip a window contains the timestamps inside the clip, at least the outermost one.
     """
 
     @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Around(Readout):
         self.width = len(self.windows) * n_mels
 
     def add(self, state: Tensor, chunk: Chunk) -> None:
-        """Write the mean bands of each token in place of the first window, which `result` computes of them."""
+        """Write the mean bands of each token into the space of the first window, from which `result` computes the windows."""
         state[:, chunk.timestamps, : self.n_mels] = frames_of(chunk.features, self.time_stride).contiguous().mean(2)
 
     def result(self, state: Tensor) -> Tensor:
@@ -93,12 +93,12 @@ class Around(Readout):
 
 
 def frames_of(features: Tensor, time_stride: int) -> Tensor:
-    """Return features (batch, n_mels, tokens * time_stride) as the frames of tokens (batch, tokens, time_stride, n_mels)."""
+    """Return features (batch, n_mels, tokens * time_stride) as the frames of each token (batch, tokens, time_stride, n_mels)."""
     return features.reshape(*features.shape[:2], -1, time_stride).permute(0, 2, 3, 1)
 
 
 def windows_of(distances_ms: Sequence[float], hop_ms: float) -> List[Tuple[int, int]]:
-    """Return first and last timestamp of each window, counted from one's own: before, after, by distance.
+    """Return the first and last timestamp of each window, relative to the current one: before, after, by distance.
 
     Raises ValueError when a window would have no timestamp.
     """

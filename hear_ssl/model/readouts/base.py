@@ -1,4 +1,4 @@
-"""What every readout offers to the embedder."""
+"""The interface of every readout."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ OFFERED = ("layer_dims", "layer_names", "n_mels", "time_stride", "hop_samples", 
 
 
 class Chunk(NamedTuple):
-    """A part of the clips, in the order of time.
+    """Consecutive tokens of a batch of clips.
 
     layers: the tokens of every layer, first to last, each (batch, tokens, layer_dim). features: their frames (batch, n_mels,
-    tokens * time_stride). timestamps: the timestamps that the tokens stand for, as a slice of all timestamps of the clips.
+    tokens * time_stride). timestamps: the timestamps of the tokens, as a slice of all timestamps of the clips.
     """
 
     layers: List[Tensor]
@@ -22,14 +22,14 @@ class Chunk(NamedTuple):
 
 
 class Readout(nn.Module):
-    """What an embedding has of the tokens and the features of a clip.
+    """Compute an embedding, or a part of one, from the tokens and features of a clip.
 
-    A readout is a subclass with a frozen dataclass `Options` nested in it, whose fields `__init__` accepts as keywords, with what else
-    its signature names of layer_dims, layer_names, n_mels, time_stride, hop_samples and sample_rate. Long clips come in chunks; the
-    result must not depend on where they are cut. It sets these attributes:
-    kinds: whether it makes an embedding of the whole clip ("scene"), one of every timestamp ("timestamp"), or either.
+    A readout is a subclass with a nested frozen dataclass `Options`, whose fields `__init__` accepts as keywords; `__init__` also
+    receives those of layer_dims, layer_names, n_mels, time_stride, hop_samples and sample_rate that its signature names. Long clips
+    come in chunks; the result must not depend on where they are cut. It sets these attributes:
+    kinds: whether it computes an embedding of the whole clip ("scene"), of every timestamp ("timestamp"), or either.
     width: dimensions of its embedding.
-    maps_before: whether it maps the embedding of the readouts before it in the list, which `__init__` is given as `before`, onto another.
+    maps_before: whether it maps the embedding of the readouts before it in the list; `__init__` receives them as `before`.
     """
 
     kinds: Tuple[str, ...] = ("scene",)
@@ -37,17 +37,17 @@ class Readout(nn.Module):
     maps_before: bool = False
 
     def start(self, out: Tensor) -> Any:
-        """Return the state for new clips, which `add` changes.
+        """Return the state for new clips, which `add` updates.
 
-        out: where the embedding will be, (batch, width) or (batch, timestamps, width), float32, not initialised; `add` may write there.
+        out: uninitialised float32 memory for the embedding, (batch, width) or (batch, timestamps, width); `add` may write to it.
         """
         return out
 
     def add(self, state: Any, chunk: Chunk) -> None:
-        """Take in the next chunk of the clips."""
+        """Add the next chunk of the clips."""
         raise NotImplementedError
 
     def result(self, state: Any) -> Tensor:
-        """Return the embedding: (batch, width) of scenes, (batch, timestamps, width) of timestamps; here `out`, as `add` wrote it."""
+        """Return the embedding, (batch, width) or (batch, timestamps, width); by default `out` as written by `add`."""
         embedding: Tensor = state
         return embedding

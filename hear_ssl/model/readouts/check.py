@@ -1,4 +1,4 @@
-"""What a user's readout has to keep, tried on a few tokens when it is built."""
+"""Check a user's readout on a few tokens when it is built."""
 
 from __future__ import annotations
 

@@ -27,9 +27,10 @@ class Concatenated(Readout):
         self.width = sum(readout.width for readout in readouts)
 
     def start(self, out: Tensor) -> State:
-        """Return each readout with space for its own dimensions and its state.
+        """Return each readout with memory for its dimensions and with its state.
 
-        Of timestamps, which are large, the space is that in `out`; where gradients flow back it is not, since views share their history.
+        For timestamps, which are large, that memory is a view of `out`, except where gradients are needed: in-place writes to views of
+        one tensor would share one autograd history.
         """
         states, begin = [], 0
         inside = out.dim() == 3 and not torch.is_grad_enabled()
@@ -46,7 +47,7 @@ class Concatenated(Readout):
             readout.add(own, chunk)
 
     def result(self, state: State) -> Tensor:
-        """Return the embeddings (..., width), in `out` if that has the space of the readouts."""
+        """Return the embeddings (..., width), in `out` when the readouts wrote there."""
         out, states = state
         if out is None:
             return torch.cat([readout.result(own) for readout, _, own in states], -1)
@@ -58,9 +59,9 @@ class Concatenated(Readout):
 
 
 def build_readout(parts: Sequence[Part], kind: str, **offered: Any) -> Concatenated:
-    """Return the readouts of scenes or timestamps (`kind`) that a config selects; one that maps those before it contains them.
+    """Return the readouts of a config for scenes or timestamps (`kind`); one that maps the readouts before it contains them.
 
-    Raises ValueError that names the readout when one does not fit the encoder, or there is none.
+    Raises ValueError that names the readout when one does not fit the encoder, or when there is none.
     """
     if not parts:
         raise ValueError(f"{kind} is an empty list; name at least one readout")

@@ -1,4 +1,4 @@
-"""Which layers of the encoder a readout has."""
+"""The option `layers`: which layers of the encoder a readout uses."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def layers_option(default: str = "all") -> str:
 
 
 class Layers:
-    """The layers that an option `layers` asks for."""
+    """The layers selected by an option `layers`."""
 
     def __init__(self, asked: str, layer_dims: Sequence[int], layer_names: Sequence[str] = ()) -> None:
-        """Take the option and the layers of an encoder. Raises ValueError when it has no such layer, or no mean of them."""
+        """Select from the layers of an encoder. Raises ValueError when there is no such layer, or no mean since widths differ."""
         names = list(layer_names) or [str(place) for place in range(len(layer_dims))]
         chosen = {"all": names, "mean": names, "last": names[-1:]}.get(asked) or [name.strip() for name in asked.split(",")]
         for name in chosen:
@@ -39,7 +39,7 @@ class Layers:
         self.width = sum(self.dims)
 
     def of(self, layers: List[Tensor]) -> List[Tensor]:
-        """Return the chosen layers' tokens of all layers, or their mean; each (batch, tokens, dim)."""
+        """Return the tokens of the chosen layers, or their mean; each (batch, tokens, dim)."""
         chosen = [layers[place] for place in self.places]
         return [torch.stack(chosen).mean(0)] if self.averaged else chosen
 

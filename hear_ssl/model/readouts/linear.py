@@ -1,4 +1,4 @@
-"""A linear map of an embedding onto fewer dimensions, with weights that were fitted, such as principal components."""
+"""A linear map of an embedding to fewer dimensions with fitted weights, such as principal components."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from .base import Chunk, Readout
 
 
 class Linear(Readout):
-    """The embedding of all readouts before it in the list, mapped onto `dims` dimensions.
+    """Map the embedding of all readouts before it in the list to `dims` dimensions.
 
-    Its weights are random until they are fitted: `hear-ssl package --linear` does that, for example to principal components.
+    Its weights are random until `hear-ssl package --linear` fits them, for example as principal components.
     """
 
     @dataclass(frozen=True)
@@ -35,11 +35,11 @@ class Linear(Readout):
         self.map = nn.Linear(before.width, dims)
 
     def start(self, out: Tensor) -> Any:
-        """Return the state of the readouts before, which have space of their own."""
+        """Return the state of the readouts before it, which have memory of their own."""
         return self.before.start(out.new_empty((*out.shape[:-1], self.before.width)))
 
     def add(self, state: Any, chunk: Chunk) -> None:
-        """Give the chunk to the readouts before."""
+        """Give the chunk to the readouts before it."""
         self.before.add(state, chunk)
 
     def result(self, state: Any) -> Tensor:

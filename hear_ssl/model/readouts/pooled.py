@@ -1,4 +1,4 @@
-"""Scenes: the tokens of layers, pooled over time."""
+"""Scene embeddings: tokens of layers, pooled over time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .layers import Layers, layers_option
 
 
 class Pooled(Readout):
-    """Mean, max and standard deviation over time of the tokens: for each term of `how` that a comma separates every layer."""
+    """Mean, max and standard deviation over time of the tokens; each comma-separated term of `how` pools every layer."""
 
     @dataclass(frozen=True)
     class Options:

@@ -1,4 +1,4 @@
-"""Timestamps: the tokens of layers, as they are or averaged over windows of time."""
+"""Timestamp embeddings: tokens of layers, unchanged or averaged over time windows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Tokens(Readout):
 
 
 class Contexts(Readout):
-    """Means of the tokens over windows of time centred on each timestamp; at the ends of a clip over what lies in it."""
+    """Means of the tokens over windows centred on each timestamp, restricted to the clip at its ends."""
 
     @dataclass(frozen=True)
     class Options:
@@ -67,7 +67,7 @@ class Contexts(Readout):
         self.width = len(self.reaches) * self.layers.width
 
     def add(self, state: Tensor, chunk: Chunk) -> None:
-        """Write the tokens in place of the first mean, which `result` computes of them."""
+        """Write the tokens into the space of the first mean, from which `result` computes the means."""
         self.layers.write(chunk.layers, state[:, chunk.timestamps, : self.layers.width])
 
     def result(self, state: Tensor) -> Tensor:

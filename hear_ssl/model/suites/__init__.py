@@ -1,4 +1,4 @@
-"""Adapters that let other benchmarks run this model, one module a benchmark; `commands` has how to run them.
+"""Adapters that let other benchmarks run this model, one module per benchmark; `commands` prints how to run them.
 
 An adapter may import its benchmark; nothing else imports an adapter.
 """

@@ -1,4 +1,4 @@
-"""What the adapters share: the model with its manifest, and embeddings of clips of different lengths."""
+"""Functions shared by the adapters: load the model and its manifest, and embed clips of different lengths."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ def manifest() -> Manifest:
 
 
 def loaded(device: "str | torch.device" = "cpu") -> Embedder:
-    """Return the model on a device; also where a benchmark builds its own modules on the meta device."""
+    """Return the model on a device, also when a benchmark has set the meta device as the default."""
     with torch.device("cpu"):
         return load_model().to(torch.device(device))
 
 
 def embed_by_length(clips: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) -> List[Tensor]:
-    """Return the embedding of each clip (n_samples,) by a function of (n_sounds, n_samples).
+    """Return the embedding of each clip (n_samples,), computed by a function of (n_sounds, n_samples).
 
-    Clips of one length share a call, because padding would change their embeddings. An empty clip counts as one sample of silence.
+    Clips of equal length are embedded together, because padding would change their embeddings. An empty clip counts as one sample of
+    silence.
     """
     found: Dict[int, Tensor] = {}
     whole = [clip if len(clip) else torch.zeros(1) for clip in clips]
@@ -42,7 +43,7 @@ def embed_by_length(clips: Sequence[Tensor], embed: Callable[[Tensor], Tensor]) 
 
 
 def calls(lengths: Sequence[int]) -> Iterator[List[int]]:
-    """Yield the rows that share a call: equal lengths, at most MOST_SAMPLES together unless one clip alone has more."""
+    """Yield the rows of each call: clips of equal length with at most MOST_SAMPLES in sum, or a single longer clip."""
     rows: Dict[int, List[int]] = {}
     for row, length in enumerate(lengths):
         rows.setdefault(length, []).append(row)

@@ -1,4 +1,4 @@
-"""What to run for each benchmark, with this package's name and sizes; needs no benchmark and no torch."""
+"""The commands of each benchmark, with this package's name and sizes; needs neither a benchmark nor torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""EVAR (https://github.com/nttcslab/eval-audio-repr): scene embeddings; frames are the timestamp embeddings.
+"""EVAR (https://github.com/nttcslab/eval-audio-repr): scene embeddings, and timestamp embeddings as its frames.
 
 In a clone of its repository: python -m PACKAGE suites evar > config/PACKAGE.yaml, then
 python -m PACKAGE.suites.evar config/PACKAGE.yaml esc50, which is lineareval.py with this class.
@@ -29,7 +29,7 @@ class AudioRepresentation(BaseAudioRepr):  # type: ignore[misc]
             raise ValueError(f"the config has sample_rate: {cfg.sample_rate}; this model has {self.model.sample_rate}")
 
     def precompute(self, device: Any, data_loader: Any) -> None:
-        """Need no statistics of the data."""
+        """Do nothing: the model needs no statistics of the data."""
 
     def encode_frames(self, batch_audio: Tensor) -> Tensor:
         """Return embeddings (n_sounds, timestamp_embedding_size, n_timestamps) of audio (n_sounds, n_samples) in [-1, 1]."""
@@ -41,7 +41,7 @@ class AudioRepresentation(BaseAudioRepr):  # type: ignore[misc]
 
 
 def main() -> None:
-    """Run lineareval.py of the working folder, whose config names evar.PACKAGE.AudioRepresentation."""
+    """Run lineareval.py of the working folder; the config names evar.PACKAGE.AudioRepresentation."""
     setattr(evar, PACKAGE, sys.modules[__name__])
     sys.argv[0] = "lineareval.py"
     runpy.run_path("lineareval.py", run_name="__main__")

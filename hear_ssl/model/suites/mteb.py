@@ -21,7 +21,7 @@ from ..hear import get_scene_embeddings
 from ..manifest import Manifest
 from .clips import embed_by_length, loaded, manifest
 
-WITH_MODEL = ("run", "mock-run")  # the commands of mteb that have --model
+WITH_MODEL = ("run", "mock-run")  # commands of mteb with the option --model
 HUB = ("hf://", "https://huggingface.co/")
 
 
@@ -34,7 +34,7 @@ class AudioModel(AbsEncoder):  # type: ignore[misc]
         self.mteb_model_meta = meta()
 
     def encode(self, inputs: Any, *, show_progress_bar: bool = True, **kwargs: Any) -> Any:
-        """Return embeddings (n_clips, scene_embedding_size), float32, of a DataLoader with audio of any rate and channels."""
+        """Return float32 embeddings (n_clips, scene_embedding_size) of a DataLoader's audio, of any rate and number of channels."""
         inputs.collate_fn = AudioCollator(target_sampling_rate=self.model.sample_rate)
         scenes: List[Any] = []
         for batch in tqdm(inputs, disable=not show_progress_bar):
@@ -50,7 +50,7 @@ def mono(array: Any) -> torch.Tensor:
 
 
 def meta() -> ModelMeta:
-    """Return what MTEB records of a model, from the manifest."""
+    """Return the model's metadata for MTEB, from the manifest."""
     record = manifest()
     weights = str(record.licenses.get("weights", "")).lower()
     name, page = address(record)
@@ -78,7 +78,7 @@ def meta() -> ModelMeta:
 
 
 def address(record: Manifest) -> Tuple[str, Optional[str]]:
-    """Return the model's name as ORGANISATION/NAME, and its page: those of the Hugging Face Hub where the weights are there."""
+    """Return the model's name as ORGANISATION/NAME and its page: those on the Hugging Face Hub when the weights are there."""
     for start in HUB:
         parts = record.weights.url[len(start) :].split("/")
         if record.weights.url.startswith(start) and len(parts) > 2:
@@ -87,7 +87,7 @@ def address(record: Manifest) -> Tuple[str, Optional[str]]:
 
 
 def register() -> str:
-    """Make this model known to `mteb.get_model` and the command `mteb`, and return its name there."""
+    """Register this model for `mteb.get_model` and the command `mteb`, and return its name there."""
     found = meta()
     MODEL_REGISTRY[str(found.name)] = found
     return str(found.name)

@@ -29,5 +29,5 @@ class AudioEncoder(nn.Module):
         return get_timestamp_embeddings(audio.to(torch.float32), self.model)[0]
 
 
-# X-ARES keeps embeddings in a folder named after the class: another model or version must not find them there.
+# X-ARES caches embeddings in a folder named after the class; the name must be different for each model and version.
 AudioEncoder.__name__ = f"{PACKAGE}_{manifest().release}_Encoder"

@@ -1,6 +1,6 @@
 """XARES-LLM (https://github.com/xiaomi-research/xares-llm): timestamp embeddings as the input of a language model.
 
-python -m xares_llm.run PACKAGE.suites.xares_llm.AudioEncoder task1 task1. Its audio has 16 kHz.
+python -m xares_llm.run PACKAGE.suites.xares_llm.AudioEncoder task1 task1. Its audio is at 16 kHz.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ GIVEN_RATE = 16000
 
 
 class AudioEncoder(nn.Module):
-    """Embeddings and a mask of those that are sound; 1 is to keep."""
+    """Return embeddings and a mask: 1 for embeddings of the clip, 0 for padding."""
 
     def __init__(self, **kwargs: Any) -> None:
         """Load the weights of this package."""
@@ -30,7 +30,7 @@ class AudioEncoder(nn.Module):
     def forward(self, audio: Tensor, audio_attention_mask: Optional[Tensor] = None) -> Tuple[Tensor, Optional[Tensor]]:
         """Return embeddings (n_sounds, n_timestamps, output_dim) of 16 kHz audio (n_sounds, n_samples), and their mask or None.
 
-        With a mask of the samples each clip is embedded at its own length, and what follows its embeddings is zero.
+        With a mask of the samples, each clip is embedded at its own length and its embeddings are padded with zeros.
         """
         audio = audio.to(torch.float32)
         if audio_attention_mask is None:

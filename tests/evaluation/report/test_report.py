@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -304,7 +305,10 @@ def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) ->
         build(scores, module, None, tmp_path / "report.html")
 
 
-@pytest.mark.parametrize("make", [make_event, lambda folder: make_scene(folder, multilabel=True, evaluation=["mAP"])])
+MULTILABEL = partial(make_scene, multilabel=True, evaluation=["mAP"])
+
+
+@pytest.mark.parametrize("make", [pytest.param(make_event, marks=pytest.mark.slow), MULTILABEL])
 def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     make(tmp_path / "task")
     module, scores = baselines.__name__, tmp_path / "scores"

@@ -23,7 +23,7 @@ OPTIONS = {  # where the options of a script or a command are declared
 def make_reference(folder: Path, *given: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `make reference` with its output under a folder."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}  # of a make that runs the tests
-    command = ["make", "reference", f"WAY={folder / 'way'}", f"VENV={folder / 'environment'}", *given]
+    command = ["make", "reference", f"REFERENCE={folder / 'out'}", f"VENV={folder / 'environment'}", *given]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**inherited, **environment})
 
 
@@ -82,7 +82,7 @@ def test_the_commands_are_those_of_the_model_that_ships(tmp_path: Path) -> None:
     levels = [f"{level:g}" for level in training["tower_levels"]]
     encoders = ["--timestamp-encoders", str(manifest["embedder"]["timestamp"]["towers"])]
     assert found["examples/reference/combine.py"][0][4:-2] == ["--random", "--level", *levels, *encoders]
-    fitted = found["examples/reference/whiten.py"][0]
+    fitted = found["examples/reference/reduce.py"][0]
     timestamp = [f"{level:g}" for level in training["projection"]["timestamp_level"]]
     assert fitted[fitted.index("--timestamp-level") + 1 :][: len(timestamp)] == timestamp
     for option, part in (("--scene", "scene_embedding_size"), ("--timestamp", "timestamp_embedding_size")):
@@ -90,10 +90,10 @@ def test_the_commands_are_those_of_the_model_that_ships(tmp_path: Path) -> None:
 
 
 def test_audio_and_tasks_come_first_and_from_the_repository(tmp_path: Path) -> None:
-    way, run = tmp_path / "way", commands(tmp_path)
-    assert run[0] == ["-m", "examples.reference.fetch_audio", f"{way}/audio"]
-    assert run[1] == ["-m", "examples.reference.build_tasks", f"{way}/audio", f"{way}/tasks"]
-    assert sum("--tasks" in command and f"{way}/tasks" in command for command in run) == 1  # the evaluation reads them
+    out, run = tmp_path / "out", commands(tmp_path)
+    assert run[0] == ["-m", "examples.reference.fetch_audio", f"{out}/audio"]
+    assert run[1] == ["-m", "examples.reference.build_tasks", f"{out}/audio", f"{out}/tasks"]
+    assert sum("--tasks" in command and f"{out}/tasks" in command for command in run) == 1  # the evaluation reads them
     for command in run:
         assert (ROOT / file_of(command)[0]).exists() or (ROOT / file_of(command)[0]).with_suffix("").is_dir()
 

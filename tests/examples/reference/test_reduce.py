@@ -1,4 +1,4 @@
-"""A fitted linear map: principal components as numpy finds them, in a checkpoint that evaluates and packages like any other."""
+"""reduce.py: uncorrelated dimensions, by numpy's covariance, in a checkpoint that evaluates and packages like any other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from examples.reference import whiten
+from examples.reference import reduce
 from hear_ssl.checkpoint import embedder_from_checkpoint, load_checkpoint
 from hear_ssl.data.options import DataConfig
 from hear_ssl.evaluation.report.build import run_sections
@@ -29,15 +29,15 @@ from tests.examples.reference.test_levels import concatenated
 
 @pytest.fixture(scope="module")
 def trained(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a very small encoder whose embeddings have bands beside the layers."""
-    run = tmp_path_factory.mktemp("whiten") / "run"
+    """Train a very small encoder whose embeddings have bands next to the layers."""
+    run = tmp_path_factory.mktemp("reduce") / "run"
     fit(tiny(shards, run, "trainer.steps=2", "scene=[pooled,bands]", "timestamp=[tokens,frames]"), resume=False)
     return run
 
 
 def command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
-    monkeypatch.setattr(sys, "argv", ["whiten.py", *map(str, arguments)])
-    return whiten.main()
+    monkeypatch.setattr(sys, "argv", ["reduce.py", *map(str, arguments)])
+    return reduce.main()
 
 
 @pytest.mark.parametrize(
@@ -60,9 +60,9 @@ def test_scales_of_timestamps_are_those_asked_for(
     assert embedder.encoder.layer_dims == (32, 32, 32, 32)
     if isinstance(times, str):
         with pytest.raises(ValueError, match=times):
-            whiten.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
+            reduce.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
     else:
-        found = whiten.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
+        found = reduce.timestamp_scale({"rms_scales": [1.0, 4.0]}, embedder, levels)
         assert found.tolist() == [value for width, value in times for _ in range(width)]
 
 
@@ -70,7 +70,7 @@ def test_scales_of_timestamps_are_those_asked_for(
 def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "white" / "checkpoints" / "last.ckpt"
+    out = tmp_path / "reduced" / "checkpoints" / "last.ckpt"
     asked = ("--clips", 60, "--seconds", 1, "--scene", 12, "--timestamp", 8, "--timestamp-level", 0.5)
     assert command(monkeypatch, trained, "--shards", shards, *asked, "--out", out) == 0
     assert "60 of 60 clips" in capsys.readouterr().out
@@ -89,19 +89,19 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert [part.name for part in untrained.config.scene] == ["pooled", "bands"]
     assert untrained.scene_embedding_size == plain.scene_embedding_size
     assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["fitted"]["data"]
-    assert "What its linear map was fitted on" in "".join(run_sections(tmp_path / "white"))
+    assert "What its linear map was fitted on" in "".join(run_sections(tmp_path / "reduced"))
     with pytest.raises(ValueError, match="has a linear map already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
         command(monkeypatch, trained, "--shards", shards, "--scene", 4, "--out", out)
-    request = PackageRequest(out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
-    tree = package(request, tmp_path / "dist").parent / "hear_white"
+    request = PackageRequest(out, "hear_reduced", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True)
+    tree = package(request, tmp_path / "dist").parent / "hear_reduced"
     card = (tree / "MODEL_CARD.md").read_text()
     assert "\n- RMS scales in timestamps: 0.5\n- embeddings by a linear map fitted on 60 clips (scene: pca, " in card
     sections = [card.split(f"## {title}: ")[1].split("##")[0] for title in ("Training data", "Data of the linear map")]
     assert sections[0].strip() == sections[1].strip()
     assert "| hours | clips |" in sections[0]
-    manifest = json.loads((tree / "hear_white" / "manifest.json").read_text())
+    manifest = json.loads((tree / "hear_reduced" / "manifest.json").read_text())
     sources = manifest["training"]["data"]["sources"]
     assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
@@ -161,10 +161,10 @@ def test_a_package_has_the_projection_or_none(trained: Path, shards: Path, tmp_p
     out = tmp_path / "white.ckpt"
     command(monkeypatch, trained, "--shards", shards, "--clips", 64, "--seconds", 1, "--scene", 12, "--out", out)
     plain = embedder_from_checkpoint(trained)[0].scene_embedding_size
-    values = (out, "hear_white", "0.1.0", "https://example.com/w.safetensors", True)
+    values = (out, "hear_reduced", "0.1.0", "https://example.com/w.safetensors", True)
     for untrained, composition in ((False, {"scene": ["pooled", "bands"]}), (True, {})):
-        tree = package(PackageRequest(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_white"
-        assert json.loads((tree / "hear_white" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
+        tree = package(PackageRequest(*values, untrained, composition, True), tmp_path / str(untrained)).parent / "hear_reduced"
+        assert json.loads((tree / "hear_reduced" / "manifest.json").read_text())["sizes"]["scene_embedding_size"] == plain
     for other in ({"scene": ["pooled", "bands", {"linear": {"dims": 4}}]}, {"scene.0.how": "mean"}):
         with pytest.raises(ValueError, match=r"scene has a readout linear that was not fitted for the readouts before it: leave those as"):
             package(PackageRequest(*values, False, other, True), tmp_path / "other")

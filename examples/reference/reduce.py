@@ -1,12 +1,13 @@
-"""Fit a linear map of embeddings onto fewer dimensions, none of them correlated with another, and write it into a checkpoint.
+"""Reduce the embeddings of a checkpoint by PCA: fit a linear map to fewer, uncorrelated dimensions and add it to the checkpoint.
 
-python -m examples.reference.whiten CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
+python -m examples.reference.reduce CHECKPOINT --shards FOLDER [FOLDER ...] [--scene 1024] [--timestamp 768] --out RUN/checkpoints/last.ckpt
 
-The layers of concatenated encoders are correlated, and most of their variance lies in few directions, which a predictor that does not
-normalise its input learns first. The map keeps principal components over clips of the training corpus, with their variances part of the
-way to equal (Jegou and Chum, 2012, whiten them fully: https://hal.inria.fr/hal-00722622). No label is read, and no layer changes. The
-checkpoint gains the readout `linear`, which `hear_ssl.packaging.linear_map` fits. A fit that was stopped resumes by the same command,
-from a file next to --out.
+The layers of concatenated encoders are correlated, and most of their variance lies in few directions. A predictor that does not
+normalise its input learns those first. The map keeps the first principal components over clips of the training corpus and makes their
+variances more equal by `--flatten` (full whitening: Jegou and Chum, 2012, https://hal.inria.fr/hal-00722622). It uses no labels and
+leaves the encoder unchanged. The checkpoint gains the readout `linear`, which `hear_ssl.packaging.linear_map` fits. A fit that was
+stopped resumes by the same command, from a file next to --out. `hear-ssl package --linear pca:DIMS` fits a map at export, without
+`--flatten` and `--timestamp-level`.
 """
 
 from __future__ import annotations
@@ -33,10 +34,10 @@ from hear_ssl.training.fit_linear import Pass, clips_to_fit_on, fit_maps
 
 
 def timestamp_scale(checkpoint: dict[str, Any], embedder: Embedder, levels: list[float]) -> Tensor:
-    """Return how many times as much each dimension of a timestamp counts so that the encoders' last layers have these RMS scales.
+    """Return a factor for each dimension of a timestamp embedding that gives the encoders' last layers the RMS scales `levels`.
 
-    The checkpoint's own are those that `combine.py --level` gave them, 1 where it gave none. Raises ValueError unless there is one
-    positive number for each last layer that timestamps have.
+    The present scales are those set by `combine.py --level`, or 1. Raises ValueError unless `levels` has one positive number for each
+    last layer in the timestamp embedding.
     """
     names = list(embedder.encoder.layer_names) or [str(place) for place in range(len(embedder.encoder.layer_dims))]
     last = [name for name in names if name.startswith("last.")] or names[-1:]
@@ -59,7 +60,7 @@ def timestamp_scale(checkpoint: dict[str, Any], embedder: Embedder, levels: list
 
 
 def with_maps_of(checkpoint: dict[str, Any], mapped: Embedder, record: dict[str, Any]) -> dict[str, Any]:
-    """Return a checkpoint with the linear maps of `mapped`, and the record of their fit."""
+    """Return a checkpoint with the linear maps of `mapped` and the record of their fit."""
     state = {f"{PREFIX}{name}": tensor.contiguous() for name, tensor in mapped.state_dict().items()}
     others = {name: tensor for name, tensor in checkpoint["state_dict"].items() if not name.startswith((PREFIX, EMA))}
     config = {**checkpoint["config"], **to_mapping(mapped.config)}
@@ -70,22 +71,24 @@ def main() -> int:
     """Fit with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="run folder or checkpoint")
-    parser.add_argument("--shards", nargs="+", required=True, metavar="FOLDER", help="packed clips to fit on, as data.shards of a training")
+    parser.add_argument(
+        "--shards", nargs="+", required=True, metavar="FOLDER", help="packed clips to fit on, such as data.shards of a training"
+    )
     parser.add_argument("--weights", nargs="+", type=float, default=[], metavar="SHARE", help="share of the clips for each folder")
-    parser.add_argument("--clips", type=int, default=4096, help="how many clips to fit on; more steady with more than there are numbers")
+    parser.add_argument("--clips", type=int, default=4096, help="number of clips to fit on; use more than there are dimensions")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of a clip")
-    parser.add_argument("--scene", type=int, default=0, metavar="DIMS", help="dimensions of a scene embedding; 0 leaves scenes as they are")
-    parser.add_argument("--timestamp", type=int, default=0, metavar="NUMBERS", help="the same of a timestamp embedding")
+    parser.add_argument("--scene", type=int, default=0, metavar="DIMS", help="dimensions of a scene embedding; 0 leaves it unchanged")
+    parser.add_argument("--timestamp", type=int, default=0, metavar="DIMS", help="the same for timestamp embeddings")
     parser.add_argument(
         "--timestamp-level",
         nargs="+",
         type=float,
         default=[],
         metavar="SCALE",
-        help="RMS scales of the encoders' last layers in timestamps; without, as in scenes",
+        help="RMS scales of the encoders' last layers in timestamp embeddings (default: as in scene embeddings)",
     )
     parser.add_argument(
-        "--flatten", type=float, default=0.25, metavar="SHARE", help="how far variances are made equal: 0 not at all, 1 wholly (whitening)"
+        "--flatten", type=float, default=0.25, metavar="SHARE", help="how far variances are made equal: 0 not at all, 1 fully (whitening)"
     )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
@@ -108,11 +111,11 @@ def main() -> int:
     if given.timestamp_level:
         levels = " : ".join(f"{level:g}" for level in given.timestamp_level)
         reduced["notes"] = [*reduced.get("notes", []), f"RMS scales in timestamps: {levels}"]
-    embedder_of(reduced, given.checkpoint)  # it loads as it was written
+    embedder_of(reduced, given.checkpoint)  # raises unless it loads
     save_checkpoint(reduced, given.out, given.checkpoint)
     gathered.file.unlink(missing_ok=True)
     for name, count in numbers.items():
-        print(f"{name}: {count} dimensions in place of {getattr(embedder, f'{name}_embedding_size')}")
+        print(f"{name}: {getattr(embedder, f'{name}_embedding_size')} dimensions reduced to {count}")
     return 0
 
 
