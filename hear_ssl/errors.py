@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -40,7 +42,8 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
 
     ValueError, FileNotFoundError and every other OSError are a user's mistake or the machine's state: one line, exit
     status 2. Anything else is our mistake and keeps its traceback. SIGTERM ends the script as Ctrl-C does, so that unfinished
-    files are removed, with exit status 143.
+    files are removed, with exit status 143. Without a word, and with exit status 141, it ends when the reader of its output has
+    ended, as in `| head`.
     """
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
@@ -49,11 +52,13 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         to_terminal()
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _terminate)
-        sys.exit(main() or 0)
+        sys.exit(_status(main))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            sys.exit(128 + signal.SIGPIPE)
         print(f"error: {message(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -87,6 +92,29 @@ def message(error: ValueError | OSError) -> str:
     if "No usable temporary directory" in line:  # of tempfile
         line += "; set TMPDIR to a folder that can be written"
     return one_line(line) if line.strip() else type(error).__name__
+
+
+def _status(main: Callable[[], int | None]) -> int | str | None:
+    """Return the exit status of a script's main once all that it printed is written. Raises BrokenPipeError when nobody reads it."""
+    try:
+        status: int | str | None = main() or 0
+    except SystemExit as ended:  # of argparse, for --help
+        status = ended.code
+    if sys.stdout:
+        sys.stdout.flush()
+    return status
+
+
+def _output_is_closed() -> bool:
+    """Return whether the reader of the standard output has ended; what is left to print is dropped then."""
+    if sys.__stdout__ is None:
+        return False
+    output, poll = sys.__stdout__.fileno(), select.poll()
+    poll.register(output, 0)
+    if not poll.poll(0):  # errors are reported unasked
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # the interpreter flushes once more when it ends
+    return True
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
