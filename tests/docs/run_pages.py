@@ -23,6 +23,7 @@ from typing import Any
 import yaml
 
 from docs.build_site import DOCS, ROOT
+from tests.docs.compare_output import compare
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)  # indent, language, text
 STOP = re.compile(r" +# Ctrl-C after (.+)$")  # a command that the reader interrupts once this is printed
@@ -158,32 +159,6 @@ def commands(text: str, language: str) -> list[str]:
 def reason(page: str, command: str) -> str | None:
     """Return why a command of a page is not run here, None for one that is."""
     return next((why for start, why in (NOT_RUN[""] | NOT_RUN.get(page, {})).items() if command.startswith(start)), None)
-
-
-def key(line: str) -> str:
-    """Return a line of an output without numbers, times, folders and spaces, but with the step of a training."""
-    numbers = re.sub(r"[\d:.,±]+( (s|min|h|MB|GB)\b)?", "", re.sub(r"(?<!\w)[~.]?/[\w./=,-]+", "PATH", line))
-    return " ".join(re.findall(r"step \d+/\d+", line)) + "".join(numbers.split())
-
-
-def compare(expected: str, real: str) -> tuple[str, list[str]]:
-    """Return the output block with the lines of the real output, and its lines that the real output lacks in this order."""
-    lines, at = real.splitlines(), 0
-    found: list[str] = []
-    missing: list[str] = []
-    for line in expected.splitlines():
-        hit = next((number for number, other in enumerate(lines[at:], at) if key(other) == key(line)), None)
-        if line.strip() in ("", "..."):
-            found.append(line)
-        elif hit is None:
-            found.append(line)
-            missing.append(line)
-        else:
-            if "..." not in found[-2:] and found and any(other.strip() and "%|" not in other for other in lines[at:hit]):
-                found.append("...")  # the page leaves lines out, other than those of progress bars
-            found.append(lines[hit].rstrip())
-            at = hit + 1
-    return "".join(line + "\n" for line in found), missing
 
 
 if __name__ == "__main__":
