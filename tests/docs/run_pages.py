@@ -3,7 +3,8 @@
 In the order of the navigation, the home page last: YAML and Python blocks become the files that the paragraph before them names; other
 Python blocks, and blocks without a language, run in DIR. A line of an output block (```text) that the real output lacks is printed with
 the real output; digits, times and paths do not count. --write puts the real lines into the output blocks. All output stays in DIR/outputs.
-What a page installs with pip goes to DIR/installed, without dependencies.
+What a page installs with pip goes to DIR/installed, without dependencies. Run all pages in an empty DIR; a page alone needs the files of
+those before it.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def main() -> int:
             (work / folder).symlink_to(ROOT / folder)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     listed = sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]), key=lambda page: page == "index.md")
+    if unknown := sorted(set(args.pages) - set(listed)):
+        parser.error(f"no page of the navigation: {', '.join(unknown)}; pages are named like get_started/cpu.md")
     return max(Page(page, work).run(args.write) for page in listed if page in (args.pages or listed))
 
 
