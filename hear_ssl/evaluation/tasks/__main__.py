@@ -1,4 +1,4 @@
-"""hear-ssl tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or fetch some of them."""
+"""hear-ssl tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or download some of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """List or fetch with the options of the command line."""
+    """List or download tasks with the options of the command line."""
     parser = argparse.ArgumentParser(prog="hear-ssl tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them.")
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
