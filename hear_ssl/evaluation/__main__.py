@@ -17,7 +17,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate with the options of the command line; 1 when a task could not be scored."""
+    """Evaluate with the options of the command line and return the exit status: 1 when a task could not be scored."""
     given = parse_arguments(arguments)
     from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
 
@@ -77,7 +77,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what names the model."""
+    """Add the options that select the model."""
     parser.add_argument(
         "--module", required=True, type=user_path, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module"
     )
@@ -93,7 +93,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def baseline_names(text: str) -> list[str]:
-    """Return the baselines that --baselines names. Raises ArgumentTypeError for any other name."""
+    """Return the baselines given by --baselines. Raises ArgumentTypeError for an unknown name."""
     given = [] if text == "none" else text.split(",")
     try:
         check_baselines(given)

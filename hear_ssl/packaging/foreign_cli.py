@@ -1,4 +1,4 @@
-"""hear-ssl foreign hearbaseline.naive: make the environment of another's module, then evaluate and verify it there."""
+"""hear-ssl foreign hearbaseline.naive: create an environment for a foreign module, to evaluate and verify it there."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the environment that the command line names and print the commands to run next; without a name, list the known modules."""
+    """Create the environment of the given module and print the next commands; without a name, list the known modules."""
     given = parse_arguments(arguments)
     if given.module is None:
         width = max(map(len, known_modules()))

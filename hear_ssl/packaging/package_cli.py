@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def asked_for(given: argparse.Namespace) -> PackageRequest:
-    """Return what the command line asks for. Raises ValueError on what is not allowed."""
+    """Return the request given by the command line. Raises ValueError for values that are not allowed."""
     from hear_ssl.checkpoint import find_checkpoint
     from hear_ssl.packaging.linear_map import parse_linear
     from hear_ssl.packaging.publication import check_publication
@@ -65,7 +65,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
 
 
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
-    """Return {'scene.0.how': ...} of 'scene.0.how=mean' pairs, in their order. Raises ValueError for other keys."""
+    """Return {'scene.0.how': ...} for 'scene.0.how=mean' pairs, in order. Raises ValueError for other keys."""
     composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")

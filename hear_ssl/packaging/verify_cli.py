@@ -13,7 +13,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
+    """Verify the given subject and return 0 when all rules hold, 1 when one is broken."""
     given = parse_arguments(arguments)
     weights = Path(given.weights).resolve() if given.weights else None
     if weights and not weights.is_file():

@@ -120,11 +120,9 @@ class Page:
 
     def run_block(self, text: str, language: str) -> None:
         """Run the commands or the Python of a block, except those of NOT_RUN."""
-        not_run = NOT_RUN[""] | NOT_RUN.get(self.name, {})
-        for command in [text] if language == "python" else re.split(r"(?<!\\)\n", text.strip()):
-            reason = next((why for start, why in not_run.items() if command.startswith(start)), None)
-            if reason is not None:
-                print(f"not run, {reason}: {command.splitlines()[0]}", flush=True)
+        for command in commands(text, language):
+            if why := reason(self.name, command):
+                print(f"not run, {why}: {command.splitlines()[0]}", flush=True)
                 continue
             print(f"$ {command.rstrip()}", flush=True)
             command = re.sub(r"^((python -m )?pip install) ", rf"\1 --no-deps --upgrade --target {self.work}/installed ", command)
@@ -152,6 +150,16 @@ class Page:
         return output
 
 
+def commands(text: str, language: str) -> list[str]:
+    """Return the commands of a block, with their continued lines, or its Python."""
+    return [text] if language == "python" else re.split(r"(?<!\\)\n", text.strip())
+
+
+def reason(page: str, command: str) -> str | None:
+    """Return why a command of a page is not run here, None for one that is."""
+    return next((why for start, why in (NOT_RUN[""] | NOT_RUN.get(page, {})).items() if command.startswith(start)), None)
+
+
 def key(line: str) -> str:
     """Return a line of an output without numbers, times, folders and spaces, but with the step of a training."""
     numbers = re.sub(r"[\d:.,±]+( (s|min|h|MB|GB)\b)?", "", re.sub(r"(?<!\w)[~.]?/[\w./=,-]+", "PATH", line))
@@ -165,12 +173,16 @@ def compare(expected: str, real: str) -> tuple[str, list[str]]:
     missing: list[str] = []
     for line in expected.splitlines():
         hit = next((number for number, other in enumerate(lines[at:], at) if key(other) == key(line)), None)
-        if hit is None and line.strip() not in ("", "..."):
+        if line.strip() in ("", "..."):
+            found.append(line)
+        elif hit is None:
+            found.append(line)
             missing.append(line)
-        if hit is not None and found and found[-1] != "..." and any(other.strip() and "%|" not in other for other in lines[at:hit]):
-            found.append("...")  # the page leaves lines out, other than those of progress bars
-        found.append(line if hit is None or not line.strip() else lines[hit].rstrip())
-        at = at if hit is None else hit + 1
+        else:
+            if "..." not in found[-2:] and found and any(other.strip() and "%|" not in other for other in lines[at:hit]):
+                found.append("...")  # the page leaves lines out, other than those of progress bars
+            found.append(lines[hit].rstrip())
+            at = hit + 1
     return "".join(line + "\n" for line in found), missing
 
 

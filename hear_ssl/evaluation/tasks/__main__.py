@@ -13,7 +13,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """List or fetch with the options of the command line."""
+    """List or download tasks with the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl tasks", formatter_class=HelpText, description="List the 19 official HEAR 2021 tasks, or download some of them."
     )
