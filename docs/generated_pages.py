@@ -8,17 +8,17 @@ import io
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import MISSING, is_dataclass
+from dataclasses import is_dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
+from docs.notebook_page import notebook_page
 from hear_ssl.__main__ import COMMANDS
 from hear_ssl.training.config import load_config
-from hear_ssl.training.config_parts import Keys
+from hear_ssl.training.parts_table import table
 from hear_ssl.training.recipes import recipe_names, recipe_path
 from hear_ssl.training.settings import Config, settings_keys
-from hear_ssl.training.show_config import meaning, scalar
 
 ROOT = Path(__file__).resolve().parents[1]
 HELP_COLUMNS = "96"  # of a help text on the page
@@ -76,23 +76,11 @@ def configuration_page() -> str:
     )
     keys = settings_keys()
     plain = {key: value for key, value in keys.items() if "." not in key}
-    text += f"\n## Top level\n\n{key_table(plain)}"
+    text += f"\n## Top level\n\n{table(plain)}"
     for section, kind in get_type_hints(Config).items():
         found = {key: value for key, value in keys.items() if key.startswith(f"{section}.")}
         if is_dataclass(kind) and found:
-            text += f"\n## `{section}` {{#{section}}}\n\n{' '.join((kind.__doc__ or '').split())}\n{key_table(found)}"
-    return text
-
-
-def key_table(keys: Keys) -> str:
-    """Return the table of config keys: name and type, default, and what it means with its unit and range."""
-    text = "\n| key | default | meaning [unit, range] |\n|---|---|---|\n"
-    for key, (hint, item) in keys.items():
-        kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else re.sub(r"\w+\.", "", str(hint))
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        plain = [vars(one) if is_dataclass(one) else one for one in default] if isinstance(default, (list, tuple)) else default
-        shown = f"`{scalar(plain)}`" if default != "" else ""
-        text += f"| `{key}` {kind} | {shown} | {meaning(item)} |\n"
+            text += f"\n## `{section}` {{#{section}}}\n\n{' '.join((kind.__doc__ or '').split())}\n{table(found)}"
     return text
 
 
@@ -141,7 +129,9 @@ def example_pages() -> dict[str, str]:
     files = sorted(path for pattern in ("*.py", "*.sh") for path in (ROOT / "examples").glob(pattern) if path.name != "__init__.py")
     pages = {f"examples/{path.name}.md": example_page(path) for path in files}
     rows = "".join(f"| [`{path.name}`](examples/{path.name}.md) | {about(path)[0]} |\n" for path in files)
-    rows += "".join(f"| [`{path.name}`](examples/{path.name}) | a notebook |\n" for path in (ROOT / "examples").glob("*.ipynb"))
+    for path in (ROOT / "examples").glob("*.ipynb"):
+        pages[f"examples/{path.name}.md"] = notebook_page(path)[0]
+        rows += f"| [`{path.name}`](examples/{path.name}.md) | A notebook with plots and audio players. |\n"
     head = "# Examples\n\nFiles of `examples/`. Each takes a minute or two on the embedded corpus, and the tests run them.\n"
     return {"examples.md": f"{head}\n| file | |\n|---|---|\n{rows}", **pages}
 

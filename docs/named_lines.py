@@ -29,8 +29,8 @@ class NamedLines(griffe.Extension):
 
 
 def listed(text: str, names: list[str]) -> str:
-    """Return a docstring with a list item for each `name: meaning` at the start of a line or after a full stop."""
-    start = rf"(?:^|(?<=[.?)}}\"]) )({'|'.join(map(re.escape, names))})((?: and \w+)?): "
+    """Return a docstring with a list item for each `name: meaning` at the start of a line or after a full stop or semicolon."""
+    start = rf"(?:^|;? (?<=[.?)}}\";] ))({'|'.join(map(re.escape, names))})((?: and \w+)?): "
     paragraphs = []
     for paragraph in text.split("\n\n"):
         items = re.sub(start, r"\n\n- `\1`\2: ", paragraph, flags=re.MULTILINE)

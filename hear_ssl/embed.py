@@ -28,7 +28,13 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         prog="hear-ssl embed",
         description="Embed audio files of any format and rate. Exit status 1 when some could not be read, 2 when nothing was written.",
     )
-    parser.add_argument("files", nargs="+", type=user_path, metavar="FILE", help="audio file; channels are averaged, the rate is converted")
+    parser.add_argument(
+        "files",
+        nargs="+",
+        type=user_path,
+        metavar="FILE",
+        help="audio file, or a folder of them; channels are averaged, the rate is converted",
+    )
     parser.add_argument(
         "--model",
         required=True,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
@@ -40,7 +42,7 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
 
     ValueError, FileNotFoundError and every other OSError are a user's mistake or a state of the machine: one line, exit status 2.
     Any other exception is a bug and keeps its traceback. SIGTERM ends the script like Ctrl-C, so that unfinished files are removed,
-    with exit status 143.
+    with exit status 143. When the reader of its output has ended, as in `| head`, it ends silently with exit status 141.
     """
     try:
         if signal.getsignal(signal.SIGINT) == signal.SIG_DFL:
@@ -49,11 +51,13 @@ def run_main(main: Callable[[], int | None]) -> NoReturn:
         to_terminal()
         if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             signal.signal(signal.SIGTERM, _terminate)
-        sys.exit(main() or 0)
+        sys.exit(_status(main))
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
     except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            sys.exit(128 + signal.SIGPIPE)
         print(f"error: {message(error)}", file=sys.stderr)
         sys.exit(2)
 
@@ -87,6 +91,29 @@ def message(error: ValueError | OSError) -> str:
     if "No usable temporary directory" in line:  # of tempfile
         line += "; set TMPDIR to a folder that can be written"
     return one_line(line) if line.strip() else type(error).__name__
+
+
+def _status(main: Callable[[], int | None]) -> int | str | None:
+    """Return the exit status of a script's main after flushing its output. Raises BrokenPipeError when the reader has ended."""
+    try:
+        status: int | str | None = main() or 0
+    except SystemExit as ended:  # of argparse, for --help
+        status = ended.code
+    if sys.stdout:
+        sys.stdout.flush()
+    return status
+
+
+def _output_is_closed() -> bool:
+    """Return whether the reader of standard output has ended; if so, discard all further output."""
+    if sys.__stdout__ is None:
+        return False
+    output, poll = sys.__stdout__.fileno(), select.poll()
+    poll.register(output, 0)
+    if not poll.poll(0):  # errors are always reported
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), output)  # the interpreter flushes again at its end
+    return True
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

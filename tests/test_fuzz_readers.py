@@ -175,6 +175,7 @@ def test_headers_of_a_wav(rate: int, channels: int, data_bytes: int) -> None:
 CONFIG = {"name": "x", "seed": 1, "data": {"shards": ["a"], "weights": [1.0]}, "trainer": {"steps": 5}, "optimizer": {"frozen": ["a"]}}
 
 
+@pytest.mark.slow
 @fuzzed
 @given(
     json_files(CONFIG)

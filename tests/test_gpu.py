@@ -17,6 +17,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException, FakeTensorMode
+from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -29,7 +30,7 @@ from hear_ssl.training.config import Config
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.trainer import apply, build_trainer, choose, fit, machine
-from tests.benchmarks import gpu
+from tests.benchmarks import gpu, gpu_embedding, gpu_stages
 from tests.benchmarks.gpu_meter import union
 from tests.conftest import HEADS, tiny
 
@@ -135,6 +136,29 @@ def test_the_benchmark_runs_to_its_end_in_miniature(capsys: pytest.CaptureFixtur
     assert all(float(row["ms"]) > 0 for row in rows)
     assert all(row["MFU"] and row["host waits"] == "0" and row["device waits"] for row in rows[:2])
     assert all("data_wait" in row[""] and "of the rate from memory" in row[""] for row in rows[4:])
+
+
+def test_every_operation_of_a_step_belongs_to_a_part_of_the_model(shards: Path, tmp_path: Path) -> None:
+    options = (*ENCODERS["vit"], "trainer.accelerator=cpu")
+    steps = gpu_stages.Steps(tiny(shards, tmp_path, *options), gpu_stages.Device("cpu"), compiled=False)
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as tracer:
+        steps.run(1)
+    spent = gpu_stages.times_of(list(tracer.events()), gpu_stages.Device("cpu"))
+    learned = {"attention", "MLP", "LayerNorm", "patch embedding", "encoder", "objective"}
+    assert set(spent) == learned | {"views", "features", "optimizer", "other"}
+    assert {name for name, (_, backward) in spent.items() if backward} - {"other"} == learned  # the rest has no gradient
+    assert all(forward for forward, _ in spent.values())
+    products = [event for event in tracer.events() if event.name in ("aten::mm", "aten::addmm", "aten::bmm")]
+    parts = {gpu_stages.part_of(event, {})[0] for event in products if not gpu_stages.part_of(event, {})[1]}
+    assert parts == {"attention", "MLP", "patch embedding", "objective", "features"}
+
+
+def test_the_benchmark_of_embedding_runs_in_miniature(capsys: pytest.CaptureFixture[str]) -> None:
+    gpu_embedding.main(["--device", "cpu"])
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in capsys.readouterr().out.splitlines() if line.startswith("| ViT-S")]
+    assert [row[1] for row in rows] == ["20 x 1 s", "5 x 4 s", "2 x 10 s", "1 min"]
+    assert all(float(cell.replace(",", "")) > 0 for row in rows[:3] for cell in row[2:4])
+    assert "times real time" in rows[3][4]
 
 
 def test_overlapping_kernels_count_once() -> None:

@@ -444,7 +444,7 @@ module = PretrainingModule(config)
 assert module.embedder.encoder.layer_dims == (16,)
 assert list(module.objective.terms) == ["distance"]
 from hear_ssl.training.parts_table import page
-assert "| `objective.distance.power` | float | 2.0 |" in page()
+assert "| `objective.distance.power` float | `2.0` |" in page()
 """
 ENTRIES = {  # file, its class and its short name: the lines that an __init__ gains, after these of it
     "model/encoders/__init__.py": ("from .base import Encoder\n", "from .net import Net\n", '"vit": ViT}', '"vit": ViT, "net": Net}'),

@@ -87,9 +87,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     left: Counter[str] = Counter()
     items = list_items(given.inputs, given.license, given.split, given.out, given.not_test, left)
     index = pack(items, Path(given.out), options, given.clips_per_shard, given.workers, True, part)
-    rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
     out = str(Path(given.out, part.folder)) if part else given.out
+    counts = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items()))
+    rejected = f"{counts} (listed in {Path(out, 'rejected.csv')})" if counts else "none"
     print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {out}; rejected: {rejected}")
+    if not part and index.clips > len(items):
+        print(f"{len(items)} files have {index.clips} clips: recordings longer than {options.max_seconds:g} s are cut", file=sys.stderr)
     if left:
         print(f"not packed: {', '.join(f'{count} {what}' for what, count in sorted(left.items()))}", file=sys.stderr)
     unlicensed = sum(source.hours for source in index.sources if source.license == "unknown")

@@ -45,11 +45,11 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a model on tasks in HEAR format, as `hear-ssl evaluate` does, and return its scores with those of its baselines.
 
-    model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task; only: parts of the
+    model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task. only: parts of the
     names of the tasks to use. out: the folder for scores.json and cached embeddings; existing results are not computed again.
     grid: "official", the search of the benchmark, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
-    for the table. baselines: "logmel", "untrained", both, or none, and modules with an environment of `hear-ssl foreign`; their scores
-    are cached for later evaluations.
+    for the table. baselines: "logmel" (log-mel statistics), "untrained" (the same architecture with random weights), both, which is
+    the default, or none, and modules with an environment of `hear-ssl foreign`; their scores are cached for later evaluations.
     seeds: predictors trained per task. weights: a weights file for load_model() of a module.
     device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU if there is one. python: the interpreter of the environment in which the
     module is installed; a process there computes the embeddings.

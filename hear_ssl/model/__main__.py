@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, List
 
-from .audio_file import streams
+from .audio_file import SUFFIXES, streams
 from .output import one_line, shown, whole_file
 
 PACKAGE = str(__package__)
@@ -60,6 +60,15 @@ def run_embed(arguments: argparse.Namespace) -> int:
     return embed(model, arguments.files, out, arguments.timestamps)
 
 
+def with_files_of_folders(names: List[str]) -> List[str]:
+    """Return the names with the audio files of a folder and its subfolders, by name, in place of each folder that has some."""
+    files: List[str] = []
+    for name in names:
+        inside = sorted(path for path in Path(name).rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+        files += map(str, inside) if inside else [name]
+    return files
+
+
 def run_onnx(arguments: argparse.Namespace) -> int:
     """Export to ONNX with the options of the command line and return the exit status."""
     out = Path(arguments.out)
@@ -87,6 +96,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
 
     from . import get_scene_embeddings, get_timestamp_embeddings
 
+    files = with_files_of_folders(files)
     names: List[str] = []
     scenes: List[Any] = []
     with whole_file(out) as file, zipfile.ZipFile(file, "w") as entries:
@@ -111,7 +121,7 @@ def embed(model: Any, files: List[str], out: Path, timestamps: bool) -> int:
             raise ValueError(f"no file could be embedded; {out} was not written")
         write("files", numpy.array(names))
         write("scene_embeddings", numpy.stack(scenes))
-    print(f"{out}: {len(names)} of {len(files)} files, scene embeddings of {model.scene_embedding_size}")
+    print(f"{out}: {len(names)} of {len(files)} files, scene embeddings of {model.scene_embedding_size} dimensions")
     return 0 if len(names) == len(files) else 1
 
 
@@ -123,7 +133,7 @@ def read_audio(file: str, sample_rate: int) -> Any:
 
     parts = [numpy.zeros(0, numpy.float32)]
     if not Path(file).is_file():
-        raise ValueError(f"{file} is not a file")
+        raise ValueError(f"{file} has no audio files" if Path(file).is_dir() else f"{file} is not a file")
     try:
         for stream in streams(Path(file).read_bytes()):
             mono = numpy.concatenate([parts[0], *(block.mean(axis=1) for block in stream.blocks())])
@@ -144,7 +154,9 @@ def parse_arguments() -> argparse.Namespace:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     about = "Embed audio files of any format and rate. Exit status 1 when some could not be read, 2 when nothing was written."
     command = commands.add_parser("embed", help="embed audio files", description=about)
-    command.add_argument("files", nargs="+", metavar="FILE", help="audio file; channels are averaged and the rate is converted")
+    command.add_argument(
+        "files", nargs="+", metavar="FILE", help="audio file, or a folder of them; channels are averaged, the rate is converted"
+    )
     command.add_argument("--out", required=True, metavar="FILE.npz", help="numpy archive to write: files, scene_embeddings")
     command.add_argument("--timestamps", action="store_true", help="also timestamp_embeddings_I and timestamps_ms_I of each row I")
     weights = "weights file; without it those of the package, or fetched once"

@@ -18,6 +18,10 @@ from typing import Any, Iterator, List
 BLOCK_FRAMES, UNKNOWN = 1 << 14, 2**63 - 1
 RATES = (1000, 1 << 22)  # Hz; a small file of a lower rate would fill gigabytes after resampling, and no audio has a higher one
 MOST_CHANNELS = 256
+SUFFIXES = {
+    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus"),
+    *(".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
+}
 BEGINNINGS = {b"fLaC": b"fLaC[\0\x80]\0\0\x22", b"OggS": b"OggS\0[\2\3\6\7]"}
 CAF, AIFF, WAV = ">4sq", ">4sI", "<4sI"  # name and size of a chunk
 FORMS = {b"RIFF": (WAV, 12, b"data"), b"RF64": (WAV, 12, b"data"), b"FORM": (AIFF, 12, b"SSND"), b"caff": (CAF, 8, b"data")}

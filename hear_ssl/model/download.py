@@ -30,7 +30,7 @@ ELSEWHERE = "set HEAR_WEIGHTS_CACHE to a folder that can be written, or give loa
 
 
 class Unreachable(OSError):
-    """A failure of the network or the server, not of the local disk, that another attempt would not solve."""
+    """A failure of the network or the server, not of the local disk; `final`: whether another attempt would be useless."""
 
     def __init__(self, url: str, error: Exception) -> None:
         super().__init__(f"cannot download the weights from {url} ({plain(error)})")

@@ -33,6 +33,7 @@ from hear_ssl.packaging.url_check import check_published
 from hear_ssl.packaging.wheel_rules import check_training_data, license_row
 from hear_ssl.packaging.writer import WRITING_SECONDS, check_place, write_export
 from hear_ssl.part_files import is_reference
+from hear_ssl.progress import report as report_progress
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
@@ -84,6 +85,7 @@ def package(request: PackageRequest, out: Path) -> Path:
     files = package_files(request, manifest, golden, weights) | part_files(parts, request.name)
     if not request.allow_unpublished:
         check_published(request.weights_url, manifest["weights"]["sha256"], len(weights), UNPUBLISHED)
+    report_progress("measuring the rules of the HEAR API on 20 minutes of audio (about a minute) ...", aside=True)
     rows = compliance.measure(files, request.name, weights, ("hop at most 50 ms",) if request.allow_long_hop else ())
     report = compliance.report(rows, manifest, published=not request.allow_unpublished)
     files[f"{request.name}/COMPLIANCE.md"] = report.encode()

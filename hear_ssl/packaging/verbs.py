@@ -43,7 +43,8 @@ def package(
 ) -> Path:
     """Export a trained encoder as a wheel with the HEAR API, as `hear-ssl package` does, and return the wheel's path.
 
-    run: a run (its last checkpoint) or a checkpoint. name: of the package and module, such as "hear_mymodel"; version: such as "0.1.0".
+    run: a run (its last checkpoint) or a checkpoint.
+    name: name of the package and module, such as "hear_mymodel". version: its version, such as "0.1.0".
     weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
     NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.

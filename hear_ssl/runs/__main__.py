@@ -6,6 +6,7 @@ hear-ssl runs [FOLDER]
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for problem in (problem for run in runs for problem in run.problems):
         print(printable(problem), file=sys.stderr)
     if parsed.command == "list":
-        print("\n".join(list_lines(runs)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print("\n".join(list_lines(runs, width=width)))
     elif parsed.command == "compare":
         compare(runs, parsed.out, parsed.scores)
     elif parsed.command == "best":

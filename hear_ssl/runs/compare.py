@@ -20,7 +20,7 @@ MEASURES = {  # rows of the table: name, column of metrics.csv, how to aggregate
     "probe, best": ("probe", "best", ".4f"),
     "probe, last": ("probe", "last", ".4f"),
     "clips/s": ("clips_per_second", "usual", ".1f"),
-    "hours of audio/s": ("audio_hours_per_second", "usual", ".3g"),
+    "hours of audio/s": ("audio_hours_per_second", "usual", ".4f"),
     "MFU": ("mfu", "usual", ".1%"),
     "data wait": ("data_wait_share", "usual", ".1%"),
 }
@@ -95,7 +95,7 @@ def measures(run: Run, records: Sequence[dict[str, Any]] = ()) -> dict[str, floa
     for name, (column, kind, _) in MEASURES.items():
         found[name] = (best[1] if best else None) if kind == "best" else run.last(column) if kind == "last" else run.usual(column)
     at_best = next((row for row in run.rows if best and int(row["step"]) == best[0]), {})
-    found |= {f"{name}, at the best": float(value) for name, value in at_best.items() if name.startswith("probe_") and value}
+    found |= {f"{name}, at the best step": float(value) for name, value in at_best.items() if name.startswith("probe_") and value}
     found |= evaluated(run, records)
     found["hours"] = run.hours if run.rows else None
     return {name: value for name, value in found.items() if value is not None}
@@ -113,7 +113,7 @@ def measure_rows(groups: Sequence[Group], records: Sequence[dict[str, Any]] = ()
     """Return the rows of the table of values: a name, then a cell for each group."""
     of_runs = [[measures(run, records) for run in group.runs] for group in groups]
     names = list(dict.fromkeys(name for of_group in of_runs for of_run in of_group for name in of_run))
-    forms = {name: form for name, (_, _, form) in MEASURES.items()} | {"hours": ".3g"}
+    forms = {name: form for name, (_, _, form) in MEASURES.items()} | {"hours": ".4f"}
     speed = [name for name, (_, kind, _) in MEASURES.items() if kind == "usual"]
     names.sort(key=lambda name: name in (*speed, "hours"))  # scores first
     return [
@@ -139,7 +139,7 @@ def run_rows(groups: Sequence[Group]) -> list[list[str]]:
             number(run.last("loss"), ".4f"),
             number(run.last("probe"), ".4f"),
             "-" if (best := run.best()) is None else f"{best[1]:.4f} ({best[0]})",
-            f"{run.hours:.3g}",
+            f"{run.hours:.4f}",
         ]
         for group in groups
         for run in group.runs

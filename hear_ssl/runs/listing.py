@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,15 @@ from hear_ssl.files import atomic_write
 from hear_ssl.runs.run_folder import Run, differing_keys
 from hear_ssl.runs.state import FAILED, RUNNING, STALE, duration
 
+INDENT = " " * 4
 PROBED = ("probe.tasks", "probe.clips", "probe.seconds")  # probes cannot be compared between runs that differ in these
 
 
-def list_lines(runs: Sequence[Run], now: float | None = None) -> list[str]:
-    """Return the table of runs: state, steps, rate, probe scores and differing config keys, and the reasons of failed runs."""
+def list_lines(runs: Sequence[Run], now: float | None = None, width: int = 0) -> list[str]:
+    """Return the table of runs: state, steps, rate, probe scores and differing config keys, and the reasons of failed runs.
+
+    width: columns of the terminal; if the table is wider, the keys are on lines below each run. 0: no terminal.
+    """
     keys = differing_keys(runs)
     head = ["run", "state", "step", "clips/s", "probe", "best (at step)", "started", "differs in"]
     rows = [
@@ -34,7 +39,15 @@ def list_lines(runs: Sequence[Run], now: float | None = None) -> list[str]:
         for run in runs
     ]
     reasons = [f"{run.path}: {run.state.state}: {run.state.reason}" for run in runs if run.state.state in (FAILED, STALE)]
-    return [printable(line) for line in [*aligned([head, *rows]), *reasons]]
+    lines = aligned([head, *rows])
+    if width and max(map(len, lines)) > width:
+        shorter = aligned([row[:-1] for row in [head, *rows]])
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+        )
+        below = [wrapper.wrap(row[-1]) for row in [head, *rows]]
+        lines = [line for short, keys_of_run in zip(shorter, below, strict=True) for line in (short, *keys_of_run)]
+    return [printable(line) for line in [*lines, *reasons]]
 
 
 def aligned(rows: list[list[str]]) -> list[str]:

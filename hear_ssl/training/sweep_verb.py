@@ -19,7 +19,11 @@ from hear_ssl.training.verbs import Paths, Run, changed_keys
 
 @dataclass(frozen=True)
 class Sweep:
-    """The result of a sweep: its folder, its runs by name, reasons for unfinished runs by name, and the page that compares the runs."""
+    """The result of a sweep.
+
+    folder: the folder of the sweep. runs: its finished runs by name. failures: the reason for each run that is not done, by name.
+    page: the HTML page that compares the runs, None without a finished one.
+    """
 
     folder: Path
     runs: dict[str, Run]
@@ -40,16 +44,17 @@ def sweep(
     at_once: int | None = None,
     slurm: Mapping[str, Any] | None = None,
 ) -> Sweep:
-    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return the result.
+    """Train every combination of the values of some config keys, as `hear-ssl fit --sweep` does, and return its runs.
 
-    keys: {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}. run: the folder of the sweep, with a run folder for each
-    combination; without it OUTPUT/NAME-sweep. Each run is a separate process. Called again with the same arguments, it resumes runs
-    that were stopped or failed, and skips those that are done.
-    at_once: how many runs train in parallel, each on its share of the cores and GPUs (1). slurm: parameters of submitit, such as
-    {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}, to train as SLURM jobs. The others: see `fit`.
+    keys: values by config key, such as {"objective.nt_xent.temperature": [0.05, 0.1], "seed": [0, 1]}.
+    run: the folder of the sweep, with a run folder for each combination; without it OUTPUT/NAME-sweep.
+    at_once: how many runs train next to each other, each on its share of the cores and GPUs; 1 by default.
+    slurm: parameters of submitit to train as SLURM jobs, such as {"timeout_min": 600, "gpus_per_node": 1, "slurm_partition": "gpu"}.
 
-    Failed runs are in `failures`, with their reasons; other runs continue. Raises ValueError before the first run starts when the
-    config of any run is wrong. Ctrl-C saves and stops all runs, and raises KeyboardInterrupt.
+    The other arguments are those of `fit`. Each run is a process of its own. Called again with the same arguments, it resumes runs
+    that were stopped or failed, and leaves out those that are done. The other runs are trained when one fails; `failures` of the
+    result has the reasons. Raises ValueError before the first run starts when the config of any of them is wrong. Ctrl-C stops all
+    runs, saved, and raises KeyboardInterrupt.
     """
     named = {"data.shards": shards, "trainer.steps": steps, "run": run, "init": init}
     fixed = [argument(key, value) for key, value in changed_keys(named, overrides or {}).items()]

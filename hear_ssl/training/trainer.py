@@ -53,6 +53,11 @@ from hear_ssl.training.stream_datamodule import data_module
 from hear_ssl.training.throughput import Throughput, audio_seconds, count_operations, peak_of
 from hear_ssl.training.wandb_record import RepeatEarlierRows, build_logger, finish_record
 
+PROGRESS = (
+    "below, rank: effective rank of the embeddings, near 1 when they collapse; MFU: share of the processor's peak speed; data wait, logging"
+    " and checkpoint: shares of the time"
+)
+
 
 def fit(config: Config, resume: bool, resumed_file: Path | None = None, dataset: Any = None) -> int:
     """Train by a config and return the exit status: 0 when done, 128 + signal number when stopped; see `fit_run`."""
@@ -165,7 +170,7 @@ def announce(config: Config, run: Path, data: BatchDataModule, choices: Choices,
     terms = ", ".join(f"{weight:g} * {name}" for name, weight in term_weights(config.objective).items())
     report(f"run folder {run}: {config.trainer.steps} steps of {config.data.batch_size} clips; {data.pass_line()}")
     report(f"objective {terms}; encoder {config.encoder.name}")
-    for line in (choices.line(config.performance), *notes):
+    for line in (choices.line(config.performance), *notes, PROGRESS):
         report(line)
     sounds = data.different_sounds()
     repeated = repeated_clips(config.data, sounds) if sounds else []

@@ -23,7 +23,7 @@ Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
 
 class Run(os.PathLike[str]):
-    """A run folder, usable wherever a path is: `hear_ssl.load(run)`, `open(run / "metrics.csv")`."""
+    """A run folder, usable as a path: `hear_ssl.load(run)`, `open(run / "metrics.csv")`."""
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         """Open an existing run folder, such as runs/base-20260101-120000. Raises ValueError when it is not a run folder."""
@@ -46,7 +46,7 @@ class Run(os.PathLike[str]):
 
     @property
     def checkpoint(self) -> Path:
-        """The last checkpoint. Raises ValueError when there is none."""
+        """Path of the last checkpoint. Raises ValueError when there is none."""
         from hear_ssl.checkpoint import find_checkpoint  # loads torch
 
         return find_checkpoint(self.folder)

@@ -44,6 +44,7 @@ def seen(site: Path, address: str, tmp_path_factory: pytest.TempPathFactory) -> 
             await page.call("Emulation.setDeviceMetricsOverride", width=1400, height=900, deviceScaleFactor=1, mobile=False)
             await page.open(address)
             found = {"followed": await follow(page), "searched": await search(page), "copied": await copy(page, address)}
+            found["palettes"] = [await palette(page, address, scheme) for scheme in ("dark", "light")]
             found["widths"] = await widths(page, address, sorted(site.rglob("*.html")), site)
             return {**found, "errors": page.errors, "addresses": page.addresses}
 
@@ -86,6 +87,13 @@ async def copy(page: Page, address: str) -> list[str]:
     return [copied, code]
 
 
+async def palette(page: Page, address: str, scheme: str) -> str:
+    """Return the palette that the site has where the system prefers a scheme."""
+    await page.call("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+    await page.open(address + "recipes.html")
+    return str(await page.until("document.body.dataset.mdColorScheme"))
+
+
 async def widths(page: Page, address: str, pages: list[Path], site: Path) -> dict[str, list[float]]:
     """Return for every page, on a phone, its width, and that of its text."""
     await page.call("Emulation.setDeviceMetricsOverride", width=PHONE, height=800, deviceScaleFactor=1, mobile=True)
@@ -93,7 +101,11 @@ async def widths(page: Page, address: str, pages: list[Path], site: Path) -> dic
     for file in pages:
         await page.open(address + str(file.relative_to(site)))
         size = "[document.documentElement.scrollWidth, document.querySelector('article, .md-content').getBoundingClientRect().width]"
-        found[str(file.relative_to(site))] = await page.value(size)
+        name = str(file.relative_to(site))
+        found[name] = await page.value(size)
+        cell = "document.querySelector('.keys td:last-child')?.getBoundingClientRect().width ?? 0"
+        if meaning := await page.value(cell):
+            found[f"{name} keys"] = [0, meaning]
     return found
 
 
@@ -116,6 +128,14 @@ def test_no_page_scrolls_sideways_on_a_phone(seen: dict[str, Any]) -> None:
     assert len(seen["widths"]) > 30
     assert {name: width for name, (width, _) in seen["widths"].items() if width > PHONE} == {}
     assert all(text > PHONE * 0.8 for _, text in seen["widths"].values())  # a text is there to be read
+
+
+def test_a_phone_gives_the_meaning_of_a_key_the_whole_line(seen: dict[str, Any]) -> None:
+    assert {"configuration.html keys", "parts.html keys"} <= set(seen["widths"])
+
+
+def test_the_site_is_dark_where_the_system_is(seen: dict[str, Any]) -> None:
+    assert seen["palettes"] == ["slate", "default"]
 
 
 def test_the_browser_asks_no_other_host_and_reports_no_error(seen: dict[str, Any], address: str) -> None:

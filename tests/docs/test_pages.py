@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
+import hear_ssl
 from docs.build_site import DOCS, OTHERS, ROOT, with_site_links
 from docs.generated_pages import generated_pages
+from docs.notebook_page import notebook_page
 from hear_ssl.__main__ import COMMANDS
+from hear_ssl.objectives import OBJECTIVES
 from hear_ssl.synthesis.__main__ import KINDS
 from hear_ssl.training.recipes import recipe_names
 from hear_ssl.training.settings import settings_keys
@@ -60,10 +63,28 @@ def test_every_command_has_its_help(generated: dict[str, str]) -> None:
 
 
 def test_every_config_key_has_a_row_with_its_meaning(generated: dict[str, str]) -> None:
-    rows = dict(re.findall(r"^\| `([\w.]+)` \S+ \|(.*)\|$", generated["configuration.md"], re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([\w.]+)` [^|]+ \|(.*)\|$", generated["configuration.md"], re.MULTILINE))
     assert set(rows) == set(settings_keys())
     assert all(settings_keys()[key][1].metadata["help"] in row for key, row in rows.items())
     assert "MISSING" not in generated["configuration.md"]
+
+
+def test_the_python_page_names_every_public_function_and_class() -> None:
+    text = (DOCS / "python.md").read_text()
+    for name in set(hear_ssl.__all__) - {"__version__", "objectives"}:
+        assert f"::: {getattr(hear_ssl, name).__module__}.{name}\n    options: {{heading: hs.{name}, toc_label: hs.{name}" in text
+    losses = re.findall(r"^\| `hs\.objectives\.(\w+)` \| `(\w+)` \|$", text, re.MULTILINE)
+    assert {config_name: name for name, config_name in losses} == {key: kind.__name__ for key, kind in OBJECTIVES.items()}
+
+
+def test_the_notebook_is_a_page_with_its_code_and_its_pictures(generated: dict[str, str]) -> None:
+    page, pictures = notebook_page(ROOT / "examples" / "first_model.ipynb")
+    assert generated["examples/first_model.ipynb.md"] == page
+    assert page.startswith("# A first model\n")
+    assert list(pictures) == ["first_model_1.png", "first_model_2.png"]
+    assert all(picture.startswith(b"\x89PNG") and f"]({name})" in page for name, picture in pictures.items())
+    assert "run = hs.fit(" in page
+    assert "step 100/100  loss" in page
 
 
 def test_every_recipe_has_a_row_and_its_yaml(generated: dict[str, str]) -> None:

@@ -92,7 +92,8 @@ def test_a_bad_file_costs_one_line_and_the_others_go_on(exported: Exported, tmp_
     soundfile.write(tmp_path / "one.wav", np.ones(1), 96000)
     (tmp_path / "text.wav").write_text("no audio\nat all")
     (tmp_path / "headerless.raw").write_bytes(bytes(1000))
-    bad = ["empty.wav", "nan.wav", "one.wav", "text.wav", "headerless.raw", "missing.wav", "."]
+    (tmp_path / "folder").mkdir()
+    bad = ["empty.wav", "nan.wav", "one.wav", "text.wav", "headerless.raw", "missing.wav", "folder"]
     result = exported.embed(*bad, "silent.wav", "--out", "e.npz", cwd=tmp_path)
     assert result.returncode == 1, result.stderr
     lines = result.stderr.splitlines()
@@ -101,6 +102,18 @@ def test_a_bad_file_costs_one_line_and_the_others_go_on(exported: Exported, tmp_
     with np.load(tmp_path / "e.npz") as found:
         assert found["files"].tolist() == ["silent.wav"]
         assert found["scene_embeddings"].shape[0] == 1
+
+
+def test_a_folder_stands_for_the_audio_files_in_it(exported: Exported, tmp_path: Path) -> None:
+    names = ["b.wav", "My Music/Ä 1.FLAC", "My Music/notes.txt", "My Music/a/c.wav"]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, np.zeros(1600), 16000, format=name[-4:].strip(".").upper().replace("TXT", "WAV"))
+    result = exported.embed("b.wav", "My Music", "--out", "e.npz", cwd=tmp_path)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("e.npz: 3 of 3 files, scene embeddings of ")
+    with np.load(tmp_path / "e.npz") as found:
+        assert found["files"].tolist() == ["b.wav", "My Music/a/c.wav", "My Music/Ä 1.FLAC"]
 
 
 def test_files_whose_headers_are_wrong_are_embedded_to_their_end(exported: Exported, tmp_path: Path) -> None:

@@ -62,6 +62,7 @@ def test_the_last_checkpoint_is_a_copy(finished: Path) -> None:
     assert not last.samefile(newest)
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_found_by_resume_and_evaluation(shards: Path, run: Path) -> None:
     for path in (run / "checkpoints").glob("step-*.ckpt"):
         path.unlink()

@@ -99,6 +99,7 @@ def test_a_file_that_is_no_yaml_is_named(tmp_path: Path) -> None:
         load_config(file, [])
 
 
+@pytest.mark.slow
 def test_a_config_reaches_another_process() -> None:
     script = "import pickle, sys; print(list(pickle.load(sys.stdin.buffer).objective))"
     content = pickle.dumps(load_config(ROOT / "configs" / "clip_frame_pitch.yaml", []))

@@ -126,6 +126,7 @@ def test_options_of_a_sweep_need_one(tmp_path: Path) -> None:
         main(["--resume", str(tmp_path), "--sweep", "seed=0,1"])
 
 
+@pytest.mark.slow
 def test_what_is_done_is_left_out_and_another_config_refused(shards: Path, tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     fixed = options(shards, f"run={folder}", "trainer.steps=1")

@@ -86,6 +86,7 @@ def test_the_peak_is_a_measured_product_of_the_precision() -> None:
     assert 0.2 < peak_of(cpu, "32") / measured_peak(cpu, torch.float32) < 5.0
 
 
+@pytest.mark.slow
 def test_metrics_and_the_progress_line_have_both(shards: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny(shards, tmp_path / "run", "data.crops=[{seconds: 0.64, count: 2}]", "views=[{crop: 0}, {crop: 1}]")
     assert audio_seconds(config) == pytest.approx(BATCH * 2 * 0.64)

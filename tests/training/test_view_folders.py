@@ -35,6 +35,7 @@ def losses(run: Path) -> list[str]:
     return [row["loss"] for row in read_metrics(run / "metrics.csv")[1]]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_bit_for_bit_and_from_another_folder(
     shards: Path, sounds: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,10 +6,9 @@ import os
 import re
 from pathlib import Path, PurePosixPath
 
-AUDIO_SUFFIXES = {
-    *(".aif", ".aifc", ".aiff", ".au", ".bwf", ".caf", ".flac", ".mp1", ".mp2", ".mp3", ".mpga", ".nist", ".oga", ".ogg", ".opus"),
-    *(".rf64", ".snd", ".sph", ".voc", ".w64", ".wav", ".wave"),
-}
+from hear_ssl.model import audio_file
+
+AUDIO_SUFFIXES = audio_file.SUFFIXES
 UNREAD = re.compile(  # audio, or video with audio, that libsndfile does not read
     r"\.(3gp|aac|ac3|adts|alac|amr|ape|avi|awb|dff|dsf|dts|eac3|flv|gsm|m4a|m4b|m4v|mka|mkv|mov|mp4|mpc|mpeg|mpg|oma|ra|ram|rm|shn|spx"
     r"|tak|tta|vox|webm|wma|wmv|wv)"

@@ -1,6 +1,6 @@
 """Pack audio files into WebDataset shards that training can resume on.
 
-    python -m hear_ssl.data.pack INPUT... --out DIR
+    hear-ssl pack INPUT ... --out DIR
 
 After an interruption, the same command resumes. The bytes of the shards do not depend on interruptions or the number of workers. When
 a finished shard was damaged or removed, the same command packs all shards again.

@@ -114,13 +114,13 @@ def read_index(path: str | Path) -> ShardIndex:
     given = Path(path)
     file = given / INDEX_NAME if given.is_dir() else given
     if not given.exists():
-        raise ValueError(f"shard folder {given} does not exist; pack one with: python -m hear_ssl.data.pack INPUT --out {given}")
+        raise ValueError(f"shard folder {given} does not exist; pack one with: hear-ssl pack INPUT --out {given}")
     if not file.is_file():
-        raise ValueError(f"{given} has no {INDEX_NAME}: it is no shard folder or its packing did not finish; run hear_ssl.data.pack again")
+        raise ValueError(f"{given} has no {INDEX_NAME}: it is no shard folder or its packing did not finish; run hear-ssl pack again")
     try:
         return parse_index(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, RecursionError, OSError) as error:
-        raise DamagedIndexError(f"{file} is damaged ({' '.join(str(error).split())[:100]}); run hear_ssl.data.pack again") from None
+        raise DamagedIndexError(f"{file} is damaged ({' '.join(str(error).split())[:100]}); run hear-ssl pack again") from None
 
 
 def parse_index(mapping: Any) -> ShardIndex:

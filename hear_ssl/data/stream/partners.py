@@ -22,10 +22,7 @@ class Partners:
         others = (number for number, (source, _) in enumerate(shards.shards) if not (source.cache and window_shards))
         clips = chain.from_iterable(range(*shards.first_clips[number : number + 2]) for number in chain(firsts, others))
         if not any(self._has_pair(number) for number in clips):
-            raise ValueError(
-                "data.positives is pairs, but these shards hold no pairs;"
-                " make some with python -m hear_ssl.synthesis or hear_ssl.data.pair_recordings"
-            )
+            raise ValueError("data.positives is pairs, but these shards hold no pairs; make some with hear-ssl synth or hear-ssl pairs")
 
     def __getstate__(self) -> dict[str, Any]:
         """Return the state for pickling, without the table of keys, which each worker builds as needed."""

@@ -168,7 +168,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     }
     counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
     assert result.stdout.splitlines() == [
-        f"packed 3 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts}",
+        f"packed 3 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts} (listed in {tmp_path / 'out' / 'rejected.csv'})",
         "0.00 hours have no licence: export will ask for one; state it with --license or in a list",
     ]
     assert "not packed: 1 .txt\n" in result.stderr
@@ -402,6 +402,17 @@ def test_data_marked_as_test_is_refused_by_the_hear_rule(tmp_path: Path) -> None
         line = error_line(script(*arguments, "--out", tmp_path / "out"))
         assert "refused by the HEAR rule 'Any existing data marked as test may not be used for training'" in line
     assert not (tmp_path / "out").exists()
+
+
+def test_more_clips_than_files_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "short.wav", tone(1.0))
+    write(folder / "long.wav", np.random.default_rng(0).uniform(-0.5, 0.5, 56000))
+    arguments = [str(folder), "--license", "MIT", "--workers", "1"]
+    for limit, lines in (("30", []), ("2", ["2 files have 3 clips: recordings longer than 2 s are cut"])):
+        assert main([*arguments, "--out", str(tmp_path / limit), "--max-seconds", limit]) == 0
+        assert [line for line in capsys.readouterr().err.splitlines() if "clips: " in line] == lines
 
 
 def test_two_splits_never_share_a_folder() -> None:

@@ -461,6 +461,7 @@ def test_what_a_crash_left_is_removed_at_once_and_what_another_process_writes_is
     assert not list(folder.glob("*.part"))
 
 
+@pytest.mark.slow
 def test_a_process_killed_while_it_fetches_leaves_nothing_that_counts(many: tuple[str, type[Flaky], Path], tmp_path: Path) -> None:
     address, handler, folder = many
     record = read_index(folder).shards[0]

@@ -49,7 +49,7 @@ def mapping(tmp_path: Path) -> dict[str, Any]:
 def refusal(folder: Path, content: str | bytes) -> str:
     """Return the line with which an index is refused."""
     (folder / "index.json").write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(ValueError, match=r"is damaged \(.*\); run hear_ssl.data.pack again$") as caught:
+    with pytest.raises(ValueError, match=r"is damaged \(.*\); run hear-ssl pack again$") as caught:
         read_index(folder)
     assert "\n" not in str(caught.value)
     assert str(folder / "index.json") in str(caught.value)
@@ -63,9 +63,9 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
 
 
 def test_no_index_is_said_with_the_command_that_makes_one(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"missing does not exist; pack one with: python -m hear_ssl.data.pack"):
+    with pytest.raises(ValueError, match=r"missing does not exist; pack one with: hear-ssl pack INPUT"):
         read_index(tmp_path / "missing")
-    with pytest.raises(ValueError, match=r"has no index.json: .* run hear_ssl.data.pack again"):
+    with pytest.raises(ValueError, match=r"has no index.json: .* run hear-ssl pack again"):
         read_index(tmp_path)
 
 

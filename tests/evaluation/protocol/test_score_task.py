@@ -137,7 +137,7 @@ def fitted(
     return best
 
 
-@pytest.mark.parametrize("name", ["scene", "folds", "loss", pytest.param("event", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["scene", *(pytest.param(name, marks=pytest.mark.slow) for name in ("folds", "loss", "event"))])
 def test_scores_are_those_of_a_plain_protocol(tasks: Path, tmp_path: Path, exact: None, name: str) -> None:
     task = replace(
         read_task(tasks / name), parameters={"task_specific_param_grid": GRID if name != "event" else GRID | {"batch_size": [64]}}
