@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.evaluation.foreign.known import built_python, default_folder, known_modules
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
@@ -35,6 +36,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl foreign",
+        formatter_class=HelpText,
         description="Make a Python environment for another's HEAR module whose pins are known, and print the command that evaluates it"
         " there. Run again, it resumes, or checks that the module still loads. Without a name: list the modules.",
     )

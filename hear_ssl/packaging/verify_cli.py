@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
@@ -31,6 +32,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl verify",
+        formatter_class=HelpText,
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )

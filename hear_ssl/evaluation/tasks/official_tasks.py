@@ -68,7 +68,7 @@ def listing() -> str:
             f"{len(tasks)} tasks; audio is unpacked, 16 bit at 48 kHz: {known / 1e9:.0f} GB and fsd50k; beehive_states has two folds of it",
             f"archives and their sizes: {RECORD}",
             f"licence of every dataset: {LICENCES}",
-            "fetch: hear-ssl tasks fetch NAME... --out DIR",
+            "fetch: hear-ssl tasks fetch NAME... --out FOLDER",
         ]
     )
 
