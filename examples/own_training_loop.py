@@ -1,4 +1,4 @@
-"""Losses, views and encoders of hear_ssl in a loop of plain PyTorch.
+"""Losses, views and encoders of hear_ssl in a plain PyTorch training loop.
 
 python examples/own_training_loop.py FILE.wav FILE.wav ...
 """
@@ -20,7 +20,7 @@ from hear_ssl.views.waveform import Gain, Noise
 
 
 class TwoViews(nn.Module):
-    """Waveforms in, the loss between two views of them out."""
+    """Compute the loss between two views of waveforms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -35,14 +35,14 @@ class TwoViews(nn.Module):
 
     def embedded(self, crops: Tensor) -> Tensor:
         """Return embeddings (batch, dim) of a view of crops (batch, time)."""
-        seeds = torch.randint(2**62, (3, len(crops)))  # an augmentation draws from a seed for each clip
+        seeds = torch.randint(2**62, (3, len(crops)))  # augmentations draw random numbers from one seed per clip
         features = self.masks(self.frontend(self.noise(self.gain(crops, seeds[0]), seeds[1])), seeds[2])
         tokens: Tensor = self.encoder(features)[-1]  # (batch, tokens, dim)
         return tokens.mean(1) + tokens.amax(1)
 
 
 def main(files: list[str], steps: int = 20) -> float:
-    """Train on the first second of every file (mono, 16 kHz), which make one batch, and return the last loss."""
+    """Train on one batch with the first second of every file (mono, 16 kHz) and return the last loss."""
     model = TwoViews()
     batch = torch.stack([torch.from_numpy(soundfile.read(file, 16000, dtype="float32", fill_value=0.0)[0]) for file in files])
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)

@@ -1,4 +1,4 @@
-"""The command line `hear-ssl COMMAND`, also `python -m hear_ssl COMMAND`. A command's module is imported once it is asked for."""
+"""The command line `hear-ssl COMMAND`, also `python -m hear_ssl COMMAND`. Only the module of the given command is imported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import NoReturn
 from hear_ssl.errors import nearest, run_main
 from hear_ssl.version import __version__
 
-COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is, and what it does
+COMMANDS: dict[str, tuple[str, str]] = {  # name: the module with its main(), and its description
     "synth": ("hear_ssl.synthesis.__main__", "render a corpus of positive pairs, or voices for one"),
     "pack": ("hear_ssl.data.pack", "pack audio files into shards to train on"),
     "merge": ("hear_ssl.data.merge", "make one folder of the parts that jobs packed"),
@@ -33,14 +33,14 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is,
 
 
 def script() -> NoReturn:
-    """Run the command that the command line names and exit with its status; 2 when there is no such command."""
+    """Run the command given on the command line and exit with its status; 2 when there is no such command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once during imports; run_main sets its own handler
     run_main(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> Callable[[], int | None]:
-    """Return a call that runs the command that is named first with the other arguments."""
+    """Return a function that runs the command given as the first argument with the other arguments."""
     name = arguments[0] if arguments else "--help"
     if name not in COMMANDS:
         return partial(overview, name)

@@ -12,7 +12,7 @@ from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed with the options of the command line; 1 when a file could not be read."""
+    """Embed with the options of the command line and return the exit status: 1 when a file could not be read."""
     given = parse_arguments(arguments)
     out = Path(given.out)
     if out.suffix != ".npz":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -36,3 +37,22 @@ def test_the_changelog_begins_with_the_version() -> None:
 
 def test_the_citation_has_the_licence_of_the_code() -> None:
     assert yaml.safe_load((ROOT / "CITATION.cff").read_text())["license"] in (ROOT / "pyproject.toml").read_text()
+
+
+def test_no_file_exceeds_the_limit_of_the_large_file_hook() -> None:
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout")
+    hooks = {hook["id"]: hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"] for hook in repo["hooks"]}
+    hook = hooks["check-added-large-files"]
+    limit = int(next(argument for argument in hook["args"] if argument.startswith("--maxkb=")).partition("=")[2])
+    names = subprocess.run(["git", "ls-files", "-z"], capture_output=True, text=True, cwd=ROOT, check=True).stdout.split("\0")
+    files = [ROOT / name for name in names if (ROOT / name).is_file()]
+    assert files
+    large = [path.relative_to(ROOT).as_posix() for path in files if path.stat().st_size > 1024 * limit]
+    assert [name for name in large if not re.search(hook["exclude"], name)] == []
+    assert [name for name in large if re.search(hook["exclude"], name)]  # the reference model: the exception is still needed
+
+
+def test_only_version_py_has_the_version() -> None:
+    assert "version" in re.findall(r'^dynamic = \["(.*)"\]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert "version" not in yaml.safe_load((ROOT / "CITATION.cff").read_text())

@@ -23,7 +23,7 @@ COMMANDS = ("list", "compare", "best", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and run its command; without one the runs of a folder are listed."""
+    """Parse the command line and run its command, by default the list of a folder's runs."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] not in (*COMMANDS, "-h", "--help"):
         given = ["list", *given]
@@ -103,7 +103,7 @@ def compare(runs: list[Run], out: Path, scores: list[Path]) -> None:
 
 
 def print_best(runs: list[Run], column: str, lowest: bool) -> None:
-    """Print the checkpoint of the best run on stdout, and on stderr why it is the best."""
+    """Print the checkpoint of the best run on stdout, and its value on stderr."""
     run, step, value = best_run(runs, column, lowest)
     without = sum(other.best(column) is None for other in runs)
     note = f" ({without} without {column} left out)" if without else ""

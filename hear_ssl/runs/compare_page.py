@@ -1,4 +1,4 @@
-"""The page of a comparison: self-contained HTML, made of the parts of the report."""
+"""The page of a comparison: self-contained HTML, built with the functions of the report."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def with_short_paths(rows: list[list[str]]) -> tuple[str, list[list[str]]]:
 
 
 def first_section(groups: Sequence[Group]) -> str:
-    """Return which group is best, in one sentence and one chart: by the best probe, or without probes by the last loss."""
+    """Return the first section: which group is best, in one sentence and one chart, by the best probe or, without probes, the last loss."""
     probes = {group.name: [found[1] for run in group.runs if (found := run.best())] for group in groups}
     losses = {group.name: [loss for run in group.runs if (loss := run.last("loss")) is not None] for group in groups}
     values = {name: found for name, found in (probes if any(probes.values()) else losses).items() if found}
@@ -91,5 +91,5 @@ def first_section(groups: Sequence[Group]) -> str:
 
 
 def deviation_of(values: Sequence[float]) -> float:
-    """Return the standard deviation of values, 0 of a single one."""
+    """Return the standard deviation of values, 0 for a single one."""
     return statistics.stdev(values) if len(values) > 1 else 0.0

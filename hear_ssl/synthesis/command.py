@@ -1,4 +1,4 @@
-"""Define what the kinds of corpora share on the command line: `hear-ssl synth KIND`."""
+"""The command line shared by all kinds of corpora: `hear-ssl synth KIND`."""
 
 from __future__ import annotations
 

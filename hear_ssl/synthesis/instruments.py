@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def seconds(self) -> float:
-        """The seconds of both clips together."""
+        """The sum of the lengths of both clips in seconds."""
         return sum(clip_seconds(parameters) for parameters in self.parameters)
 
 

@@ -3,7 +3,8 @@
 In the order of the navigation, the home page last: YAML and Python blocks become the files that the paragraph before them names; other
 Python blocks, and blocks without a language, run in DIR. A line of an output block (```text) that the real output lacks is printed with
 the real output; digits, times and paths do not count. --write puts the real lines into the output blocks. All output stays in DIR/outputs.
-What a page installs with pip goes to DIR/installed, without dependencies.
+What a page installs with pip goes to DIR/installed, without dependencies. Run all pages in an empty DIR; a page alone needs the files of
+those before it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from docs.build_site import DOCS, ROOT
+from tests.docs.compare_output import compare
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)  # indent, language, text
 STOP = re.compile(r" +# Ctrl-C after (.+)$")  # a command that the reader interrupts once this is printed
@@ -67,6 +69,8 @@ def main() -> int:
             (work / folder).symlink_to(ROOT / folder)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     listed = sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]), key=lambda page: page == "index.md")
+    if unknown := sorted(set(args.pages) - set(listed)):
+        parser.error(f"no page of the navigation: {', '.join(unknown)}; pages are named like get_started/cpu.md")
     return max(Page(page, work).run(args.write) for page in listed if page in (args.pages or listed))
 
 
@@ -158,32 +162,6 @@ def commands(text: str, language: str) -> list[str]:
 def reason(page: str, command: str) -> str | None:
     """Return why a command of a page is not run here, None for one that is."""
     return next((why for start, why in (NOT_RUN[""] | NOT_RUN.get(page, {})).items() if command.startswith(start)), None)
-
-
-def key(line: str) -> str:
-    """Return a line of an output without numbers, times, folders and spaces, but with the step of a training."""
-    numbers = re.sub(r"[\d:.,±]+( (s|min|h|MB|GB)\b)?", "", re.sub(r"(?<!\w)[~.]?/[\w./=,-]+", "PATH", line))
-    return " ".join(re.findall(r"step \d+/\d+", line)) + "".join(numbers.split())
-
-
-def compare(expected: str, real: str) -> tuple[str, list[str]]:
-    """Return the output block with the lines of the real output, and its lines that the real output lacks in this order."""
-    lines, at = real.splitlines(), 0
-    found: list[str] = []
-    missing: list[str] = []
-    for line in expected.splitlines():
-        hit = next((number for number, other in enumerate(lines[at:], at) if key(other) == key(line)), None)
-        if line.strip() in ("", "..."):
-            found.append(line)
-        elif hit is None:
-            found.append(line)
-            missing.append(line)
-        else:
-            if "..." not in found[-2:] and found and any(other.strip() and "%|" not in other for other in lines[at:hit]):
-                found.append("...")  # the page leaves lines out, other than those of progress bars
-            found.append(lines[hit].rstrip())
-            at = hit + 1
-    return "".join(line + "\n" for line in found), missing
 
 
 if __name__ == "__main__":

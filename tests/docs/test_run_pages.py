@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from docs.build_site import DOCS
-from tests.docs.run_pages import BLOCK, NOT_RUN, commands, compare, key, reason
+from tests.docs.compare_output import compare, key
+from tests.docs.run_pages import BLOCK, NOT_RUN, commands, reason
 
 NAMES = sorted(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))
 REAL = "run folder /tmp/a/runs/first: 30 steps\nnote\nstep 1/30  loss 3.1  left 00:01:10\nstep 30/30  loss 2.0  left 00:00:00\ndone\n"
@@ -20,6 +21,12 @@ def test_numbers_times_and_folders_do_not_count_and_words_and_steps_do() -> None
 def test_a_block_gets_the_real_lines_and_dots_where_it_leaves_lines_out() -> None:
     block = "run folder /home/you/runs/first: 30 steps\nstep 30/30  loss 9  left 00:00:00\ndone\n"
     assert compare(block, REAL) == ("run folder /tmp/a/runs/first: 30 steps\n...\nstep 30/30  loss 2.0  left 00:00:00\ndone\n", [])
+
+
+def test_dots_of_the_page_stay_alone_also_next_to_an_empty_line() -> None:
+    for block in ("run folder: 30 steps\n...\ndone\n", "run folder: 30 steps\n...\n\ndone\n"):
+        assert compare(block, "run folder: 30 steps\nnote\n\ndone\n") == (block, [])
+    assert compare("a\nc\ne\n", "a\nb\nc\nd\ne\n")[0] == "a\n...\nc\n...\ne\n"
 
 
 def test_a_line_that_the_output_lacks_stays_and_is_reported() -> None:

@@ -132,7 +132,7 @@ def above_five_seconds(submission: Submission) -> RuleResult:
 
 
 def multiples_of_the_hop(submission: Submission) -> RuleResult:
-    """Sounds whose length is a multiple of the hop are embedded to the end: they have as many timestamps as with one more sample, or one less.
+    """Sounds whose length is a multiple of the hop are embedded to the end: one more sample gives as many timestamps, or one more.
 
     audio[:, :-remainder] is empty when the remainder is 0.
     """
