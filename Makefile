@@ -1,14 +1,14 @@
 # make quickstart   set up and run the main job: corpus, training, export, clean install, verification, scores
 # make test         set up and run all tests
 # make quick        only the quick tests
-# make matrix       by hand: the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
-# make suites       by hand: the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
-# make foreign      by hand: hearbaseline.naive in an environment of its own, its rules, and its scores on the tasks of quickstart (downloads)
+# make matrix       by hand: test the wheel of quickstart on every Python found, with the oldest and the newest torch (downloads)
+# make suites       by hand: test the wheel of quickstart in MTEB, X-ARES, XARES-LLM and EVAR (downloads)
+# make foreign      by hand: verify and score hearbaseline.naive in a separate environment, on the tasks of quickstart (downloads)
 # make reference    by hand: rebuild the reference model from Debian packages, see examples/reference/README.md (downloads)
-# make transformers for a test: transformers in a folder of its own, since Lightning imports one that it finds (downloads)
+# make transformers for one test: install transformers in a separate folder, since Lightning imports it when it finds it (downloads)
 # make check        ruff format, ruff, mypy --strict
 # make docs         build the documentation site in build/docs/site (Python 3.11 or newer)
-# make clean        remove what quickstart made
+# make clean        remove the output of quickstart
 
 PYTHON ?= python3
 VENV := .venv
@@ -34,12 +34,12 @@ quickstart: $(QUICKSTART)/report.html
 	@echo "quickstart is done: the wheel $(WHEEL), the run $(QUICKSTART)/run, and as a page:"
 	@cat $(QUICKSTART)/result.txt
 
-# Pairs of clips that share the score, the instrument, or all parameters up to noise; the tasks have sounds of their own.
+# Pairs of clips that share the score, the instrument, or all parameters up to noise; the tasks have other sounds.
 $(PAIRED:=/index.json): $(QUICKSTART)/shards/%/index.json: | $(VENV)/installed
 	rm -rf $(@D)
 	$(BIN)/python -m hear_ssl.synthesis instruments --out $(@D) --clips 1024 --seed 0 --keep $* $(if $(filter all,$*),--tasks $(QUICKSTART)/tasks)
 
-# Resume a run, or begin it: $(call fit,RUN,ARGUMENTS).
+# Resume or start a run: $(call fit,RUN,ARGUMENTS).
 fit = if ls $(1)/checkpoints/*.ckpt >/dev/null 2>&1; then $(BIN)/python train/fit.py --resume $(1); \
 	else rm -rf $(1) && $(BIN)/python train/fit.py $(2) run=$(1); fi
 

@@ -19,6 +19,7 @@ from typing import Any
 
 import yaml
 
+from docs.notebook_page import notebook_page
 from hear_ssl.errors import run_main
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,6 +87,8 @@ def write_source(folder: Path) -> None:
         write(folder / place, text)
     for path in (ROOT / "examples").glob("*.ipynb"):
         shutil.copy(path, folder / "examples" / path.name)
+        for name, picture in notebook_page(path)[1].items():
+            (folder / "examples" / name).write_bytes(picture)
 
 
 def write(path: Path, text: str) -> None:
@@ -118,7 +121,7 @@ def site_place(file: Path, page: Path, target: str) -> str:
     if file.is_relative_to(DOCS):
         return str(file.relative_to(DOCS))
     if file.parent == ROOT / "examples" and file.is_file():
-        return f"examples/{file.name}" + ("" if file.suffix == ".ipynb" else ".md")
+        return f"examples/{file.name}.md"
     if file.is_relative_to(ROOT / "configs"):
         return "recipes.md"
     raise ValueError(f"{page}: the link {target} leads to a file that is no page of the site; link a page of docs/, an example or a recipe")

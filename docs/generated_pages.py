@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import get_type_hints
 
+from docs.notebook_page import notebook_page
 from hear_ssl.__main__ import COMMANDS
 from hear_ssl.training.config import load_config
 from hear_ssl.training.parts_table import table
@@ -128,7 +129,9 @@ def example_pages() -> dict[str, str]:
     files = sorted(path for pattern in ("*.py", "*.sh") for path in (ROOT / "examples").glob(pattern) if path.name != "__init__.py")
     pages = {f"examples/{path.name}.md": example_page(path) for path in files}
     rows = "".join(f"| [`{path.name}`](examples/{path.name}.md) | {about(path)[0]} |\n" for path in files)
-    rows += "".join(f"| [`{path.name}`](examples/{path.name}) | a notebook |\n" for path in (ROOT / "examples").glob("*.ipynb"))
+    for path in (ROOT / "examples").glob("*.ipynb"):
+        pages[f"examples/{path.name}.md"] = notebook_page(path)[0]
+        rows += f"| [`{path.name}`](examples/{path.name}.md) | A notebook with plots and audio players. |\n"
     head = "# Examples\n\nFiles of `examples/`. Each takes a minute or two on the embedded corpus, and the tests run them.\n"
     return {"examples.md": f"{head}\n| file | |\n|---|---|\n{rows}", **pages}
 

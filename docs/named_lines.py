@@ -1,6 +1,6 @@
-"""Show a docstring's parameters and attributes as a list: an extension of griffe, which reads the docstrings.
+"""Show the parameters and attributes in a docstring as a list: an extension of griffe, which reads the docstrings.
 
-Our docstrings describe them as `name: meaning.` in plain paragraphs, several to a line where they are short.
+Our docstrings describe them as `name: meaning.` in plain paragraphs, several per line if they are short.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import griffe
 
 
 class NamedLines(griffe.Extension):
-    """Makes a list item of each description of a parameter or an attribute."""
+    """Convert each description of a parameter or an attribute to a list item."""
 
     def on_function(self, *, func: griffe.Function, **kwargs: Any) -> None:
         """Change the docstring of a function."""
@@ -23,14 +23,14 @@ class NamedLines(griffe.Extension):
         self.change(cls, list(cls.members))
 
     def change(self, found: griffe.Object, names: list[str]) -> None:
-        """Make items of the descriptions of these names."""
+        """Convert the descriptions of these names to list items."""
         if found.docstring and names:
             found.docstring.value = listed(found.docstring.value, names)
 
 
 def listed(text: str, names: list[str]) -> str:
-    """Return a docstring with an item of a list for each `name: meaning`, at the start of a line or after a full stop."""
-    start = rf"(?:^|(?<=[.?)}}\"]) )({'|'.join(map(re.escape, names))})((?: and \w+)?): "
+    """Return a docstring with a list item for each `name: meaning` at the start of a line or after a full stop or semicolon."""
+    start = rf"(?:^|;? (?<=[.?)}}\";] ))({'|'.join(map(re.escape, names))})((?: and \w+)?): "
     paragraphs = []
     for paragraph in text.split("\n\n"):
         items = re.sub(start, r"\n\n- `\1`\2: ", paragraph, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""List the sounds that are most similar to a recording, by the cosine between their embeddings.
+"""List the sounds that are most similar to a recording, by the cosine of their embeddings.
 
 python examples/find_similar_sounds.py MODEL QUERY.wav FILE FILE ...
 
@@ -20,7 +20,7 @@ import hear_ssl
 
 
 def nearest(model: str, query: str, files: Sequence[str], count: int = 5) -> list[tuple[float, str]]:
-    """Return the cosine and the name of the files nearest to the query, the nearest first. Raises ValueError for an unreadable query."""
+    """Return cosine and name of the files nearest to the query, the nearest first. Raises ValueError for an unreadable query."""
     with tempfile.TemporaryDirectory() as folder:
         archive = Path(folder) / "embeddings.npz"
         with redirect_stdout(None):  # the archive is of no interest to the reader
@@ -29,7 +29,7 @@ def nearest(model: str, query: str, files: Sequence[str], count: int = 5) -> lis
             names, embeddings = loaded["files"], loaded["scene_embeddings"]
     if str(names[0]) != query:
         raise ValueError(f"{query} cannot be embedded; name one sound file")
-    embeddings = embeddings - embeddings.mean(0)  # what all files share would make every cosine large
+    embeddings = embeddings - embeddings.mean(0)  # a component common to all files would make every cosine large
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     cosines = embeddings[1:] @ embeddings[0]
     return [(float(cosines[nearest]), str(names[nearest + 1])) for nearest in np.argsort(-cosines)[:count]]

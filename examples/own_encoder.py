@@ -1,7 +1,7 @@
 """An encoder in one file: residual convolutions over time, with all bands of a frame as channels.
 
 Dilated convolutions as in van den Oord et al., WaveNet (2016), https://arxiv.org/abs/1609.03499, section 2.1, without gates. A wheel of
-a model with this encoder contains this file, so it imports nothing but torch and hear_ssl.model.
+a model with this encoder contains this file, so it imports only torch and hear_ssl.model.
 
 hear-ssl fit --config examples/own_parts.yaml data.shards=shards
 """

@@ -1,7 +1,8 @@
-"""An objective in one file: NT-Xent with an angular margin, so that positives have to be closer than without.
+"""An objective in one file: NT-Xent with an angular margin, which requires positives to be closer than without it.
 
 The margin of Deng et al., ArcFace (2019), https://arxiv.org/abs/1801.07698, eq. 3, in the contrastive loss of Chen et al., SimCLR
-(2020), https://arxiv.org/abs/2002.05709, eq. 1, in one direction for each view: the positive's cosine cos(a) becomes cos(a + margin).
+(2020), https://arxiv.org/abs/2002.05709, eq. 1, with keys of the other view only: the cosine of a positive pair, cos(a), becomes
+cos(a + margin).
 
 hear-ssl fit --config examples/own_parts.yaml data.shards=shards
 """
@@ -39,7 +40,7 @@ class AngularMargin(Objective):
     class Options:
         """Options of the loss and its head."""
 
-        margin_degrees: float = option(10.0, "angle added to that between positives", "degrees", 0.0, 90.0)
+        margin_degrees: float = option(10.0, "angle added to the angle between positives", "degrees", 0.0, 90.0)
         temperature: float = option(0.2, "temperature of the softmax over similarities", "cosine", 1e-3, 10.0)
         projection_dim: int = option(128, "width of the projection", "dimensions", 2, 65536)
 

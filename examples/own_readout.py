@@ -1,7 +1,7 @@
-"""A readout in one file: mean and standard deviation over time of the change from each token to the next.
+"""A readout in one file: mean and standard deviation over time of the differences between consecutive tokens.
 
 Deltas as in Furui, Speaker-independent isolated word recognition using dynamic features (1986), https://doi.org/10.1109/TASSP.1986.1164788,
-of two neighbours. A wheel of a model with this readout contains this file, so it imports nothing but torch and hear_ssl.model.
+of two neighbours. A wheel of a model with this readout contains this file, so it imports only torch and hear_ssl.model.
 
 hear-ssl package --checkpoint RUN --set 'scene=[pooled,./examples/own_readout.py:Deltas]' ...
 """
@@ -18,13 +18,13 @@ from hear_ssl.model import Chunk, Readout, option
 
 
 class Deltas(Readout):
-    """Scenes: how the last layer's tokens move. A clip of one token has zeros."""
+    """Statistics of the absolute differences between consecutive tokens of the last layer; zeros for a clip of one token."""
 
     @dataclass(frozen=True)
     class Options:
-        """What is counted."""
+        """Options of the differences."""
 
-        power: float = option(1.0, "exponent of the absolute changes", "", 0.5, 4.0)
+        power: float = option(1.0, "exponent of the absolute differences", "", 0.5, 4.0)
 
     kinds = ("scene",)
 
@@ -33,12 +33,12 @@ class Deltas(Readout):
         self.power, self.width = power, 2 * layer_dims[-1]
 
     def start(self, out: Tensor) -> dict[str, Any]:
-        """Return sums of no changes, and no token before the first."""
+        """Return sums of zero, without a previous token."""
         zeros = out.new_zeros((out.shape[0], self.width // 2), dtype=torch.float64)
         return {"count": 0, "sum": zeros, "squares": zeros.clone(), "before": None}
 
     def add(self, state: dict[str, Any], chunk: Chunk) -> None:
-        """Add the changes within the chunk, and that from the last token of the chunk before."""
+        """Add the differences within the chunk, and the one from the last token of the previous chunk."""
         tokens = chunk.layers[-1].double()  # (batch, tokens, dim)
         state["before"], before = tokens[:, -1:], state["before"]
         tokens = tokens if before is None else torch.cat([before, tokens], 1)
@@ -48,7 +48,7 @@ class Deltas(Readout):
         state["squares"] = state["squares"] + changes.square().sum(1)
 
     def result(self, state: dict[str, Any]) -> Tensor:
-        """Return mean and standard deviation of the changes (batch, 2 * dim)."""
+        """Return mean and standard deviation of the differences (batch, 2 * dim)."""
         count = max(1, state["count"])
         mean = state["sum"] / count
         deviation = (state["squares"] / count - mean.square()).clamp_min(0.0).sqrt()

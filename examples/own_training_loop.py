@@ -1,4 +1,4 @@
-"""Losses, augmentations and encoders of hear_ssl in a training loop of plain PyTorch.
+"""Losses, augmentations and encoders of hear_ssl in a plain PyTorch training loop.
 
 python examples/own_training_loop.py FILE FILE ...
 
@@ -37,7 +37,7 @@ def main(files: list[str], steps: int = 20) -> float:
     gain, noise, masks = Gain(), Noise(), FrequencyMasks()
 
     def view(waveforms: Tensor) -> Tensor:
-        seeds = torch.randint(2**62, (3, len(waveforms)))  # an augmentation draws from one seed for each clip
+        seeds = torch.randint(2**62, (3, len(waveforms)))  # augmentations draw random numbers from one seed per clip
         features = masks(frontend(noise(gain(waveforms, seeds[0]), seeds[1])), seeds[2])  # (batch, n_mels, frames)
         tokens: Tensor = encoder(features)[-1]  # (batch, tokens, dim)
         return tokens.mean(1) + tokens.amax(1)

@@ -1,6 +1,6 @@
-"""An augmentation in one file: a random filter, as other microphones and rooms have.
+"""An augmentation in one file: a random filter, like those of other microphones and rooms.
 
-After the linear type of Nam, Kim and Park, FilterAugment (2022), https://arxiv.org/abs/2110.03282, section 2.2, with its points evenly
+After the linear type of Nam, Kim and Park, FilterAugment (2022), https://arxiv.org/abs/2110.03282, section 2.2, with points evenly
 spaced over the bands.
 
 hear-ssl fit --config examples/own_parts.yaml data.shards=shards
@@ -19,14 +19,14 @@ from hear_ssl.views import Augmentation, option
 
 
 class RandomFilter(Augmentation):
-    """Gains drawn at some points of the bands, with straight lines between them."""
+    """Random gains at some bands, linearly interpolated between them."""
 
     @dataclass(frozen=True)
     class Options:
         """Options of the filter."""
 
         db: float = option(6.0, "largest gain, up or down", "dB", 0.0, 60.0)
-        points: int = option(4, "points at which gains are drawn", "points", 2, 64)
+        points: int = option(4, "bands with random gains", "points", 2, 64)
 
     kind = "spectrogram"
 

@@ -1,4 +1,4 @@
-"""Train on a torch dataset instead of shards: here, the WAV files of a folder.
+"""Train on a torch dataset instead of shards: here, the WAV files in a folder.
 
 Exact order, resuming and training on several GPUs work as with shards. The trained model is evaluated and exported like any other.
 
@@ -21,7 +21,7 @@ import hear_ssl
 
 
 class Recordings(Dataset[tuple[Tensor, int]]):
-    """Waveforms (channels, time) with their sample rates (Hz); hear_ssl mixes, resamples and cuts crops."""
+    """Waveforms (channels, time) with their sample rates (Hz); hear_ssl mixes to mono, resamples and cuts crops."""
 
     def __init__(self, folder: str) -> None:
         self.files = sorted(Path(folder).rglob("*.wav"))
@@ -35,7 +35,7 @@ class Recordings(Dataset[tuple[Tensor, int]]):
 
 
 def main(folder: str, run: str, steps: int = 30, **overrides: Any) -> hear_ssl.Run:
-    """Train the recipe simclr on the WAV files of a folder and return the run; overrides: config keys by their dotted names."""
+    """Train the recipe simclr on the WAV files in a folder and return the run. overrides: config keys by dotted name."""
     logging.basicConfig(level="INFO", format="%(message)s")  # progress
     small = {"encoder.audio_ntt.channels": 16, "encoder.audio_ntt.dim": 128, "data.batch_size": 16, "wandb": "disabled"}
     return hear_ssl.fit("simclr", data=Recordings(folder), steps=steps, run=run, overrides={**small, **overrides})

@@ -1,4 +1,4 @@
-"""Pack a checkpoint into a wheel and a source tree with the HEAR API: the command `hear-ssl package`.
+"""Export a checkpoint as a wheel and a source tree with the HEAR API: the command `hear-ssl package`.
 
 python export/package.py --checkpoint RUN --name hear_mymodel --version 0.1.0 --weights-url URL --out dist
 """

@@ -1,4 +1,4 @@
-"""Publish the weights of an exported model, then load it as a stranger would: the command `hear-ssl publish`.
+"""Publish the weights of an exported model, then load it from its public URL: the command `hear-ssl publish`.
 
 python export/publish.py --tree dist/hear_mymodel --weights dist/hear_mymodel-0.1.0.safetensors --to TARGET --public-url URL
 """

@@ -1,4 +1,4 @@
-"""Self-supervised audio embeddings, from WebDataset shards to a HEAR submission that installs with pip.
+"""Self-supervised audio embeddings, from audio shards to a HEAR submission that installs with pip.
 
     import hear_ssl as hs
     run = hs.fit("simclr", shards="shards", steps=200)
@@ -8,8 +8,8 @@
     wheel = hs.package(run, name="hear_mymodel", version="0.1.0", weights_url="https://...", allow_unpublished=True)
     hs.verify(wheel)
 
-They do what `hear-ssl fit`, `fit --sweep`, `evaluate`, `package` and `verify` do; `hs.objectives` has the losses. torch loads with the
-first that is used.
+These functions do the same as the commands `hear-ssl fit`, `fit --sweep`, `evaluate`, `package` and `verify`; `hs.objectives` has the
+losses. torch is imported on their first use.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    """Return what a module of the package has under a name of `__all__`; the module loads with its first use."""
+    """Return an attribute listed in `__all__`; its module is imported on first use."""
     if name == "objectives":
         return import_module("hear_ssl.objectives")
     if name not in _MODULES:

@@ -1,4 +1,4 @@
-"""The command line `hear-ssl COMMAND`, also `python -m hear_ssl COMMAND`. A command's module is imported once it is asked for."""
+"""The command line `hear-ssl COMMAND`, also `python -m hear_ssl COMMAND`. Only the module of the given command is imported."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import NoReturn
 from hear_ssl.errors import nearest, run_main
 from hear_ssl.version import __version__
 
-COMMANDS: dict[str, tuple[str, str]] = {  # name: the module whose main() it is, and what it does
+COMMANDS: dict[str, tuple[str, str]] = {  # name: the module with its main(), and its description
     "synth": ("hear_ssl.synthesis.__main__", "render a corpus of positive pairs, or voices for one"),
     "pack": ("hear_ssl.data.pack", "pack audio files into shards to train on"),
-    "merge": ("hear_ssl.data.merge", "make one folder of the parts that jobs packed, without their duplicates"),
+    "merge": ("hear_ssl.data.merge", "make one folder of the parts that jobs packed"),
     "reindex": ("hear_ssl.data.reindex", "make index.json for WebDataset shards that another tool wrote"),
     "pairs": ("hear_ssl.data.pair_recordings", "pair recordings of the same source by their file names"),
     "fit": ("hear_ssl.training.fit_cli", "train an encoder on shards, or resume a run"),
     "runs": ("hear_ssl.runs.__main__", "list runs, compare them, find the best, export them as CSV"),
-    "config": ("hear_ssl.training.show_config", "print a recipe as it resolves, with the meaning and the origin of every key"),
+    "config": ("hear_ssl.training.show_config", "print a recipe with the meaning and the origin of every key"),
     "evaluate": ("hear_ssl.evaluation.__main__", "score a run, a checkpoint or a HEAR module on tasks"),
     "report": ("hear_ssl.evaluation.report.__main__", "write one HTML page about the scores of a model"),
-    "tasks": ("hear_ssl.evaluation.tasks.__main__", "list the official HEAR tasks, or fetch some of them"),
+    "tasks": ("hear_ssl.evaluation.tasks.__main__", "list the official HEAR tasks, or download some of them"),
     "package": ("hear_ssl.packaging.package_cli", "export a checkpoint as a wheel with the HEAR API"),
-    "verify": ("hear_ssl.packaging.verify_cli", "install a wheel in a clean environment and measure every rule of the HEAR API"),
-    "foreign": ("hear_ssl.packaging.foreign_cli", "make a Python environment for another's HEAR module, to evaluate it in"),
+    "verify": ("hear_ssl.packaging.verify_cli", "install a wheel anew and measure every rule of the HEAR API"),
+    "foreign": ("hear_ssl.packaging.foreign_cli", "make a Python environment for another's HEAR module"),
     "publish": ("hear_ssl.packaging.publish_cli", "upload the weights of an exported model, then load it from there"),
-    "embed": ("hear_ssl.embed", "embed audio files with a run, a checkpoint, an installed wheel or published weights"),
+    "embed": ("hear_ssl.embed", "embed audio files with a run, a wheel or published weights"),
 }
 
 
 def script() -> NoReturn:
-    """Run the command that the command line names and exit with its status; 2 when there is no such command."""
+    """Run the command given on the command line and exit with its status; 2 when there is no such command."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once during imports; run_main sets its own handler
     run_main(command(sys.argv[1:]))
 
 
 def command(arguments: Sequence[str]) -> Callable[[], int | None]:
-    """Return a call that runs the command that is named first with the other arguments."""
+    """Return a function that runs the command given as the first argument with the other arguments."""
     name = arguments[0] if arguments else "--help"
     if name not in COMMANDS:
         return partial(overview, name)

@@ -1,8 +1,8 @@
-"""Addresses without the credentials in them: what is stored, printed and compared.
+"""Remove credentials from addresses that are stored, printed or compared.
 
-Credentials are a user name with or without a password before the host (`https://user:password@host/`), and the parameters of a query
-but for those of a short list that hold none, because the names of signatures and tokens differ from store to store. A secret in
-the path itself cannot be found.
+Credentials are a user name with or without a password before the host (`https://user:password@host/`), and all parameters of a query
+except a short list of harmless ones, because the names of signatures and tokens differ between stores. A secret in the path itself
+cannot be detected.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ HARMLESS = frozenset(
 )
 LONGEST_VALUE = 64  # of a harmless parameter; signatures are longer
 USER = re.compile(r"(?<=://)[^/?#]*@")
-USER_WITH_SLASH = re.compile(r"(?<=://)[^/?#\[:]*:(?!\d*(?:[/?#\s,]|$)).*@")  # user:pa/ss@host: what follows the colon is no port
+USER_WITH_SLASH = re.compile(r"(?<=://)[^/?#\[:]*:(?!\d*(?:[/?#\s,]|$)).*@")  # user:pa/ss@host: the text after the colon is not a port
 START = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 IN_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S*")
 
 
 def redacted(address: str) -> str:
-    """Return an address without user, password, fragment and all parameters that may be secret; a local path as it is.
+    """Return an address without user, password, fragment and parameters that may be secret; a local path is unchanged.
 
-    Of a `pipe:` command, every address in it is redacted.
+    In a `pipe:` command, every address is redacted.
     """
     if address.startswith("pipe:"):
         return redacted_text(address)
@@ -51,12 +51,12 @@ def _harmless(pair: str) -> bool:
 
 
 def redacted_text(text: str) -> str:
-    """Return a text, such as a command line or an error, with every address in it redacted."""
+    """Return a text, such as a command line or an error, with redacted addresses."""
     return IN_TEXT.sub(lambda found: redacted(found[0]), text)
 
 
 def redacted_arguments(arguments: list[str]) -> list[str]:
-    """Return a command line as it is recorded: from the first address in an argument on, all that may be secret is left out."""
+    """Return a command line for a record: in each argument, everything that may be secret is removed from the first address on."""
     places = [START.search(argument) for argument in arguments]
     return [
         argument[: found.start()] + redacted(argument[found.start() :]) if found else argument
@@ -65,7 +65,7 @@ def redacted_arguments(arguments: list[str]) -> list[str]:
 
 
 def redacted_values(value: Any) -> Any:
-    """Return plain data with every address in its texts redacted."""
+    """Return plain data with redacted addresses in its texts."""
     if isinstance(value, dict):
         return {key: redacted_values(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):
@@ -74,7 +74,7 @@ def redacted_values(value: Any) -> Any:
 
 
 def check_public(address: str, what: str) -> None:
-    """Raise ValueError when an address that will be public holds credentials."""
+    """Raise ValueError when an address that will be public contains credentials."""
     if redacted(address) != address:
         raise ValueError(
             f"{what} {redacted(address)} was given with a user, a password or a signed query, which everyone could read in the package;"
@@ -89,10 +89,10 @@ def joined(address: str, name: str) -> str:
 
 
 def authorised(url: str) -> tuple[str, dict[str, str]]:
-    """Return an http or https URL without user and password, and the header that has them.
+    """Return an http or https URL without user and password, and an authorization header with them.
 
-    Those of the URL come first, then those that ~/.netrc, or the file that $NETRC names, has for its host.
-    Raises ValueError when user and password cannot be told from the host, OSError when the netrc file cannot be read.
+    Those in the URL have priority over those for its host in ~/.netrc, or in the file named by $NETRC.
+    Raises ValueError when user and password cannot be separated from the host, OSError when the netrc file cannot be read.
     """
     if USER_WITH_SLASH.search(USER.sub("", url)):
         raise ValueError(f"{redacted(url)}: write /, ?, # and @ in the password as %2F, %3F, %23 and %40")
@@ -111,7 +111,7 @@ def basic(user: str, password: str) -> dict[str, str]:
 
 
 def from_netrc(host: str) -> tuple[str, str] | None:
-    """Return user and password that the netrc file has for a host, if any.
+    """Return user and password for a host from the netrc file, or None.
 
     Raises ValueError when the file cannot be parsed, OSError when it cannot be read.
     """

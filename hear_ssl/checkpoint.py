@@ -1,4 +1,4 @@
-"""Training checkpoints, read without executing anything in them, and manifests of exported packages."""
+"""Read training checkpoints without executing anything in them, and manifests of exported packages."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from hear_ssl.old_versions import EMBEDDER, SEVERAL, current_checkpoint, current
 from hear_ssl.part_files import is_reference, load_part, moved
 
 PREFIX = "embedder."
-EMA = "ema."  # begins the names of the encoder's averaged tensors, see `hear_ssl.training.average`
+EMA = "ema."  # prefix of the encoder's averaged tensors, see `hear_ssl.training.average`
 
 
 def find_checkpoint(path: str | Path) -> Path:
-    """Return the checkpoint that a run folder or a file stands for: the file itself, or the run's last one.
+    """Return the checkpoint for a run folder or a file: the file itself, or the run's last checkpoint.
 
     Raises ValueError when there is none.
     """
@@ -47,9 +47,9 @@ def numbered_checkpoints(folder: Path) -> list[Path]:
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Load a checkpoint of plain data and tensors onto the CPU; one of an earlier version is translated to the names of this version.
+    """Load a checkpoint of plain data and tensors to the CPU; a checkpoint of an earlier version gets the names of this version.
 
-    Raises ValueError when a byte of the file has changed, it holds anything but plain data, or is not one of ours.
+    Raises ValueError when a byte of the file has changed, it contains anything but plain data, or it is not a checkpoint of hear_ssl.
     """
     file = find_checkpoint(path)
     try:
@@ -58,7 +58,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{file} holds more than tensors and plain data, so it was not loaded; use a checkpoint written by hear-ssl fit"
         ) from None
-    except Exception as error:  # the unpickler of damaged bytes raises nearly anything, AttributeError and IndexError included
+    except Exception as error:  # unpickling damaged bytes may raise any error, including AttributeError and IndexError
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise ValueError(f"{file} is damaged or no checkpoint ({reason}); use an earlier one{_earlier_than(file)}") from None
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(part), dict) for part in ("state_dict", "config")):
@@ -72,9 +72,9 @@ def _earlier_than(file: Path) -> str:
 
 
 def load_tensors(file: str | Path) -> Any:
-    """Return what `save_tensors` or torch.save wrote to a file, on the CPU, once all its bytes are checked.
+    """Return the content of a file written by `save_tensors` or torch.save, on the CPU, after a check of all its bytes.
 
-    Raises ValueError or BadZipFile when one has changed, UnpicklingError when it holds more than tensors and plain data, and
+    Raises ValueError or BadZipFile when a byte has changed, UnpicklingError when it contains more than tensors and plain data, and
     whatever torch.load raises.
     """
     check_zip(file)
@@ -82,12 +82,12 @@ def load_tensors(file: str | Path) -> Any:
 
 
 def save_tensors(content: dict[str, Any], file: str | Path) -> None:
-    """Write tensors and plain data to a file with a checksum, whole or not at all. Raises OSError that names it when the disk is full."""
+    """Write tensors and plain data to a file with a checksum, atomically. Raises OSError that names the file when the disk is full."""
     with atomic_path(file) as temporary:
         try:
             with open(temporary, "wb") as stream:
                 torch.save(content, stream)
-        except RuntimeError as error:  # of torch's zip writer, after the stream has raised what is wrong
+        except RuntimeError as error:  # of torch's zip writer, after the stream has raised the cause
             if isinstance(error.__context__, OSError):
                 raise error.__context__ from None
             raise
@@ -95,21 +95,21 @@ def save_tensors(content: dict[str, Any], file: str | Path) -> None:
 
 
 def embedder_from_checkpoint(path: str | Path, trained: bool = True) -> tuple[Embedder, dict[str, Any]]:
-    """Return the embedder of a checkpoint in evaluation mode and the config it was trained with, a plain dict; see `embedder_of`."""
+    """Return the embedder of a checkpoint in evaluation mode, and its training config as a plain dict; see `embedder_of`."""
     checkpoint = load_checkpoint(path)
     return embedder_of(checkpoint, path, trained), checkpoint["config"]
 
 
 def has_average(checkpoint: dict[str, Any]) -> bool:
-    """Return whether a checkpoint has averaged weights (trainer.ema) as well as the trained ones."""
+    """Return whether a checkpoint has averaged weights (trainer.ema) in addition to the trained ones."""
     return any(name.startswith(EMA) for name in checkpoint["state_dict"])
 
 
 def embedder_tensors(checkpoint: dict[str, Any], path: str | Path, weights: str = "") -> dict[str, Any]:
-    """Return the tensors of a checkpoint's embedder by their names in it.
+    """Return the tensors of a checkpoint's embedder by their names in the embedder.
 
-    weights: those of the encoder, `ema` for the averaged ones, `trained` for those of the last step; by default the averaged ones
-    where there are any. Raises ValueError where `ema` is asked for and there are none.
+    weights: of the encoder, `ema` for the averaged ones, `trained` for those of the last step; by default the averaged ones if there
+    are any. Raises ValueError when `ema` is given and there are none.
     """
     state: dict[str, Any] = checkpoint["state_dict"]
     tensors = {name[len(PREFIX) :]: value for name, value in state.items() if name.startswith(PREFIX)}
@@ -122,11 +122,11 @@ def embedder_tensors(checkpoint: dict[str, Any], path: str | Path, weights: str 
 
 
 def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = True, weights: str = "") -> Embedder:
-    """Return the embedder in evaluation mode of a checkpoint that was loaded from `path`.
+    """Return the embedder, in evaluation mode, of a checkpoint loaded from `path`.
 
-    The tensors that `embedder_tensors` returns are taken strictly; trained=False gives the same architecture with random weights,
-    and without linear maps, of which a random one would be worth less than none.
-    Raises ValueError when a tensor is missing, unknown or of another shape, or the `weights` asked for are not there.
+    The tensors of `embedder_tensors` are loaded strictly. trained=False gives the same architecture with random weights and without
+    linear maps, since a random map would only do harm.
+    Raises ValueError when a tensor is missing, unknown or of another shape, or the requested `weights` are missing.
     """
     config = embedder_config_of(checkpoint)
     embedder = Embedder(config if trained else without_maps(config))
@@ -143,9 +143,9 @@ def embedder_of(checkpoint: dict[str, Any], path: str | Path, trained: bool = Tr
 
 
 def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
-    """Return the embedder's config of a checkpoint; a user's encoder and readouts are imported from their files.
+    """Return the embedder's config in a checkpoint; a user's encoder and readouts are imported from their files.
 
-    Raises ValueError when the config is not whole, the model has several encoders, which only earlier versions combined, or a file is
+    Raises ValueError when the config is incomplete, the model has several encoders, which only earlier versions combined, or a file is
     missing or has changed since the training.
     """
     config, own = checkpoint["config"], {}
@@ -157,7 +157,7 @@ def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
     embedder = {key: config[key] for key in EMBEDDER if key in config}
 
     def located(element: Any, section: str, base: type[Any]) -> Any:
-        """Return {name: options} with the present path of a user's file, whose class goes into `own`."""
+        """Return {name: options} with the present path of a user's file, and add its class to `own`."""
         if not isinstance(element, dict):
             return element
         element = {moved(key) if is_reference(str(key)) else key: options for key, options in element.items()}
@@ -176,7 +176,7 @@ def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
 
 
 def own_class(key: str, section: str, base: type[Any], recorded: Any) -> type[Any]:
-    """Return a user's class, imported from its file; `recorded` has the SHA-256 of the files that a run was trained with.
+    """Return a user's class, imported from its file; `recorded` has the SHA-256 of the files at the time of training.
 
     Raises ValueError when the file is missing, has changed since the training, or its SHA-256 is not recorded.
     """
@@ -189,13 +189,15 @@ def own_class(key: str, section: str, base: type[Any], recorded: Any) -> type[An
 def exported_manifest(content: bytes | str, where: str) -> Manifest:
     """Return the manifest of an exported package, of this version or an earlier one.
 
-    Raises ValueError with one line when it is not JSON, has a wrong type or an unknown key.
+    Raises ValueError when it is not JSON, has a wrong type or an unknown key.
     """
     try:
         mapping = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{where} is not JSON ({str(error)[:80]}); install the package again") from None
     manifest = parse_manifest(current_manifest(mapping), where)
-    if not manifest.parts and SEVERAL not in manifest.embedder:  # a user's classes, and several encoders, are known to their package alone
+    if (
+        not manifest.parts and SEVERAL not in manifest.embedder
+    ):  # a user's classes and several encoders can be checked only by their package
         embedder_config(manifest.embedder, f"{where}.embedder")
     return manifest

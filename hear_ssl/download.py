@@ -1,8 +1,8 @@
-"""Download files: resume where the server can (RFC 9110, section 14), stop slow connections, try again with growing pauses.
+"""Download files: resume if the server supports it (RFC 9110, section 14), close slow connections, retry with growing pauses.
 
-`transfer` makes one attempt, `retry` repeats it. http and https are read here, by hear_ssl/model/download.py, which ships with the
-weights of an exported package and is imported only when something is fetched; the caller passes an opener for other addresses,
-checks the bytes and words the errors. Every download has a slowest rate, and so an end.
+`transfer` makes one attempt, `retry` repeats it. http and https are read by hear_ssl/model/download.py, which ships in exported packages
+and is imported only for a download. For other addresses the caller passes an opener; the caller also checks the bytes and writes the
+error messages. Every download has a minimum rate and therefore ends.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from hear_ssl.errors import one_line
 ATTEMPTS = 6
 FIRST_PAUSE_SECONDS = 0.5
 TIMEOUT_SECONDS = 30.0
-SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection, and over all attempts together
-PATIENCE = 20  # times TIMEOUT_SECONDS: all attempts together may take that much longer than the file at the slowest rate
-IDLE_SECONDS = 1e6  # between two reads of a Download, in which nothing is waited for
+SLOWEST = 10_000  # bytes per second, measured over each TIMEOUT_SECONDS of a connection, and over all attempts
+PATIENCE = 20  # all attempts together may take this many TIMEOUT_SECONDS longer than the file at the slowest rate
+IDLE_SECONDS = 1e6  # limit between two reads of a Download, when the caller does not wait for data
 BLOCK = 1 << 20  # bytes
 NOT_STORED = "; user, password and signature of an address are never stored: give it again with them, or put them into ~/.netrc"
-LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of this machine's disk; another attempt does not help
-TRANSIENT_REFUSALS = (408, 416, 425, 429)  # the HTTP statuses 4xx that another attempt may get past
+LOCAL_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of the local disk; another attempt does not help
+TRANSIENT_REFUSALS = (408, 416, 425, 429)  # HTTP status codes 4xx after which another attempt may succeed
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An open download: its stream, the byte it starts with, and the file's size in bytes where the server states it.
+    """An open download: its stream, its first byte, and the file's size in bytes if the server states it.
 
-    watch: ends the connection when it is silent.
+    watch: closes the connection when it is silent.
     """
 
     stream: Any
@@ -51,11 +51,11 @@ ProgressCallback = Callable[[int, int | None], None]
 
 
 def open_http(url: str, start: int = 0, anywhere: bool = True) -> Answer:
-    """Open an http or https URL from byte `start` on, or from the beginning where the server cannot, and return its answer.
+    """Open an http or https URL from byte `start` on, or from the beginning if the server cannot resume, and return the response.
 
-    User and password are those of the URL, or of ~/.netrc. anywhere: https may lead to another host, for files with a checksum.
-    Raises FileNotFoundError when there is nothing (HTTP 404 or 410), other OSErrors when it refuses or does not answer, ValueError
-    when it redirects where it must not.
+    User and password are those in the URL or in ~/.netrc. anywhere: https may redirect to another host, for files with a checksum.
+    Raises FileNotFoundError when the file does not exist (HTTP 404 or 410), other OSErrors when the server refuses or does not answer,
+    ValueError for a redirect that is not allowed.
     """
     from hear_ssl.model.download import Watch, open_web  # loads torch
 
@@ -70,9 +70,9 @@ def open_http(url: str, start: int = 0, anywhere: bool = True) -> Answer:
             raise FileNotFoundError(f"{redacted(url)} is not there (HTTP {error.code})") from None
         if error.code != 416 or not start:
             raise
-        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start):  # nothing is missing
+        if error.headers.get("Content-Range", "").rpartition("/")[2] == str(start):  # the file is complete
             return Answer(io.BytesIO(), start, start)
-        return open_http(url, anywhere=anywhere)  # it serves fewer bytes than `start`: those are of another file
+        return open_http(url, anywhere=anywhere)  # the file has fewer bytes than `start`, so the partial file is of another one
     except BaseException:
         watch.close()
         raise
@@ -88,7 +88,7 @@ def open_http(url: str, start: int = 0, anywhere: bool = True) -> Answer:
 
 
 def open_unchecked(url: str, start: int = 0) -> Answer:
-    """Open an http or https URL of a file without a published checksum, which may redirect within its host alone."""
+    """Open an http or https URL of a file without a published checksum, which may redirect only within its host."""
     return open_http(url, start, anywhere=False)
 
 
@@ -105,13 +105,13 @@ def transfer(
     opener: Opener = open_http,
     progress: ProgressCallback = ignore,
 ) -> None:
-    """Append to a file what it lacks of a URL; one that cannot be resumed is emptied and starts again.
+    """Append the missing bytes of a URL to a file; if the download cannot be resumed, empty the file and start again.
 
-    `size` is the number of bytes that it should have, `limit` the most that it may have; both are checked while bytes
-    arrive, the content is not. `progress` is called with the bytes so far and those in all, None where unknown.
+    size: required number of bytes. limit: largest number of bytes. Both are checked during the download, the content is not.
+    progress: called with the bytes so far and the total, None if unknown.
 
-    Raises ConnectionError or another OSError when the download breaks off, stalls, is slower than SLOWEST or too long,
-    FileNotFoundError when there is nothing, ValueError when the opener cannot read such a URL.
+    Raises ConnectionError or another OSError when the connection breaks, stalls, is slower than SLOWEST or sends too much;
+    FileNotFoundError when the file does not exist, ValueError when the opener does not support the URL.
     """
     present = file.seek(0, os.SEEK_END)
     if present and present == size:
@@ -131,12 +131,12 @@ def transfer(
                 answer.watch.close()
     except (OSError, ValueError):
         raise
-    except Exception as error:  # http.client and the clients of other stores have errors of their own
+    except Exception as error:  # http.client and clients of other stores raise errors of any class
         raise ConnectionError(one_line(error)) from None
 
 
 def _copy(answer: Answer, file: BinaryIO, end: int | None, limit: int | None, progress: ProgressCallback) -> None:
-    """Append an answer to a file block by block. Raises ConnectionError when it is too slow, too long or ends too early."""
+    """Append a response to a file block by block. Raises ConnectionError when it is too slow, too long or incomplete."""
     from hear_ssl.model.download import blocks  # loads torch
 
     size = file.tell()
@@ -154,10 +154,10 @@ def _copy(answer: Answer, file: BinaryIO, end: int | None, limit: int | None, pr
 
 
 def retry(attempt: Callable[[], None], file: BinaryIO) -> None:
-    """Call `attempt` until it returns: six times with growing pauses, counted anew when it has made `file` longer at a fair rate.
+    """Call `attempt` until it succeeds, up to six times with growing pauses; progress of `file` at a fair rate resets the count.
 
-    Raises ConnectionError with the number of attempts and the last reason, also when all of them together take longer than the
-    slowest rate allows, and at once what another attempt cannot mend.
+    Raises ConnectionError with the number of attempts and the last reason, also when all attempts together take longer than the
+    slowest rate allows. Errors that another attempt cannot solve are raised at once.
     """
     failures, begun = 0, time.monotonic()
     first = longest = file.seek(0, os.SEEK_END)
@@ -181,26 +181,26 @@ def retry(attempt: Callable[[], None], file: BinaryIO) -> None:
 
 
 def refused_hint(error: Exception) -> str:
-    """Return what to do about a server that asks for credentials or refuses them; '' for other errors."""
+    """Return a hint for a server that requires or refuses credentials; '' for other errors."""
     return NOT_STORED if isinstance(error, urllib.error.HTTPError) and error.code in (401, 403) else ""
 
 
 def is_final(error: OSError) -> bool:
-    """Return whether another attempt is of no use: nothing is there, the server refuses, or the disk is full or read-only."""
+    """Return whether another attempt is useless: the file does not exist, the server refuses, or the disk is full or read-only."""
     if isinstance(error, urllib.error.HTTPError):
         return 400 <= error.code < 500 and error.code not in TRANSIENT_REFUSALS
     return isinstance(error, FileNotFoundError) or error.errno in LOCAL_ERRORS
 
 
 class Download(io.RawIOBase):
-    """A file at an address, read from its start to its end without a copy on disk.
+    """A file at an address, read from start to end without a copy on disk.
 
-    Where the connection breaks off, is silent or too slow, it is opened again at the byte that comes next: six times in a row with
-    growing pauses, as in `retry`. Only the time spent waiting counts, not that between two reads.
+    When the connection breaks, is silent or too slow, it is opened again at the next byte, up to six times in a row with growing pauses,
+    as in `retry`. Only the time spent waiting for data counts, not the time between two reads.
     """
 
     def __init__(self, url: str, opener: Opener = open_http) -> None:
-        """Open the address. Raises FileNotFoundError when nothing is there, other OSErrors when it refuses or does not answer."""
+        """Open the address. Raises FileNotFoundError when the file does not exist, other OSErrors when it refuses or does not answer."""
         self.url, self.opener = url, opener
         self.end: int | None = None
         self.answer: Answer | None = None
@@ -213,7 +213,7 @@ class Download(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer with what has arrived and return how many bytes; 0 at the end of the file. Raises OSError."""
+        """Fill a buffer with received bytes and return their number; 0 at the end of the file. Raises OSError."""
         block = self._try(lambda: self._receive(len(buffer)))
         buffer[: len(block)] = block
         return len(block)
@@ -233,7 +233,7 @@ class Download(io.RawIOBase):
                 if isinstance(error, ValueError) or is_final(error):
                     raise
                 reason = one_line(error)
-            except Exception as error:  # http.client and the clients of other stores have errors of their own
+            except Exception as error:  # http.client and clients of other stores raise errors of any class
                 self._drop()
                 reason = one_line(error)
             self.failures = 1 if self.place - self.failed_at > SLOWEST * TIMEOUT_SECONDS else self.failures + 1
@@ -252,7 +252,7 @@ class Download(io.RawIOBase):
         if left and getattr(answer.stream, "seekable", lambda: False)():
             answer.stream.seek(self.place)
             left = 0
-        while left:  # the server starts again from the beginning
+        while left:  # the server has started again from the beginning
             block = self._arrived(answer, min(left, BLOCK))
             if not block:
                 raise ConnectionError("the connection ended early")
@@ -268,7 +268,7 @@ class Download(io.RawIOBase):
         return block
 
     def _arrived(self, answer: Answer, size: int) -> bytes:
-        """Return what has arrived. Raises ConnectionError when it is slower than SLOWEST over TIMEOUT_SECONDS of waiting."""
+        """Return the received bytes. Raises ConnectionError when they are slower than SLOWEST over TIMEOUT_SECONDS of waiting."""
         if answer.watch:
             answer.watch.feed(2.0 * TIMEOUT_SECONDS)
         begun = time.monotonic()

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Embed with the options of the command line; 1 when a file could not be read."""
+    """Embed with the options of the command line and return the exit status: 1 when a file could not be read."""
     given = parse_arguments(arguments)
     out = Path(given.out)
     if out.suffix != ".npz":
@@ -26,6 +27,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl embed",
+        formatter_class=HelpText,
         description="Embed audio files of any format and rate. Exit status 1 when some could not be read, 2 when nothing was written.",
     )
     parser.add_argument(
@@ -51,9 +53,9 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         type=user_path,
         metavar="FILE.py",
-        help="file of a class of your own that the published model needs (repeatable)",
+        help="file of a class of your own that the published model needs; repeatable",
     )
-    parser.add_argument("--device", default="cpu", help="cpu (the default), cuda, cuda:1 or mps")
+    parser.add_argument("--device", default="cpu", metavar="NAME", help="cpu, cuda, cuda:1 or mps (default: %(default)s)")
     return parser.parse_args(given)
 
 

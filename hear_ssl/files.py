@@ -1,8 +1,8 @@
-"""Files that appear under their final name only when whole, and that are checked before they are used.
+"""Write files atomically, and check files before they are used.
 
-Everything is written under a temporary name in the same folder, flushed to the disk and then renamed, so that a full
-disk or a killed process leaves the earlier good file untouched. The zip archives of torch.save and numpy.savez get the
-CRC-32 of the whole file as their comment, because torch.load checks no CRC-32, and numpy.load not always.
+Everything is written under a temporary name in the same folder, flushed to disk and then renamed, so that a full disk or a killed process
+leaves the earlier file unchanged. The zip archives of torch.save and numpy.savez get the CRC-32 of the whole file as their comment,
+because torch.load checks no CRC-32, and numpy.load not always.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from typing import Any, BinaryIO
 PART = re.compile(r"\.(.+)\.(\d+)\.[0-9a-f]{8}\.part")  # a temporary file of `atomic_path`: final name and process
 BLOCK = 1 << 20  # bytes read at once
 COMMENT_LENGTH = struct.Struct("<H")  # ends a zip archive without a comment (APPNOTE.TXT 6.3.10, section 4.3.16)
-END_BYTES, END_MARK = 22, b"PK\x05\x06"  # of the record that ends it
+END_BYTES, END_MARK = 22, b"PK\x05\x06"  # of the end record
 COMMENT = b"crc32:%08x"
 COMMENT_BYTES = len(COMMENT % 0)
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO)
 
-AUDIO_FOLDER = "audio folder"  # the unit of an option of an augmentation that names a folder of this machine
+AUDIO_FOLDER = "audio folder"  # the unit of an augmentation's option that is a local folder
 
 
 @contextmanager
 def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path in the folder of `path` to write to, and rename it to `path` when the block ends without an error.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` when the block ends without an error.
 
-    Raises whatever the block or the file system raises, with the name of `path` where the disk failed; the temporary file is
-    then removed.
+    Raises whatever the block or the file system raises, with the name of `path` when the disk failed; the temporary file is then
+    removed.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -59,7 +59,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def disk_errors_of(path: str | os.PathLike[str], temporary: str | os.PathLike[str] = "") -> Iterator[None]:
-    """Name `path` in an OSError of the disk that names no file, as that of a failed write, or names `temporary`."""
+    """Name `path` in disk errors (OSError) that name no file, such as a failed write, or that name `temporary`."""
     try:
         yield
     except OSError as error:
@@ -70,27 +70,27 @@ def disk_errors_of(path: str | os.PathLike[str], temporary: str | os.PathLike[st
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove the temporary files that killed processes left in a folder which no other process writes to now."""
+    """Remove the temporary files of killed processes in a folder to which no other process is writing."""
     for part in folder.glob(".*.part"):
         if PART.fullmatch(part.name):
             part.unlink(missing_ok=True)
 
 
 def remove_unfinished(folder: Path, name: str) -> None:
-    """Remove the folders that killed processes left in `folder` by `unfinished_folder(folder, name)`; nobody else writes there now."""
+    """Remove folders of `unfinished_folder(folder, name)` left by killed processes; no other process may be writing there."""
     for left in folder.glob(f".{glob.escape(name)}.unfinished-*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
 def unfinished_folder(folder: Path, name: str) -> Iterator[Path]:
-    """Give a new folder in `folder` in which FOLDER/NAME is made, to be renamed when it is whole; removed at the end."""
+    """Yield a new folder in `folder` in which to create FOLDER/NAME, to be renamed when complete; remove it at the end."""
     with tempfile.TemporaryDirectory(prefix=f".{name}.unfinished-", dir=folder, ignore_cleanup_errors=True) as unfinished:
         yield Path(unfinished)
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Return what a JSON file contains. Raises OSError when it cannot be read, ValueError that names it when it is damaged."""
+    """Return the content of a JSON file. Raises OSError when it cannot be read, ValueError that names it when it is damaged."""
     content = Path(path).read_bytes()
     try:
         return json.loads(content)
@@ -99,16 +99,16 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | str) -> None:
-    """Write `content` (text as UTF-8) to `path`, whole or not at all. Raises OSError when the disk is full."""
+    """Write `content` (text as UTF-8) to `path` atomically. Raises OSError when the disk is full."""
     data = content.encode() if isinstance(content, str) else content
     with atomic_path(path) as temporary:
         temporary.write_bytes(data)
 
 
 def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and the rows of a CSV file that was written line by line; a half-written last row is left out.
+    """Return the columns and the rows of a CSV file that was written line by line, without an incomplete last row.
 
-    Raises OSError when it cannot be read, ValueError that names it when it is no text or a row before the last is no row of it.
+    Raises OSError when it cannot be read, ValueError that names it when it is not text or a row before the last is invalid.
     """
     try:
         text = Path(path).read_bytes().decode()
@@ -116,16 +116,16 @@ def read_rows(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, s
         rows = list(reader)
         columns = list(reader.fieldnames or [])
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path} is damaged ({str(error)[:100]}); mend or remove it, nothing else is lost") from None
+        raise ValueError(f"{path} is damaged ({str(error)[:100]}); repair or remove it, nothing else is lost") from None
     broken = [row for row in rows if None in row or None in row.values()]
     if broken and broken != rows[-1:]:
         line = rows.index(broken[0]) + 2
-        raise ValueError(f"{path} is damaged (line {line} has not its {len(columns)} values); mend or remove it, nothing else is lost")
+        raise ValueError(f"{path} is damaged (line {line} does not have {len(columns)} values); repair or remove it, nothing else is lost")
     return columns, rows[: len(rows) - len(broken)]
 
 
 def read_metrics(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str, str]]]:
-    """Return the columns and rows of a metrics.csv, numbers or nothing in every place; a missing or empty file has none.
+    """Return the columns and rows of a metrics.csv, whose values are numbers or empty; a missing or empty file has none.
 
     Raises ValueError that names the file when it is damaged.
     """
@@ -138,12 +138,12 @@ def read_metrics(path: str | os.PathLike[str]) -> tuple[list[str], list[dict[str
             [float(value) for value in row.values() if value]
         except (KeyError, ValueError):
             values = ",".join(row.values())[:60]
-            raise ValueError(f"{path} is damaged (the row {values!r}); mend or remove it, nothing else is lost") from None
+            raise ValueError(f"{path} is damaged (the row {values!r}); repair or remove it, nothing else is lost") from None
     return columns, rows
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise ValueError unless a file can be written at `path`; what has to be computed for it may take hours. Nothing is made."""
+    """Raise ValueError unless a file can be written at `path`, before hours of computation; nothing is created."""
     file = Path(path).absolute()
     place = next(folder for folder in file.parents if os.path.lexists(folder))
     try:
@@ -165,7 +165,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def add_checksum(path: str | os.PathLike[str]) -> None:
-    """Write the CRC-32 of a zip archive into its comment. Raises ValueError when it is no archive without a comment."""
+    """Write the CRC-32 of a zip archive into its comment. Raises ValueError when it is not an archive without a comment."""
     with open(path, "rb+") as file:
         end = file.seek(-COMMENT_LENGTH.size, os.SEEK_END)
         if file.read() != COMMENT_LENGTH.pack(0):
@@ -180,10 +180,10 @@ def add_checksum(path: str | os.PathLike[str]) -> None:
 
 
 def check_zip(path: str | os.PathLike[str]) -> None:
-    """Compare a zip archive with the CRC-32 in its comment, or where it has no comment each member with its own.
+    """Check a zip archive against the CRC-32 in its comment, or without a comment each member against its CRC-32.
 
-    Raises ValueError or zipfile.BadZipFile when they differ, when members are compressed or have one name twice, and could so
-    unpack to any size, and whatever zipfile raises for damaged headers.
+    Raises ValueError or zipfile.BadZipFile when they differ, or when members are compressed or have the same name, so that they could
+    unpack to any size; and whatever zipfile raises for damaged headers.
     """
     size = os.path.getsize(path)
     with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
@@ -204,7 +204,7 @@ def check_zip(path: str | os.PathLike[str]) -> None:
             raise ValueError("its end is cut off")
         for member in members:
             with archive.open(member) as content:
-                while content.read(BLOCK):  # compared at its end
+                while content.read(BLOCK):  # zipfile compares the CRC-32 at the end
                     pass
 
 

@@ -1,7 +1,7 @@
-"""One process at a time in an output folder.
+"""Lock an output folder, so that only one process at a time writes to it.
 
-The folder itself is locked by flock(2), which ends with the process, however that ends, and leaves no file. Where a
-folder cannot be locked, as on NFS, a file `.lock` in it is; a file system without locks is named on stderr.
+The folder itself is locked by flock(2). The system releases the lock when the process ends, and no file remains. If a folder cannot be
+locked, as on NFS, a file `.lock` in it is locked instead; on a file system without locks there is a warning.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from hear_ssl.safe_open import open_own
 LOCK_NAME = ".lock"
 OUT_BUSY = "wait for it to end, or give another folder"
 PAUSE_SECONDS = 0.05
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # of a file system without flock
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)  # errors of a file system without flock
 
 
 class FolderBusyError(ValueError):
-    """Another process holds the folder."""
+    """Another process has locked the folder."""
 
 
 @contextmanager
 def folder_lock(folder: str | os.PathLike[str], remedy: str, wait_seconds: float = 0.0) -> Iterator[None]:
-    """Hold a folder, which is made if need be, against every other `folder_lock`; one that stays empty is removed at the end.
+    """Lock a folder, created if needed, against every other `folder_lock`; remove it at the end if it is still empty.
 
-    Raises FolderBusyError, which ends with `remedy`, when another process holds it for longer than `wait_seconds`; OSError
-    when it cannot be made or opened.
+    Raises FolderBusyError, which ends with `remedy`, when another process keeps it locked for longer than `wait_seconds`; OSError when
+    it cannot be created or opened.
     """
     path = Path(folder)
     made = [parent for parent in (path, *path.parents) if not os.path.lexists(parent)]
@@ -43,13 +43,13 @@ def folder_lock(folder: str | os.PathLike[str], remedy: str, wait_seconds: float
     finally:
         with suppress(OSError):
             for parent in made:
-                parent.rmdir()  # while it is still held; fails unless empty
+                parent.rmdir()  # while it is still locked; fails unless it is empty
         os.close(descriptor)
 
 
 @contextmanager
 def file_lock(file: str | os.PathLike[str], remedy: str, wait_seconds: float) -> Iterator[None]:
-    """Hold a file, which is made if need be, for a short change to another file in its folder; raises as `folder_lock` does."""
+    """Lock a file, created if needed, during a short change to another file in its folder. Raises as `folder_lock` does."""
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = _wait(partial(_try_file, path), path.parent, remedy, time.monotonic() + wait_seconds)
@@ -60,10 +60,10 @@ def file_lock(file: str | os.PathLike[str], remedy: str, wait_seconds: float) ->
 
 
 def is_held(folder: str | os.PathLike[str]) -> bool | None:
-    """Return whether a process holds a folder by `folder_lock`, None where that cannot be found out; waits for nobody, writes nothing.
+    """Return whether a process has locked a folder by `folder_lock`, or None when that is unknown; neither waits nor writes.
 
-    The folder, or the file `.lock` in it, is locked for an instant, shared with other readers. Where a process must not fail
-    by that, it takes `folder_lock` with a `wait_seconds`.
+    The folder, or the file `.lock` in it, is locked for an instant, shared with other readers. A process that must not fail because of
+    this instant uses `folder_lock` with `wait_seconds`.
     """
     path = Path(folder)
     for place in (path, path / LOCK_NAME):
@@ -76,7 +76,7 @@ def is_held(folder: str | os.PathLike[str]) -> bool | None:
             return False
         except BlockingIOError:
             return True
-        except OSError:  # a file system that does not lock folders; the file then
+        except OSError:  # a file system that does not lock folders: use the file
             continue
         finally:
             os.close(descriptor)
@@ -84,7 +84,7 @@ def is_held(folder: str | os.PathLike[str]) -> bool | None:
 
 
 def _wait(attempt: Callable[[], int | None], folder: Path, remedy: str, deadline: float) -> int:
-    """Return the open descriptor of the first attempt that holds the lock; closing it ends the lock."""
+    """Return the open descriptor of the first attempt that gets the lock; closing it releases the lock."""
     while True:
         held = attempt()
         if held is not None:
@@ -99,14 +99,14 @@ def _make_and_try(path: Path) -> int | None:
         try:
             path.mkdir(parents=True, exist_ok=True)
             return _try_folder(path)
-        except FileNotFoundError:  # another process has removed it, empty, since
+        except FileNotFoundError:  # another process has just removed it, since it was empty
             continue
         except (FileExistsError, NotADirectoryError):
             raise ValueError(f"{path} is no folder; give another one") from None
 
 
 def _try_folder(path: Path) -> int | None:
-    """Return a descriptor that holds the folder, None when another process does."""
+    """Return a descriptor with the lock of the folder, or None when another process has it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -117,13 +117,13 @@ def _try_folder(path: Path) -> int | None:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             return None
-        if error.errno in (errno.EBADF, *NO_LOCKS):  # EBADF: NFS locks only what is open for writing
+        if error.errno in (errno.EBADF, *NO_LOCKS):  # EBADF: NFS locks only files that are open for writing
             return _try_file(path / LOCK_NAME)
         raise
 
 
 def _try_file(path: Path) -> int | None:
-    """Return a descriptor that holds a file, which is made if need be, None when another process does."""
+    """Return a descriptor with the lock of a file, created if needed, or None when another process has it."""
     descriptor = open_own(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Load a model to embed with: a run, a checkpoint, an installed wheel, or published weights with their manifest.
+"""Load a model for embedding: a run, a checkpoint, an installed wheel, or published weights with their manifest.
 
-What is loaded from an address is data: a manifest and tensors. A class of the user's own comes from a file that the caller names, and
-only when it is the file whose SHA-256 the manifest has.
+Only data is loaded from an address: a manifest and tensors. A user's own class is imported only from a file that the caller gives and
+that has the SHA-256 in the manifest.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ WEIGHTS, MANIFEST = ".safetensors", ".json"
 class Model(Sized):
     """A model that embeds waveforms; embeddings are float32, computed without gradient in evaluation mode.
 
-    model: the torch.nn.Module. module: what embeds with it, the functions of the HEAR API.
+    model: the torch.nn.Module. module: the Python module with the functions of the HEAR API.
     """
 
     model: Any
@@ -55,7 +55,7 @@ class Model(Sized):
     def scene(self, waveform: Tensor) -> Tensor:
         """Return an embedding of each clip (batch, scene_embedding_size) of waveforms (batch, time) in [-1, 1] at `sample_rate`.
 
-        Raises ValueError when the waveform is no floating point tensor of two dimensions with at least one sample.
+        Raises ValueError when the waveform is not a floating-point tensor with two dimensions and at least one sample.
         """
         embeddings: Tensor = self.module.get_scene_embeddings(waveform, self.model)
         return embeddings
@@ -63,7 +63,7 @@ class Model(Sized):
     def timestamps(self, waveform: Tensor) -> tuple[Tensor, Tensor]:
         """Return embeddings (batch, timestamps, timestamp_embedding_size) and their centres in ms (batch, timestamps).
 
-        Takes waveforms (batch, time) in [-1, 1] at `sample_rate`. Raises ValueError as `scene` does.
+        The input are waveforms (batch, time) in [-1, 1] at `sample_rate`. Raises ValueError as `scene` does.
         """
         embeddings, timestamps_ms = self.module.get_timestamp_embeddings(waveform, self.model)
         return embeddings, timestamps_ms
@@ -102,12 +102,12 @@ def load(
 
     source: a run (its last checkpoint) or a checkpoint file; the name of an installed wheel or of another module with the HEAR API; or
     an hf://, https://, http://, s3:// or gs:// address of weights, NAME.safetensors with the manifest NAME.json next to it, or a folder
-    with manifest.json and the weights that it names; such files may also be local. The weights' SHA-256 must be that of the manifest;
-    they are kept in the user's cache. An address never names code.
-    weights: a weights file given to load_model() of a module. parts: files of classes of your own that a manifest refers to.
-    device: cpu, cuda, cuda:1, mps, or auto for a GPU when there is one.
+    with manifest.json and the weights that it names; such files may also be local. The weights must have the SHA-256 in the manifest;
+    they are stored in the user's cache. No code is loaded from an address.
+    weights: a weights file for load_model() of a module. parts: files of your own classes to which a manifest refers.
+    device: cpu, cuda, cuda:1, mps, or auto for a GPU if there is one.
 
-    Raises ValueError when there is nothing of that name, it is damaged, or a part's file is missing or another one, OSError when an
+    Raises ValueError when nothing has that name, it is damaged, or the file of an own class is missing or differs; OSError when an
     address cannot be reached.
     """
     name = os.fspath(source)
@@ -128,7 +128,7 @@ def load(
 
 
 def exported_files(file: str) -> tuple[Manifest, Path]:
-    """Return the manifest of a local weights file, which lies next to it, and the weights file, once they belong together; see `load`."""
+    """Return the manifest next to a local weights file, and the weights file, after a check that they belong together; see `load`."""
     manifest_file, weights_file = (Path(file).with_suffix(suffix) for suffix in (MANIFEST, WEIGHTS))
     for path in (manifest_file, weights_file):
         if not path.is_file():
@@ -139,7 +139,7 @@ def exported_files(file: str) -> tuple[Manifest, Path]:
 
 
 def exported_folder(folder: Path) -> tuple[Manifest, Path]:
-    """Return the manifest of a local folder and the weights that it names, once they belong together; see `load`."""
+    """Return the manifest in a local folder and its weights, after a check that they belong together; see `load`."""
     manifest = exported_manifest((folder / "manifest.json").read_bytes(), str(folder / "manifest.json"))
     weights = folder / manifest.weights.file
     if not weights.is_file():
@@ -149,7 +149,7 @@ def exported_folder(folder: Path) -> tuple[Manifest, Path]:
 
 
 def published_files(address: str) -> tuple[Manifest, Path]:
-    """Return the manifest of the weights at an address, and a local file of the weights, once they belong together; see `load`."""
+    """Return the manifest of weights at an address and a local copy of the weights, after a check that they belong together; see `load`."""
     shown = redacted(address)
     if address.partition("://")[0] not in SCHEMES:
         raise ValueError(f"{shown} is not an address that models are loaded from; give one with {', '.join(SCHEMES)}")
@@ -170,9 +170,9 @@ def fetched_manifest(address: str) -> Manifest:
 
 
 def fetched_weights(address: str, manifest: Manifest) -> Path:
-    """Return the local file of the weights at an address, from the user's cache where they are there.
+    """Return a local copy of the weights at an address, from the user's cache if they are there.
 
-    Raises ValueError when the address serves other bytes than those of the manifest, OSError when it cannot be reached.
+    Raises ValueError when the address serves other bytes than stated in the manifest, OSError when it cannot be reached.
     """
     sha256 = manifest.weights.sha256
     if not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -188,7 +188,7 @@ def fetched_weights(address: str, manifest: Manifest) -> Path:
 
 
 def fetch(address: str, file: BinaryIO, what: str, size: int | None = None, limit: int | None = None) -> None:
-    """Write what is at an address to a file. Raises ValueError when there is nothing, OSError when it cannot be reached."""
+    """Download an address to a file. Raises ValueError when it does not exist, OSError when it cannot be reached."""
     opener, shown = open_address if size is not None else open_index, redacted(address)
     try:
         retry(lambda: transfer(address, file, size=size, limit=limit, opener=opener), file)
@@ -201,14 +201,14 @@ def fetch(address: str, file: BinaryIO, what: str, size: int | None = None, limi
 
 
 def check_weights(path: Path, manifest: Manifest, shown: str) -> None:
-    """Raise ValueError unless a file has the SHA-256 that a manifest has."""
+    """Raise ValueError unless a file has the SHA-256 in a manifest."""
     found = weights_sha256(path)
     if found != manifest.weights.sha256:
         raise ValueError(f"{shown} has SHA-256 {found[:16]}..., its manifest {manifest.weights.sha256[:16]}...: another model or damaged")
 
 
 def built(manifest: Manifest, weights: Path, parts: Sequence[str | os.PathLike[str]]) -> Embedder:
-    """Return the model of a manifest with its weights. Raises ValueError when they do not fit, or a part's file is not given."""
+    """Return the model of a manifest with its weights. Raises ValueError when they do not fit, or the file of an own class is missing."""
     if SEVERAL in manifest.embedder:
         raise ValueError(f"{manifest.name} has several encoders, as an earlier version combined them; install its wheel and give its name")
     model = Embedder(embedder_config(manifest.embedder, "manifest", own_classes(manifest, parts)))
@@ -218,9 +218,9 @@ def built(manifest: Manifest, weights: Path, parts: Sequence[str | os.PathLike[s
 
 
 def own_classes(manifest: Manifest, parts: Sequence[str | os.PathLike[str]]) -> dict[str, type[Any]]:
-    """Return the user's classes that a manifest refers to, from those of the given files that have the SHA-256 of the manifest.
+    """Return the user's classes to which a manifest refers, imported from the given files with the SHA-256 in the manifest.
 
-    Raises ValueError when none of them has it.
+    Raises ValueError when no given file has it.
     """
     files: dict[str, Path] = {}
     for part in parts:

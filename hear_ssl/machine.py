@@ -1,4 +1,4 @@
-"""What a machine grants to this process: CPU cores, a home folder, a user's name, shared memory. Imports no torch."""
+"""Resources of this process: CPU cores, home folder, user name, shared memory. Does not import torch."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from pathlib import Path
 
 CGROUPS, MEMBERSHIP, SHARED_MEMORY = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"), Path("/dev/shm")
 CPU_MOUNTS = ("", "unified", "cpu", "cpu,cpuacct", "cpuacct,cpu")  # of version 2, of both at once, of version 1
-WRITTEN_AT_HOME = ("MPLCONFIGDIR", "TRITON_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")  # not read there: weights and keys may be
-_made: list[str] = []  # the folder in place of a home that is missing or cannot be written
+WRITTEN_AT_HOME = ("MPLCONFIGDIR", "TRITON_HOME", "WANDB_CACHE_DIR", "WANDB_DATA_DIR")  # only written to, never read
+_made: list[str] = []  # the folder that replaces a missing or read-only home
 MMAP_THRESHOLD, TRIM_THRESHOLD, TOP_PAD = -3, -1, -2  # options of glibc's mallopt
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: those of its affinity, at most its cgroup's CPU quota rounded up."""
+    """Return the number of cores that this process may use: those of its affinity, at most the CPU quota of its cgroup, rounded up."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(cores, cpu_quota())))
 
 
 def give_cores(process: int, place: int, places: int) -> None:
-    """Bind a process to its share of this one's cores, that of number `place` of `places`, where each gets one at least."""
+    """Bind a process to its share of this process's cores, number `place` of `places`; each gets at least one core."""
     cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
     if 1 < places <= len(cores):
         with suppress(OSError):  # it has ended
@@ -36,9 +36,9 @@ def give_cores(process: int, place: int, places: int) -> None:
 
 
 def cpu_quota(root: Path = CGROUPS, membership: Path = MEMBERSHIP) -> float:
-    """Return the smallest CPU quota of this process's cgroup and of those above it, in cores; infinity without one.
+    """Return the smallest CPU quota of this process's cgroup and its parents, in cores; infinity without a quota.
 
-    Version 2 keeps quota and period in cpu.max, version 1 in two files; both in microseconds, `max` or -1 for no quota
+    Version 2 stores quota and period in cpu.max, version 1 in two files, both in microseconds, with `max` or -1 for no quota
     (https://docs.kernel.org/admin-guide/cgroup-v2.html, https://docs.kernel.org/scheduler/sched-bwc.html).
     """
     groups = {Path()}  # a container sees its own group as the root
@@ -61,7 +61,7 @@ def _read(path: Path) -> str:
 
 
 def name_user() -> None:
-    """Give a user without a name one, in LOGNAME: torch names its cache by it (getpass.getuser)."""
+    """Set LOGNAME for a user without a name, since torch names its cache after the user (getpass.getuser)."""
     try:
         getpass.getuser()
     except (KeyError, OSError, ImportError):
@@ -69,11 +69,11 @@ def name_user() -> None:
 
 
 def settle_process() -> None:
-    """Set environment variables for what libraries ask of a machine and do not find; processes started from here inherit them.
+    """Set environment variables that libraries need on restricted machines; child processes inherit them.
 
-    A user without a name: see name_user. No home folder, or one that cannot be written: wandb, matplotlib and
-    triton write there; they get a temporary folder, which is removed at the end. A CPU quota below the number of cores: numpy
-    and torch start a thread for each core. What is set already is left as it is.
+    A user without a name: see name_user. No home folder, or a read-only one: wandb, matplotlib and triton get a temporary folder, which
+    is removed at the end. A CPU quota below the number of cores: the number of threads is limited, since numpy and torch start a thread
+    for each core. Variables that are already set are not changed.
     """
     name_user()
     home = os.path.expanduser("~")
@@ -89,7 +89,7 @@ def settle_process() -> None:
 def _home_stand_in() -> str:
     try:
         folder = tempfile.mkdtemp(prefix="hear-home-")
-    except OSError:  # nor a temporary folder: what needs one ends with that line
+    except OSError:  # there is no temporary folder either; code that needs one raises a clear error
         return ""
     _made.append(folder)
     owner = os.getpid()
@@ -98,9 +98,9 @@ def _home_stand_in() -> str:
 
 
 def expand_home(path: str, where: str) -> str:
-    """Return a path with ~ and ~user as the home folder; other paths as they are.
+    """Return a path with ~ or ~user replaced by the home folder; other paths are unchanged.
 
-    Raises ValueError that names `where` it was given when there is no such home folder.
+    Raises ValueError that names the option `where` when there is no such home folder.
     """
     if not path.startswith("~"):
         return path
@@ -113,9 +113,9 @@ def expand_home(path: str, where: str) -> str:
 
 
 def user_path(text: str) -> str:
-    """Return a path of a command line with ~ expanded, for `type=` of argparse.
+    """Return a path from the command line with ~ expanded, for `type=` of argparse.
 
-    Raises FileNotFoundError, which argparse leaves to run_main, when there is no such home folder.
+    Raises FileNotFoundError, which argparse passes on to run_main, when there is no such home folder.
     """
     try:
         return expand_home(text, "the path")
@@ -129,12 +129,12 @@ def user_folder(text: str) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the folder of hear_ssl in the user's cache, which need not exist."""
+    """Return the folder of hear_ssl in the user's cache, which may not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path(os.path.expanduser("~")) / ".cache") / "hear_ssl"
 
 
 def free_shared_memory(folder: Path = SHARED_MEMORY) -> float:
-    """Return the bytes free in shared memory, infinity where it is no file system of its own (macOS)."""
+    """Return the free bytes in shared memory, infinity if it is not a separate file system (macOS)."""
     try:
         found = os.statvfs(folder)
     except (OSError, AttributeError):
@@ -143,9 +143,9 @@ def free_shared_memory(folder: Path = SHARED_MEMORY) -> float:
 
 
 def lacks_to_compile(gpu: bool) -> str:
-    """Return what torch.compile lacks on this machine, '' for nothing: the compiler that it calls, and Python's headers.
+    """Return what is missing on this machine for torch.compile, a compiler or Python's headers, or '' for nothing.
 
-    For the CPU it writes C++ (CXX or g++), for a GPU a C launcher of each kernel (CC, gcc, clang or cc).
+    For the CPU it generates C++ (CXX or g++), for a GPU a C launcher of each kernel (CC, gcc, clang or cc).
     """
     default = ("gcc", "clang", "cc") if gpu else ("clang++" if sys.platform == "darwin" else "g++",)
     given = os.environ.get("CC" if gpu else "CXX")
@@ -169,10 +169,10 @@ def started_by_srun(tasks: int) -> bool:
 
 
 def keep_memory() -> bool:
-    """Tell glibc to keep freed memory instead of handing it back after every step; return whether it did.
+    """Make glibc keep freed memory instead of returning it to the system after every step; return whether it did.
 
-    A training step frees and takes the same hundreds of MB each time, and faulting the pages in again costs up to half of
-    the step. Call before torch loads. Does nothing on other C libraries.
+    Every training step frees and allocates the same hundreds of MB, and the page faults take up to half of the step. Call this before
+    torch is imported. It does nothing with other C libraries.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,7 +1,7 @@
-"""A user's own parts: one class in one Python file, named in a config as path/to/file.py:Class.
+"""A user's own classes, each in a Python file, named in a config as path/to/file.py:Class.
 
-The file is imported as a module of its own, from a path that a person wrote into a config or a command line, or that a checkpoint
-recorded together with the file's SHA-256. A file that differs from the recorded one is never imported.
+The file is imported as a separate module, from a path that a user wrote in a config or on the command line, or that a checkpoint recorded
+together with the file's SHA-256. A file that differs from the recorded one is never imported.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class PartFile:
 
 
 def is_reference(key: str) -> bool:
-    """Return whether a name in a config refers to a file, as path/to/file.py:Class does."""
+    """Return whether a name in a config refers to a file, such as path/to/file.py:Class."""
     return ".py:" in key or key.endswith(".py") or "/" in key
 
 
 def absolute(key: str, folders: Iterable[Path]) -> str:
-    """Return a reference with the absolute path of its file; a relative one is searched in `folders` in this order.
+    """Return a reference with the absolute path of its file; a relative path is searched in `folders` in this order.
 
     Raises ValueError when it is not of the form path/to/file.py:Class, or none of the folders has the file.
     """
@@ -57,8 +57,8 @@ def absolute(key: str, folders: Iterable[Path]) -> str:
 def load_part(key: str, base: type[Any], sha256: str = "") -> PartFile:
     """Import the file of an absolute reference and return its class, a subclass of `base`.
 
-    Raises ValueError when the file is missing, cannot be imported, has no such class or one of another kind, or, with `sha256`,
-    is not the file with that hash.
+    Raises ValueError when the file is missing, cannot be imported, has no such class or one of another kind, or does not have the hash
+    `sha256` if that is given.
     """
     path, name = Path(key.rpartition(":")[0]), key.rpartition(":")[2]
     try:
@@ -90,17 +90,17 @@ def _module(path: Path, source: bytes, sha256: str) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
-    sys.modules[name] = module  # dataclasses look their module up
+    sys.modules[name] = module  # because dataclasses look up their module
     try:
         exec(compile(source, str(path), "exec"), vars(module))
-    except Exception as error:  # whatever the user's own code raises
+    except Exception as error:  # the user's code may raise any error
         del sys.modules[name]
         raise ValueError(f"{path}{_line_in(error, path)} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
 
 def _line_in(error: BaseException, path: Path) -> str:
-    """Return ', line N' for the last line of the file that an error passed through."""
+    """Return ', line N' for the last line of the file in an error's traceback."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return f", line {error.lineno}"
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
@@ -108,7 +108,7 @@ def _line_in(error: BaseException, path: Path) -> str:
 
 
 def moved(key: str) -> str:
-    """Return a reference to a file of the same name in the working folder where the file of an absolute reference is missing."""
+    """Return a reference to a file of the same name in the working folder if the file of an absolute reference is missing."""
     path, _, name = key.rpartition(":")
     here = Path.cwd() / Path(path).name
     return f"{here}:{name}" if not Path(path).is_file() and here.is_file() else key

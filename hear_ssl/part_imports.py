@@ -1,6 +1,6 @@
-"""The imports of a user's file that a wheel contains: torch, the standard library and hear_ssl.model, nothing else.
+"""Check and rewrite the imports of a user's file that ships in a wheel: only torch, the standard library and hear_ssl.model.
 
-In the wheel hear_ssl.model is the wheel's own package, so imports of it are rewritten to that package.
+In the wheel, hear_ssl.model is the wheel's own package, so imports of it are rewritten to that package.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Import = ast.Import | ast.ImportFrom
 
 
 def check_imports(path: Path, source: bytes) -> None:
-    """Raise ValueError that names the line of an import that a wheel could not satisfy; those under TYPE_CHECKING are never run."""
+    """Raise ValueError that names the line of an import that fails in a wheel; imports under TYPE_CHECKING never run."""
     for node in _imports(ast.parse(source)):
         for module, bound in _modules(node):
             if module == MODEL or module.startswith(f"{MODEL}."):
@@ -31,7 +31,7 @@ def check_imports(path: Path, source: bytes) -> None:
 
 
 def with_own_package(source: bytes, package: str) -> bytes:
-    """Return a file's source with its imports of hear_ssl.model as imports of `package`; nothing else changes."""
+    """Return a file's source with imports of hear_ssl.model replaced by imports of `package`, otherwise unchanged."""
     starts = [0]
     for line in source.splitlines(keepends=True):
         starts.append(starts[-1] + len(line))
@@ -45,7 +45,7 @@ def with_own_package(source: bytes, package: str) -> bytes:
 
 
 def _imports(tree: ast.AST) -> Iterator[Import]:
-    """Yield the import statements that can run, in functions and classes too."""
+    """Yield the import statements that can run, also inside functions and classes."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, Import):
             yield node
@@ -57,7 +57,7 @@ def _imports(tree: ast.AST) -> Iterator[Import]:
 
 
 def _modules(node: Import) -> list[tuple[str, bool]]:
-    """Return the modules that a statement imports, and whether each is bound to a name of the file's own; relative ones with their dots."""
+    """Return the modules that a statement imports, and whether each is bound to a new name; relative ones with their dots."""
     if isinstance(node, ast.Import):
         return [(alias.name, alias.asname is not None) for alias in node.names]
     return [("." * node.level + (node.module or ""), True)]

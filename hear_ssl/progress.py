@@ -1,4 +1,4 @@
-"""What a command reports while it works: to the logger `hear_ssl` in Python, to the terminal on the command line."""
+"""Progress reports: to the logger `hear_ssl` in Python, to the terminal on the command line."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ LOGGER = logging.getLogger("hear_ssl")
 
 
 class Terminal(logging.Handler):
-    """Prints each line as it is, on standard output, or on stderr where its record asks for that."""
+    """Print each line unchanged on standard output, or on stderr if its record requires that."""
 
     def emit(self, record: logging.LogRecord) -> None:
         """Print the line of a record."""
@@ -17,17 +17,17 @@ class Terminal(logging.Handler):
 
 
 def report(line: str, aside: bool = False) -> None:
-    """Report how far something is, at level INFO; `aside` prints on stderr, for a command whose output is its result."""
+    """Report progress at level INFO; `aside` prints on stderr, for a command whose output is its result."""
     LOGGER.info("%s", line, extra={"aside": aside})
 
 
 def warn(line: str, aside: bool = False) -> None:
-    """Report what a user should notice, at level WARNING; see `report`."""
+    """Report a warning at level WARNING; see `report`."""
     LOGGER.warning("%s", line, extra={"aside": aside})
 
 
 def to_terminal() -> None:
-    """Print what is reported from now on. For a process that is a command; a second call changes nothing."""
+    """Print all reports from now on, in the process of a command; a second call has no effect."""
     if not on_terminal():
         LOGGER.addHandler(Terminal())
     LOGGER.setLevel(logging.INFO)
@@ -35,5 +35,5 @@ def to_terminal() -> None:
 
 
 def on_terminal() -> bool:
-    """Return whether reports are printed, as on the command line."""
+    """Return whether reports are printed, as in a command."""
     return any(isinstance(handler, Terminal) for handler in LOGGER.handlers)

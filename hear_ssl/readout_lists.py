@@ -1,7 +1,7 @@
 """The readouts of a config or of `hear-ssl package --set`: the lists `scene` and `timestamp`, and changes of their elements.
 
-An element is a name, or {name: options}; a user's class is path/to/file.py:Class. A list replaces the one before it. One element is
-changed as scene.0.how=mean, which sets an option of the first, or as scene.0=bands, which replaces it.
+An element is a name, or {name: options}; a user's class is path/to/file.py:Class. A list replaces the previous one. One element is
+changed by scene.0.how=mean, which sets an option of the first element, or by scene.0=bands, which replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from hear_ssl.model.readouts import OFFERED, READOUTS, Readout
 from hear_ssl.part_files import absolute, is_reference, load_part, moved
 from hear_ssl.part_imports import check_imports
 
-REPLACED = {  # keys of earlier versions: what has their place
+REPLACED = {  # keys of earlier versions, and their replacements
     "layers": "scene.0.layers=last",
     "pooling": "scene.0.how=mean",
     "raw_mel": "scene=[pooled,bands] or timestamp=[tokens,frames]",
@@ -31,7 +31,7 @@ REPLACED = {  # keys of earlier versions: what has their place
 
 
 class Source(Protocol):
-    """Keys from one place: `where` names it in errors, `folders` are searched for the files of a user's classes."""
+    """Keys from one source. where: its name in errors. folders: where to search for the files of a user's classes."""
 
     @property
     def where(self) -> str:
@@ -39,7 +39,7 @@ class Source(Protocol):
 
     @property
     def mapping(self) -> dict[Any, Any]:
-        """Return its keys as nested data."""
+        """Return the keys as nested data."""
 
     @property
     def folders(self) -> tuple[Path, ...]:
@@ -62,10 +62,10 @@ class Element:
 
 
 class ReadoutLists:
-    """The readouts that sources select, one source after another; see `Selection` for `resuming`."""
+    """The readouts selected by several sources, applied one after another; see `Selection` for `resuming`."""
 
     def __init__(self, resuming: bool = False, lists: dict[str, tuple[Part, ...]] | None = None) -> None:
-        """Begin with the readouts given, or with the defaults."""
+        """Begin with the given readouts, or with the defaults."""
         self.resuming = resuming
         lists = lists or {kind: getattr(EmbedderConfig(), kind) for kind in KINDS}
         self.given = {part.key: part for parts in lists.values() for part in parts}
@@ -119,7 +119,7 @@ class ReadoutLists:
             raise ValueError(f"{source.where}: {kind}.{place} is {value!r:.60}; set an option of it, or give the whole list")
 
     def known(self, kind: str, place: int, given: str, source: Source) -> str:
-        """Return the key that a name stands for. Raises ValueError when there is no such readout."""
+        """Return the key for a given name. Raises ValueError when there is no such readout."""
         if is_reference(given):
             key = absolute(given, source.folders)
             if name_of(key) in READOUTS:
@@ -138,10 +138,10 @@ class ReadoutLists:
         return {kind: [{name_of(element.key): element.options} for element in elements] for kind, elements in self.lists.items()}
 
     def parts(self, resolved: dict[str, list[dict[str, Any]]] | None = None) -> dict[str, tuple[Part, ...]]:
-        """Return the readouts by list, with the options of `resolved`, which is of the form of `plain`.
+        """Return the readouts by list, with the options in `resolved`, which has the form of `plain`.
 
-        Raises ValueError when the file of a user's class cannot be imported or differs from another of that name, or an option is unknown,
-        of another type or out of range.
+        Raises ValueError when the file of a user's class cannot be imported, two classes have the same name, or an option is unknown, of
+        another type or out of range.
         """
         keys: dict[str, str] = {}
         found: dict[str, tuple[Part, ...]] = {}
@@ -176,14 +176,14 @@ class ReadoutLists:
 
 
 def default_readout(key: str) -> Part:
-    """Return the readout that a key stands for with its default options.
+    """Return the readout for a key with its default options.
 
-    Raises ValueError when the file of a user's class cannot be imported, has no such class, or one that a config cannot select.
+    Raises ValueError when the file of a user's class cannot be imported, has no such class, or has one that a config cannot select.
     """
     if not is_reference(key):
         return Part(key, READOUTS[key], options_of(READOUTS[key])())
     file = load_part(key, Readout)
-    check_imports(file.path, file.source)  # it will be in a wheel
+    check_imports(file.path, file.source)  # because a wheel will contain it
     try:
         options = options_of(file.kind)
         for item in fields(options):
@@ -198,14 +198,14 @@ def default_readout(key: str) -> Part:
 
 
 def readout_keys(lists: Mapping[str, tuple[Part, ...]]) -> dict[str, tuple[Any, Field[Any]]]:
-    """Return the options of all readouts of ours, and of a user's in the lists, as NAME.OPTION, each with its type and field."""
+    """Return the options of all our readouts, and of a user's readouts in the lists, as NAME.OPTION, each with its type and field."""
     kinds = {**READOUTS, **{part.name: part.kind for parts in lists.values() for part in parts}}
     options = {name: options_of(kind) for name, kind in kinds.items()}
     return {f"{name}.{item.name}": (get_type_hints(kind)[item.name], item) for name, kind in options.items() for item in fields(kind)}
 
 
 def name_of(key: str) -> str:
-    """Return the short name of a key: a name of ours, or the class of a reference to a file."""
+    """Return the short name of a key: one of our names, or the class in a reference to a file."""
     return key.rpartition(":")[2]
 
 

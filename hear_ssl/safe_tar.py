@@ -1,7 +1,7 @@
-"""Read tar archives of others in bounded memory and time, with tarfile of the standard library.
+"""Read untrusted tar archives in bounded memory and time, with tarfile of the standard library.
 
-tarfile believes the headers: a negative size sends it back in the file for ever, the headers before a member may be of any length, and
-every member is kept in memory. Here each header is checked before it is followed. Nothing is extracted.
+tarfile trusts the headers: a negative size causes an endless loop, the headers before a member may have any length, and every member is
+kept in memory. Here each header is checked before it is used. Nothing is extracted.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ MOST_HEADER_BYTES = 1 << 18  # of all headers before one member: long names, ext
 MOST_GLOBAL_RECORDS = 100
 LARGEST = 1 << 60  # bytes of a member
 MOST_EXPANSION = 200  # times the size on disk; silence as 16-bit PCM shrinks to a thousandth, music and speech to a half
-BYTES_OF_A_MEMBER = 50  # at least, on disk: its header compresses to some 30 bytes
-FEW_MEMBERS = 10_000  # are always allowed
+BYTES_OF_A_MEMBER = 50  # smallest size on disk: a header compresses to about 30 bytes
+FEW_MEMBERS = 10_000  # this many are always allowed
 COMPRESSIONS: dict[bytes, Callable[[Any], Any]] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
-RECORD = re.compile(rb"([1-9]\d{0,8}) [^=\n]+=")  # begins each record of a pax header, with its length
+RECORD = re.compile(rb"([1-9]\d{0,8}) [^=\n]+=")  # the beginning of a record in a pax header, with its length
 
 
 class Headers:
-    """The file of an archive while the headers of one member are read: at most MOST_HEADER_BYTES of them."""
+    """The file of an archive during the reading of one member's headers, which may have at most MOST_HEADER_BYTES."""
 
     def __init__(self, file: Any) -> None:
         self.file, self.left, self.again = file, MOST_HEADER_BYTES, b""
 
     def read(self, size: int) -> bytes:
-        """Return bytes of a header, or those that are to be read again. Raises tarfile.ReadError when there are too many."""
+        """Return bytes of a header, or bytes to read again. Raises tarfile.ReadError when there are too many."""
         if self.again:
             again, self.again = self.again, b""
             return again
@@ -47,15 +47,15 @@ class Headers:
         return content
 
     def __getattr__(self, name: str) -> Any:
-        """Return the file's own methods."""
+        """Return the attributes of the file."""
         return getattr(self.file, name)
 
 
 class BoundedTarInfo(tarfile.TarInfo):
-    """A member whose headers are checked before tarfile follows them; give it to tarfile.open as `tarinfo`."""
+    """A member whose headers are checked before tarfile uses them; pass it to tarfile.open as `tarinfo`."""
 
     def _proc_member(self, tar: Any) -> Any:
-        """Follow a header, and those that belong to it. Raises tarfile.ReadError when it has an impossible size."""
+        """Process a header and those that belong to it. Raises tarfile.ReadError when it has an impossible size."""
         if not 0 <= self.size < LARGEST:
             raise tarfile.ReadError(f"a member of {self.size} bytes")
         file = tar.fileobj
@@ -73,7 +73,7 @@ class BoundedTarInfo(tarfile.TarInfo):
         return member
 
     def _proc_pax(self, tar: Any) -> Any:
-        """Follow a pax header, whose records must fill it one after the other: tarfile takes time and memory quadratic in others."""
+        """Process a pax header, whose records must fill it without gaps: otherwise tarfile needs quadratic time and memory."""
         content = tar.fileobj.read(self._block(self.size))  # type: ignore[attr-defined]
         place = 0
         while place < self.size:
@@ -89,7 +89,7 @@ class BoundedTarInfo(tarfile.TarInfo):
 
 
 class BoundedStream:
-    """What a compressed file unpacks to, as a file; beyond MOST_EXPANSION times its size on disk it cannot be read."""
+    """The uncompressed content of a compressed file, readable up to MOST_EXPANSION times its size on disk."""
 
     def __init__(self, path: str | os.PathLike[str], stream: Any) -> None:
         self.path, self.stream = path, stream
@@ -104,13 +104,13 @@ class BoundedStream:
         return content
 
     def seek(self, place: int) -> int:
-        """Go to a place. Raises ValueError beyond the limit."""
+        """Move to a position. Raises ValueError beyond the limit."""
         if place > self.limit:
             raise self._too_large()
         return int(self.stream.seek(place))
 
     def tell(self) -> int:
-        """Return the place."""
+        """Return the position."""
         return int(self.stream.tell())
 
     def close(self) -> None:
@@ -122,7 +122,7 @@ class BoundedStream:
 
 
 def open_stream(path: str | os.PathLike[str]) -> Any:
-    """Return a tar, gzip, bzip2 or xz file open to read what it unpacks to. Raises OSError when it cannot be opened."""
+    """Return an open tar, gzip, bzip2 or xz file that reads uncompressed content. Raises OSError when it cannot be opened."""
     with open(path, "rb") as file:
         start = file.read(6)
     for magic, opener in COMPRESSIONS.items():
@@ -133,7 +133,7 @@ def open_stream(path: str | os.PathLike[str]) -> Any:
 
 @contextmanager
 def open_tar(path: str | os.PathLike[str]) -> Iterator[tarfile.TarFile]:
-    """Open a tar, compressed or not. Raises tarfile.TarError when it is none, OSError when it cannot be opened."""
+    """Open a tar, compressed or not. Raises tarfile.TarError when it is not a tar, OSError when it cannot be opened."""
     stream = open_stream(path)
     try:
         with tarfile.open(fileobj=stream, mode="r:", tarinfo=BoundedTarInfo) as tar:
@@ -150,10 +150,10 @@ def members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
 
 
 def tar_members(tar: tarfile.TarFile, path: str | Path) -> Iterator[tarfile.TarInfo]:
-    """Yield the members of an open tar, and raise tarfile.ReadError where it stops before its end mark.
+    """Yield the members of an open tar, and raise tarfile.ReadError when it ends before its end mark.
 
-    tarfile takes a damaged header that is not the first, and a file cut between two members, for the end. Raises ValueError when there
-    are more members than the file at `path` can hold.
+    tarfile treats a damaged header after the first one, and a file truncated between two members, as the end. Raises ValueError when
+    there are more members than the file at `path` can contain.
     """
     most = max(FEW_MEMBERS, os.path.getsize(path) // BYTES_OF_A_MEMBER)
     for number, member in enumerate(members(tar)):

@@ -1,4 +1,4 @@
-"""Random numbers per sample: a pure function of (seed, stream, counter), whatever else is in the batch.
+"""Random numbers per sample: a pure function of (seed, stream, counter), independent of the rest of the batch.
 
 A view of a clip is then the same on any rank, in any batch and after a resume. The generator hashes integers with the
 SplitMix64 finaliser (Steele, Lea and Flood, OOPSLA 2014) in int64 tensors, whose overflow wraps around.
@@ -22,7 +22,7 @@ SECOND = _signed(0x94D049BB133111EB)
 
 
 def _shift_right(value: Tensor, bits: int) -> Tensor:
-    return (value >> bits) & ((1 << (64 - bits)) - 1)  # int64 shifts drag the sign along: mask it off
+    return (value >> bits) & ((1 << (64 - bits)) - 1)  # int64 shifts extend the sign: mask it
 
 
 def hash_tensor(value: Tensor) -> Tensor:
@@ -34,7 +34,7 @@ def hash_tensor(value: Tensor) -> Tensor:
 
 
 class SampleRandom:
-    """Draws for each sample of a batch from its own seed; every call draws fresh numbers."""
+    """Draw random numbers for each sample of a batch from its own seed; every call draws new numbers."""
 
     def __init__(self, seeds: Tensor, stream: int) -> None:
         """Start from seeds (batch,) int64; different streams of one seed are independent."""
@@ -73,5 +73,5 @@ class SampleRandom:
 
 
 def advanced(state: Tensor, draws: int) -> Tensor:
-    """Return the state (batch,) from which a generator draws what one from `state` draws after so many draws of a sample."""
+    """Return the state (batch,) of a generator that has made `draws` draws per sample since `state`."""
     return state + _signed(draws * GOLDEN & (1 << 64) - 1)

@@ -1,3 +1,3 @@
-"""The version of hear_ssl: pyproject.toml reads it from here, and so does everything else."""
+"""The version of hear_ssl, read by pyproject.toml and all other code."""
 
 __version__ = "0.3.0"

@@ -95,3 +95,23 @@ def test_evaluate_is_a_command_and_not_a_module_to_import() -> None:
     assert "hear-ssl evaluate" in done.stdout
     with pytest.raises(ImportError, match=r"hear_ssl\.evaluate is a function"):
         importlib.import_module("hear_ssl.evaluate")
+
+
+MANY = "print('line\\n' * 100000)"
+OTHER = "raise BrokenPipeError(32, 'a worker has ended')"
+
+
+@pytest.mark.parametrize(
+    ("main", "read", "status", "line"), [(MANY, False, 141, ""), (OTHER, True, 2, "error: [Errno 32] a worker has ended\n")]
+)
+def test_a_command_whose_reader_has_ended_ends_without_a_word(main: str, read: bool, status: int, line: str) -> None:
+    script = f"from hear_ssl.errors import run_main\ndef main():\n    {main}\nrun_main(main)"
+    process = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    if not read:
+        process.stdout.close()
+    assert process.stderr is not None
+    assert process.stderr.read() == line
+    assert process.wait(60) == status
+    process.stdout.close()
+    process.stderr.close()

@@ -138,7 +138,7 @@ def test_a_half_written_last_row_is_left_out(tmp_path: Path) -> None:
 )
 def test_metrics_that_are_damaged_are_named(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "metrics.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=r"metrics\.csv is damaged .*; mend or remove it, nothing else is lost"):
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged .*; repair or remove it, nothing else is lost"):
         read_metrics(tmp_path / "metrics.csv")
 
 

@@ -27,6 +27,7 @@ HELPERS = {
         "errors",
         "files",
         "folder_lock",
+        "help_text",
         "machine",
         "old_versions",
         "part_files",

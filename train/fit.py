@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it at once while modules load; run_main takes over
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends the process at once during imports; run_main sets its own handler
 
 from hear_ssl.errors import run_main
 from hear_ssl.training.fit_cli import main

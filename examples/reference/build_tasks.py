@@ -25,7 +25,7 @@ from examples.reference.hear_task import SAMPLE_RATE, Array, Clip, Event, Task, 
 from examples.reference.midi_notes import Note, Voice, render
 from hear_ssl.errors import run_main
 
-DRUMS = {  # patterns in a file's name; the first kind that has one
+DRUMS = {  # patterns in a file's name; the first matching kind is used
     "kick": r"kick|bd|bass ?drum|kik",
     "snare": r"snare|^sn",
     "hihat_closed": r"(hat|hh).*(cl|tight)|chh|closed",
@@ -57,12 +57,12 @@ def package_folder(audio: Path, package: str) -> Path:
 
 
 def wav_name(path: Path) -> str:
-    """Return a plain name for a clip: that of a recording with the folder it is in."""
+    """Return a plain name for a clip, from the name and the folder of its recording."""
     return re.sub(r"[^A-Za-z0-9]+", "_", f"{path.parent.name}.{path.stem}") + ".wav"
 
 
 def drum_kits(audio: Path) -> dict[str, Hits]:
-    """Return the drum kits of Hydrogen by name, each with those recordings of which the file name contains the kind of drum."""
+    """Return the drum kits of Hydrogen by name, each with the recordings whose file name contains the kind of drum."""
     kits: dict[str, Hits] = {}
     for package in ("hydrogen-drumkits", "hydrogen-data"):
         for path in sorted(package_folder(audio, package).rglob("*")):
@@ -79,9 +79,9 @@ def hydrogen_drums(audio: Path) -> Splits:
 
 
 def split_kits(audio: Path, test: int = 1) -> dict[str, Hits]:
-    """Return the hits of each split: of kits from the largest to the smallest, every fourth is in test, and every fourth in valid.
+    """Return the hits of each split: of the kits from the largest to the smallest, every fourth is in test, and every fourth in valid.
 
-    `test` is the remainder of four of the kits in test.
+    test: index of a test kit modulo four.
     """
     splits: dict[str, Hits] = {split: [] for split in EVENT_COUNTS}
     kits = sorted(drum_kits(audio).items(), key=lambda kit: (-len(kit[1]), kit[0]))
@@ -145,7 +145,7 @@ def timgm_pitch(audio: Path) -> Splits:
 
 
 def ktuberling_language(audio: Path) -> Splits:
-    """Return words of the game KTuberling in 13 languages, each trimmed and scaled to one peak."""
+    """Return words of the game KTuberling in 13 languages, trimmed and scaled to the same peak."""
     sounds, rng = package_folder(audio, "ktuberling-data") / "usr/share/ktuberling/sounds", random.Random(0)
     splits: Splits = {"train": [], "valid": [], "test": []}
     for language in LANGUAGES:
@@ -184,7 +184,7 @@ TASKS: list[tuple[Task, Callable[[Path], Splits]]] = [
 
 
 def main() -> int:
-    """Build those of the four tasks that are not there."""
+    """Build those of the four tasks that do not exist yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="folder of fetch_audio.py")
     parser.add_argument("tasks", type=Path, metavar="TASKS", help="folder to write to; one folder per task")

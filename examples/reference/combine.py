@@ -2,9 +2,9 @@
 
 python -m examples.reference.combine RUN [RUN ...] [--random] [--level [SCALE ...]] [--timestamp-encoders N] --out RUN/checkpoints/last.ckpt
 
-Contrastive runs with different positives keep different things: with pairs that share a score an encoder learns pitch, with pairs that
-share a sound it learns sources. Both together encode both, and an untrained encoder keeps what training discards. The result is the
-encoder concatenated.py:Concatenated, whose layers have names.
+Contrastive training with different positives preserves different information: pairs that share a score lead to an encoder of pitch, pairs
+that share a sound to an encoder of sources. Concatenated, they encode both, and an untrained encoder preserves information that training
+discards. The result is the encoder concatenated.py:Concatenated, whose layers have names.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ def combine(
 ) -> dict[str, Any]:
     """Return a checkpoint whose encoder concatenates those of checkpoints or run folders.
 
-    The lower layers of an embedding are the first encoder's: with `random` that is an untrained one of seed 0, before the runs. With
-    `level` all layers have one RMS scale, the last ones multiplied by the numbers in `level`, if any, see `levels.py`; `rms_scales`
-    keeps these numbers. Readouts of the last layer have the last layer of every encoder, those of timestamps with
-    `timestamp_encoders` of the first so many. Config and step are the first run's; `trainings` and the data card list those of all
-    encoders. Raises ValueError when there are fewer than two encoders, or a run is damaged, given twice, combined itself, or has
-    other features than the first, or tokens of another length.
+    The lower layers of an embedding are those of the first encoder: with `random`, an untrained one with seed 0 before the runs. With
+    `level`, all layers are rescaled to the same RMS, the last layers to multiples of it given by the numbers in `level`, see `levels.py`;
+    `rms_scales` stores these numbers. Readouts of the last layer use the last layers of all encoders, for timestamps only those of the
+    first `timestamp_encoders`. Config and step are those of the first run; `trainings` and the data card list those of all encoders.
+    Raises ValueError when there are fewer than two encoders, or when a run is damaged, given twice, combined itself, or has other features
+    or token lengths than the first.
     """
     count = len(runs) + random
     if count < 2:
@@ -76,7 +76,7 @@ def combine(
         "trainings": trainings_of(checkpoints, random),
         "notes": [],
     }
-    embedder = embedder_of(combined, runs[0])  # refuses encoders that do not fit together
+    embedder = embedder_of(combined, runs[0])  # raises when encoders do not fit together
     if level is not None:
         combined["levels"] = bring_to_level(embedder, level)
         combined["rms_scales"] = level or [1.0] * count
@@ -109,12 +109,12 @@ def combined_config(first: dict[str, Any], configs: list[EmbedderConfig], timest
 
 
 def lower_layers(config: EmbedderConfig) -> int:
-    """Return how many layers an encoder has below its last."""
+    """Return the number of layers of an encoder before its last."""
     return len(build_encoder(config.encoder, config.frontend.n_mels).layer_dims) - 1
 
 
 def trainings_of(checkpoints: list[dict[str, Any]], random: bool) -> list[dict[str, Any]]:
-    """Return the training of each encoder in their order, for the model card."""
+    """Return the training of each encoder, in order, for the model card."""
     configs = [checkpoint["config"] for checkpoint in checkpoints]
     untrained = [training_record({}, configs[0], 0, 0)] if random else []
     steps = [int(checkpoint.get("global_step", 0)) for checkpoint in checkpoints]
@@ -124,7 +124,7 @@ def trainings_of(checkpoints: list[dict[str, Any]], random: bool) -> list[dict[s
 
 
 def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the data card of everything that any of the runs learned from, each source once."""
+    """Return the union of the runs' data cards, with each source once."""
     sources = {json.dumps(source, sort_keys=True): source for card in cards for source in card.get("sources", [])}
     splits = sorted({split.strip() for card in cards for split in str(card.get("split", "")).split(",")})
     hours = sum(source["hours"] for source in sources.values())
@@ -132,7 +132,7 @@ def joined(cards: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def check_new(out: Path) -> None:
-    """Raise ValueError when a checkpoint to be written has another name than .ckpt, FileExistsError when it exists."""
+    """Raise ValueError when the name of a new checkpoint does not end in .ckpt, FileExistsError when it exists."""
     if out.suffix != ".ckpt":
         raise ValueError(f"--out {out} is not allowed; give a name that ends in .ckpt")
     if out.exists():
@@ -140,7 +140,7 @@ def check_new(out: Path) -> None:
 
 
 def save_checkpoint(checkpoint: dict[str, Any], out: Path, run: Path) -> None:
-    """Write a checkpoint made of a run's, and what the model card has of the run's machine into the same run folder."""
+    """Write a checkpoint derived from a run, and copy the run's environment.json, which the model card uses, to its run folder."""
     out.parent.mkdir(parents=True, exist_ok=True)
     save_tensors(checkpoint, out)
     environment = find_checkpoint(run).parent.parent / "environment.json"
@@ -153,15 +153,17 @@ def main() -> int:
     """Combine with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="run folder or checkpoint")
-    parser.add_argument("--random", action="store_true", help="with an untrained encoder before the runs, whose lower layers are read out")
+    parser.add_argument("--random", action="store_true", help="put an untrained encoder before the runs, whose lower layers are used")
     parser.add_argument(
         "--level",
         nargs="*",
         type=float,
         metavar="SCALE",
-        help="rescale layers to one RMS, which predictors that do not normalise their input need, each last layer to so many times it",
+        help="rescale layers to the same RMS, for predictors that do not normalise their input; SCALE: a factor for each last layer",
     )
-    parser.add_argument("--timestamp-encoders", type=int, metavar="N", help="timestamps have the last layers of the first so many encoders")
+    parser.add_argument(
+        "--timestamp-encoders", type=int, metavar="N", help="use only the last layers of the first N encoders in timestamps"
+    )
     parser.add_argument("--out", required=True, type=Path, metavar="FILE.ckpt", help="checkpoint to write")
     given = parser.parse_args()
     check_new(given.out)

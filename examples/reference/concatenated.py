@@ -1,7 +1,7 @@
-"""Several encoders on the same features as one encoder, whose layers readouts choose by name.
+"""Several encoders on the same features as one encoder, whose layers can be selected by name.
 
-`first.0`, `first.1`, ... are the layers of the first encoder but its last; `last.0`, `last.1`, ... the last layer of each encoder. A wheel
-of a model with this encoder contains this file, so it imports nothing but torch and hear_ssl.model.
+`first.0`, `first.1`, ... are the layers of the first encoder without its last; `last.0`, `last.1`, ... the last layers of all encoders. A
+wheel of a model with this encoder contains this file, so it imports only torch and hear_ssl.model.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from hear_ssl.model.options import select
 
 
 class Concatenated(Encoder):
-    """The layers of the first encoder, and the last layers of the others, as combine.py puts them together."""
+    """The layers of the first encoder and the last layers of the others, as combined by combine.py."""
 
     @dataclass(frozen=True)
     class Options:
-        """What is needed to rebuild the encoders."""
+        """The options of the encoders."""
 
         encoders: str = option("", 'JSON list of encoders with their options, such as [{"audio_ntt": {"dim": 512}}]')
 
     def __init__(self, n_mels: int, encoders: str = Options.encoders) -> None:
-        """Build with random weights. Raises ValueError unless the encoders fit the bands, and their tokens the same time."""
+        """Build with random weights. Raises ValueError unless the encoders fit the bands and have tokens of equal length."""
         super().__init__()
         if not encoders:
             raise ValueError("encoders is empty; examples/reference/combine.py writes it")
@@ -50,6 +50,6 @@ class Concatenated(Encoder):
         self.layer_names = (*lower, *(f"last.{place}" for place in range(len(built))))
 
     def forward(self, features: Tensor, kept: Tensor | None = None) -> list[Tensor]:
-        """Return the tokens (batch, tokens, layer_dim) of features (batch, n_mels, frames) of each named layer."""
+        """Return the tokens (batch, tokens, layer_dim) of each named layer for features (batch, n_mels, frames)."""
         outputs: list[list[Tensor]] = [encoder(features) for encoder in self.encoders]
         return [*outputs[0][:-1], *(layers[-1] for layers in outputs)]

@@ -1,9 +1,9 @@
-"""Every clip of the three dev scene tasks tested once: python -m examples.reference.cross_probe TASKS MODEL [MODEL ...] [--untrained]
+"""Cross-validate on the three scene tasks: python -m examples.reference.cross_probe TASKS MODEL [MODEL ...] [--untrained]
 
-A benchmark's own split tests a few hundred clips, and two models must lie .03 apart to differ. Here each clip of all splits is tested by
-a probe that has not seen it: five folds of drum kits, four of instruments (program number % 8 // 2), four of random clips for languages.
-The probe is the benchmark's network at one point: standardised embeddings, one hidden layer of 512, learning rate 5e-4, 45 epochs in
-batches of 256. MODEL is a run folder or checkpoint; --untrained takes its architecture with random weights.
+The test split of a task has a few hundred clips, so that only differences of .03 between two models are significant. Here each clip of all
+splits is tested once, by a probe that was not trained on it: five folds of drum kits, four of instruments (program number % 8 // 2), four
+of random clips for languages. The probe is the benchmark's network with fixed settings: standardised embeddings, one hidden layer of 512,
+learning rate 5e-4, 45 epochs in batches of 256. MODEL is a run folder or checkpoint; --untrained uses its architecture with random weights.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Array = NDArray[Any]
 
 
 def folds(task: Task) -> Array:
-    """Return the fold of every clip (clips,), in the order of splits and their index."""
+    """Return the fold of every clip (clips,), in the order of the splits and of their clips."""
     if "pitch" in task.name:
         return np.array([int(file[1:4]) % 8 // 2 for split in task.splits for file in task.indexes[split]])
     if "drums" in task.name:
@@ -37,7 +37,7 @@ def folds(task: Task) -> Array:
 
 
 def accuracy(rows: Array, targets: Array, fold: Array, labels: int) -> float:
-    """Return the share of clips whose label the probe of their fold gets right; rows (clips, dim), targets (clips,)."""
+    """Return the share of clips that the probe of their fold classifies correctly; rows (clips, dim), targets (clips,)."""
     right = 0
     for held_out in np.unique(fold):
         train, test = fold != held_out, fold == held_out
@@ -75,7 +75,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     reuse_memory()
-    print("| model | numbers | " + " | ".join(TASKS) + " | mean |\n" + "|---" * (len(TASKS) + 3) + "|")
+    print("| model | dimensions | " + " | ".join(TASKS) + " | mean |\n" + "|---" * (len(TASKS) + 3) + "|")
     for path in arguments.models:
         subject = from_checkpoint(path, trained=not arguments.untrained)
         scores = [score(subject, read_task(next(arguments.tasks.glob(f"{name}*")))) for name in TASKS]

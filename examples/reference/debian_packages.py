@@ -1,6 +1,6 @@
-"""Debian packages of free audio: the corpus, the test data of the development tasks, and those kept for a final test.
+"""Debian packages of free audio: the corpus, the test data of the development tasks, and packages reserved for a final test.
 
-Names of Debian 12 (bookworm). No script here fetches, packs or trains on a reserved package.
+Names are those of Debian 12 (bookworm). No script here downloads, packs or trains on a reserved package.
 """
 
 from __future__ import annotations

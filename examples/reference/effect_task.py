@@ -59,12 +59,12 @@ KINDS = {  # patterns in a file's path; the first kind that has one
 
 
 def kind_of(name: str) -> str | None:
-    """Return the first kind of which a file's path has a pattern, None when it has none."""
+    """Return the first kind with a pattern that matches a file's path, or None."""
     return next((kind for kind, patterns in KINDS.items() if re.search("|".join(patterns), name)), None)
 
 
 def excerpt(waveform: Array) -> Array:
-    """Return `SECONDS` of a waveform (time,) from its first loud sample, of one 10 times as long from its middle; peak 0.5."""
+    """Return `SECONDS` of a waveform (time,) from its first loud sample, or from its middle if it is 10 times as long; peak 0.5."""
     length = round(SECONDS * SAMPLE_RATE)
     if len(waveform) > 10 * length:
         waveform = waveform[len(waveform) // 2 :]

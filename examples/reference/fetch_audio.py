@@ -2,10 +2,10 @@
 
     python -m examples.reference.fetch_audio AUDIO [PACKAGE ...]
 
-AUDIO gets one folder per package, with the paths of the package below it; usr/share/doc/PACKAGE/copyright has its licence.
-Without PACKAGE, all of `debian_packages.CORPUS` and `TEST_DATA` are fetched. A package whose folder exists is skipped. A folder
-appears only when it is complete, so an interrupted download resumes with the package at which it stopped.
-Needs a Debian 12 system on which `apt-get update` has run, and no root. apt verifies every package by its signed checksum.
+AUDIO gets one folder per package with the paths of the package; usr/share/doc/PACKAGE/copyright contains its licence.
+Without PACKAGE, all of `debian_packages.CORPUS` and `TEST_DATA` are downloaded. A package whose folder exists is skipped. A folder
+is created only when it is complete, so an interrupted download resumes with the package at which it stopped.
+Needs a Debian 12 system on which `apt-get update` has run, but not root. apt verifies every package by its signed checksum.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ class Size:
 
 
 def fetch(out: Path, packages: list[str]) -> int:
-    """Unpack the audio of packages into out/PACKAGE, skip those that are there, and return the number of packages fetched.
+    """Unpack the audio of packages into out/PACKAGE, skip existing ones, and return the number of packages fetched.
 
-    Everything that can be known at the start is checked before the first download. Raises ValueError for a reserved package, a
-    program or package that is missing, too little disk space, and a package that cannot be downloaded or unpacked.
+    Everything that can be checked is checked before the first download. Raises ValueError for a reserved package, a missing program or
+    package, too little disk space, and a package that cannot be downloaded or unpacked.
     """
     refuse_reserved(packages)
     wanted = [package for package in dict.fromkeys(packages) if not (out / package).is_dir()]
@@ -54,7 +54,7 @@ def fetch(out: Path, packages: list[str]) -> int:
 
 
 def refuse_reserved(packages: list[str]) -> None:
-    """Raise ValueError when one of the packages is kept for a final test, or is not the name of a package."""
+    """Raise ValueError when a package is reserved for a final test, or is not a valid package name."""
     for package in packages:
         if not re.fullmatch(r"[a-z0-9][a-z0-9+.-]+", package):
             raise ValueError(f"{package!r} is not the name of a Debian package; names have lower-case letters, digits, + - and .")
@@ -76,13 +76,13 @@ def run(command: list[str], folder: Path | None = None) -> subprocess.CompletedP
 
 
 def last_error(done: subprocess.CompletedProcess[str]) -> str:
-    """Return the last error line of apt or dpkg; apt marks errors by E: and ends with them."""
+    """Return the last error line of apt or dpkg; apt marks errors with E: and prints them last."""
     lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
     return next((line for line in reversed(lines) if line.startswith("E:")), lines[-1])[:200]
 
 
 def package_sizes(packages: list[str]) -> dict[str, Size]:
-    """Return the sizes of packages as apt's lists give them. Raises ValueError that names every package not in the lists."""
+    """Return the sizes of packages from apt's lists. Raises ValueError that names every package not in the lists."""
     listed = run(["apt-cache", "show", "--no-all-versions", *packages]).stdout
     sizes = {}
     for paragraph in listed.split("\n\n"):
@@ -97,7 +97,7 @@ def package_sizes(packages: list[str]) -> dict[str, Size]:
 
 
 def check_space(out: Path, sizes: dict[str, Size]) -> None:
-    """Raise ValueError unless the packages fit on the disk, the largest both packed and unpacked."""
+    """Raise ValueError unless the packages fit on the disk, including the archive of the largest."""
     needed = sum(size.unpacked for size in sizes.values()) + max(size.archive for size in sizes.values())
     folder = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
     free = shutil.disk_usage(folder).free
@@ -108,7 +108,7 @@ def check_space(out: Path, sizes: dict[str, Size]) -> None:
 
 
 def fetch_package(out: Path, package: str) -> int:
-    """Download and unpack one package into out/PACKAGE, whole or not at all, and return its number of audio files."""
+    """Download and unpack one package into out/PACKAGE, completely or not at all, and return its number of audio files."""
     part = out / f".{package}.part"
     shutil.rmtree(part, ignore_errors=True)  # of an interrupted run
     part.mkdir(parents=True)
@@ -127,7 +127,7 @@ def fetch_package(out: Path, package: str) -> int:
 
 
 def download(package: str, folder: Path) -> Path:
-    """Download a package into an empty folder and return its archive. Raises ValueError when apt cannot."""
+    """Download a package into an empty folder and return its archive. Raises ValueError when apt fails."""
     done = run(["apt-get", "download", "-q", package], folder)
     archives = list(folder.glob("*.deb"))
     if done.returncode or len(archives) != 1:

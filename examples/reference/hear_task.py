@@ -1,4 +1,4 @@
-"""Write a task in the HEAR 2021 format, which the official evaluation kit and `python -m hear_ssl.evaluate` read.
+"""Write a task in HEAR 2021 format for the official evaluation kit and `python -m hear_ssl.evaluate`.
 
 The format is that of hear-preprocess (Turian et al., 2022, https://github.com/hearbenchmark/hear-preprocess):
 task_metadata.json, labelvocabulary.csv, SPLIT.json with the labels of each file, and 16000/SPLIT/*.wav.
@@ -44,7 +44,7 @@ class Clip(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What task_metadata.json and labelvocabulary.csv contain; `scores` are HEAR's names, `seconds` the length of every clip."""
+    """The content of task_metadata.json and labelvocabulary.csv; `scores` are HEAR's names, `seconds` is the length of every clip."""
 
     name: str
     embedding_type: str  # scene or event
@@ -60,15 +60,15 @@ class Task:
         return root / f"{self.name}-v1-full"
 
     def check_new(self, root: Path) -> None:
-        """Raise FileExistsError when the task is already under `root`."""
+        """Raise FileExistsError when the task already exists under `root`."""
         if self.folder(root).exists():
             raise FileExistsError(f"{self.folder(root)} exists; remove it first, or give another folder")
 
     def write(self, root: Path, splits: Mapping[str, Sequence[Clip]]) -> None:
-        """Write the task under `root`, whole or not at all, and print a line with its number of clips.
+        """Write the task under `root`, completely or not at all, and print a line with its number of clips.
 
-        Clips are cut or padded with zeros to `seconds`. Raises FileExistsError when the task is there, ValueError when a split is
-        empty, has two clips of one name or a label that the task does not have.
+        Clips are cut or padded with zeros to `seconds`. Raises FileExistsError when the task exists, ValueError when a split is empty,
+        has two clips with the same name, or has a label that the task does not have.
         """
         self.check_new(root)
         self._check(splits)
@@ -143,15 +143,15 @@ def scaled_to_peak(waveform: Array, peak: float = 0.5) -> Array:
 
 
 def trimmed(waveform: Array, threshold: float) -> Array:
-    """Return a waveform from its first to before its last sample above `threshold` times its peak; all of it when silent."""
+    """Return a waveform from its first to its last sample (exclusive) above `threshold` times its peak; unchanged if it is silent."""
     loud = np.flatnonzero(np.abs(waveform) > threshold * np.abs(waveform).max())
     return waveform[loud[0] : loud[-1]] if len(loud) else waveform
 
 
 def group_folds(groups: Mapping[str, Sequence[Item]], count: int, seed: int = 0) -> dict[str, list[Item]]:
-    """Distribute items over `count` folds, fold00 and on, so that no group is in two folds.
+    """Distribute items over `count` folds (fold00, ...) and return them, so that no group is in two folds.
 
-    Groups go from the largest to the smallest, those of one size in random order, each to the fold with the fewest items.
+    Groups are assigned from the largest to the smallest, those of equal size in random order, each to the fold with the fewest items.
     """
     names = sorted(groups)
     random.Random(seed).shuffle(names)

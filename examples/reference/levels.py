@@ -1,9 +1,8 @@
-"""Rescale the layers of an encoder to one RMS, without changing what any of them encodes.
+"""Rescale the layers of an encoder to the same RMS, without any other change of their outputs.
 
-The benchmark's predictor does not normalise its input, and learns first from what is large; from a layer of random weights to
-a trained one deviations over sounds grow 30 times. After a ReLU a factor on a layer's weights, which the next layer's weights
-take out again, changes that layer's RMS and nothing else. Of blocks over time it is taken out where they read tokens, and put in
-again where they add to them.
+The benchmark's predictor does not normalise its input and learns large dimensions first; deviations over sounds are 30 times larger in a
+trained layer than in a layer of random weights. Before a ReLU, a factor on the weights of a layer that the weights of the next layer
+cancel changes only the RMS of that layer. In blocks over time, the factor is cancelled at their input and applied again at their output.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ from hear_ssl.model.encoders.audio_ntt import ContextBlock
 from hear_ssl.model.pooling import pool_tokens
 from hear_ssl.synthesis.instruments import Corpus
 
-LEVEL = 0.4  # about that of band statistics, which the embedding has next to the layers
-SOUNDS = 256  # generated, 1 to 4 s long
+LEVEL = 0.4  # similar to the band statistics that the embedding contains in addition to the layers
+SOUNDS = 256  # rendered, 1 to 4 s long
 
 
 def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int = SOUNDS) -> list[float]:
-    """Scale every layer to a root mean square deviation of LEVEL over generated sounds; return their factors.
+    """Rescale every layer to a root mean square deviation of LEVEL over rendered sounds; return the factors.
 
-    A layer is what a scene has of it, mean + max of its tokens over time. Of encoders that concatenated.py combines the lower layers are
-    the first one's, the last is each one's own, and deviates so many `times` as much, where given for each. With blocks over time the
-    layer below them has their factor. Raises ValueError for another encoder than audio_ntt, and for `times` that are not one positive
-    number an encoder.
+    The deviation is that of mean + max of a layer's tokens over time, as in a scene embedding. For encoders concatenated by
+    concatenated.py, the lower layers are those of the first encoder; each last layer gets LEVEL multiplied by its number in `times`, if
+    given. With blocks over time, the layer before them gets their factor. Raises ValueError for encoders other than audio_ntt, and when
+    `times` does not have one positive number per encoder.
     """
     encoder = embedder.encoder
     networks = list(getattr(encoder, "encoders", [encoder]))
@@ -53,7 +52,7 @@ def bring_to_level(embedder: Embedder, times: Sequence[float] = (), sounds: int 
 
 
 def check_levels(option: str, levels: Sequence[float], encoders: int) -> None:
-    """Raise ValueError unless an option's levels are one positive number an encoder."""
+    """Raise ValueError unless an option has one positive number per encoder."""
     if len(levels) != encoders or not all(0.0 < level < math.inf for level in levels):
         raise ValueError(
             f"{option} {' '.join(f'{level:g}' for level in levels)}: give a positive number for each encoder, {encoders} in all"
@@ -73,7 +72,7 @@ def deviations(embedder: Embedder, sounds: int) -> Tensor:
 
 @torch.no_grad()
 def scale(encoder: AudioNTT, factors: list[float]) -> None:
-    """Multiply what the local, the hidden and the output layer of an encoder give by a factor each; blocks over time have the last."""
+    """Multiply the outputs of the local, hidden and output layer of an encoder by one factor each; blocks over time get the last one."""
     layers = [encoder.get_submodule(name) for name in ("convolutions.1.1", "hidden.0", "output.1")]  # before their ReLU
     for layer, (below, factor) in zip(layers, pairwise([1.0, *factors]), strict=True):
         multiply(layer, factor / below, factor)

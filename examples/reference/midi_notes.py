@@ -1,6 +1,6 @@
-"""Notes of a sound font as a waveform: a standard MIDI file, which the program fluidsynth renders.
+"""Render notes with a sound font: write a standard MIDI file and render it by the program fluidsynth.
 
-Standard MIDI Files 1.0: https://midi.org/standard-midi-files. Only notes and one program per voice are written.
+Standard MIDI Files 1.0: https://midi.org/standard-midi-files. Files contain only notes and one program per voice.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def track(channel: int, voice: Voice) -> bytes:
         events.append((round(note.start * TICKS_PER_SECOND), note.pitch, note.velocity))
         events.append((round(note.end * TICKS_PER_SECOND), note.pitch, 0))
     content, now = bytes([0, 0xC0 | channel, voice.program]), 0
-    for tick, pitch, velocity in sorted(events):  # at one tick, a key is released before it is pressed again
+    for tick, pitch, velocity in sorted(events):  # at the same tick, a key is released before it is pressed again
         content += variable_length(tick - now) + bytes([0x90 | channel, pitch, velocity])
         now = tick
     return chunk(b"MTrk", content + b"\x01\xff\x2f\x00")

@@ -1,4 +1,4 @@
-"""Build dev_timgm_notes: onsets and pitches of two instruments at once, where the four development tasks have onsets of drums only.
+"""Build dev_timgm_notes: onsets and pitches of two simultaneous instruments; the four development tasks have only onsets of drums.
 
     python -m examples.reference.note_task AUDIO TASKS_NOTES
 

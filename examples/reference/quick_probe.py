@@ -1,10 +1,10 @@
 """A quick probe of a HEAR module: python -m examples.reference.quick_probe TASKS MODULE OUT [--seeds 3] [--untrained]
 
-One hidden layer of 512 on embeddings standardised by the rows to train on; of three learning rates, and of all checks of a training, the
-best on validation is tested, and all batches are of one size. The grids of `hear_ssl.evaluate` do not standardise, as the benchmark does
-not: there small numbers count for less; and where batches of 1,024 leave a few rows over, these few are a batch, from whose statistics
-the predictor's batch normalisation learns no good. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics are scored
-too, and with --untrained the same encoder untrained. OUT keeps embeddings.
+The probe has one hidden layer of 512 units on standardised embeddings. The best of three learning rates and of all checks, by validation,
+is tested; all batches have about the same size. The grids of `hear_ssl.evaluate` do not standardise, as in the benchmark, so small
+dimensions have less influence there; and with batches of 1,024 the last batch may have only a few rows, which harm the statistics of batch
+normalisation. MODULE is a HEAR module, a run folder or a checkpoint; log-mel statistics are also scored, and with --untrained the same
+encoder with random weights. Embeddings are cached in OUT.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LEARNING_RATES, LARGEST_BATCH = (1e-3, 3.2e-4, 1e-4), 256
 
 
 def standardised(splits: dict[str, LabelledRows], train: list[str]) -> dict[str, LabelledRows]:
-    """Return the rows with mean 0 and deviation 1 over the splits to train on."""
+    """Return the rows, standardised by mean and deviation over the training splits."""
     known = torch.cat([splits[split].embeddings for split in train])
     mean, deviation = known.mean(0), known.std(0) + 1e-4
 
@@ -39,7 +39,7 @@ def standardised(splits: dict[str, LabelledRows], train: list[str]) -> dict[str,
 
 
 def points(rows: int) -> list[PredictorSettings]:
-    """Return the points to choose from for so many rows to train on, which batches of one size hold but for a few."""
+    """Return the grid points for this number of training rows, with a batch size that divides them almost evenly."""
     size = -(-rows // -(-rows // LARGEST_BATCH))
     return [PredictorSettings(hidden_dim=512, lr=lr, batch_size=size, max_epochs=60, patience=5) for lr in LEARNING_RATES]
 

@@ -1,4 +1,4 @@
-"""List the audio of Debian packages for packing, with each package's licence from its copyright file.
+"""List the audio of Debian packages for packing, with the licences in their copyright files.
 
     python -m examples.reference.real_corpus AUDIO corpus.jsonl && python -m hear_ssl.data.pack corpus.jsonl --out shards
 
@@ -17,7 +17,7 @@ from hear_ssl.errors import run_main
 from hear_ssl.files import atomic_write
 from hear_ssl.packaging.licenses import known_license
 
-IN_PROSE = {  # packages of Debian 12 whose copyright files are no DEP-5
+IN_PROSE = {  # packages of Debian 12 whose copyright files are not in DEP-5 format
     "asterisk-moh-opsound-wav": "CC-BY-SA-3.0",
     "wesnoth-1.16-data": "GPL-2.0-or-later",
     "wesnoth-1.16-music": "GPL-2.0-or-later",
@@ -25,9 +25,9 @@ IN_PROSE = {  # packages of Debian 12 whose copyright files are no DEP-5
 
 
 def license_of(package: Path) -> str:
-    """Return the licences in a package's DEP-5 copyright file, joined by ' AND '; of a file in prose what was read in it by hand.
+    """Return the licences in a package's DEP-5 copyright file, joined by ' AND '; for a file in prose, its entry in IN_PROSE.
 
-    A name that SPDX does not have becomes LicenseRef-NAME, which refers to its text in the copyright file.
+    A name that is not in SPDX becomes LicenseRef-NAME, which refers to its text in the copyright file.
     """
     for file in package.rglob("copyright"):
         names = re.findall(r"^License:[ \t]*(\S.*)$", file.read_text(errors="replace"), re.M)
@@ -64,7 +64,7 @@ def corpus_lines(audio: Path) -> list[str]:
 
 
 def main() -> int:
-    """Write the list of the command line."""
+    """Write the list with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path, metavar="AUDIO", help="folder of fetch_audio.py")
     parser.add_argument("out", type=Path, metavar="FILE.jsonl", help="list to write")

@@ -1,10 +1,10 @@
-"""Build dev_timgm_programs and dev_timgm_families: which instrument plays, from the notes of which dev_timgm_pitch asks for the pitch.
+"""Build dev_timgm_programs and dev_timgm_families: classify the instrument of the notes in dev_timgm_pitch.
 
     python -m examples.reference.timbre_task TASKS TASKS_TIMBRE
 
-TASKS has dev_timgm_pitch, which `build_tasks.py` makes of a sound font that is test data.
-Programs: 104 instruments, tested on notes that the predictor was not trained on; it was trained on eight or nine others of each.
-Families: thirteen of eight programs each, tested on programs that the predictor was not trained on.
+TASKS contains dev_timgm_pitch, which `build_tasks.py` builds from a sound font that is test data.
+Programs: 104 instruments, tested on notes that the predictor was not trained on; it was trained on eight or nine other notes of each.
+Families: thirteen families of eight programs, tested on programs that the predictor was not trained on.
 """
 
 from __future__ import annotations

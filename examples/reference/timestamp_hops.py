@@ -3,8 +3,8 @@
     python -m examples.reference.timestamp_hops AUDIO RUN [--rotations 1 2] [--choices all,1 all,2 last,2]
 
 AUDIO is the folder of `fetch_audio.py`. The task dev_drum_events has one split of the kits and 14 test clips, too few to compare
-compositions. Rotation 1 tests the kits of the task on other mixtures, rotations 2, 3 and 0 test other kits. A choice is
-timestamp.layers and timestamp.per_token. One predictor of the fast grid each, onset F at 50 ms.
+readouts. Rotation 1 tests the kits of the task with other mixtures, rotations 2, 3 and 0 test other kits. A choice is the option layers of
+the readout tokens, and timestamps_per_token. Each is scored by one predictor of the fast grid, onset F-measure at 50 ms.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Mixture = tuple[torch.Tensor, list[tuple[str, float, float]]]  # a clip (time,) 
 
 
 def mixtures(audio: Path, rotation: int) -> dict[str, list[Mixture]]:
-    """Return clips by split, mixed as the task is, its kits rotated and its noise drawn anew."""
+    """Return clips by split, mixed as in the task but with rotated kits and new noise."""
     rng, hits = np.random.default_rng(100 + rotation), split_kits(audio, rotation)
     splits: dict[str, list[Mixture]] = {split: [] for split in EVENT_COUNTS}
     for split, count in EVENT_COUNTS.items():
@@ -45,7 +45,7 @@ def mixtures(audio: Path, rotation: int) -> dict[str, list[Mixture]]:
 
 @torch.inference_mode()
 def rows(clips: list[Mixture], embedder: Embedder) -> LabelledRows:
-    """Return the frames of clips as the predictor takes them."""
+    """Return the frames of clips as rows for the predictor."""
     embeddings, targets, places, times, start = [], [], [], [], 0
     for number, (waveform, events) in enumerate(clips):
         frames, timestamps_ms = embedder.timestamps(waveform.unsqueeze(0))
@@ -62,7 +62,7 @@ def rows(clips: list[Mixture], embedder: Embedder) -> LabelledRows:
 
 
 def main() -> int:
-    """Print a line a choice and rotation, then a choice's mean."""
+    """Print a line per choice and rotation, and the mean of each choice."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("audio", type=Path)
     parser.add_argument("run", type=Path)

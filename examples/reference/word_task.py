@@ -3,7 +3,7 @@
     python -m examples.reference.word_task TASKS_WORDS
 
 Four voices of the program flite, one fold each. Each voice speaks every word six times, with random duration, pitch and vocal tract
-length, in noise. `spoken_pairs.py` renders no voice of flite. Needs the program flite (apt-get install flite).
+length, in noise. `spoken_pairs.py` uses no voice of flite. Needs the program flite (apt-get install flite).
 """
 
 from __future__ import annotations

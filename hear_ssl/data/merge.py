@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
@@ -14,6 +15,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Merge with the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl merge",
+        formatter_class=HelpText,
         description="Make one folder of shards of the parts that `pack --part` wrote into it, without the clips that several contain. "
         "Stop it at any time; the same command starts again.",
         epilog="Example: hear-ssl merge shards",

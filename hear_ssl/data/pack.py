@@ -14,6 +14,7 @@ from hear_ssl.data.packing.inputs import list_items
 from hear_ssl.data.packing.pack import pack
 from hear_ssl.data.packing.part_of import parse_part
 from hear_ssl.errors import run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import usable_cores, user_path
 
 
@@ -21,6 +22,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl pack",
+        formatter_class=HelpText,
         description="Pack audio into shards to train on: mono, one rate, clips of at most 30 s, each with its source and licence. "
         "Stop it at any time; the same command resumes.",
         epilog="Example: hear-ssl pack recordings/ more.zip --out shards --license CC-BY-4.0 --workers 4",
@@ -33,7 +35,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         help="audio file, folder, tar or zip archive, parquet file with audio bytes, or a list (CSV, TSV, JSON, JSONL, text) with a column "
         "path, file_name, audio_filepath or wav and optionally license, split, source",
     )
-    parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for the shards, index.json and rejected.csv")
+    parser.add_argument("--out", required=True, type=user_path, metavar="FOLDER", help="folder for the shards, index.json and rejected.csv")
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="rate of the clips (default: %(default)s)")
     parser.add_argument("--codec", choices=sorted(FORMATS), default="flac", help="flac and wav are lossless (default: %(default)s)")
     parser.add_argument(
@@ -50,7 +52,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SOURCE",
-        help="source that is no test data though a folder, an archive or a list has such a name (repeatable); noted in the data card",
+        help="source that is no test data though a folder, an archive or a list has such a name; noted in the data card; repeatable",
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")
@@ -61,8 +63,8 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--part",
         metavar="K/N",
-        help="pack only part K of N, such as 3/64, into DIR/part-03-of-64, for the jobs of an array, which need no communication; give all "
-        "of them the same other arguments, then make one folder of the parts: hear-ssl merge DIR",
+        help="pack only part K of N, such as 3/64, into FOLDER/part-03-of-64, for the jobs of an array, which need no communication; give "
+        "all of them the same other arguments, then make one folder of the parts: hear-ssl merge FOLDER",
     )
     return parser.parse_args(given)
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from hear_ssl.data.packing.pair_recordings import write_pairs
 from hear_ssl.data.shards.reader import ShardSet
 from hear_ssl.errors import run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_folder, user_path
 
 
@@ -15,6 +16,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Pair with the options of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl pairs",
+        formatter_class=HelpText,
         description="Pair recordings whose file names differ in a number alone (wolf-die-1.ogg, wolf-die-2.ogg), as positives for "
         "data.positives=pairs. Writes OUT/pairs, the clips with a partner, and OUT/others, all other clips.",
     )

@@ -1,4 +1,4 @@
 """HEAR-format tasks -> embeddings -> predictor -> scores -> leaderboard -> report."""
 
-GRIDS = ("official", "fast", "few-shot")  # searches for the predictor: the benchmark's own, one small network, and none
-BASELINES = {"logmel": "log-mel", "untrained": "untrained"}  # what can stand next to a model, by their names in tables
+GRIDS = ("official", "fast", "few-shot")  # search for the predictor: that of the benchmark, one small network, or none
+BASELINES = {"logmel": "log-mel", "untrained": "untrained"}  # names of the baselines in tables

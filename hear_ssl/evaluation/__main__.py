@@ -12,11 +12,12 @@ from pathlib import Path
 from hear_ssl.errors import run_main
 from hear_ssl.evaluation import BASELINES, GRIDS
 from hear_ssl.evaluation.verbs import Asked, check_baselines, scored
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Evaluate with the options of the command line; 1 when a task could not be scored."""
+    """Evaluate with the options of the command line and return the exit status: 1 when a task could not be scored."""
     given = parse_arguments(arguments)
     from hear_ssl.evaluation.run import tables  # torch loads only once the command line is right
 
@@ -29,25 +30,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(prog="hear-ssl evaluate", description="Score an embedding model on HEAR-format tasks.")
+    parser = argparse.ArgumentParser(
+        prog="hear-ssl evaluate", formatter_class=HelpText, description="Score an embedding model on HEAR-format tasks."
+    )
     add_model_arguments(parser)
-    parser.add_argument("--tasks", required=True, type=user_path, metavar="DIR", help="folder of tasks in HEAR format, or one task")
-    parser.add_argument("--out", required=True, type=user_path, metavar="DIR", help="folder for scores.json and kept embeddings")
+    parser.add_argument("--tasks", required=True, type=user_path, metavar="FOLDER", help="folder of tasks in HEAR format, or one task")
+    parser.add_argument("--out", required=True, type=user_path, metavar="FOLDER", help="folder for scores.json and kept embeddings")
     parser.add_argument(
         "--grid",
         default="official",
         choices=GRIDS,
         help="official: the benchmark's own search; fast: one small network; few-shot: scene tasks in seconds, by logistic"
-        " regression on 8 clips a label, nearest neighbours and ridge regression (default %(default)s)",
+        " regression on 8 clips a label, nearest neighbours and ridge regression (default: %(default)s)",
     )
-    parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; may be given several times")
+    parser.add_argument("--only", action="append", metavar="NAME", help="only tasks whose name contains this; repeatable")
     parser.add_argument(
         "--compare",
         action="append",
         default=[],
         type=user_path,
         metavar="NAME",
-        help="another run, checkpoint or module in the table; may be given again",
+        help="another run, checkpoint or module in the table; repeatable",
     )
     parser.add_argument(
         "--baselines",
@@ -56,17 +59,16 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         metavar="NAMES",
         help="baselines to score: logmel (log-mel statistics), untrained (the same architecture with random weights),"
         " both with a comma, or none; also a module with an environment of hear-ssl foreign, such as hearbaseline.naive; their"
-        " scores are kept for later evaluations (default %(default)s)",
+        " scores are kept for later evaluations (default: %(default)s)",
     )
-    parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="predictors trained per task; above 1 the table shows mean and spread"
-    )
+    seeds = "predictors trained per task; above 1 the table shows mean and spread (default: %(default)s)"
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help=seeds)
     parser.add_argument(
         "--device",
         default="auto",
         metavar="NAME",
         help="where models compute: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one, and the CPU for"
-        " a model that fails there (default %(default)s)",
+        " a model that fails there (default: %(default)s)",
     )
     arguments = parser.parse_args(given)
     if arguments.seeds < 1:
@@ -75,7 +77,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what names the model."""
+    """Add the options that select the model."""
     parser.add_argument(
         "--module", required=True, type=user_path, metavar="NAME", help="a run folder, a checkpoint, or an importable HEAR module"
     )
@@ -91,7 +93,7 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def baseline_names(text: str) -> list[str]:
-    """Return the baselines that --baselines names. Raises ArgumentTypeError for any other name."""
+    """Return the baselines given by --baselines. Raises ArgumentTypeError for an unknown name."""
     given = [] if text == "none" else text.split(",")
     try:
         check_baselines(given)

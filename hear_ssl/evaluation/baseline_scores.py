@@ -1,6 +1,6 @@
-"""Scores of the baselines, kept for every later evaluation: by baseline, task, grid, seeds, and the code that they depend on.
+"""Cache of baseline scores for later evaluations, by baseline, task, grid, seeds, and the code that they depend on.
 
-They lie in one folder of the user, $HEAR_BASELINES_CACHE or ~/.cache/hear_ssl/baselines, whichever --out an evaluation writes to.
+The cache is a folder of the user, $HEAR_BASELINES_CACHE or ~/.cache/hear_ssl/baselines, independent of --out.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hear_ssl.evaluation.protocol.grid import points_hash
 from hear_ssl.files import atomic_write, read_json
 from hear_ssl.progress import warn
 
-KEPT = {"primary", "score", "scores", "deviation", "folds", "seed_deviation"}  # of every result
+KEPT = {"primary", "score", "scores", "deviation", "folds", "seed_deviation"}  # keys of every result
 
 
 def cache_folder() -> Path | None:
-    """Return the folder of kept baselines, None for a user without a home."""
+    """Return the folder of the cache, None for a user without a home folder."""
     chosen = os.environ.get("HEAR_BASELINES_CACHE")
     try:
         return (
@@ -38,7 +38,7 @@ def cache_folder() -> Path | None:
 
 
 class BaselineScores:
-    """The kept results of baselines, modules of `hear-ssl foreign` among them; of any other model, and without a folder, there are none."""
+    """The cached results of baselines, including modules of `hear-ssl foreign`; other models are not cached."""
 
     def __init__(self, folder: Path | None, grid: str, seeds: int) -> None:
         code = [module_hash(package) for package in (hear_ssl.model, hear_ssl.evaluation.protocol)]
@@ -51,7 +51,7 @@ class BaselineScores:
         return self.folder / f"{name}.json"
 
     def get(self, model: ModelUnderTest, task_hash: str) -> dict[str, Any] | None:
-        """Return the kept result of a baseline on a task, None without one; a damaged file is named on stderr."""
+        """Return the cached result of a baseline on a task, or None; warn about a damaged file."""
         path = self._file(model, task_hash)
         if path is None:
             return None
@@ -68,7 +68,7 @@ class BaselineScores:
         return None
 
     def put(self, model: ModelUnderTest, task_hash: str, result: dict[str, Any]) -> None:
-        """Keep the result of a baseline on a task; a folder that cannot be written is named on stderr once."""
+        """Cache the result of a baseline on a task; warn once about a folder that cannot be written."""
         path = self._file(model, task_hash)
         if path is None:
             return

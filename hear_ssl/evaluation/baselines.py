@@ -1,7 +1,7 @@
-"""Log-mel statistics as a HEAR module: what every trained model must beat.
+"""Log-mel statistics as a HEAR module: the baseline for trained models.
 
 Scene: mean, standard deviation and maximum over time of 64 log-mel bands. Timestamps: five neighbouring frames, 20 ms
-apart, every 20 ms. The module itself follows the HEAR API, so the official kit runs it by its name.
+apart, every 20 ms. The module follows the HEAR API, so the official kit can run it by its name.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class LogMelStatistics(nn.Module):
 
 
 def load_model(model_file_path: str = "") -> LogMelStatistics:
-    """Return the baseline at 16 kHz; there is no file to read."""
+    """Return the baseline at 16 kHz; it has no weights file."""
     return LogMelStatistics(FrontendConfig())
 
 

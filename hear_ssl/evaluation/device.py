@@ -1,4 +1,4 @@
-"""Where a model computes its embeddings: a GPU when there is one, or what the user names."""
+"""The device on which a model computes its embeddings: a GPU if there is one, or the user's choice."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import torch
 
 
 def choose_device(name: str, option: str = "--device") -> torch.device:
-    """Return the device of that name; `auto` is a CUDA GPU, else an Apple one, else the CPU.
+    """Return the device of that name; `auto` is a CUDA GPU, otherwise an Apple GPU, otherwise the CPU.
 
-    Raises ValueError that names `option` when there is no such device here.
+    Raises ValueError that names `option` when there is no such device.
     """
     if name in ("auto", "gpu"):
         found = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -31,13 +31,13 @@ def choose_device(name: str, option: str = "--device") -> torch.device:
 
 
 def keep_float32() -> None:
-    """Turn TF32 off for this process, so that embeddings of a GPU are those of a CPU but for rounding."""
+    """Disable TF32 in this process, so that embeddings on a GPU and on a CPU differ only by rounding."""
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
 
 
 @contextmanager
 def float32_kept() -> Iterator[None]:
-    """Turn TF32 off for the block; see `keep_float32`."""
+    """Disable TF32 during the block; see `keep_float32`."""
     before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
     keep_float32()
     try:

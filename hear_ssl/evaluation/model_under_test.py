@@ -1,4 +1,4 @@
-"""The model under evaluation: a HEAR module by name, or an embedder straight from a run folder or checkpoint."""
+"""The model under evaluation: a HEAR module by name, or the embedder of a run folder or checkpoint."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ UNTRAINED, LOG_MEL = BASELINES = ("untrained", "log-mel")  # names of the baseli
 
 
 class Sized:
-    """What has a HEAR model as `model`: its sample rate and the sizes of its embeddings."""
+    """Sample rate and embedding sizes of the HEAR model in the attribute `model`."""
 
     model: Any
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate of the waveforms that it embeds, Hz."""
+        """Sample rate of its input waveforms in Hz."""
         return int(self.model.sample_rate)
 
     @property
@@ -57,11 +57,11 @@ class Sized:
 
 @dataclass
 class ModelUnderTest(Sized):
-    """A loaded model and the functions that embed with it. key names it and its weights, weights is where they came from.
+    """A loaded model and the functions that embed with it.
 
-    weights holds the place, a whole path or an address, the file's SHA-256 and a hash of the weights as loaded, as far as there is one.
-    device is where the model and the audio given to it lie, which the key does not depend on; with fall_back the model moves to
-    the CPU when it fails elsewhere. threadsafe: several threads may embed with it at once, as with every model of this framework.
+    key: identifies model and weights. weights: their origin, an absolute path or an address, the file's SHA-256, and a hash of the
+    loaded weights if there is one. device: of the model and of the audio given to it; the key does not depend on it. fall_back: move
+    the model to the CPU when it fails on another device. threadsafe: several threads may embed at once, as with models of this framework.
     """
 
     name: str
@@ -74,9 +74,9 @@ class ModelUnderTest(Sized):
     threadsafe: bool = False
 
     def move(self, device: torch.device, fall_back: bool = False) -> None:
-        """Move the model to a device; one without a method `to`, as torch.nn.Module has it, stays and gets its audio on the CPU.
+        """Move the model to a device; a model without the method `to` of torch.nn.Module stays and gets its audio on the CPU.
 
-        Raises ValueError when it does not move, unless it may fall back to where it is.
+        Raises ValueError when it cannot be moved, unless it may fall back to its present device.
         """
         moves = getattr(self.model, "to", None)
         if not callable(moves):
@@ -96,7 +96,7 @@ class ModelUnderTest(Sized):
         self.move(CPU)
 
     def _call(self, function: str, audio: Tensor) -> Any:
-        """Return what a function of the module returns for audio on the model's device."""
+        """Call a function of the module with audio on the model's device and return its result."""
         try:
             with foreign(function):
                 return getattr(self.module, function)(audio.to(self.device), self.model)
@@ -129,7 +129,7 @@ class ModelUnderTest(Sized):
 
 @contextmanager
 def foreign(call: str) -> Iterator[None]:
-    """Turn whatever a foreign module raises into a ValueError of one line."""
+    """Convert any error of a foreign module to a ValueError of one line."""
     try:
         yield
     except (Exception, SystemExit) as error:
@@ -137,7 +137,7 @@ def foreign(call: str) -> Iterator[None]:
 
 
 def on_cpu(returned: Any) -> Tensor:
-    """Return what a module returned, on the CPU. Raises TypeError when it is no tensor."""
+    """Return the result of a module on the CPU. Raises TypeError when it is not a tensor."""
     if not isinstance(returned, Tensor):
         raise TypeError(f"it returned {type(returned).__name__}, not a torch.Tensor")
     return returned.detach().cpu()
@@ -146,8 +146,8 @@ def on_cpu(returned: Any) -> Tensor:
 def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
     """Load a run folder, a checkpoint file, or a HEAR module by its name.
 
-    Raises ValueError when there is nothing of that name, it lacks the HEAR functions, or the weights do not load or are given
-    next to a run or checkpoint, which has its own.
+    Raises ValueError when nothing has that name, a module lacks the HEAR functions, or the weights do not load or are given for a run
+    or checkpoint, which has its own.
     """
     if is_ours(name):
         if weights:
@@ -190,7 +190,7 @@ def load_model_under_test(name: str, weights: str = "") -> ModelUnderTest:
 
 
 def is_ours(name: str) -> bool:
-    """Return whether a name is the path of a run folder or of a file; every other one is that of a module."""
+    """Return whether a name is the path of a run folder or a file; any other name is that of a module."""
     try:
         return find_checkpoint(name).is_file()
     except ValueError:
@@ -198,12 +198,12 @@ def is_ours(name: str) -> bool:
 
 
 def model_name(name: str, weights: str = "") -> str:
-    """Return how a model is called in tables: a path without a slash at its end, a module with the weights file given."""
+    """Return the name of a model in tables: a path without a trailing slash, or a module with its given weights file."""
     return str(Path(name)) if is_ours(name) else name + (f" ({Path(weights).name})" if weights else "")
 
 
 def state_hash(model: Any) -> str:
-    """Return a hash of a model's weights, wherever they came from; of nothing unless it is a torch.nn.Module."""
+    """Return a hash of a model's weights, whatever their origin; the hash of nothing if it is not a torch.nn.Module."""
     digest = hashlib.sha256()
     for name, tensor in model.state_dict().items() if isinstance(model, torch.nn.Module) else ():
         if isinstance(tensor, Tensor):
@@ -213,9 +213,9 @@ def state_hash(model: Any) -> str:
 
 
 def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
-    """Load the embedder of a checkpoint or run folder; trained=False gives its architecture with random weights.
+    """Load the embedder of a checkpoint or run folder; trained=False: its architecture with random weights.
 
-    Raises ValueError when it is damaged or none of ours.
+    Raises ValueError when it is damaged or not a checkpoint of hear_ssl.
     """
     torch.manual_seed(UNTRAINED_SEED)
     model, _ = embedder_from_checkpoint(path, trained)
@@ -229,9 +229,9 @@ def from_checkpoint(path: Path, trained: bool = True) -> ModelUnderTest:
 
 
 def untrained(name: str) -> ModelUnderTest | None:
-    """Return the same architecture with random weights, for runs and for modules exported by this framework; else None.
+    """Return the same architecture with random weights, for runs and for modules exported by this framework; otherwise None.
 
-    It is None too for a module of several encoders of version 0.1.0 or 0.2.0, which only its own package can build.
+    It is also None for a module of several encoders of version 0.1.0 or 0.2.0, which only its own package can build.
     """
     if is_ours(name):
         return from_checkpoint(Path(name), trained=False)
@@ -240,7 +240,7 @@ def untrained(name: str) -> ModelUnderTest | None:
 
 
 def untrained_of(manifest: Manifest, parts: dict[str, type[Any]]) -> ModelUnderTest | None:
-    """Return the architecture of a manifest and of the user's classes in it with random weights; None as `untrained`."""
+    """Return the architecture of a manifest, with the user's classes in it, with random weights; None as in `untrained`."""
     if SEVERAL in manifest.embedder:
         return None
     torch.manual_seed(UNTRAINED_SEED)
@@ -248,7 +248,7 @@ def untrained_of(manifest: Manifest, parts: dict[str, type[Any]]) -> ModelUnderT
 
 
 def _untrained(model: Embedder) -> ModelUnderTest:
-    """Return an embedder with random weights; its key has them, its config, and the files of the user's own classes in it."""
+    """Return an embedder with random weights as a model under test; its key covers weights, config and files of the user's classes."""
     config = model.config
     files = [part.sha256 for part in (config.encoder, *config.scene, *config.timestamp)]
     key = f"{UNTRAINED}-{_config_hash([to_mapping(config), files, state_hash(model)])}"
@@ -262,15 +262,15 @@ def log_mel() -> ModelUnderTest:
 
 
 def manifest_of(module: ModuleType) -> Manifest | None:
-    """Return the manifest of a module that this framework exported, None of any other."""
+    """Return the manifest of a module exported by this framework, None for any other."""
     return manifest_at(Path(module.__file__ or "").parent)
 
 
 def manifest_at(folder: Path) -> Manifest | None:
-    """Return the manifest in the folder of a package that this framework exported, None of any other."""
+    """Return the manifest in the folder of a package exported by this framework, None for any other."""
     try:
         return exported_manifest((folder / "manifest.json").read_bytes(), "manifest.json")
-    except (OSError, ValueError):  # none, or another's
+    except (OSError, ValueError):  # missing, or of another tool
         return None
 
 

@@ -1,4 +1,4 @@
-"""Score models on tasks: the table with its baselines, scores.json, and what to do when one task is at fault."""
+"""Score models on tasks: the table with baselines, scores.json, and the handling of tasks that fail."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from hear_ssl.evaluation.tasks.task_format import Task, read_task
 from hear_ssl.files import check_writable
 from hear_ssl.progress import on_terminal, report, warn
 
-CLEAR = "\r\033[K"  # the line of progress on a terminal
-LOG_SECONDS = 30.0  # between lines of progress elsewhere: a log file wants few
+CLEAR = "\r\033[K"  # clears the progress line on a terminal
+LOG_SECONDS = 30.0  # between progress lines in a log file
 
 
 def models_to_compare(
@@ -44,12 +44,12 @@ def models_to_compare(
     python: str = "",
     logs: Path = Path(),
 ) -> list[ModelUnderTest]:
-    """Return the model asked for, those to compare it with, and the baselines named: same architecture untrained, log-mel, modules.
+    """Return the model, the models to compare it with, and the baselines: same architecture untrained, log-mel, modules.
 
-    python: the interpreter of the module's own environment; what the module prints goes to a file in the folder `logs`. Other
-    modules, and this one without `python`, run in the environment that `hear-ssl foreign` made for them, else here.
-    With device `auto` a model that fails on a GPU moves to the CPU. Raises ValueError when one cannot be loaded or moved, there
-    is no such device, or two have one name.
+    python: the interpreter of the module's environment; its output is written to a file in the folder `logs`. Other modules, and this
+    one without `python`, run in the environment made for them by `hear-ssl foreign`, otherwise in this process.
+    With device `auto` a model that fails on a GPU moves to the CPU. Raises ValueError when a model cannot be loaded or moved, the device
+    does not exist, or two models have the same name.
     """
     place = choose_device(device)
     models = [load_anywhere(module, weights, python, logs, device)]
@@ -69,13 +69,13 @@ def models_to_compare(
 def evaluate(
     models: list[ModelUnderTest], folders: list[Path], out: Path, grid: str, seeds: int, show: bool = True, kept: Path | None = None
 ) -> dict[str, Any]:
-    """Return and write OUT/scores.json: {task: {model: result}}, and as {task: {model: reason}} what could not be scored.
+    """Return and write OUT/scores.json: {task: {model: result}}, and {task: {model: reason}} for tasks that could not be scored.
 
-    A task is read and hashed once for all models. Every result is written as soon as it is there, and what other evaluations
-    write to the file meanwhile stays, as do results of other grids and seeds under `others`; one of the same model, the
-    same task and the same grid, point for point, is not computed again, nor are the networks of one that was interrupted.
-    Results of baselines are kept in the folder `kept`, if one is given, for every later evaluation. Raises ValueError before
-    anything is computed when OUT cannot be written, or several seeds are asked of the grid few-shot, which has draws.
+    A task is read and hashed once for all models. Every result is written when it is ready. Results that other evaluations write to the
+    file in the meantime are kept, and so are results of other grids and seeds, under `others`. Results of the same model, task and grid
+    points are not computed again, nor are networks of an interrupted evaluation. Results of baselines are cached in the folder `kept`, if
+    one is given. Raises ValueError before any computation when OUT cannot be written, or when several seeds are given for the grid
+    few-shot, which has draws.
     """
     if grid == FEW_SHOT and seeds > 1:
         raise ValueError(f"the grid {FEW_SHOT} is the mean over {DRAWS} draws already; leave --seeds out")
@@ -102,7 +102,7 @@ def evaluate(
                 if result is None:
                     result = score(model, task, out, grid, seeds, show, networks)
                     baseline_scores.put(model, hashed, result)
-            except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is of --out and ends it all
+            except (ValueError, RuntimeError, MemoryError) as error:  # an OSError is caused by --out and ends the evaluation
                 scores.put(folder.name, {}, {model.name: _complain(f"{folder.name}: {model.name}", error)})
                 continue
             scores.put(folder.name, {model.name: {**result, **keys, "weights": model.weights}}, {})
@@ -111,7 +111,7 @@ def evaluate(
 
 
 def _complain(what: str, error: Exception) -> str:
-    """Warn in one line of what has no score and why; return the reason."""
+    """Warn in one line that something has no score, and return the reason."""
     reason = "out of memory; close other programs" if isinstance(error, MemoryError) and not str(error) else one_line(error)
     warn(f"{CLEAR if redraws() else ''}{printable(what)}: {reason}", aside=True)
     return reason
@@ -132,7 +132,7 @@ def score(model: ModelUnderTest, task: Task, out: Path, grid: str, seeds: int, s
 def score_seeds(
     task: Task, rows: dict[str, LabelledRows], grid: str, seeds: int, progress: Callable[[str], None], networks: PredictorCache
 ) -> dict[str, Any]:
-    """Return the result of trained networks, the mean over seeds."""
+    """Return the result of trained networks as the mean over seeds."""
     results = [score_task(task, rows, grid, SEED + seed, progress, networks) for seed in range(seeds)]
     values = [result["scores"][result["primary"]] for result in results]
     return results[0] | {
@@ -143,7 +143,7 @@ def score_seeds(
 
 
 def progress_of(what: str) -> Callable[[str], None]:
-    """Return what shows how far something is: one line that changes on a terminal, a report now and then elsewhere."""
+    """Return a function that reports progress: a line that is rewritten on a terminal, occasional lines elsewhere."""
     last, what = time.monotonic(), printable(what)
 
     def show(line: str) -> None:
@@ -158,22 +158,22 @@ def progress_of(what: str) -> Callable[[str], None]:
 
 
 def redraws() -> bool:
-    """Return whether progress is one line that changes: that of a command whose stderr is a terminal."""
+    """Return whether progress is one line that is rewritten: in a command whose stderr is a terminal."""
     return on_terminal() and sys.stderr.isatty()
 
 
 def in_mean(results: dict[str, Any], names: list[str]) -> bool:
-    """Return whether a task counts in the mean: every model has its score, and more of it is better."""
+    """Return whether a task counts in the mean: every model has its score, and higher is better."""
     return all(name in results and SCORES[results[name]["primary"]].maximize for name in names)
 
 
 def tables(record: dict[str, Any], names: list[str]) -> str:
-    """Return the scores as text: a table, or of the grid few-shot one for each of its protocols."""
+    """Return the scores as text: one table, or for the grid few-shot one per protocol."""
     return "\n\n".join(f"{title}\n{table(one, names)}".lstrip("\n") for title, one in by_protocol(record))
 
 
 def table(record: dict[str, Any], names: list[str]) -> str:
-    """Return the scores as text: a row a task, a column a model, and the mean of the tasks that every model has, error rates aside."""
+    """Return the scores as text: a row per task, a column per model, and the mean over tasks that all models have, without error rates."""
     tasks = record["tasks"]
     width = max([len(name) for name in tasks] + [4])
     columns = [max(len(name), 13) for name in names]

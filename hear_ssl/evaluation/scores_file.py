@@ -1,4 +1,4 @@
-"""The record of an evaluation, scores.json: what it holds, whether it is current, and of which weights its scores are."""
+"""The record of an evaluation, scores.json: read and write it, and check that it is current and for which weights."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hear_ssl.files import atomic_write, read_json, sha256_of
 from hear_ssl.folder_lock import file_lock
 from hear_ssl.progress import warn
 
-OTHERS = "others"  # records of other grids and seed counts
+OTHERS = "others"  # key for records of other grids and seed counts
 LOCK = ".scores.lock"
 LOCKED = "wait for it to end, or give another --out"
 LOCK_SECONDS = 60.0  # a result is written in milliseconds
@@ -21,19 +21,18 @@ WEIGHTS = ", or give the file with --weights FILE"
 
 
 class ScoresFile:
-    """The scores.json that several evaluations may write to at once: each result is added to what the file contains then.
+    """A scores.json to which several evaluations may write at once: each result is added to the current content of the file.
 
-    The record of the grid, its points and the seeds that were asked for last is the whole of the file but its key `others`,
-    the list of the records of other ones.
+    The file is the record of the last grid, its points and seeds; its key `others` is the list of records of other grids and seeds.
     """
 
     def __init__(self, path: Path, grid: str, seeds: int) -> None:
         self.path, self.asked = path, {"grid": grid, "points": points_hash(grid), "seeds": seeds}
 
     def record(self, held: bool = False) -> dict[str, Any]:
-        """Return the record of what was asked for, an empty one where there is none.
+        """Return the record of this grid and these seeds, or an empty one.
 
-        A file that is damaged or of another version counts as none; where the lock is `held` it is set aside and named on stderr.
+        A file that is damaged or of another version counts as missing; if the lock is `held`, it is renamed with a warning.
         """
         try:
             record = read_json(self.path)
@@ -52,7 +51,7 @@ class ScoresFile:
         return {**found, OTHERS: others} if others else found
 
     def put(self, task: str, results: dict[str, dict[str, Any]], faults: dict[str, str]) -> None:
-        """Write the results or the faults of models on a task; each replaces what the file contains of that model."""
+        """Write the results or faults of models on a task; they replace the previous ones of these models."""
         with file_lock(self.path.with_name(LOCK), LOCKED, LOCK_SECONDS):
             record = self.record(held=True)
             for kind, new in (("tasks", results), ("faults", faults)):
@@ -71,7 +70,7 @@ class ScoresFile:
 
 
 def is_record(record: Any) -> bool:
-    """Return whether what scores.json holds is a record as this version writes it."""
+    """Return whether the content of scores.json is a record in the form of this version."""
     if not isinstance(record, dict) or not {"grid", "points", "seeds", "tasks", "faults"} <= set(record):
         return False
     parts = record["tasks"], record["faults"]
@@ -82,7 +81,7 @@ def is_record(record: Any) -> bool:
 
 
 def asked_for(record: dict[str, Any], tasks: list[str], names: list[str]) -> dict[str, Any]:
-    """Return the part of a record that is about these tasks and models."""
+    """Return the part of a record for these tasks and models."""
     parts = {kind: {task: record[kind].get(task, {}) for task in tasks} for kind in ("tasks", "faults")}
     chosen = {kind: {task: {n: found[n] for n in names if n in found} for task, found in part.items()} for kind, part in parts.items()}
     return record | chosen
@@ -102,7 +101,7 @@ def read_scores(scores: Path) -> dict[str, Any]:
 
 
 def scored_weights(record: dict[str, Any], module: str) -> str:
-    """Return the weights file that a module was scored with, nothing for its own. Raises ValueError when it was with several."""
+    """Return the weights file with which a module was scored, '' for its own. Raises ValueError when there were several."""
     kept = {name: result.get("weights", {}).get("place", "") for results in record["tasks"].values() for name, result in results.items()}
     files = [place for name, place in kept.items() if place and name == model_name(module, place)]
     if model_name(module) in kept or not files:
@@ -113,7 +112,7 @@ def scored_weights(record: dict[str, Any], module: str) -> str:
 
 
 def check_scored(record: dict[str, Any], name: str, weights: str) -> None:
-    """Raise ValueError when there are no scores of a model, or the file that they are of is not there or has changed."""
+    """Raise ValueError when there are no scores of a model, or its weights file is missing or has changed."""
     known = dict.fromkeys(known for kind in ("tasks", "faults") for found in record[kind].values() for known in found)
     if name not in known:
         raise ValueError(f"there are no scores of {name}; there are scores of {', '.join(known)} (--weights FILE goes with a module)")
@@ -126,25 +125,25 @@ def check_scored(record: dict[str, Any], name: str, weights: str) -> None:
 
 
 def check_key(record: dict[str, Any], model: ModelUnderTest) -> None:
-    """Raise ValueError when the scores are of other weights than those loaded."""
+    """Raise ValueError when the scores are of other weights than the loaded ones."""
     if any(found[model.name]["key"] != model.key for found in record["tasks"].values() if model.name in found):
         raise ValueError(f"the scores of {model.name} are of other weights than it has now, or of an earlier version; evaluate again")
 
 
 def python_of(record: dict[str, Any], name: str) -> str:
-    """Return the interpreter of the environment that a module was evaluated in, '' for this one."""
+    """Return the interpreter of the environment in which a module was evaluated, '' for this one."""
     found = [results[name].get("weights", {}).get("python", "") for results in record["tasks"].values() if name in results]
     return str(next(iter(found), ""))
 
 
 def check_python(record: dict[str, Any], name: str, python: str) -> None:
-    """Raise ValueError when a module was evaluated in an environment of its own, and none is given: a record is not to choose programs."""
+    """Raise ValueError when a module was evaluated in another environment and none is given: a record must not choose programs."""
     if python_of(record, name) and not python:
         raise ValueError(f"the scores of {name} were made in another environment; give it with --python {python_of(record, name)}")
 
 
 def command_of(record: dict[str, Any], module: str, weights: str, tasks: str, scores: Path) -> str:
-    """Return the command line that makes these scores; other weights of the module are none of them."""
+    """Return the command line that computes these scores, without other weights of the module."""
     names = [name for results in record["tasks"].values() for name in results]
     others = dict.fromkeys(name for name in names if name not in (model_name(module, weights), *BASELINES) and not name.endswith(")"))
     words = ["hear-ssl evaluate --module", module, *([f"--weights {weights}"] if weights else [])]

@@ -16,7 +16,7 @@ from hear_ssl.machine import expand_home, usable_cores
 
 @dataclass(frozen=True)
 class Asked:
-    """How to evaluate: see `evaluate`."""
+    """The options of an evaluation, see `evaluate`."""
 
     grid: str
     seeds: int
@@ -45,15 +45,14 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score a model on tasks in HEAR format, as `hear-ssl evaluate` does, and return its scores with those of its baselines.
 
-    model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task. only: take only
-    tasks whose name contains one of these. out: the folder for scores.json and kept embeddings; scores that it has are not computed again.
-    grid: "official", the benchmark's own search, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
+    model: a run, a checkpoint, or the name of a module with the HEAR API. tasks: a folder of tasks, or one task. only: parts of the
+    names of the tasks to use. out: the folder for scores.json and cached embeddings; existing results are not computed again.
+    grid: "official", the search of the benchmark, "fast", one small network, or "few-shot", scene tasks in seconds. compare: more models
     for the table. baselines: "logmel" (log-mel statistics), "untrained" (the same architecture with random weights), both, which is
-    the default, or none, and modules with an environment of `hear-ssl foreign`; their scores
-    are kept for later evaluations.
-    seeds: predictors trained per task. weights: a weights file given to load_model() of a module.
-    device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU when there is one. python: the interpreter of the environment that the
-    module is installed in; it embeds there, in a process of its own.
+    the default, or none, and modules with an environment of `hear-ssl foreign`; their scores are cached for later evaluations.
+    seeds: predictors trained per task. weights: a weights file for load_model() of a module.
+    device: auto, cpu, cuda, cuda:1 or mps; auto uses a GPU if there is one. python: the interpreter of the environment in which the
+    module is installed; a process there computes the embeddings.
 
     The scores are the record of scores.json: {"tasks": {task: {model: {"score": ..., "primary": name of the score, ...}}}, "faults":
     {task: {model: reason}}}, the second for what could not be scored, which is reported too. Progress goes to the logger `hear_ssl`.
@@ -74,19 +73,19 @@ def evaluate(
 
 
 def check_baselines(names: Sequence[str]) -> None:
-    """Raise ValueError when a name is not that of a baseline."""
+    """Raise ValueError when a name is not a baseline."""
     wrong = next((name for name in names if name not in BASELINES and name not in known_modules()), None)
     if wrong is not None:
         raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, or both, and modules of hear-ssl foreign")
 
 
 def path_of(path: str | os.PathLike[str]) -> str:
-    """Return a path or a name as text, with ~ as the home folder."""
+    """Return a path or a name as text, with ~ replaced by the home folder."""
     return expand_home(os.fspath(path), "the path")
 
 
 def scored(model: str, tasks: Path, out: Path, asked: Asked) -> tuple[dict[str, Any], list[str]]:
-    """Return the record of the scores asked for and the names of the models in it, baselines last. Raises what `evaluate` raises."""
+    """Return the record of the scores and the names of its models, baselines last. Raises what `evaluate` raises."""
     import torch
 
     from hear_ssl.evaluation.baseline_scores import cache_folder

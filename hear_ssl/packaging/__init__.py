@@ -1,1 +1,1 @@
-"""From a checkpoint to a wheel and a source tree: packaging, verification, publication."""
+"""Export of a checkpoint as a wheel and a source tree: packaging, verification, publication."""

@@ -1,7 +1,7 @@
-"""A clean environment in seconds: a fresh virtual environment that sees torch and what torch needs, and nothing else.
+"""Create a clean environment in seconds: a new virtual environment with torch and its requirements, and nothing else.
 
-Torch is not downloaded again: a layer of links to the running environment's torch and its requirements, found through
-their metadata, is added to the new environment's path.
+Torch is not downloaded again: links to the installed torch and its requirements, found by their metadata, are added to the path of the
+new environment.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ from pathlib import Path
 
 from hear_ssl.addresses import redacted
 
-# What the code of a wheel gets to see of the caller's environment: nothing else, because a token may have any name.
+# The environment variables that the code of a wheel gets. All others are removed, because a token may have any name.
 PASSED = re.compile(
     r"PATH|LANG|LANGUAGE|LC_[A-Z]+|TZ|TMPDIR|TMP|TEMP|USER|LOGNAME|LD_LIBRARY_PATH|DYLD_LIBRARY_PATH|SYSTEMROOT"
     r"|CUDA_[A-Z_]+|NVIDIA_[A-Z_]+|HIP_[A-Z_]+"
     r"|[A-Z]+_NUM_THREADS|KMP_[A-Z_]+|OMP_[A-Z_]+|MALLOC_[A-Z_]+|SSL_CERT_(FILE|DIR)|REQUESTS_CA_BUNDLE|(HTTPS?|ALL|NO)_PROXY",
     re.IGNORECASE,
 )
-TO_DOWNLOAD = re.compile(r"HOME|XDG_[A-Z_]+|PIP_[A-Z_]+|UV_[A-Z_]+|NETRC|HTTPS?_PROXY|ALL_PROXY", re.IGNORECASE)  # of pip, and only of pip
+TO_DOWNLOAD = re.compile(r"HOME|XDG_[A-Z_]+|PIP_[A-Z_]+|UV_[A-Z_]+|NETRC|HTTPS?_PROXY|ALL_PROXY", re.IGNORECASE)  # only for pip
 
 
 def without_secrets(home: Path, **given: str) -> dict[str, str]:
-    """Return an environment for code of others: what PASSED names, proxies without passwords, `home` as home, and `given`.
+    """Return environment variables for foreign code: those in PASSED, proxies without passwords, `home` as home folder, and `given`.
 
-    With another home it finds no ~/.netrc, ~/.aws or token of a hub.
+    With another home folder, the code finds no ~/.netrc, ~/.aws or hub token.
     """
     passed = {name: _without_password(value) for name, value in os.environ.items() if PASSED.fullmatch(name)}
     return {**passed, "HOME": str(home), "PYTHONNOUSERSITE": "1", **given}
@@ -42,12 +42,12 @@ def _without_password(value: str) -> str:
 
 
 def _for_pip() -> dict[str, str]:
-    """Return an environment for pip that downloads: its own settings, which may have the password of an index, and no other secret."""
+    """Return environment variables for downloads by pip: its settings, which may contain the password of an index, and no other secret."""
     return {name: value for name, value in os.environ.items() if PASSED.fullmatch(name) or TO_DOWNLOAD.fullmatch(name)}
 
 
 def requirement_closure(name: str) -> list[str]:
-    """Return the installed distributions that `name` needs, itself included, by following their metadata."""
+    """Return the installed distributions that `name` requires, including itself, from their metadata."""
     wanted: list[tuple[str, frozenset[str]]] = [(name, frozenset())]
     done: set[tuple[str, frozenset[str]]] = set()
     while wanted:
@@ -70,12 +70,12 @@ def requirement_closure(name: str) -> list[str]:
 
 
 def normalised(name: str) -> str:
-    """Return a distribution's name as PEP 503 writes it."""
+    """Return a distribution's name, normalised by PEP 503."""
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def link_layer(distributions: list[str], layer: Path) -> None:
-    """Fill `layer` with links to the top-level files and folders of installed distributions."""
+    """Create links to the top-level files and folders of installed distributions in `layer`."""
     layer.mkdir(parents=True)
     for name in distributions:
         distribution = metadata.distribution(name)
@@ -89,11 +89,11 @@ def link_layer(distributions: list[str], layer: Path) -> None:
 def make_environment(
     folder: Path, fresh_torch: str | None = None, interpreter: Path | None = None, layers: tuple[str, ...] = ("torch",)
 ) -> Path:
-    """Make a virtual environment with torch alone, or with the installed distributions `layers`, and return its Python.
+    """Create a virtual environment with torch only, or with the installed distributions `layers`, and return its Python.
 
-    fresh_torch: a requirement such as torch==2.4.1 to download instead of linking the torch that runs here.
-    interpreter: the Python to make it of instead of the running one, with fresh_torch only.
-    Raises ValueError when that cannot be installed.
+    fresh_torch: a requirement such as torch==2.4.1 to download instead of linking the installed torch.
+    interpreter: the Python to use instead of the running one, only with fresh_torch.
+    Raises ValueError when torch cannot be installed.
     """
     if interpreter:
         command = [str(interpreter), "-m", "venv", "--without-pip", str(folder / "env")]
@@ -114,7 +114,7 @@ def make_environment(
 
 
 def pip(python: Path, arguments: list[str], failure: str, home: Path | None = None) -> None:
-    """Run this environment's pip for another Python; home: it downloads nothing, and the code that it runs gets no secrets.
+    """Run this environment's pip for another Python. home: nothing is downloaded, and the code that pip runs gets no secrets.
 
     Raises ValueError with pip's last line when it fails.
     """

@@ -1,6 +1,6 @@
-"""COMPLIANCE.md: every rule of the HEAR API, what was measured on the model at packaging, and the verdict.
+"""COMPLIANCE.md: every rule of the HEAR API, its measurement on the model at packaging, and the verdict.
 
-What depends on the machine (seconds, exact memory, the clean environment, a GPU) is left to verify.py, so that the same
+Measurements that depend on the machine (seconds, exact memory, the clean environment, a GPU) are left to verify.py, so that the same
 checkpoint gives the same bytes.
 """
 
@@ -26,9 +26,9 @@ RULES_URL = "https://hearbenchmark.com/hear-api.html"
 
 
 def measure(files: dict[str, bytes], name: str, weights: bytes, accepted: tuple[str, ...] = ()) -> list[RuleResult]:
-    """Return one row a rule for the package whose files are given by path, run in a process of its own.
+    """Return one row per rule for the package whose files are given by path, measured in a separate process.
 
-    Raises ValueError when a rule is broken whose name is not among the accepted: what does not comply is not written.
+    Raises ValueError when a rule is broken that is not in `accepted`, so that no such package is written.
     """
     with tempfile.TemporaryDirectory(prefix="hear-compliance-") as scratch:
         folder = Path(scratch)
@@ -91,7 +91,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
 
 
 def weights_line(weights: dict[str, Any], published: bool) -> str:
-    """Return the report's line on where the weights are; published: they were fetched from their URL just now."""
+    """Return the report's line on the address of the weights; published: they were just downloaded from it."""
     which = f"{weights['bytes'] / 1e6:.1f} MB, SHA-256 {weights['sha256']}"
     url = cell(weights["url"])
     if published:
@@ -100,14 +100,14 @@ def weights_line(weights: dict[str, Any], published: bool) -> str:
 
 
 def as_published(report: str, weights: dict[str, Any]) -> str:
-    """Return a report whose line on the weights states that they were fetched from the URL that the manifest names now."""
+    """Return a report whose line on the weights states that they were downloaded from their present URL."""
     return "".join(
         weights_line(weights, published=True) + "\n" if line.startswith(WEIGHTS) else line for line in report.splitlines(keepends=True)
     )
 
 
 def licences(sources: list[dict[str, Any]]) -> str:
-    """Return the five licences with most hours; names as the sources give them, long ones cut."""
+    """Return the five licences with the most hours, named as in the sources, with long names shortened."""
     hours: dict[str, float] = {}
     for source in sources:
         hours[shown(source)] = hours.get(shown(source), 0.0) + source["hours"]

@@ -1,4 +1,4 @@
-"""The readouts of a package: those of the checkpoint, or others that the command line names; the encoder stays as it was trained."""
+"""The readouts of a package: those of the checkpoint, or others given on the command line; the encoder is unchanged."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from hear_ssl.model.readouts import Concatenated
 from hear_ssl.packaging.request import PER_TOKEN, PackageRequest
 from hear_ssl.readout_lists import ReadoutLists
 
-Made = tuple[tuple["Made", ...], Part]  # a readout, and for one that maps others those before it
+Made = tuple[tuple["Made", ...], Part]  # a readout, and the readouts before it if it maps them
 
 
 @dataclass(frozen=True)
 class Setting:
-    """One argument of --set, as `ReadoutLists` reads it."""
+    """One argument of --set, in the form that `ReadoutLists` reads."""
 
     where: str
     mapping: dict[Any, Any]
@@ -29,9 +29,9 @@ class Setting:
 
 
 def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
-    """Return the checkpoint's embedder with the readouts asked for, which need no retraining.
+    """Return the checkpoint's embedder with the requested readouts, which need no retraining.
 
-    Raises ValueError when they do not fit the encoder, or a map of other readouts would have weights that nothing fitted.
+    Raises ValueError when they do not fit the encoder, or a map would have weights that were not fitted for its readouts.
     """
     torch.manual_seed(0)
     model = embedder_of(checkpoint, request.checkpoint, trained=not request.untrained, weights=request.weights)
@@ -44,7 +44,7 @@ def compose(request: PackageRequest, checkpoint: dict[str, Any]) -> Embedder:
 
 
 def composed_config(config: EmbedderConfig, composition: dict[str, Any]) -> EmbedderConfig:
-    """Return the config with the readouts of `composition`, see `PackageRequest`. Raises ValueError when it names what there is not."""
+    """Return the config with the readouts of `composition`, see `PackageRequest`. Raises ValueError for unknown names."""
     lists = ReadoutLists(lists={kind: getattr(config, kind) for kind in KINDS})
     per_token = config.timestamps_per_token
     for key, value in composition.items():
@@ -63,9 +63,9 @@ def composed_config(config: EmbedderConfig, composition: dict[str, Any]) -> Embe
 
 
 def copy_fitted(kind: str, model: Embedder, composed: Embedder) -> None:
-    """Give the readouts of `composed` the weights that the same ones have in `model`; others keep those they were built with.
+    """Copy the weights of equal readouts in `model` to `composed`; other readouts keep their initial weights.
 
-    Raises ValueError when one maps readouts that it was not fitted for.
+    Raises ValueError when a map was not fitted for the readouts before it.
     """
     before, after = made(getattr(model.config, kind)), made(getattr(composed.config, kind))
     for place, one in enumerate(after):
@@ -81,7 +81,7 @@ def copy_fitted(kind: str, model: Embedder, composed: Embedder) -> None:
 
 
 def made(parts: tuple[Part, ...]) -> list[Made]:
-    """Return what `build_readout` builds of a list: its readouts, one that maps others with those before it."""
+    """Return the readouts that `build_readout` builds from a list; one that maps others is returned with those before it."""
     found: list[Made] = []
     for part in parts:
         found = [(tuple(found), part)] if part.kind.maps_before else [*found, ((), part)]

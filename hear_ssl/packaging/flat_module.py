@@ -1,7 +1,7 @@
-"""One Python file from a package of several: the definitions that an entry file needs, in an order in which they can run.
+"""Merge a package into one Python file: the definitions that an entry file needs, in an order in which they can run.
 
-Loaders that copy a single file, such as that of transformers, cannot follow subpackages. Definitions keep their source text. Leaves out
-what nothing refers to, and the imports between the files. Nothing is executed: the sources are parsed alone.
+Loaders that copy a single file, such as that of transformers, cannot follow subpackages. Definitions keep their source text; unused
+definitions and imports between the files are left out. Nothing is executed: the sources are only parsed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Place = tuple[str, str]  # a module, and a name that it defines
 
 @dataclass
 class Module:
-    """A file: its lines, its top-level definitions by name, and where the names that it imports come from."""
+    """A file: its lines, its top-level definitions by name, and the origins of the names that it imports."""
 
     lines: list[str]
     definitions: dict[str, ast.stmt] = field(default_factory=dict)
@@ -40,7 +40,7 @@ class Package:
         self.modules[""] = self.parsed(entry, "")
 
     def parsed(self, source: str, parent: str) -> Module:
-        """Return a file's definitions and imports; `parent` is the package that its relative imports start from."""
+        """Return a file's definitions and imports; `parent` is the package to which its relative imports refer."""
         tree, module = ast.parse(source), Module(source.splitlines())
         for node in top_level(tree):
             if isinstance(node, ast.ImportFrom):
@@ -60,7 +60,7 @@ class Package:
         return module
 
     def origin(self, place: Place) -> Place | None:
-        """Return where a name is defined, following imports within the package; None where it is from elsewhere, or unknown."""
+        """Return where a name is defined, following imports within the package; None if it is from another package or unknown."""
         module, name = place
         known = self.modules.get(module)
         if known is None:
@@ -70,9 +70,9 @@ class Package:
         return self.origin(known.own[name]) if name in known.own else None
 
     def needed(self, roots: list[Place]) -> list[Place]:
-        """Return every definition that the roots refer to, themselves included, each after those of the modules that its own imports.
+        """Return every definition to which the roots refer, including the roots; definitions of imported modules come first.
 
-        Raises ValueError when a name is imported that no file defines.
+        Raises ValueError when an imported name is not defined in any file.
         """
         ordered: dict[str, None] = {}
         found: set[Place] = set()
@@ -106,7 +106,7 @@ class Package:
         return [(module, name) for module in ordered for name in self.modules[module].definitions if (module, name) in found]
 
     def text(self, place: Place) -> str:
-        """Return the source of a definition with its decorators and the comments right before it."""
+        """Return the source of a definition with its decorators and the comments directly before it."""
         module = self.modules[place[0]]
         node = module.definitions[place[1]]
         first = min([node.lineno, *(decorator.lineno for decorator in getattr(node, "decorator_list", []))]) - 1
@@ -116,9 +116,9 @@ class Package:
 
 
 def flat_source(package: Package, extra: list[Place], head: str, tail: str) -> str:
-    """Return one file with what the entry file of a package defines, and with the `extra` names; `head` and `tail` go around it.
+    """Return one file with the definitions of a package's entry file and the `extra` names, between `head` and `tail`.
 
-    Raises ValueError when two files define the same name, or one has the name of an import or a builtin.
+    Raises ValueError when two files define the same name, or a definition has the name of an import or a builtin.
     """
     roots = [("", name) for name in package.modules[""].definitions]
     places = package.needed([*extra, *roots])
@@ -142,7 +142,7 @@ def flat_source(package: Package, extra: list[Place], head: str, tail: str) -> s
 
 
 def import_lines(names: Mapping[str, tuple[str, str]]) -> str:
-    """Return the statements that import names, sorted; each name comes with its module and its name there, '' for a module."""
+    """Return the sorted import statements for names, each given with its module and its name there, '' for a module."""
     whole = sorted(module if name == module else f"{module} as {name}" for name, (module, there) in names.items() if not there)
     parts: dict[str, list[str]] = {}
     for name, (module, there) in sorted(names.items()):
@@ -154,7 +154,7 @@ def import_lines(names: Mapping[str, tuple[str, str]]) -> str:
 
 
 def top_level(tree: ast.Module) -> Iterator[ast.stmt]:
-    """Yield a file's statements, with those under TYPE_CHECKING: an __init__ that imports lazily names its modules there."""
+    """Yield a file's statements, including those under TYPE_CHECKING, where an __init__ with lazy imports lists its modules."""
     for node in tree.body:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             yield from node.body
@@ -171,12 +171,12 @@ def bound_names(node: ast.stmt) -> list[str]:
 
 
 def used_names(node: ast.AST) -> set[str]:
-    """Return the names that a statement refers to, in annotations too, which dataclasses evaluate."""
+    """Return the names to which a statement refers, also in annotations, which dataclasses evaluate."""
     return {one.id for one in ast.walk(node) if isinstance(one, ast.Name)}
 
 
 def with_flat_imports(source: str, package: str, module: str) -> tuple[str, list[Place]]:
-    """Return a file with its imports of `package` as imports of the sibling `module`, and the names that it imports so."""
+    """Return a file in which imports of `package` are imports of the sibling `module`, and the names imported in this way."""
     lines, places = source.splitlines(), []
     for node in sorted(ast.walk(ast.parse(source)), key=lambda node: getattr(node, "lineno", 0), reverse=True):
         if isinstance(node, ast.ImportFrom) and not node.level and f"{node.module}.".startswith(f"{package}."):

@@ -1,4 +1,4 @@
-"""hear-ssl foreign hearbaseline.naive: make the environment of another's module, then evaluate and verify it there."""
+"""hear-ssl foreign hearbaseline.naive: create an environment for a foreign module, to evaluate and verify it there."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.evaluation.foreign.known import built_python, default_folder, known_modules
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Make the environment that the command line names and print the commands to run next; without a name, list the known modules."""
+    """Create the environment of the given module and print the next commands; without a name, list the known modules."""
     given = parse_arguments(arguments)
     if given.module is None:
         width = max(map(len, known_modules()))
@@ -35,6 +36,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl foreign",
+        formatter_class=HelpText,
         description="Make a Python environment for another's HEAR module whose pins are known, and print the command that evaluates it"
         " there. Run again, it resumes, or checks that the module still loads. Without a name: list the modules.",
     )

@@ -1,7 +1,7 @@
-"""Make the environment of a module whose pins are known, so that `hear-ssl evaluate` and `verify` can run it there.
+"""Create the environment of a module with known version pins, so that `hear-ssl evaluate` and `verify` can run it there.
 
-A folder has the virtual environment `env`, next to it links to the torch that runs here (`layer`), unless another torch is
-downloaded, and what was done so far: an interrupted command resumes, and one that was finished only checks.
+A folder contains the virtual environment `env`, links to the installed torch (`layer`) unless another torch is downloaded, and a record
+of the finished steps: an interrupted command resumes, and a finished one only checks the environment.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.matrix import find_pythons, numbers
 from hear_ssl.progress import report
 
-STARTED, BASE = "started.json", "base.json"  # in the folder: what is to be installed; that the environment has Python and torch
+STARTED, BASE = "started.json", "base.json"  # in the folder: the packages to install; a mark that Python and torch are installed
 BUSY = "wait for it to end, or give another --to"
-WITHOUT_LINKS = "torch>=2.0,<2.12"  # for another Python than the one that runs here
+WITHOUT_LINKS = "torch>=2.0,<2.12"  # for another Python than the running one
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an environment is made of. torch: a requirement to download, '' for `links` to what runs here, with the versions `linked`."""
+    """The content of an environment. torch: a requirement to download, '' for `links` to the installed torch, with versions `linked`."""
 
     module: str
     interpreter: str
@@ -45,9 +45,9 @@ class Recipe:
 
 
 def recipe_of(module: str, interpreter: str = "", torch: str = "") -> Recipe:
-    """Return how to make the environment of a module, of an interpreter or the first on this machine that does; torch: a requirement.
+    """Return the recipe for a module's environment, with the given interpreter or the first suitable one; torch: a requirement.
 
-    Raises ValueError when the module is unknown, or there is no such Python.
+    Raises ValueError when the module is unknown, or there is no suitable Python.
     """
     modules = known_modules()
     if module not in modules:
@@ -63,9 +63,9 @@ def recipe_of(module: str, interpreter: str = "", torch: str = "") -> Recipe:
 
 
 def choose_python(module: str, pins: dict[str, Any], interpreter: str) -> tuple[str, str]:
-    """Return an interpreter and its version such as 3.11: the one given, else the one that runs here, else another on this machine.
+    """Return an interpreter and its version such as 3.11: the given one, otherwise the running one, otherwise another on this machine.
 
-    Raises ValueError when its version, or that of all, has no pins.
+    Raises ValueError when there are no pins for its version, or for any version found.
     """
     if interpreter:
         path = checked_python(interpreter, "--interpreter")
@@ -85,9 +85,9 @@ def choose_python(module: str, pins: dict[str, Any], interpreter: str) -> tuple[
 
 
 def make(recipe: Recipe, folder: Path) -> str:
-    """Make an environment in a folder, or resume, and return its interpreter once the module has loaded there.
+    """Create an environment in a folder, or resume, check that the module loads there, and return the interpreter.
 
-    Raises ValueError when something cannot be installed, the module does not load, or the folder has other things.
+    Raises ValueError when a package cannot be installed, the module does not load, or the folder has other content.
     """
     with folder_lock(folder, BUSY):
         python = python_in(folder)
@@ -105,7 +105,7 @@ def make(recipe: Recipe, folder: Path) -> str:
 
 
 def _install(recipe: Recipe, folder: Path) -> None:
-    """Do what is left to do of a recipe; what another recipe left in the folder is removed first."""
+    """Install what is missing of a recipe, after removing the results of another recipe from the folder."""
     (folder / COMPLETE).unlink(missing_ok=True)
     if _read(folder / STARTED) != asdict(recipe):
         others = {path.name for path in folder.iterdir()} - {"env", "layer", STARTED, BASE, COMPLETE, ".lock"}
@@ -129,7 +129,7 @@ def _install(recipe: Recipe, folder: Path) -> None:
 
 
 def _read(file: Path) -> Any:
-    """Return the content of a JSON file, None where there is none or it is damaged."""
+    """Return the content of a JSON file, or None when it is missing or damaged."""
     try:
         return read_json(file)
     except (OSError, ValueError):

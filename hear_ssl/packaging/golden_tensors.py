@@ -1,4 +1,4 @@
-"""Golden tensors: fixed audio and the embeddings it gave at export, carried in the wheel to be checked anywhere."""
+"""Golden tensors: fixed audio and its embeddings at export, stored in the wheel to check other machines against them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hear_ssl.model import Embedder, get_scene_embeddings, get_timestamp_embeddi
 
 
 def golden_audio(sample_rate: int) -> Tensor:
-    """Return two sounds (2, 2 s): a rising tone with a click, and noise that swells."""
+    """Return two sounds (2, 2 s): a rising tone with a click, and noise with growing amplitude."""
     time = torch.arange(2 * sample_rate, dtype=torch.float64) / sample_rate
     sweep = 0.5 * torch.sin(2.0 * math.pi * (110.0 * time + 400.0 * time.square()))
     sweep[sample_rate] = 1.0

@@ -1,7 +1,7 @@
-"""Licences of training data: SPDX names and expressions of them, in the spellings that data comes with.
+"""Licences of training data: SPDX names and expressions, in the spellings that occur in data.
 
-`packaging` has the SPDX list and reads expressions (https://spdx.github.io/spdx-spec/v2.3/SPDX-license-expressions/). What
-is added here are the addresses and words of Creative Commons, Debian's short names and a few common titles.
+`packaging` has the SPDX list and parses expressions (https://spdx.github.io/spdx-spec/v2.3/SPDX-license-expressions/). This module adds
+addresses and names of Creative Commons, Debian's short names and a few common titles.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 
 from hear_ssl.data.shards.shard_index import each_once
 
-LONGEST = 10_000  # characters of an expression; that of a Debian archive has a thousand
+LONGEST = 10_000  # characters of an expression; a Debian archive may have a thousand
 ALLOWED = "give an SPDX name (https://spdx.org/licenses), an expression such as 'CC0-1.0 OR MIT', or LicenseRef-NAME for one of your own"
 STATED = "license_stated"  # the key of a source whose licence was given to hear-ssl package
 URL = re.compile(
@@ -39,7 +39,7 @@ TITLES = {
     "public domain": "LicenseRef-Public-Domain",
 }
 
-KINDS = {  # kinds of licence, from the strictest to the freest, and what they ask of whoever passes a work on
+KINDS = {  # kinds of licence, from the strictest to the freest, and their conditions for redistribution
     "non-commercial": "name the author; no commercial use",
     "no derivatives": "name the author; pass on unchanged copies only",
     "share-alike": "name the author; changed works under the same licence",
@@ -54,7 +54,7 @@ ATTRIBUTION = re.compile(r"CC-BY-|MIT|BSD-|APACHE-|ISC$|ZLIB$|BSL-|X11$|OFL-|OPE
 
 
 def kind_of_license(license: str) -> str:
-    """Return the kind of a licence, a key of KINDS; of an expression the strictest of its licences that has a kind."""
+    """Return the kind of a licence, a key of KINDS; for an expression, the strictest kind of its licences."""
     found = {_kind(name) for name in re.findall(r"[\w.+-]+", license) if name.upper() not in ("AND", "OR", "WITH")}
     return next((kind for kind in KINDS if kind in found and kind != "other"), "other")
 
@@ -73,9 +73,9 @@ def _kind(name: str) -> str:
 
 
 def known_license(text: str) -> str:
-    """Return the SPDX expression of a licence, '' for what is none: 'CC BY 4.0' gives CC-BY-4.0, 'GPL-2+ or MIT' an expression.
+    """Return the SPDX expression of a licence, '' if it is unknown: 'CC BY 4.0' gives CC-BY-4.0, 'GPL-2+ or MIT' an expression.
 
-    A licence without an SPDX name is known as LicenseRef-NAME, as in SPDX.
+    A licence without an SPDX name is written LicenseRef-NAME, as in SPDX.
     """
     text = text.strip()
     if not text or len(text) > LONGEST:
@@ -99,7 +99,7 @@ def _spdx(expression: str) -> str:
 
 
 def _one(text: str) -> str:
-    """Return the SPDX name of one licence, '' when it is not known."""
+    """Return the SPDX name of one licence, or '' when it is unknown."""
     address = URL.fullmatch(text)
     if address:
         return _of_address(address[1].lower(), address[2].lower().rstrip("/"))
@@ -129,7 +129,7 @@ def _of_address(host: str, path: str) -> str:
 
 
 def _creative_commons(plain: str) -> str:
-    """Return CC-BY-NC-SA-4.0 and the like of 'cc by nc sa 4.0', whatever the order and case of its words."""
+    """Return CC-BY-NC-SA-4.0 for 'cc by nc sa 4.0' and the like, with words in any order and case."""
     words = [CC_WORDS.get(word, word) for word in plain.replace("noderivatives", "nd").replace("noderivs", "nd").split()]
     if words[:1] in (["cc0"], ["cczero"]) or words[:2] in (["cc", "0"], ["cc", "zero"], ["cc", "cc0"]):
         rest = set(words) - FILLERS - {"cc0", "cczero", "0", "zero", "1.0", "1"}
@@ -144,7 +144,7 @@ def _creative_commons(plain: str) -> str:
 
 
 def described(license: str) -> str:
-    """Return 'no licence' for an empty one, else the text that is no known licence."""
+    """Return 'no licence' for an empty text, otherwise a phrase for an unknown licence."""
     text = " ".join(license.split())
     return "no licence" if text.lower() in ("", "unknown") else f"the licence {text[:60]!r}, which is not a known one"
 
@@ -174,9 +174,9 @@ def parse_data_licenses(pairs: list[str]) -> dict[str, str]:
 
 
 def with_licenses(checkpoint: dict[str, Any], stated: dict[str, str]) -> dict[str, Any]:
-    """Return a checkpoint whose data cards have known licences by their SPDX names, and those stated for sources that have none.
+    """Return a checkpoint whose data cards have SPDX names for known licences, and the stated licences for sources without one.
 
-    Raises ValueError when one is stated for a source that is not there, or that has another licence from its shards.
+    Raises ValueError when a licence is stated for an unknown source, or for one with another licence in its shards.
     """
     fitted = checkpoint.get("fitted")
     cards = [checkpoint.get("data_card"), fitted.get("data") if isinstance(fitted, dict) else None]
@@ -203,7 +203,7 @@ def _sources(card: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _licensed(card: Any, stated: dict[str, str]) -> Any:
     if not isinstance(card, dict) or not _sources(card) or len(_sources(card)) != len(card["sources"]):
-        return card  # damaged, which check_training_data names
+        return card  # damaged; check_training_data reports it
     sources = []
     for source in card["sources"]:
         license = known_license(source["license"])
@@ -214,5 +214,5 @@ def _licensed(card: Any, stated: dict[str, str]) -> Any:
 
 
 def shown(source: dict[str, Any]) -> str:
-    """Return a source's licence as cards print it."""
+    """Return a source's licence for the cards."""
     return f"{source['license']} (stated {source[STATED]})" if source.get(STATED) else str(source["license"])

@@ -1,4 +1,4 @@
-"""The linear maps of a package that are fitted at export, over clips of the training shards or of others."""
+"""Linear maps fitted at export, on clips of the training shards or of other shards."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SECONDS = 2.0  # of a clip
 
 
 class LinearExport:
-    """The clips that the maps of a request are fitted on, and the fit; `file` keeps the state of a fit that is stopped."""
+    """The fit of the linear maps of a request, and its clips; `file` stores the state of an interrupted fit."""
 
     def __init__(self, request: PackageRequest, checkpoint: dict[str, Any], file: Path) -> None:
-        """Open the shards. Raises ValueError when there are none, they do not fit the model, or the request asks for too few clips."""
+        """Open the shards. Raises ValueError when there are none, they do not fit the model, or there are too few clips to fit on."""
         from hear_ssl.training.fit_linear import clips_to_fit_on  # loads Lightning
 
         if request.linear_clips < 2:
@@ -31,13 +31,13 @@ class LinearExport:
         self.data = clips_to_fit_on(data_config(request, checkpoint), embedder_config_of(checkpoint).frontend.sample_rate, SECONDS)
 
     def with_card(self, checkpoint: dict[str, Any]) -> dict[str, Any]:
-        """Return the checkpoint with the data card of these clips as what its linear map was fitted on."""
+        """Return the checkpoint with the data card of these clips as the data of its linear map."""
         return {**checkpoint, "fitted": {"data": self.data.data_card()}}
 
     def fit(self, model: Embedder) -> tuple[Embedder, dict[str, Any]]:
         """Return the model with fitted maps after its readouts, and the record of the fit.
 
-        Raises ValueError when a list has a fitted map already, or fewer dimensions vary than asked for.
+        Raises ValueError when a list has a fitted map already, or fewer dimensions vary than requested.
         """
         from hear_ssl.training.fit_linear import Pass, fit_maps
 
@@ -55,7 +55,7 @@ class LinearExport:
 
 
 def data_config(request: PackageRequest, checkpoint: dict[str, Any]) -> DataConfig:
-    """Return the data of the training, with the request's shards if it names some. Raises ValueError when there are none."""
+    """Return the data config of the training, with the shards of the request if it has some. Raises ValueError without shards."""
     other = "give those to fit the linear map on by --linear-shards"
     try:
         config = from_mapping(DataConfig, dict(checkpoint["config"]["data"]), "the checkpoint's data")

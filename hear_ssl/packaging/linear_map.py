@@ -1,11 +1,12 @@
-"""A linear map of embeddings, fitted on their mean and covariance without labels: principal components, or variances alone.
+"""A linear map of embeddings, fitted without labels on their mean and covariance: principal components, or only variances.
 
-Cosine scores and few-shot classifiers do not scale dimensions, so those of large variance decide; a probe that standardises its input gives
-all dimensions the same say, also components that are little more than noise. A map with `even` serves both: after the components are chosen
-and scaled, it is rotated so that all dimensions have one variance (Bendel and Mickey, 1978, https://doi.org/10.1080/03610917808812079).
-A rotation changes no distance and no cosine, and standardising clips like those of the fit then changes one common factor.
-Whitening of retrieval embeddings: Jegou and Chum, 2012, https://hal.inria.fr/hal-00722622. Shrinkage towards the mean variance: Ledoit and
-Wolf, 2004, https://doi.org/10.1016/S0047-259X(03)00096-4, with a fixed share in place of their estimate.
+Cosine scores and few-shot classifiers do not scale dimensions, so dimensions of large variance dominate. A probe that standardises its
+input weighs all dimensions equally, including components that are mostly noise. A map with `even` works for both: after the components
+are chosen and scaled, they are rotated so that all dimensions have the same variance (Bendel and Mickey, 1978,
+https://doi.org/10.1080/03610917808812079). The rotation leaves distances and cosines unchanged, and standardising clips like those of
+the fit is then only a common factor. Whitening of retrieval embeddings: Jegou and Chum, 2012, https://hal.inria.fr/hal-00722622.
+Shrinkage towards the mean variance: Ledoit and Wolf, 2004, https://doi.org/10.1016/S0047-259X(03)00096-4, with a fixed share instead
+of their estimate.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ KINDS = {
     "whiten": "principal components with unit variances, less for components below the mean variance",
     "standardise": "unit variance for each dimension",
 }
-ROUNDING = 1e-7  # a component of less than this share of the variance is rounding, and so is a dimension
-FAINT = 1e-4  # of the mean variance: a dimension below it is left out by `standardise`, which would make it as large as the others
+ROUNDING = 1e-7  # components and dimensions with less than this share of the variance are rounding errors
+FAINT = 1e-4  # of the mean variance: `standardise` leaves out dimensions below it, since it would amplify them to the size of the others
 
 
 class Moments:
@@ -31,7 +32,7 @@ class Moments:
 
     def __init__(self, width: int) -> None:
         self.count, self.total, self.products = 0, torch.zeros(width).double(), torch.zeros(width, width).double()
-        self.near: Tensor | None = None  # the first rows' mean: products of what is near 0 stay exact
+        self.near: Tensor | None = None  # the mean of the first rows, subtracted for numerical accuracy
 
     def add(self, rows: Tensor) -> None:
         """Add rows (count, width)."""
@@ -54,11 +55,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class LinearMap:
-    """What is fitted: a kind of `KINDS` and the dimensions of the result, 0 for all that vary.
+    """The map to fit: a kind in `KINDS`, and the dimensions of the result, 0 for all that vary.
 
-    flatten: of `pca`, how far variances are made equal: a component's variance v becomes v ** (1 - flatten), and one common factor leaves
-    their sum as that of the embedding. shrinkage: of `whiten` and `standardise`, the share s of the mean variance m in the variance that is
-    divided by, (1 - s) v + s m; what is far below the mean stays small. even: rotate components so that all dimensions have one variance.
+    flatten: for `pca`; a component's variance v becomes v ** (1 - flatten), times a common factor that preserves the sum of variances.
+    shrinkage: for `whiten` and `standardise`; variances are divided by (1 - s) v + s m, with the share s and the mean variance m, so that
+    variances far below the mean stay small. even: rotate components so that all dimensions have the same variance.
     """
 
     kind: str = "pca"
@@ -68,7 +69,7 @@ class LinearMap:
     even: bool = True
 
     def __post_init__(self) -> None:
-        """Raises ValueError when there is no such kind, or a number is out of range."""
+        """Check the values. Raises ValueError when there is no such kind, or a number is out of range."""
         if self.kind not in KINDS:
             raise ValueError(f"a linear map is {self.kind!r}; it must be one of {', '.join(KINDS)}")
         if not 0 <= self.dims <= 65536 or not 0.0 <= self.flatten <= 1.0 or not 0.0 <= self.shrinkage <= 1.0:
@@ -77,7 +78,7 @@ class LinearMap:
     def fit(self, moments: Moments, scale: Tensor | None = None) -> nn.Linear:
         """Return the map, in float32, for embeddings with these moments; their mean is mapped to 0.
 
-        scale: how many times as much each dimension counts, before all else. Raises ValueError when fewer dimensions vary than asked for.
+        scale: a factor for each dimension, applied first. Raises ValueError when fewer dimensions vary than requested.
         """
         scale = torch.ones(len(moments.total)).double() if scale is None else scale.double()
         covariance = moments.covariance() * torch.outer(scale, scale)
@@ -119,15 +120,15 @@ class LinearMap:
         return self.dims or found
 
     def record(self, width: int, dims: int) -> dict[str, Any]:
-        """Return what manifest and model card have of the map, which was fitted for `width` dimensions and returns `dims`."""
+        """Return the record of the map for manifest and model card; it maps `width` dimensions to `dims`."""
         own = {"pca": ("flatten", "even"), "whiten": ("shrinkage", "even"), "standardise": ("shrinkage",)}[self.kind]
         return {"kind": self.kind, "of": width, "dims": dims, **{name: value for name, value in asdict(self).items() if name in own}}
 
 
 def even_rotation(variances: Tensor) -> Tensor:
-    """Return an orthogonal matrix (dims, dims) after which uncorrelated dimensions of these variances all have the mean variance.
+    """Return an orthogonal matrix (dims, dims) that gives uncorrelated dimensions with these variances the same, mean variance.
 
-    Each of dims - 1 plane rotations gives one dimension the mean: the smallest one so far, together with the largest.
+    Each of dims - 1 plane rotations, of the dimensions with the smallest and the largest variance, gives one of them the mean variance.
     """
     count, mean = len(variances), variances.mean()
     covariance, rotation = torch.diag(variances), torch.eye(count, dtype=variances.dtype)
@@ -151,9 +152,9 @@ def even_rotation(variances: Tensor) -> Tensor:
 
 
 def parse_linear(asked: list[str]) -> dict[str, LinearMap]:
-    """Return the maps by 'scene' and 'timestamp' of texts such as pca:256, scene=whiten:512 or timestamp=standardise; none for both.
+    """Return maps by 'scene' and 'timestamp' for texts such as pca:256 (both), scene=whiten:512 or timestamp=standardise.
 
-    Raises ValueError when one has another form.
+    Raises ValueError for any other form.
     """
     maps: dict[str, LinearMap] = {}
     for text in asked:

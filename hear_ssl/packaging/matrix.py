@@ -1,9 +1,9 @@
-"""Try a wheel on every Python of this machine, with the oldest torch that it claims there and the newest there is.
+"""Test a wheel on every Python of this machine, with the oldest torch that it supports and with the newest.
 
 python -m hear_ssl.packaging.matrix dist/hear_mymodel-0.1.0-py3-none-any.whl [--weights FILE]
 
-By hand, not in CI: each pair is a fresh virtual environment with a downloaded torch, 1 to 6 GB, removed when measured. The
-rules are those of hear-ssl verify but for the 20 minutes of audio and the official validator, which depend on neither.
+To be run by hand, not in CI: each pair is a new virtual environment with a downloaded torch, 1 to 6 GB, removed after the measurement. The
+rules are those of hear-ssl verify without the 20 minutes of audio and the official validator, which depend on neither version.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from hear_ssl.machine import user_path
 from hear_ssl.packaging.clean_environment import make_environment, pip
 from hear_ssl.packaging.verify import measured_rows, module_name
 
-OLDEST_PYTHON, OLDEST_TORCH = (3, 8), (2, 0)  # what the wheel's metadata claims
-FALLBACKS = 3  # how many of the newest are tried where pip cannot install the newest
+OLDEST_PYTHON, OLDEST_TORCH = (3, 8), (2, 0)  # as in the wheel's metadata
+FALLBACKS = 3  # number of newest versions to try when pip cannot install the newest one
 PYENV = ".pyenv/versions/*/bin/python"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure every pair and print a line for each; 0 when every rule holds everywhere, 1 when not."""
+    """Measure every pair, print a line for each, and return 0 when all rules hold everywhere, otherwise 1."""
     given = parse_arguments(arguments)
     wheel, weights = Path(given.wheel).resolve(), Path(given.weights).resolve() if given.weights else None
     for path in (wheel, weights):
         if path and not path.is_file():
             raise ValueError(f"{path} does not exist; give what hear-ssl package wrote")
-    os.environ["PIP_NO_CACHE_DIR"] = "1"  # a dozen torches would stay on the disk
+    os.environ["PIP_NO_CACHE_DIR"] = "1"  # a cache would keep a dozen versions of torch on the disk
     pythons = find_pythons()
     print(f"{'Python':8} {'torch':10} {'seconds':>7}  rules", flush=True)
     broken = 0
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def one_of(choices: list[tuple[int, ...]], wheel: Path, weights: Path | None, version: tuple[int, ...], python: Path) -> bool:
-    """Measure with the first of some torches that pip can install, print a line for each tried; True when every rule holds.
+    """Measure with the first of several torch versions that pip can install, print a line for each, and return whether all rules hold.
 
-    An index may list a torch whose own requirements it does not have.
+    An index may list a version of torch without its requirements.
     """
     for torch in choices:
         start = time.monotonic()
@@ -66,7 +66,7 @@ def one_of(choices: list[tuple[int, ...]], wheel: Path, weights: Path | None, ve
 
 
 def find_pythons() -> dict[tuple[int, ...], Path]:
-    """Return one interpreter for each minor version from 3.8 on: pyenv's, and python3.X on the path."""
+    """Return one interpreter for each minor version from 3.8 on, from pyenv and from python3.X on the path."""
     candidates = [*sorted(Path.home().glob(PYENV)), *(Path(found) for minor in range(8, 30) if (found := shutil.which(f"python3.{minor}")))]
     pythons: dict[tuple[int, ...], Path] = {}
     for candidate in candidates:
@@ -89,7 +89,7 @@ def dotted(version: tuple[int, ...]) -> str:
 
 
 def torch_versions(python: Path) -> list[tuple[int, ...]]:
-    """Return the releases of torch that pip finds for a Python and the wheel claims, ascending. Raises ValueError when none."""
+    """Return the releases of torch, ascending, that pip finds for a Python and the wheel supports. Raises ValueError for none."""
     command = [sys.executable, "-m", "pip", "--python", str(python), "index", "versions", "torch"]
     done = subprocess.run(command, capture_output=True, text=True)
     listed = next((line for line in done.stdout.splitlines() if line.startswith("Available versions:")), "")
@@ -101,9 +101,9 @@ def torch_versions(python: Path) -> list[tuple[int, ...]]:
 
 
 def measure(wheel: Path, weights: Path | None, python: Path, torch: str) -> tuple[str, bool | None]:
-    """Install torch and the wheel in a fresh environment of `python`; return what was found and whether every rule holds.
+    """Install torch and the wheel in a new environment of `python`; return a description and whether all rules hold.
 
-    None: this torch could not be installed.
+    None: this version of torch could not be installed.
     """
     with tempfile.TemporaryDirectory(prefix="hear-matrix-") as folder:
         scratch = Path(folder)

@@ -1,4 +1,4 @@
-"""The model card: what a model is, how it was trained, on which data under which licences, in the form of the Hugging Face Hub."""
+"""The model card: a model's properties, training, and data with licences, in the form of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ UNFOLDED = 6  # sources; longer lists are folded
 
 
 def model_card(manifest: dict[str, Any], library: str = "") -> str:
-    """Return the model card of a manifest as Markdown, its head in YAML. library: what the hub loads it with; empty: its own package."""
+    """Return the model card of a manifest as Markdown with YAML front matter. library: with which the hub loads it; '': its own package."""
     training, sizes = manifest["training"], manifest["sizes"]
     data = "".join(sources_section(title, card) for title, card in data_cards(training).items())
     metrics = "".join(f"| {cell(key)} | {cell(str(value))} |\n" for key, value in sorted(manifest["metrics"].items()))
@@ -41,23 +41,23 @@ def model_card(manifest: dict[str, Any], library: str = "") -> str:
 
 
 def encoders_table(manifest: dict[str, Any]) -> str:
-    """Return a row for each encoder: what it is, its objectives, and its steps of how many clips."""
+    """Return a table with a row for each encoder: its class, objectives, steps and clips per step."""
     rows = "".join(
         f"| {cell(one['encoder'])} | {cell(', '.join(one['objectives']) or 'none')} | {one['steps']} | {one['batch_size']} |\n"
         for one in trainings_of(manifest)
     )
-    return f"| encoder | objectives | steps | clips a step |\n|---|---|---|---|\n{rows}"
+    return f"| encoder | objectives | steps | clips per step |\n|---|---|---|---|\n{rows}"
 
 
 def trainings_of(manifest: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the training of each encoder; of a manifest without `trainings`, the one that it describes."""
+    """Return the training of each encoder; for a manifest without `trainings`, the one that it describes."""
     training = manifest["training"]
     single = training_record(training.get("config", {}), manifest["embedder"], training["steps"], training["batch_size"])
     return training.get("trainings") or [single]
 
 
 def training_record(config: dict[str, Any], embedder: dict[str, Any], steps: int, batch_size: int) -> dict[str, Any]:
-    """Return what a row of the encoders' table has; a class of a user's file without the file's path."""
+    """Return the content of a row of the encoders' table; a user's class is given without the path of its file."""
     objectives = config.get("objective")
     return {
         "encoder": class_name(next(iter(embedder["encoder"]))),
@@ -68,12 +68,12 @@ def training_record(config: dict[str, Any], embedder: dict[str, Any], steps: int
 
 
 def class_name(key: Any) -> str:
-    """Return the name of an encoder or objective by its key in a config, of FILE:Class the class."""
+    """Return the name of an encoder or objective for its key in a config; for FILE:Class, the class."""
     return str(key).rpartition(":")[2]
 
 
 def after_training(training: dict[str, Any]) -> list[str]:
-    """Return what was done to a model after its training, and what a linear map was fitted on."""
+    """Return notes on changes to a model after training, and on the clips of its linear map."""
     fitted = training.get("fitted") or {}
     return [
         *training.get("notes", []),
@@ -82,7 +82,7 @@ def after_training(training: dict[str, Any]) -> list[str]:
 
 
 def maps_of(fitted: dict[str, Any]) -> str:
-    """Return the kind and the dimensions of each linear map in brackets; '' where they are not recorded."""
+    """Return kind and dimensions of each linear map in brackets, or '' if they are not recorded."""
     maps = fitted.get("maps")
     listed = maps.items() if isinstance(maps, dict) else ()
     texts = [f"{place}: {one.get('kind')}, {one.get('of')} to {one.get('dims')} dimensions" for place, one in listed]
@@ -90,7 +90,7 @@ def maps_of(fitted: dict[str, Any]) -> str:
 
 
 def licenses_section(training: dict[str, Any]) -> str:
-    """Return the licences of the training data by kind, with what they mean for users of the model."""
+    """Return the licences of the training data by kind, with their meaning for users of the model."""
     sources = sources_of(training)
     hours: dict[str, list[Any]] = {}
     for source in sources:
@@ -104,16 +104,16 @@ def licenses_section(training: dict[str, Any]) -> str:
 ## Licences
 
 The weights are under CC BY 4.0: use them for any purpose, and name their source. The recordings that the model was trained on
-are not part of the package. Their own licences, below, apply to whoever passes the recordings on; whether they apply to a model
+are not part of the package. Their own licences, below, apply when you redistribute the recordings; whether they apply to a model
 that was trained on them differs by country.
 
-| kind of licence | asks of whoever passes the recordings on | sources | hours |
+| kind of licence | conditions for redistributing the recordings | sources | hours |
 |---|---|---|---|
 {rows}"""
 
 
 def sources_section(title: str, card: dict[str, Any]) -> str:
-    """Return hours, split and every source of a data card; a long list is folded away."""
+    """Return hours, split and all sources of a data card; a long list is folded."""
     sources = card.get("sources", [])
     rows = "".join(
         f"| {cell(source['name'] + not_test(source))} | {cell(shown(source))} | {number(source['hours'], '.3f')} |"
@@ -128,23 +128,23 @@ def sources_section(title: str, card: dict[str, Any]) -> str:
 
 
 def is_number(value: Any) -> bool:
-    """Return whether a value of others is a number."""
+    """Return whether an untrusted value is a number."""
     return isinstance(value, (int, float))
 
 
 def not_test(source: dict[str, Any]) -> str:
-    """Return what was stated of a source whose path contains test; '' of others."""
+    """Return the statement about a source whose path suggests test data, otherwise ''."""
     return f" (path contains {source['not_test']!r}; stated to be no test data)" if source.get("not_test") else ""
 
 
 def data_cards(training: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return by title the data cards of what a model was trained on, and of what its linear map, if any, was fitted on."""
+    """Return, by title, the data cards of a model's training and of its linear map, if it has one."""
     fitted = training.get("fitted", {}).get("data")
     return {"Training data": training["data"], **({"Data of the linear map": fitted} if fitted else {})}
 
 
 def sources_of(training: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the sources of all data cards; one of the same name and licence once, with the hours of the card that names it first."""
+    """Return the sources of all data cards; sources with equal name and licence once, with the hours of the first card."""
     sources: dict[tuple[str, str], dict[str, Any]] = {}
     for card in data_cards(training).values():
         for source in card.get("sources", []):
@@ -167,18 +167,18 @@ def front_matter(manifest: dict[str, Any], library: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """Return a text with every control character, line break and lone surrogate as a space: YAML takes none of them."""
+    """Return a text with control characters, line breaks and lone surrogates replaced by spaces, since YAML allows none of them."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def cell(text: str) -> str:
-    """Return a text of others as one cell of a Markdown table: it makes no row, link, image or HTML of its own."""
+    """Return an untrusted text as one cell of a Markdown table, escaped so that it makes no row, link, image or HTML."""
     escaped = MARKUP.sub(r"\\\g<0>", printable(text))
     return escaped.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def number(value: Any, form: str) -> str:
-    """Return a number of others in a format, such as .2f; what is no such number as a cell."""
+    """Return an untrusted number in a format such as .2f; any other value as a cell."""
     try:
         return format(value, form) if is_number(value) else cell(str(value))
     except (ValueError, OverflowError):

@@ -1,4 +1,4 @@
-"""Names, versions and addresses that a package may have."""
+"""Check the name and the version of a package."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from importlib import metadata
 
 VERSION = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))*((a|b|rc)(0|[1-9]\d*))?(\.post(0|[1-9]\d*))?(\.dev(0|[1-9]\d*))?", re.ASCII)
 OURS = {"hear_ssl", "examples", "export", "train", "tests", "rules", "checks"}
-# Modules that Python, pip or pytest import by name, and those of standard libraries from 3.6 on that this Python may not have.
+# Modules that Python, pip or pytest import by name, and modules of standard libraries from 3.6 on that this Python may not have.
 STARTUP = "sitecustomize usercustomize conftest setup test site pkg_resources virtualenv easy_install readline"
 OTHER_PYTHONS = """aifc annotationlib asynchat asyncore audioop binhex cgi cgitb chunk compression crypt distutils
 dummy_threading formatter imghdr imp lib2to3 macpath macurl2path mailcap msilib nis nntplib ossaudiodev parser
 pipes smtpd sndhdr spwd sunau symbol telnetlib tomllib uu xdrlib zoneinfo graphlib"""
-# What torch, the extras `embed` and `onnx` and the kits of benchmarks import, whether it is installed here or not.
+# Imports of torch, of the extras `embed` and `onnx` and of benchmark kits, whether they are installed or not.
 INSTALLED = """torch torchaudio torchvision torchgen torchtext functorch triton nvidia sympy isympy mpmath filelock fsspec jinja2
 markupsafe networkx typing_extensions numpy scipy pandas soundfile soxr cffi pycparser tqdm pip setuptools wheel
 packaging heareval hearvalidator hearbaseline mteb maeb tensorflow keras jax flax librosa numba llvmlite sklearn
@@ -39,9 +39,9 @@ def check_name(name: str) -> None:
 
 @cache
 def installed_by_others(path: tuple[str, ...]) -> frozenset[str]:
-    """Return the names, in lower case with underscores, of modules and distributions on a path, but for models exported before.
+    """Return the names of modules and distributions on a path, in lower case with underscores, without models exported before.
 
-    The path is searched once in a process, which takes seconds.
+    The path is searched once per process, which takes seconds.
     """
     names: set[str] = set()
     for distribution in metadata.distributions(path=list(path)):

@@ -1,7 +1,7 @@
 """The official validator (hearvalidator 2021.0.6 from PyPI, unedited), run on the module in its clean environment.
 
-It imports tensorflow only to distinguish the two kinds of model; a stub replaces it. A plain install on a current Python
-would silently take 2021.0.2, which lacks most checks, so its Python requirement is ignored.
+It imports tensorflow only to distinguish the two kinds of model; a stub replaces it. On a current Python, pip would silently install
+2021.0.2, which lacks most checks, therefore the Python requirement is ignored.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from hear_ssl.packaging.clean_environment import link_layer, pip, requirement_cl
 from hear_ssl.packaging.rules.rows import RuleResult
 
 VERSION = "2021.0.6"
-CACHE = "weights-cache"  # a fresh one in the scratch folder: weights of earlier days would hide that their URL is dead
+CACHE = "weights-cache"  # a new cache in the scratch folder: weights cached earlier would hide a dead URL
 RULE = f"The official HEAR validator {VERSION} accepts the module."
 STUB = '''"""Replaces tensorflow: a torch model is no tf.Module."""
 
@@ -35,9 +35,9 @@ def convert_to_tensor(value):
 
 
 def validator_folder(scratch: Path) -> Path:
-    """Return the folder that holds the validator and the stub, installing them once into the user's cache.
+    """Return the folder with the validator and the stub, installed once in the user's cache.
 
-    They go to `scratch` when the cache cannot be written. Raises ValueError when the validator cannot be had.
+    They are installed in `scratch` when the cache cannot be written. Raises ValueError when the validator cannot be installed.
     """
     folder = user_cache() / f"hearvalidator-{VERSION}"
     if not (folder / "complete").is_file():
@@ -57,7 +57,7 @@ def validator_folder(scratch: Path) -> Path:
 def validator_row(python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], elsewhere: bool = False) -> RuleResult:
     """Run the validator with `python` on a module, installed or on one of `paths`, and return its row.
 
-    elsewhere: `python` is of an environment with a numpy of its own, and perhaps with tensorflow.
+    elsewhere: whether `python` belongs to an environment with its own numpy, and perhaps with tensorflow.
     """
     try:
         folder = validator_folder(scratch)

@@ -15,13 +15,13 @@ from hear_ssl.model.embedder_config import EmbedderConfig
 from hear_ssl.part_files import is_reference
 from hear_ssl.part_imports import check_imports, with_own_package
 
-OLDEST = (3, 8)  # the Python that hear_ssl.model is written for
+OLDEST = (3, 8)  # the oldest Python for hear_ssl.model
 FOLDER = "own"
 
 
 @dataclass(frozen=True)
 class OwnPart:
-    """A user's class: its name, the module of the wheel that has it, its file as it was trained with, and the Python it needs."""
+    """A user's class: its name, its module in the wheel, its file at the time of training, and the required Python."""
 
     name: str
     module: str
@@ -29,14 +29,14 @@ class OwnPart:
     python: tuple[int, int]
 
     def record(self) -> dict[str, str]:
-        """Return what the manifest has of it."""
+        """Return its record for the manifest."""
         return {"module": self.module, "sha256": hashlib.sha256(self.source).hexdigest()}
 
 
 def own_parts(config: EmbedderConfig) -> list[OwnPart]:
     """Return the user's classes of an embedder.
 
-    Raises ValueError when one imports what a wheel does not have, needs a Python that does not exist, or two have the same name.
+    Raises ValueError when one has imports that a wheel does not allow or needs a Python that does not exist, or two have the same name.
     """
     parts: dict[str, OwnPart] = {}
     for part in config.own():
@@ -68,9 +68,9 @@ def required_python(parts: Sequence[OwnPart]) -> str:
 
 
 def oldest_python(path: Path, source: bytes) -> tuple[int, int]:
-    """Return the oldest Python that runs a file, from its syntax and what it uses of the standard library; at least OLDEST.
+    """Return the oldest Python that runs a file, judged by its syntax and its use of the standard library, but at least OLDEST.
 
-    Annotations count only where they are evaluated: those of options always are. Raises ValueError when no Python runs it.
+    Annotations count only if they are evaluated; those of options always are. Raises ValueError when no Python runs it.
     """
     text = source.decode("utf-8-sig")
     tree = ast.parse(text)
@@ -82,20 +82,20 @@ def oldest_python(path: Path, source: bytes) -> tuple[int, int]:
 
 
 class WithoutAnnotations(ast.NodeTransformer):
-    """Drops the annotations of a file with `from __future__ import annotations`, which are never evaluated."""
+    """Remove the annotations of a file with `from __future__ import annotations`, which are never evaluated."""
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
-        """Drop that of an argument."""
+        """Remove the annotation of an argument."""
         node.annotation = None
         return node
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
-        """Drop that of what a function returns."""
+        """Remove the return annotation of a function."""
         node.returns = None
         return self.generic_visit(node)
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
-        """Drop that of a variable."""
+        """Remove the annotation of a variable."""
         return ast.copy_location(ast.Assign([node.target], node.value), node) if node.value else ast.copy_location(ast.Pass(), node)
 
 

@@ -1,4 +1,4 @@
-"""Pack a checkpoint into a wheel and a source tree that install anywhere and have the HEAR API."""
+"""Export a checkpoint as a wheel and a source tree that install anywhere and have the HEAR API."""
 
 from __future__ import annotations
 
@@ -37,15 +37,24 @@ from hear_ssl.progress import report as report_progress
 
 MODEL = Path(__file__).resolve().parents[1] / "model"
 UNPUBLISHED = "to upload them package with --allow-unpublished first, then run hear-ssl publish"
-OF_SHARDS = ("worker_timeout", "license", "split", "not_test", "audio", "shuffle_mb", "interleave", "stream_cache")  # in a config's data
+OF_SHARDS = (
+    "worker_timeout",
+    "license",
+    "split",
+    "not_test",
+    "audio",
+    "shuffle_mb",
+    "interleave",
+    "stream_cache",
+)  # keys of a config's section data
 
 
 def package(request: PackageRequest, out: Path) -> Path:
     """Write wheel, source tree and weights into `out` and return the wheel's path.
 
-    Raises ValueError when the checkpoint or its training data may not be shipped, when a rule of the HEAR API is broken or
-    the weights are not at their URL and the request does not allow that, OSError when `out` cannot be written. Where anything
-    is refused nothing has been written.
+    Raises ValueError when the checkpoint or its training data must not be shipped, when a rule of the HEAR API is broken, or when the
+    weights are not at their URL and the request does not allow that; OSError when `out` cannot be written. On an error nothing is
+    written.
     """
     check_place(out, request.name)
     checkpoint, linear = load_checkpoint(request.checkpoint), None
@@ -92,9 +101,9 @@ def package(request: PackageRequest, out: Path) -> Path:
 
 @torch.no_grad()
 def halved(model: Embedder) -> dict[str, torch.Tensor]:
-    """Round a model's parameters to float16 in place; return its state with them in float16 and statistics as they are.
+    """Round a model's parameters to float16 in place; return its state with parameters in float16 and unchanged statistics.
 
-    Raises ValueError where a parameter is too large for float16.
+    Raises ValueError when a parameter is too large for float16.
     """
     state = model.state_dict()
     for name, parameter in model.named_parameters():
@@ -106,7 +115,7 @@ def halved(model: Embedder) -> dict[str, torch.Tensor]:
 
 
 def check_licenses(licenses: dict[str, bytes]) -> None:
-    """Raise ValueError unless the code's licence and that of the weights are those that the HEAR rules ask for."""
+    """Raise ValueError unless the licences of code and weights are those required by the HEAR rules."""
     for name, what in (("LICENSE", "code"), ("LICENSE-weights", "weights")):
         row = license_row(licenses, "", name, what)
         if not row.passed:
@@ -116,7 +125,7 @@ def check_licenses(licenses: dict[str, bytes]) -> None:
 def build_manifest(
     request: PackageRequest, checkpoint: dict[str, Any], model: Embedder, weights: bytes, parts: Sequence[OwnPart] = ()
 ) -> dict[str, Any]:
-    """Return the manifest: all that is needed to rebuild the model, and where it comes from."""
+    """Return the manifest: everything needed to rebuild the model, and its origin."""
     config = checkpoint["config"]
     return {
         "format": FORMAT,
@@ -158,7 +167,7 @@ def build_manifest(
 
 
 def trainings(checkpoint: dict[str, Any], embedder: dict[str, Any], untrained: bool) -> list[dict[str, Any]]:
-    """Return what the model card has of the training of each encoder. Raises TypeError where a checkpoint lists them in another form."""
+    """Return the training of each encoder for the model card. Raises TypeError when a checkpoint lists them in another form."""
     config = checkpoint["config"]
     if untrained or not checkpoint.get("trainings"):
         steps = 0 if untrained else checkpoint.get("global_step", 0)
@@ -175,7 +184,7 @@ def trainings(checkpoint: dict[str, Any], embedder: dict[str, Any], untrained: b
 
 
 def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
-    """Return a note on which weights of a checkpoint with averaged ones are exported, nothing for others."""
+    """Return a note on the exported weights of a checkpoint with averaged weights, [] for other checkpoints."""
     if request.untrained or not has_average(checkpoint):
         return []
     if request.weights == "trained":
@@ -184,20 +193,20 @@ def averaging(request: PackageRequest, checkpoint: dict[str, Any]) -> list[str]:
 
 
 def fitted_record(fitted: dict[str, Any]) -> dict[str, Any]:
-    """Return how linear maps were fitted, as `fit_maps` records it. Raises TypeError where it is of another form."""
+    """Return the record of the fit of linear maps by `fit_maps`. Raises TypeError when it has another form."""
     fitted = without_paths(fitted)
     return {**fitted, **({"clips": fitted["clips"] + 0} if fitted else {})}
 
 
 def texts_of(notes: list[str]) -> list[str]:
-    """Return notes on what was done to a model after its training. Raises TypeError where one is no text."""
+    """Return the notes on changes to a model after training. Raises TypeError when one is not text."""
     return [note + "" for note in notes]
 
 
 def without_places(config: dict[str, Any]) -> dict[str, Any]:
-    """Return a run's config without the paths and addresses of the machine it ran on, and without what only that machine needed.
+    """Return a run's config without the paths and addresses of its machine, and without settings that only its machine needed.
 
-    Keys that hold some have their defaults.
+    These keys have their defaults.
     """
     kept = {key: value for key, value in config.items() if key not in ("run", "output") and (key != "init" or value)}
     probe = {"probe": {**kept["probe"], "tasks": []}} if isinstance(kept.get("probe"), dict) else {}
@@ -211,7 +220,7 @@ def without_places(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_paths(value: Any) -> Any:
-    """Return plain data with every text that is an absolute path or an address with credentials as its last part alone."""
+    """Return plain data in which absolute paths, and addresses with credentials, are replaced by their last parts."""
     if isinstance(value, dict):
         return {key: without_paths(element) for key, element in value.items()}
     if isinstance(value, (list, tuple)):
@@ -224,7 +233,7 @@ def without_paths(value: Any) -> Any:
 
 
 def with_short_names(config: Any) -> Any:
-    """Return a config with the names of a user's classes instead of the paths of their files."""
+    """Return a config in which references to a user's classes are replaced by the class names."""
     if isinstance(config, dict):
         return {key.rpartition(":")[2] if is_reference(str(key)) else key: with_short_names(value) for key, value in config.items()}
     return [with_short_names(value) for value in config] if isinstance(config, list) else config
@@ -237,7 +246,7 @@ def cudnn_version() -> str:
 
 
 def run_record(checkpoint: Path, name: str) -> dict[str, Any]:
-    """Return a JSON file of the checkpoint's run folder, or {} when there is none."""
+    """Return the content of a JSON file in the checkpoint's run folder, or {} when it is missing."""
     path = checkpoint.parent.parent / name
     try:
         record = read_json(path)
@@ -254,7 +263,7 @@ def last_metrics(checkpoint: Path, step: int) -> dict[str, Any]:
 
 
 def package_files(request: PackageRequest, manifest: dict[str, Any], golden: bytes, weights: bytes) -> dict[str, bytes]:
-    """Return the files of the importable package by their path in the wheel: hear_ssl.model verbatim, and its data."""
+    """Return the files of the importable package by their paths in the wheel: a copy of hear_ssl.model, and its data."""
     name = request.name
     files = {f"{name}/{path.relative_to(MODEL).as_posix()}": path.read_bytes() for path in sorted(MODEL.rglob("*.py"))}
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
@@ -278,5 +287,5 @@ def source_tree_files(request: PackageRequest, files: dict[str, bytes], manifest
 
 
 def weights_file(request: PackageRequest, suffix: str = ".safetensors") -> str:
-    """Return the name of the weights file next to the wheel; with the suffix .json that of its manifest."""
+    """Return the name of the weights file next to the wheel; with the suffix .json, of its manifest."""
     return f"{request.name}-{request.version}{suffix}"

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 from hear_ssl.packaging.licenses import parse_data_licenses
 from hear_ssl.packaging.request import LINEAR_CLIPS, PER_TOKEN, PackageRequest, checked_weights, is_composition_key
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def asked_for(given: argparse.Namespace) -> PackageRequest:
-    """Return what the command line asks for. Raises ValueError on what is not allowed."""
+    """Return the request given by the command line. Raises ValueError for values that are not allowed."""
     from hear_ssl.checkpoint import find_checkpoint
     from hear_ssl.packaging.linear_map import parse_linear
     from hear_ssl.packaging.publication import check_publication
@@ -64,7 +65,7 @@ def asked_for(given: argparse.Namespace) -> PackageRequest:
 
 
 def parse_composition(pairs: list[str]) -> dict[str, Any]:
-    """Return {'scene.0.how': ...} of 'scene.0.how=mean' pairs, in their order. Raises ValueError for other keys."""
+    """Return {'scene.0.how': ...} for 'scene.0.how=mean' pairs, in order. Raises ValueError for other keys."""
     composition: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
@@ -81,12 +82,12 @@ def parse_composition(pairs: list[str]) -> dict[str, Any]:
     return composition
 
 
+ABOUT = "Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone."
+
+
 def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="hear-ssl package",
-        description="Pack a trained encoder into a wheel and a source tree with the HEAR API; both depend on torch alone.",
-    )
+    parser = argparse.ArgumentParser(prog="hear-ssl package", formatter_class=HelpText, description=ABOUT)
     parser.add_argument(
         "--checkpoint", required=True, type=user_path, metavar="RUN", help="run folder (its last checkpoint) or a checkpoint file"
     )
@@ -94,7 +95,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", required=True, help="its version, such as 0.1.0")
     parser.add_argument("--weights-url", required=True, metavar="URL", help="public address from which load_model() fetches the weights")
     parser.add_argument(
-        "--out", required=True, type=user_path, metavar="DIR", help="folder for the wheel, the source tree and the weights file"
+        "--out", required=True, type=user_path, metavar="FOLDER", help="folder for the wheel, the source tree and the weights file"
     )
     parser.add_argument("--bundle-weights", action="store_true", help="put the weights into the wheel too, so that nothing is fetched")
     parser.add_argument(
@@ -117,7 +118,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="SOURCE=NAME",
         help="licence of a training source whose shards name none (SPDX, such as CC-BY-4.0, or an expression); manifest and model card"
-        " record that it was stated at export; may be given several times",
+        " record that it was stated at export; repeatable",
     )
     parser.add_argument("--allow-long-hop", action="store_true", help="allow timestamps more than 50 ms apart; COMPLIANCE.md records it")
     parser.add_argument(
@@ -126,8 +127,8 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         default=[],
         metavar="KEY=VALUE",
         help="what embeddings are made of, without retraining: scene=[pooled,bands] and timestamp=[{tokens: {layers: last}},frames] name"
-        " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; docs/parts.md lists the"
-        " readouts, FILE.py:Class is one of yours; may be given several times",
+        " readouts, scene.0.how=mean,std sets an option of the first, timestamps_per_token=2 halves the hop; the page Parts of the"
+        " documentation lists the readouts, FILE.py:Class is one of yours; repeatable",
     )
     add_linear(parser)
     return parser.parse_args(given)
@@ -142,10 +143,14 @@ def add_linear(parser: argparse.ArgumentParser) -> None:
         metavar="[scene=|timestamp=]KIND[:DIMS]",
         help="map embeddings onto DIMS dimensions by a map fitted over clips of the training shards, without labels. KIND is pca (principal"
         " components), whiten (with unit variances, shrunk) or standardise (unit variance for each dimension); without DIMS all that vary;"
-        " such as --linear scene=whiten:512; may be given several times. A fit that was stopped resumes by the same command",
+        " such as --linear scene=whiten:512; repeatable. A fit that was stopped resumes by the same command",
     )
     parser.add_argument(
-        "--linear-clips", type=int, default=LINEAR_CLIPS, metavar="N", help="clips to fit the map on; give several times the dimensions"
+        "--linear-clips",
+        type=int,
+        default=LINEAR_CLIPS,
+        metavar="N",
+        help="clips to fit the map on, several times the dimensions (default: %(default)s)",
     )
     parser.add_argument(
         "--linear-shards", nargs="+", default=[], metavar="FOLDER", help="packed clips to fit the map on instead of the training's"

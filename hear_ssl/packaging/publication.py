@@ -1,4 +1,4 @@
-"""What may be published: names, versions and addresses."""
+"""Check the name, version and address of a publication."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hear_ssl.packaging.naming import check_name, check_version
 
 
 def check_publication(name: str, version: str, weights_url: str) -> None:
-    """Raise ValueError when a package may not have this name or version, or its weights not this address."""
+    """Raise ValueError when the name or version of a package, or the address of its weights, is not allowed."""
     check_name(name)
     check_version(version)
     check_url(weights_url)

@@ -1,15 +1,15 @@
-"""Publish a model's weights, and prove that a stranger can load them.
+"""Publish a model's weights, and check that anyone can load them.
 
-Uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), fetches them from the public URL, writes
-that into the source tree, its COMPLIANCE.md and the wheel, uploads the manifest, which `hear_ssl.load` reads next to the weights, and to a
-folder or the hub what `transformers.AutoModel` loads. Then it installs the wheel in a clean environment, downloads the weights from the
-public URL without any credentials, and calls load_model(). A name that holds other weights already is never overwritten.
+`publish` uploads the weights to TARGET (a folder, s3://, gs://, hf:// or any fsspec address), downloads them from the public URL, and
+writes that URL into the source tree, its COMPLIANCE.md and the wheel. It uploads the manifest, which `hear_ssl.load` reads next to the
+weights, and, to a folder or the hub, the files for `transformers.AutoModel`. Then it installs the wheel in a clean environment, downloads
+the weights from the public URL without credentials, and calls load_model(). Other weights under the same name are never overwritten.
 
-By hand to Zenodo: new upload, the .safetensors file, licence CC BY 4.0, publish; the file's address is then
-https://zenodo.org/records/N/files/NAME. To a GitHub release: gh release create TAG NAME.safetensors; its address is
-https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME. Neither lets a published file be replaced by another under
-its address unseen: load_model() compares the SHA-256. Then, with the file already there, run this script with --to the local
-folder that holds the weights and --public-url that address: nothing is uploaded, all the rest is done and checked.
+Zenodo, by hand: new upload, the .safetensors file, licence CC BY 4.0, publish; the address of the file is then
+https://zenodo.org/records/N/files/NAME. GitHub release: gh release create TAG NAME.safetensors; its address is
+https://github.com/OWNER/REPOSITORY/releases/download/TAG/NAME. A published file cannot be replaced unnoticed at either, because
+load_model() compares the SHA-256. After the upload, run this script with --to the local folder of the weights and --public-url that
+address: nothing is uploaded, everything else is done and checked.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from hear_ssl.progress import report
 
 
 def publish(tree: Path, weights: Path, to: str, public_url: str, weights_only: bool = False) -> None:
-    """Upload weights, fetch them from their public URL, write that into the tree and its wheel, and load the wheel; report each step.
+    """Upload weights, download them from their public URL, write that URL into tree and wheel, and load the wheel; report each step.
 
-    The manifest goes next to the weights, and a folder or a repository of the hub gets what transformers loads, see `transformers_files`,
-    unless weights_only. Raises ValueError when tree and weights do not fit, the target cannot be written or has files of others, or the
-    URL does not serve the weights.
+    The manifest is uploaded next to the weights; unless weights_only, a folder or a repository of the hub also gets the files for
+    transformers, see `transformers_files`. Raises ValueError when tree and weights do not match, the target cannot be written or has other
+    files, or the URL does not serve the weights.
     """
     tree = tree.resolve()
     check_url(public_url)
@@ -73,10 +73,12 @@ def publish(tree: Path, weights: Path, to: str, public_url: str, weights_only: b
 
 
 def upload_for_transformers(tree: Path, weights: Path, to: str) -> str:
-    """Write what `transformers.AutoModel` loads into a folder or a repository of the hub and return the names of the files."""
+    """Write the files for `transformers.AutoModel` to a folder or a repository of the hub and return their names."""
     files = transformers_files(tree)
     order = ["manifest.json", *(name for name in files if name not in ("manifest.json", "config.json")), WEIGHTS, "config.json"]
-    for name in order:  # by its manifest a stopped upload is known as of this model, by its config the whole of it to transformers
+    for (
+        name
+    ) in order:  # the manifest first, to recognise an interrupted upload; the config last, which makes the model complete for transformers
         put(weights.read_bytes() if name == WEIGHTS else files[name], to, name)
     return f"{redacted(to)}: {', '.join(order)}"
 
@@ -87,7 +89,7 @@ def manifest_file(tree: Path) -> Path:
 
 
 def check_weights(tree: Path, weights: Path) -> None:
-    """Raise ValueError unless `tree` is an exported source tree and `weights` are its own."""
+    """Raise ValueError unless `tree` is an exported source tree and `weights` are its weights."""
     manifest_path = manifest_file(tree)
     if not manifest_path.is_file():
         raise ValueError(
@@ -101,7 +103,7 @@ def check_weights(tree: Path, weights: Path) -> None:
 
 
 def with_url(tree: Path, url: str) -> Path:
-    """Write the public URL, which serves the weights, into the tree; build the wheel again next to it and return its path.
+    """Write the public URL of the weights into the tree, rebuild the wheel next to it and return its path.
 
     Raises ValueError when the tree has no COMPLIANCE.md to record it in.
     """
@@ -126,9 +128,9 @@ def with_url(tree: Path, url: str) -> Path:
 
 
 def load_as_a_stranger(wheel: Path, name: str) -> str:
-    """Install the wheel in a clean environment without credentials, let load_model() fetch, and return what it reports.
+    """Install the wheel in a clean environment without credentials, call load_model(), and return a line about the result.
 
-    Raises ValueError with the last line when it fails.
+    Raises ValueError with the last line of output when it fails.
     """
     with tempfile.TemporaryDirectory(prefix="hear-publish-") as scratch:
         folder = Path(scratch)

@@ -1,4 +1,4 @@
-"""What is asked of an export, by the command line or in Python."""
+"""The request for an export, from the command line or from Python."""
 
 from __future__ import annotations
 
@@ -17,9 +17,11 @@ KEYS = ("scene", "timestamp", PER_TOKEN)
 
 @dataclass(frozen=True)
 class PackageRequest:
-    """What the command line asks for; composition maps 'scene', 'scene.0.how' and the like to new values, data_licenses
-    sources to licences, weights is `ema` or `trained` or empty, see `hear_ssl.checkpoint.embedder_tensors`, linear maps 'scene' and
-    'timestamp' to the linear map to fit for them."""
+    """The request for an export.
+
+    composition: new values for 'scene', 'scene.0.how' and the like. data_licenses: licences by source. weights: `ema`, `trained` or empty,
+    see `hear_ssl.checkpoint.embedder_tensors`. linear: the linear maps to fit by 'scene' and 'timestamp'.
+    """
 
     checkpoint: Path
     name: str
@@ -35,16 +37,16 @@ class PackageRequest:
     weights: str = ""
     linear: dict[str, LinearMap] = field(default_factory=dict)
     linear_clips: int = LINEAR_CLIPS
-    linear_shards: tuple[str, ...] = ()  # of the training when there are none
+    linear_shards: tuple[str, ...] = ()  # empty: those of the training
 
 
 def is_composition_key(key: str) -> bool:
-    """Return whether a key is scene, timestamp, one below them, or timestamps_per_token."""
+    """Return whether a key is scene, timestamp, a key below them, or timestamps_per_token."""
     return key.partition(".")[0] in KEYS and (not key.startswith(PER_TOKEN) or key == PER_TOKEN)
 
 
 def checked_composition(given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return readouts by their keys, as given. Raises ValueError for a key that names none."""
+    """Return the given readouts by key. Raises ValueError for a key that is not of a readout."""
     wrong = next((key for key in given or {} if not is_composition_key(key)), None)
     if wrong is not None:
         raise ValueError(f"composition has the key {wrong!r}; give {', '.join(KEYS)}, or an option such as 'scene.0.how'")
@@ -52,7 +54,7 @@ def checked_composition(given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def checked_weights(given: str, untrained: bool) -> str:
-    """Return which weights to export, as given. Raises ValueError when there is no such kind, or untrained ones are asked for too."""
+    """Return the given kind of weights to export. Raises ValueError when there is no such kind, or when it is combined with untrained."""
     if given not in ("", "ema", "trained"):
         raise ValueError(f"weights is {given!r}; give ema for the moving average of a run with trainer.ema, or trained")
     if given and untrained:

@@ -1,7 +1,7 @@
-"""Check the adapter of a package for one benchmark; runs in an environment with that benchmark, without hear_ssl.
+"""Check the adapter of a package for one benchmark, in an environment with that benchmark and without hear_ssl.
 
-python suite_checks.py BENCHMARK MODULE prints a line of JSON: what was measured and whether the adapter passes, null when it could not
-be tried.
+python suite_checks.py BENCHMARK MODULE prints a line of JSON: the measurement, and whether the adapter passes, null when it could not be
+tested.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from torch import Tensor
 
 Result = tuple[str, bool | None]
 LONG_SECONDS = 600
-TOLERANCE = 1e-5  # of the largest value: clips in one call or alone
+TOLERANCE = 1e-5  # relative to the largest value, between clips in one call and single clips
 MOCK_RESULTS = Path("mteb_mock_run_results.md")
 
 
 class HearModel:
-    """The package's HEAR API, which every adapter must agree with."""
+    """The package's HEAR API, whose embeddings every adapter must return."""
 
     def __init__(self, module: str) -> None:
         """Load the model of a package."""
@@ -48,7 +48,7 @@ class HearModel:
 
 
 def mteb(module: str) -> Result:
-    """Run MTEB's mock tasks of audio, then embed clips of three lengths, one with two channels at another rate."""
+    """Run MTEB's audio mock tasks, then embed clips of three lengths, one of them in stereo at another sample rate."""
     try:
         importlib.import_module("torchcodec.decoders")
     except (ImportError, OSError, RuntimeError) as missing:
@@ -72,7 +72,7 @@ def mteb(module: str) -> Result:
 
 
 def xares(module: str) -> Result:
-    """Run X-ARES's checker on the encoder as X-ARES finds it, and encode ten minutes."""
+    """Run the checker of X-ARES on the encoder that X-ARES finds, and encode ten minutes."""
     checker = importlib.import_module("xares.audio_encoder_checker")
     kind = importlib.import_module("xares.utils").attr_from_py_path(f"{module}/suites/xares.py", endswith="Encoder")
     encoder, hear = kind(), HearModel(module)
@@ -87,7 +87,7 @@ def xares(module: str) -> Result:
 
 
 def xares_llm(module: str) -> Result:
-    """Call the encoder as XARES-LLM does: without a mask, and with one that marks padding."""
+    """Call the encoder as XARES-LLM does, without a mask and with a padding mask."""
     encoder, hear = importlib.import_module(f"{module}.suites.xares_llm").AudioEncoder(), HearModel(module)
     embeddings, mask = encoder(torch.randn(3, 50000), None)
     plain = embeddings.dim() == 3 and embeddings.shape[::2] == (3, encoder.output_dim) and mask is None
@@ -104,7 +104,7 @@ def xares_llm(module: str) -> Result:
 
 
 def evar(module: str) -> Result:
-    """Call the representation as EVAR's lineareval.py does, on a stand-in for its base class."""
+    """Call the representation as EVAR's lineareval.py does, with a stub for its base class."""
     base = types.ModuleType("evar.ar_base")
     base.BaseAudioRepr = type("BaseAudioRepr", (torch.nn.Module,), {"__init__": base_init})  # type: ignore[attr-defined]
     sys.modules.update({"evar": types.ModuleType("evar"), "evar.ar_base": base})
@@ -124,20 +124,20 @@ def evar(module: str) -> Result:
 
 
 def base_init(self: Any, cfg: Any, filename_mode: bool = False) -> None:
-    """Keep the config, as EVAR's BaseAudioRepr does."""
+    """Store the config, as EVAR's BaseAudioRepr does."""
     torch.nn.Module.__init__(self)
     self.cfg = cfg
 
 
 def worst(found: Tensor, expected: Tensor) -> float:
-    """Return the largest difference, relative to the largest value; infinite for other shapes."""
+    """Return the largest difference relative to the largest value; infinity for different shapes."""
     if found.shape != expected.shape:
         return float("inf")
     return float((found - expected).abs().max() / expected.abs().max().clamp_min(1e-12))
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a text, or that there is none."""
+    """Return the last line of a text, or a note that it is empty."""
     lines: list[str] = text.strip().splitlines()
     return lines[-1][:160] if lines else "no output"
 

@@ -1,6 +1,7 @@
-"""Verify a wheel's adapters for other benchmarks, each in a clean environment with the versions of suites.json.
+"""Verify a wheel's adapters for other benchmarks, each in a clean environment with the versions in suites.json.
 
-MTEB runs its own mock tasks, X-ARES its own checker. XARES-LLM and EVAR are not on PyPI: `suite_checks` has their documented interfaces.
+MTEB runs its own mock tasks and X-ARES its own checker. XARES-LLM and EVAR are not on PyPI: `suite_checks` tests their documented
+interfaces.
 """
 
 from __future__ import annotations
@@ -27,16 +28,16 @@ RULES = {
 
 
 def suite_rows(wheel: Path, module: str, weights: Path | None, scratch: Path, only: tuple[str, ...] = tuple(RULES)) -> list[RuleResult]:
-    """Return a row for each benchmark: of its adapter in a wheel, installed with that benchmark and nothing else.
+    """Return a row for each benchmark, measured on the wheel's adapter in an environment with only that benchmark.
 
-    weights: the weights file, for a wheel that does not have it and whose address does not serve it yet.
+    weights: the weights file, if neither the wheel nor its address has it yet.
     """
     pins = json.loads(PINS.read_bytes())
     return [suite_row(name, pins[name], wheel, module, weights, scratch / f"suite-{name}") for name in only]
 
 
 def suite_row(name: str, pins: dict[str, Any], wheel: Path, module: str, weights: Path | None, scratch: Path) -> RuleResult:
-    """Return the row of one benchmark; not measured where it cannot be installed."""
+    """Return the row of one benchmark; not measured when it cannot be installed."""
     row = RuleResult(f"benchmark {name}", RULES[name], "", None)
     scratch.mkdir(parents=True)
     try:
@@ -67,7 +68,7 @@ def suite_row(name: str, pins: dict[str, Any], wheel: Path, module: str, weights
 
 
 def installs(pins: dict[str, Any]) -> list[list[str]]:
-    """Return the arguments of each `pip install` for a benchmark: with what it requires, alone, and the torchcodec of this torch."""
+    """Return the arguments of each `pip install` for a benchmark: packages with requirements, without, and torchcodec for this torch."""
     torch = ".".join(metadata.version("torch").split("+")[0].split(".")[:2])
     codec = [f"torchcodec=={pins['torchcodec'][torch]}" if torch in pins["torchcodec"] else "torchcodec"] if "torchcodec" in pins else []
     found = [pins.get("install", []), [*(["--no-deps"] if "install_alone" in pins else []), *pins.get("install_alone", [])], codec]
@@ -75,6 +76,6 @@ def installs(pins: dict[str, Any]) -> list[list[str]]:
 
 
 def place_weights(package: Path, weights: Path) -> None:
-    """Put a weights file where the installed package looks for its own."""
+    """Copy a weights file to the location of the installed package's own weights."""
     record = json.loads((package / "manifest.json").read_bytes())["weights"]
     shutil.copyfile(weights, package / Path(record["file"]).name)

@@ -1,4 +1,4 @@
-"""The texts of a package: README, metadata, licences; `model_card` has the model card."""
+"""The texts of a package: README, metadata, licences; the model card is in `model_card`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-EXTRAS = {  # what the commands `python -m NAME embed` and `python -m NAME onnx` need
+EXTRAS = {  # requirements of the commands `python -m NAME embed` and `python -m NAME onnx`
     "embed": ["numpy>=1.20", "soundfile>=0.12", "soxr>=0.3", "tqdm>=4.60"],
     "onnx": ["onnx>=1.16", "onnxscript>=0.1", "onnxruntime>=1.18", "torch>=2.6"],
 }
@@ -26,7 +26,7 @@ def licenses() -> dict[str, bytes]:
 
 
 def own_license() -> bytes:
-    """Return the licence text of hear_ssl: of the checkout, else of the installed distribution.
+    """Return the licence text of hear_ssl from the checkout, otherwise from the installed distribution.
 
     Raises FileNotFoundError when there is neither.
     """
@@ -60,7 +60,7 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 
 
 def pyproject(manifest: dict[str, Any]) -> str:
-    """Return the pyproject.toml of the source tree: setuptools alone, every package file carried."""
+    """Return the pyproject.toml of the source tree, which uses only setuptools and includes all package files."""
     name, extras = manifest["name"], "\n".join(f"{extra} = {json.dumps(requirements)}" for extra, requirements in EXTRAS.items())
     packages = [name, f"{name}.encoders", f"{name}.readouts", f"{name}.suites", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
@@ -98,7 +98,7 @@ def manifest_text(manifest: dict[str, Any]) -> bytes:
 
 
 def readme(manifest: dict[str, Any], bundled: bool) -> str:
-    """Return the README of the source tree: in twenty lines what it is, how to install, embed, evaluate and cite; then the rest."""
+    """Return the README of the source tree: twenty lines on how to install, embed, evaluate and cite, then the details."""
     name, sizes, version = manifest["name"], manifest["sizes"], manifest["version"]
     python = requires_python(manifest).replace(">=", ">= ")
     scene, frame, sample_rate = sizes["scene_embedding_size"], sizes["timestamp_embedding_size"], sizes["sample_rate"]
@@ -106,11 +106,11 @@ def readme(manifest: dict[str, Any], bundled: bool) -> str:
     return f"""# {name}
 
 Audio embeddings learned without labels, with the [HEAR API](https://hearbenchmark.com/hear-api.html):
-{scene} numbers a clip, {frame} every {sizes["hop_ms"]:g} ms, of mono audio at {sample_rate} Hz.
+{scene} dimensions per clip, and {frame} dimensions every {sizes["hop_ms"]:g} ms, from mono audio at {sample_rate} Hz.
 
 ```
 python3 -m pip install .                  # in this folder; Python {python} and torch >= 2.0, nothing else
-python3 -m pip install ".[embed]"         # with what reads audio files: numpy, soundfile, soxr, tqdm
+python3 -m pip install ".[embed]"         # also packages to read audio files: numpy, soundfile, soxr, tqdm
 python3 -m {name} embed *.wav --out embeddings.npz --timestamps
 ```
 
@@ -124,7 +124,7 @@ scene = get_scene_embeddings(audio, model)             # (4, {scene})
 frames, times_ms = get_timestamp_embeddings(audio, model)   # (4, n_timestamps, {frame})
 ```
 
-Evaluate: the [HEAR kit](https://github.com/hearbenchmark/hear-eval-kit) takes `{name}` as its module.
+Evaluate: give `{name}` as the module to the [HEAR kit](https://github.com/hearbenchmark/hear-eval-kit).
 `python3 -m {name} suites` prints how to run HEAR, MTEB (MAEB), X-ARES, XARES-LLM and EVAR.
 Cite: `{name} {version}, weights SHA-256 {manifest["weights"]["sha256"][:16]}`, and
 J. Turian et al., HEAR: Holistic Evaluation of Audio Representations, PMLR 176 (2022).
@@ -137,20 +137,20 @@ def details(manifest: dict[str, Any]) -> str:
     return f"""
 ## More
 
-`load_model(path)` reads that file and nothing else. Audio of any length is taken, 20 minutes and beyond; long audio is encoded in
-chunks whose result equals that of the whole. It runs on the CPU, or on a GPU after `model.to("cuda")`, and under
-`torch.compile`; `torch.export.export(model, (audio,))` gives a program that returns scene embeddings.
+`load_model(path)` reads only that file. Audio may have any length, also more than 20 minutes; long audio is encoded in chunks, with the
+same result as for the whole clip. The model runs on the CPU, or on a GPU after `model.to("cuda")`, and with `torch.compile`;
+`torch.export.export(model, (audio,))` gives a program that returns scene embeddings.
 
-`embed` reads any format that libsndfile does, any rate and number of channels. `embeddings.npz` (`numpy.load`) holds `files` and
-`scene_embeddings`, one row a file, and with `--timestamps` `timestamp_embeddings_0`, `timestamps_ms_0` and so on, one pair a
-row. A file that cannot be read is named, left out, and makes the exit status 1.
+`embed` reads any format that libsndfile supports, with any sample rate and number of channels. `embeddings.npz` (`numpy.load`) contains
+`files` and `scene_embeddings`, one row per file, and with `--timestamps` also `timestamp_embeddings_0`, `timestamps_ms_0` and so on, one
+pair per row. An unreadable file is reported and left out, and the exit status is then 1.
 
 `python3 -m pip install ".[onnx]"` and `python3 -m {name} onnx OUT.onnx` write the model as one ONNX file, for browsers and
 other languages: the input `waveform` (batch, time) at {sizes["sample_rate"]} Hz, the outputs `scene_embeddings`,
 `timestamp_embeddings` and `timestamps_ms`; `--only scene` leaves out the timestamps. The command compares the file with torch
-and prints the largest difference. A clip is encoded whole there: cut recordings of more than a few minutes.
+and prints the largest difference. The ONNX model encodes a clip as a whole: cut recordings of more than a few minutes.
 
-Evaluation with the kit, which needs Python 3.8 and the tasks from https://zenodo.org/records/6332517:
+Evaluation with the HEAR kit, which needs Python 3.8 and the tasks from https://zenodo.org/records/6332517:
 
 ```
 python3 -m pip install heareval
@@ -158,10 +158,10 @@ python3 -m heareval.embeddings.runner {name} --tasks-dir tasks
 python3 -m heareval.predictions.runner embeddings/{name}/*
 ```
 
-**CUDA and cuDNN.** The package has no CUDA code of its own: any CUDA and cuDNN that the installed torch brings will do.
+**CUDA and cuDNN.** The package has no CUDA code of its own: it works with the CUDA and cuDNN of the installed torch.
 Exported with torch {training["torch"]} (CUDA {training["cuda"]}, cuDNN {training["cudnn"]}).
 
 Weights: {weights["url"]}, {weights["bytes"] / 1e6:.1f} MB in {training.get("stored_in", "float32")}, SHA-256 `{weights["sha256"]}`.
-What it learned from and how: [MODEL_CARD.md](MODEL_CARD.md). Every rule measured: [COMPLIANCE.md](COMPLIANCE.md).
+Training and data: [MODEL_CARD.md](MODEL_CARD.md). Measurement of every rule of the HEAR API: [COMPLIANCE.md](COMPLIANCE.md).
 Code: Apache-2.0 ([LICENSE](LICENSE)). Weights: CC BY 4.0 ([LICENSE-weights](LICENSE-weights)).
 """

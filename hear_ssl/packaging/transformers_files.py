@@ -1,4 +1,4 @@
-"""The files with which `transformers.AutoModel.from_pretrained(FOLDER, trust_remote_code=True)` loads an exported model.
+"""The files that `transformers.AutoModel.from_pretrained(FOLDER, trust_remote_code=True)` needs to load an exported model.
 
 They are generated from a source tree: config.json, preprocessor_config.json, one flat modeling file with the tree's own code, a model card,
 and a manifest with which `hear_ssl.load(FOLDER)` reads the same model.safetensors without that code. The same tree gives the same bytes.
@@ -25,7 +25,7 @@ LEFT_OUT = ("suites/", f"{FOLDER}/", "__main__.py")
 
 
 def transformers_files(tree: Path) -> dict[str, bytes]:
-    """Return by name all files but the weights for the model of a source tree. Raises ValueError when it is of another version."""
+    """Return all files by name, without the weights, for the model of a source tree. Raises ValueError for another version."""
     name = tree.name
     manifest: dict[str, Any] = json.loads((tree / name / "manifest.json").read_bytes())
     sources = {path.relative_to(tree / name).as_posix(): path.read_text(encoding="utf-8") for path in sorted((tree / name).rglob("*.py"))}
@@ -77,7 +77,7 @@ def config(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def preprocessor(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return preprocessor_config.json: a class of transformers that pads clips, checks their rate and changes no sample."""
+    """Return preprocessor_config.json: a class of transformers that pads clips and checks their rate without changing samples."""
     return {
         "do_normalize": False,
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
@@ -90,7 +90,7 @@ def preprocessor(manifest: dict[str, Any]) -> dict[str, Any]:
 
 
 def as_json(content: dict[str, Any]) -> bytes:
-    """Return a file as transformers writes it."""
+    """Return a JSON file in the form of transformers."""
     return (json.dumps(content, indent=2, sort_keys=True) + "\n").encode()
 
 
@@ -99,7 +99,8 @@ def card(manifest: dict[str, Any]) -> str:
     sizes, name = manifest["sizes"], manifest["name"]
     scene, frame, rate = sizes["scene_embedding_size"], sizes["timestamp_embedding_size"], sizes["sample_rate"]
     usage = f"""
-Audio embeddings learned without labels: {scene} dimensions a clip, {frame} every {sizes["hop_ms"]:g} ms, of mono audio at {rate} Hz.
+Audio embeddings learned without labels: {scene} dimensions per clip, and {frame} dimensions every {sizes["hop_ms"]:g} ms, from mono
+audio at {rate} Hz.
 
 ```python
 import numpy as np, torch
@@ -112,12 +113,13 @@ clips = [np.zeros(2 * {rate}), np.zeros({rate})]  # samples in [-1, 1]
 inputs = extractor(clips, sampling_rate={rate}, padding=True, return_tensors="pt")
 with torch.no_grad():
     output = model(**inputs)
-output.pooler_output       # (2, {scene}): one embedding a clip, without its padding
+output.pooler_output       # (2, {scene}): one embedding per clip, without its padding
 output.last_hidden_state   # (2, timestamps, {frame}), centred on output.timestamps_ms
 ```
 
-`model.get_scene_embeddings(**inputs)` and `model.get_timestamp_embeddings(**inputs)` compute one of them alone. The embeddings are those of
-the wheel `{name}`; `hear_ssl.load(folder)` reads the same weights and runs no code of the folder. Code: Apache-2.0. Weights: CC BY 4.0.
+`model.get_scene_embeddings(**inputs)` and `model.get_timestamp_embeddings(**inputs)` compute only one of them. The embeddings are those
+of the wheel `{name}`; `hear_ssl.load(folder)` reads the same weights and runs no code from the folder. Code: Apache-2.0. Weights:
+CC BY 4.0.
 """
     body = model_card(manifest, library="transformers")
     front, title, rest = body.partition(f"\n# {name} {manifest['version']}\n")

@@ -1,7 +1,7 @@
-"""The model as a class of transformers: entry file of the flat module that `transformers_files` generates; hear_ssl never imports it.
+"""The model as a class of transformers: the entry file of the module that `transformers_files` generates; hear_ssl never imports it.
 
-Embeddings are those of the wheel: it reads the same weights, and the same code computes them.
-Dynamic modules: https://huggingface.co/docs/transformers/custom_models. Leaves out pipelines and heads.
+The embeddings are those of the wheel, computed by the same code with the same weights.
+Dynamic modules: https://huggingface.co/docs/transformers/custom_models. Pipelines and heads are left out.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from hear_ssl.model.hear import prepare
 
 
 class HearSSLConfig(PretrainedConfig):
-    """What config.json has: the embedder's own config, and the sizes of its embeddings.
+    """The content of config.json: the embedder's config, and the sizes of its embeddings.
 
-    hidden_size: dimensions of last_hidden_state. pooler_size: of pooler_output. sampling_rate (Hz) is that of input_values.
+    hidden_size: dimensions of last_hidden_state. pooler_size: dimensions of pooler_output. sampling_rate: of input_values, in Hz.
     """
 
     model_type = "hear_ssl"
@@ -47,7 +47,7 @@ class HearSSLConfig(PretrainedConfig):
 class HearSSLOutput(ModelOutput):
     """Embeddings of clips.
 
-    last_hidden_state: of timestamps (batch, timestamps, hidden_size). pooler_output: of whole clips (batch, pooler_size).
+    last_hidden_state: timestamp embeddings (batch, timestamps, hidden_size). pooler_output: scene embeddings (batch, pooler_size).
     timestamps_ms: the centres of the timestamps in ms (batch, timestamps).
     """
 
@@ -57,7 +57,7 @@ class HearSSLOutput(ModelOutput):
 
 
 class HearSSLModel(PreTrainedModel):
-    """Waveforms to embeddings of clips and of timestamps."""
+    """Map waveforms to scene and timestamp embeddings."""
 
     config_class = HearSSLConfig
     main_input_name = "input_values"
@@ -68,16 +68,16 @@ class HearSSLModel(PreTrainedModel):
         embedder = self.built()
         self.encoder, self.frontend = embedder.encoder, embedder.frontend
         self.scene_readout, self.timestamp_readout = embedder.scene_readout, embedder.timestamp_readout
-        self.embedder = (embedder,)  # in a tuple: its modules are those above, under the names that the weights file has
+        self.embedder = (embedder,)  # in a tuple, so that its modules are registered only above, under the names in the weights file
         self.post_init()
 
     def built(self) -> Embedder:
-        """Return a new embedder in float32 on the CPU, also where transformers asks for another type or for no memory."""
+        """Return a new embedder in float32 on the CPU, also when transformers has set another type or the meta device."""
         with torch.device("cpu"), default_dtype(torch.float32):
             return Embedder(embedder_config(self.config.embedder, "config.json.embedder", own_classes()))
 
     def _init_weights(self, module: Any) -> None:
-        """Leave weights as the classes initialise them."""
+        """Do nothing: the classes initialise their weights."""
 
     @classmethod
     def from_pretrained(cls, *arguments: Any, **keywords: Any) -> Any:
@@ -85,10 +85,13 @@ class HearSSLModel(PreTrainedModel):
         loaded = super().from_pretrained(*arguments, **keywords)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         stored = set(model.state_dict())
-        for name, constant in model.built().named_buffers():  # windows and filters are in no file; transformers leaves them unset
+        for (
+            name,
+            constant,
+        ) in model.built().named_buffers():  # windows and filters are not in the weights file, and transformers does not initialise them
             if name not in stored:
                 model.get_buffer(name).data.copy_(constant)
-        model.to(memory_format=torch.channels_last)  # as load_model of the wheel lays it out
+        model.to(memory_format=torch.channels_last)  # as in load_model of the wheel
         return loaded
 
     def forward(
@@ -97,14 +100,14 @@ class HearSSLModel(PreTrainedModel):
         """Return a HearSSLOutput for waveforms (batch, samples) in [-1, 1] at config.sampling_rate, a tuple with return_dict=False.
 
         attention_mask: (batch, samples), 1 for samples and 0 for padding at the end of a clip. Each clip is embedded without its
-        padding; timestamps beyond its end are 0. Raises ValueError when the input has another form, or the model is not float32.
+        padding; timestamps after its end are 0. Raises ValueError when the input has another form, or the model is not float32.
         """
         frames, timestamps_ms = self.get_timestamp_embeddings(input_values, attention_mask)
         output = HearSSLOutput(frames, self.get_scene_embeddings(input_values, attention_mask), timestamps_ms)
         return output.to_tuple() if return_dict is False else output
 
     def get_scene_embeddings(self, input_values: Tensor, attention_mask: Optional[Tensor] = None) -> Tensor:
-        """Return embeddings of whole clips (batch, pooler_size) alone, in half the time of a call of the model."""
+        """Return only scene embeddings (batch, pooler_size), in half the time of a call of the model."""
         embedder, waveform = self.embedder[0], prepare(input_values, self.embedder[0])
         if attention_mask is None:
             return embedder.scene(waveform)
@@ -112,7 +115,7 @@ class HearSSLModel(PreTrainedModel):
         return torch.cat([embedder.scene(clips) for _, clips in groups])[inverse([rows for rows, _ in groups])]
 
     def get_timestamp_embeddings(self, input_values: Tensor, attention_mask: Optional[Tensor] = None) -> Tuple[Tensor, Tensor]:
-        """Return embeddings of timestamps (batch, timestamps, hidden_size) and their centres in ms (batch, timestamps) alone."""
+        """Return only timestamp embeddings (batch, timestamps, hidden_size) and their centres in ms (batch, timestamps)."""
         embedder, waveform = self.embedder[0], prepare(input_values, self.embedder[0])
         if attention_mask is None:
             return embedder.timestamps(waveform)
@@ -125,7 +128,7 @@ class HearSSLModel(PreTrainedModel):
 
 @contextmanager
 def default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    """Build with parameters of a type."""
+    """Set the default type of parameters during the block."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
@@ -135,9 +138,9 @@ def default_dtype(dtype: torch.dtype) -> Iterator[None]:
 
 
 def by_length(waveform: Tensor, attention_mask: Tensor) -> Iterator[Tuple[Tensor, Tensor]]:
-    """Yield the rows of clips of one length, and these clips (rows, samples) without their padding.
+    """Yield the rows of clips of equal length, and these clips (rows, samples) without padding.
 
-    Raises ValueError when a mask is not one of clips that are padded at their end.
+    Raises ValueError when a mask does not describe padding at the end of clips.
     """
     mask = attention_mask.to(waveform.device) > 0
     if mask.shape != waveform.shape or not mask[:, :1].all() or bool((mask[:, 1:] & ~mask[:, :-1]).any()):
@@ -149,10 +152,10 @@ def by_length(waveform: Tensor, attention_mask: Tensor) -> Iterator[Tuple[Tensor
 
 
 def inverse(groups: Any) -> Tensor:
-    """Return where each row of a batch lies among the rows of groups, one after the other."""
+    """Return the position of each row of a batch in the concatenated rows of groups."""
     return torch.cat(groups).argsort()
 
 
 def own_classes() -> Dict[str, Any]:
-    """Return a user's classes that the model has, by their names; the generated file imports them."""
+    """Return the user's classes of the model by name; the generated file imports them."""
     return {}

@@ -1,4 +1,4 @@
-"""Write files to a folder or any fsspec address: each appears whole, and what others put there is never overwritten."""
+"""Write files to a folder or any fsspec address, atomically and without overwriting foreign files."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ import fsspec
 from hear_ssl.addresses import redacted
 from hear_ssl.errors import one_line
 
-STORES = (("s3", "s3a"), ("gs", "gcs"))  # they have no folders: makedirs would create a bucket of a mistyped name
-FOLDERS = ("file", "local", "hf")  # protocols of what transformers loads from: folders and repositories of the hub
-FRONT_MATTER = re.compile(rb"\s*---\n(?:(?!---).*\n)*---\s*")  # a README that the hub made with a new repository
+STORES = (("s3", "s3a"), ("gs", "gcs"))  # have no folders: makedirs would create a bucket for a mistyped name
+FOLDERS = ("file", "local", "hf")  # protocols that transformers can load from: folders and repositories of the hub
+FRONT_MATTER = re.compile(rb"\s*---\n(?:(?!---).*\n)*---\s*")  # a README that the hub created with a new repository
 WEIGHTS_ONLY = "give another --to, or --weights-only"
 
 
 def upload(weights: Path, target: str, name: str) -> str:
-    """Copy the weights to target/name and return what was done; the same weights there already are left alone.
+    """Copy the weights to target/name unless they are there already, and return a line on what was done.
 
-    Raises ValueError when other weights lie there or the target cannot be reached.
+    Raises ValueError when other weights are there, or the target cannot be reached.
     """
     content = weights.read_bytes()
     size = f"{len(content) / 1e6:.1f} MB"
@@ -33,10 +33,10 @@ def upload(weights: Path, target: str, name: str) -> str:
 
 
 def put(content: bytes, target: str, name: str, refused: str = "", size: str = "") -> str:
-    """Write a file to target/name and return what was done; a file with this content is left alone.
+    """Write a file to target/name unless it is there already, and return a line on what was done.
 
-    refused: what the error states of a file with other content; without, that is replaced. Raises ValueError then, or when the target
-    cannot be written.
+    refused: error text for a file with other content; if empty, such a file is replaced. Raises ValueError with that text, or when the
+    target cannot be written.
     """
     with reached(target) as (filesystem, folder):
         path = f"{folder.rstrip('/')}/{name}"
@@ -47,7 +47,7 @@ def put(content: bytes, target: str, name: str, refused: str = "", size: str = "
                 raise ValueError(f"{path} {refused}")
         if filesystem.protocol not in STORES:
             filesystem.makedirs(folder, exist_ok=True)
-        partial = f"{path}.{uuid.uuid4().hex}.part"  # a name that nobody can have planted a link under
+        partial = f"{path}.{uuid.uuid4().hex}.part"  # an unpredictable name, at which no link can be planted
         try:
             filesystem.pipe_file(partial, content)
             filesystem.mv(partial, path)
@@ -62,14 +62,14 @@ def put(content: bytes, target: str, name: str, refused: str = "", size: str = "
 
 @contextmanager
 def reached(target: str) -> Iterator[tuple[Any, str]]:
-    """Give a target's filesystem and the path in it; turn what its client raises into a ValueError of one line."""
+    """Yield a target's filesystem and the path in it; convert errors of its client to a ValueError of one line."""
     try:
         yield fsspec.core.url_to_fs(target)
     except ImportError as error:
         raise ValueError(f"{target} needs another package ({error}); install it too") from None
     except ValueError:
         raise
-    except Exception as error:  # each store's client has errors of its own, for credentials or a server that is not there
+    except Exception as error:  # clients of stores raise errors of any class, for credentials or an unreachable server
         raise ValueError(f"cannot write to {redacted(target)}: {one_line(error)[:160]}") from None
 
 
@@ -79,7 +79,7 @@ def has_folders(target: str) -> bool:
 
 
 def there(target: str, name: str) -> bytes | None:
-    """Return the content of target/name, None when there is no such file. Raises ValueError when the target cannot be reached."""
+    """Return the content of target/name, or None when it does not exist. Raises ValueError when the target cannot be reached."""
     with reached(target) as (filesystem, folder):
         path = f"{folder.rstrip('/')}/{name}"
         content: bytes | None = filesystem.cat_file(path) if filesystem.exists(path) else None
@@ -87,9 +87,9 @@ def there(target: str, name: str) -> bytes | None:
 
 
 def check_same_model(target: str, names: list[str], manifest: dict[str, Any], weights: str) -> None:
-    """Raise ValueError when files of a model for transformers would overwrite those of another model, or what no model wrote.
+    """Raise ValueError when the files of a model for transformers would overwrite those of another model, or other files.
 
-    names: the files. manifest: that of the model; an earlier version of it is replaced, unless its wheel fetches `weights` from there.
+    names: the files. manifest: that of the model; an earlier version is replaced unless its wheel downloads `weights` from there.
     """
     content = there(target, "manifest.json")
     earlier = read_mapping(content)
@@ -107,7 +107,7 @@ def check_same_model(target: str, names: list[str], manifest: dict[str, Any], we
 
 
 def weights_of(manifest: dict[str, Any]) -> dict[str, Any]:
-    """Return what a manifest of others has of its weights."""
+    """Return the record of the weights in an untrusted manifest."""
     record = manifest.get("weights")
     return record if isinstance(record, dict) else {}
 
@@ -121,12 +121,12 @@ def read_mapping(content: bytes | None) -> dict[str, Any]:
 
 
 def last_part(url: str) -> str:
-    """Return the last part of a URL's path, the name of a file."""
+    """Return the last part of a URL's path, the file name."""
     return unquote(urlsplit(url).path).rpartition("/")[2]
 
 
 def check_manifest(target: str, name: str, sha256: str) -> None:
-    """Raise ValueError when target/name is there and no manifest of the weights with this SHA-256."""
+    """Raise ValueError when target/name exists and is not a manifest of the weights with this SHA-256."""
     content = there(target, name)
     if content is not None and weights_of(read_mapping(content)).get("sha256") != sha256:
         raise ValueError(f"{redacted(target)} has a {name} that is not of these weights: remove it, or give another --to")

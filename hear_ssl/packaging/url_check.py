@@ -1,4 +1,4 @@
-"""Whether the weights can be had from their public URL, found out by fetching them as load_model() does."""
+"""Check that weights can be downloaded from their public URL, by downloading them as load_model() does."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hear_ssl.model.download import Unreachable, download_weights
 
 
 def check_published(url: str, sha256: str, size: int, mend: str) -> None:
-    """Raise ValueError, with `mend` as the way out, when the URL does not answer or serves bytes of another SHA-256."""
+    """Raise ValueError, with the remedy `mend`, when the URL does not answer or serves bytes with another SHA-256."""
     with tempfile.TemporaryDirectory(prefix="hear-published-") as scratch:
         try:
             download_weights(url, sha256, size, Path(scratch) / "weights")

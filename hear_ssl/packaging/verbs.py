@@ -48,14 +48,14 @@ def package(
     weights_url: the public address from which load_model() fetches the weights. out: the folder for the wheel, the source tree, and
     NAME-VERSION.safetensors with NAME-VERSION.json, which `hear_ssl.load` reads.
     bundle_weights: put the weights into the wheel too. half: store them in float16. untrained: random weights of the same architecture.
-    weights: of a run with trainer.ema "ema", the moving average of the weights, which is the default, or "trained", those of the last step.
+    weights: for a run with trainer.ema, "ema" for the moving average of the weights (default) or "trained" for those of the last step.
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
-    data_licenses: {source: SPDX expression} of training sources whose shards name no licence. composition: other readouts without
+    data_licenses: {source: SPDX expression} for training sources whose shards have no licence. composition: other readouts without
     retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}. linear: linear maps to fit without labels,
-    such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, over linear_clips clips of the training's or of linear_shards.
+    such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, on linear_clips clips of linear_shards or the training shards.
 
-    Raises ValueError when the checkpoint or its training data may not be shipped, a rule of the HEAR API is broken, or the address does
-    not serve the weights; OSError when `out` cannot be written. Nothing is written then.
+    Raises ValueError when the checkpoint or its training data must not be shipped, a rule of the HEAR API is broken, or the address does
+    not serve the weights; OSError when `out` cannot be written. On an error nothing is written.
     """
     check_publication(name, version, weights_url)
     model = (find_checkpoint(path_of(run)), name, version, weights_url, bundle_weights, untrained, checked_composition(composition))
@@ -65,18 +65,18 @@ def package(
 
 
 def packaged(request: PackageRequest, out: Path) -> Path:
-    """Return the wheel of a request, and leave torch's random numbers of the caller as they were."""
+    """Return the wheel of a request; the state of torch's random generator is preserved."""
     with torch.random.fork_rng(devices=[]):
         return packaging.package(request, out)
 
 
 def maps_of(linear: str | Mapping[str, str] | None) -> dict[str, LinearMap]:
-    """Return the linear maps that the argument of `package` asks for. Raises ValueError when one has another form."""
+    """Return the linear maps given by the argument of `package`. Raises ValueError for any other form."""
     return parse_linear([linear] if isinstance(linear, str) else pairs(linear))
 
 
 def pairs(mapping: Mapping[str, str] | None) -> list[str]:
-    """Return KEY=VALUE texts, as the command line has them."""
+    """Return KEY=VALUE texts as on the command line."""
     return [f"{key}={value}" for key, value in (mapping or {}).items()]
 
 
@@ -91,10 +91,10 @@ def verify(
 ) -> list[RuleResult]:
     """Install a wheel in a clean environment, measure every rule of the HEAR API on it, and return one row per rule.
 
-    wheel: a wheel, an exported source tree, or the name of a module. weights: the weights file to load; without it NAME-VERSION.safetensors
-    next to the wheel, where `package` wrote it, else load_model() finds its own. fresh_torch: a requirement such as "torch==2.4.1" to
-    download, instead of the torch that is installed here. suites: measure instead the adapters for MTEB, X-ARES, XARES-LLM and EVAR, each
-    in an environment with that benchmark. python: the interpreter of the environment that a module is installed in, to measure it there.
+    wheel: a wheel, an exported source tree, or the name of a module. weights: the weights file to load; by default NAME-VERSION.safetensors
+    next to the wheel, as written by `package`, otherwise load_model() finds its own. fresh_torch: a requirement such as "torch==2.4.1" to
+    download instead of using the installed torch. suites: measure the adapters for MTEB, X-ARES, XARES-LLM and EVAR instead, each in an
+    environment with that benchmark. python: the interpreter of the environment in which a module is installed, to measure it there.
 
     A row has name, rule, measured, passed (None: not measured) and reason; a broken rule raises nothing:
     `all(row.passed is not False for row in rows)`. It takes about a minute and a half. Progress goes to the logger `hear_ssl`.
@@ -110,12 +110,12 @@ def verify(
 
 
 def path_of(path: str | os.PathLike[str]) -> Path:
-    """Return a path with ~ as the home folder."""
+    """Return a path with ~ replaced by the home folder."""
     return Path(expand_home(os.fspath(path), "the path"))
 
 
 def weights_next_to(wheel: Path) -> Path | None:
-    """Return the weights file that `package` wrote next to a wheel, None where there is none."""
+    """Return the weights file that `package` wrote next to a wheel, or None."""
     name, version, *_ = [*wheel.name.split("-"), ""]
     file = wheel.with_name(f"{name}-{version}.safetensors")
     return file if wheel.suffix == ".whl" and file.is_file() else None

@@ -36,10 +36,10 @@ def verify(
     suites: bool = False,
     elsewhere: str = "",
 ) -> list[RuleResult]:
-    """Return one row per rule for a wheel, a source tree, or the name of a module on the present path.
+    """Return one row per rule for a wheel, a source tree, or the name of a module on the path.
 
-    memory: none leaves out the clips of ten and twenty minutes. suites: return instead a row for each other benchmark.
-    elsewhere: the interpreter of the environment that has the module; else one that `hear-ssl foreign` made for it.
+    memory: none leaves out the clips of ten and twenty minutes. suites: return a row for each other benchmark instead.
+    elsewhere: the interpreter of the environment that has the module; by default the one made for it by `hear-ssl foreign`.
 
     Raises ValueError when there is nothing to verify under that name or the clean environment cannot be made.
     """
@@ -70,7 +70,7 @@ def verify(
 
 
 def rows_elsewhere(subject: Path, weights: Path | None, python: str, progress: bool, memory: str, asked: str) -> list[RuleResult]:
-    """Return the rows of a module in the environment of another interpreter. Raises ValueError for what is no module there."""
+    """Return the rows of a module in the environment of another interpreter. Raises ValueError when it is not a module there."""
     module = str(subject)
     if asked or not is_module_name(module):
         wrong = asked or f"{module}, which is no module's name"
@@ -87,7 +87,7 @@ def rows_elsewhere(subject: Path, weights: Path | None, python: str, progress: b
 
 
 def check_torch(python: Path) -> None:
-    """Raise ValueError when an interpreter has no torch or is older than Python 3.7: the rules are measured with it."""
+    """Raise ValueError when an interpreter has no torch or is older than Python 3.7, since it measures the rules."""
     code = "import sys, torch\nif sys.version_info < (3, 7): raise ImportError('Python 3.7 or newer is needed')"
     try:
         done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -99,7 +99,7 @@ def check_torch(python: Path) -> None:
 
 
 def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progress: bool) -> list[RuleResult]:
-    """Return a row for each benchmark that a wheel has an adapter for. Raises ValueError when it has none."""
+    """Return a row for each benchmark for which a wheel has an adapter. Raises ValueError when it has none."""
     if wheel is None:
         raise ValueError("--suites verifies the adapters of a wheel or a source tree; a module's name is not enough")
     module = module_name(wheel)
@@ -110,7 +110,7 @@ def adapter_rows(wheel: Path | None, weights: Path | None, scratch: Path, progre
 
 
 def settled(row: RuleResult, fetched: bool) -> RuleResult:
-    """Return a row that waited for load_model() to fetch the weights with what it did; others as they are."""
+    """Return a row that depends on the download by load_model() with its result; return other rows unchanged."""
     if row.passed is not None or not row.measured.endswith(AWAITED):
         return row
     what = "load_model() fetched and checked them" if fetched else "load_model() did not get them from there"
@@ -118,7 +118,7 @@ def settled(row: RuleResult, fetched: bool) -> RuleResult:
 
 
 def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
-    """Install a wheel into a clean environment that has torch; alone: without looking for anything else."""
+    """Install a wheel in a clean environment with torch. alone: without an index."""
     rule = "pip installs it in a clean environment that has torch."
     try:
         pip(python, ["install", *(["--no-index"] if alone else []), str(wheel)], "pip refuses", python.parents[2] if alone else None)
@@ -132,15 +132,15 @@ def install_row(python: Path, wheel: Path, alone: bool) -> RuleResult:
 
 
 def say(progress: bool, line: str) -> None:
-    """Report what is being done, on stderr."""
+    """Report the current step on stderr."""
     if progress:
         report(f"{printable(line)} ...", aside=True)
 
 
 def as_wheel(subject: Path, scratch: Path) -> Path | None:
-    """Return the wheel to install: the one given, or one built of a source tree; None for a module's name.
+    """Return the wheel to install: the given one, or one built from a source tree; None for a module's name.
 
-    Raises ValueError when it is none of the three.
+    Raises ValueError when the subject is none of the three.
     """
     if subject.suffix == ".whl":
         if not subject.is_file():
@@ -149,7 +149,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
             raise ValueError(f"{subject} is no source tree: it has neither pyproject.toml nor setup.py")
-        source = scratch / "source" / subject.resolve().name  # building leaves folders of its own in a tree
+        source = scratch / "source" / subject.resolve().name  # because building creates folders in the tree
         shutil.copytree(subject, source, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info", "__pycache__"))
         arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(source)]
         pip(Path(sys.executable), arguments, f"{subject} does not build", scratch)
@@ -177,7 +177,7 @@ def module_name(wheel: Path) -> str:
 def measured_rows(
     python: Path, module: str, weights: Path | None, scratch: Path, paths: list[str], memory: str = "all"
 ) -> list[RuleResult]:
-    """Run the checks with the clean environment's Python and return their rows; memory: which clips of minutes, all or none."""
+    """Run the checks with the Python of the clean environment and return their rows. memory: which long clips to measure, all or none."""
     home = scratch / "checks"
     home.mkdir()
     (home / "rules").symlink_to(RULES)
@@ -194,7 +194,7 @@ def measured_rows(
 
 
 def print_rows(rows: list[RuleResult], ready: str = ": ready to submit") -> None:
-    """Print the table, the reason of each rule that is broken, and the verdict, which is `ready` when all hold."""
+    """Print the table, the reason of each broken rule, and the verdict, which is `ready` when all rules hold."""
     for row in rows:
         mark = {True: "ok  ", False: "FAIL", None: "--  "}[row.passed]
         print(f"{mark}  {printable(row.name)}: {printable(row.rule)}\n      measured: {one_line(row.measured)}")

@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Verify what the command line names; 0 when every rule holds, 1 when one is broken."""
+    """Verify the given subject and return 0 when all rules hold, 1 when one is broken."""
     given = parse_arguments(arguments)
     weights = Path(given.weights).resolve() if given.weights else None
     if weights and not weights.is_file():
@@ -31,6 +32,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl verify",
+        formatter_class=HelpText,
         description="Install a submission in a clean environment, run the official validator and measure every rule of the HEAR API, "
         "one row each. Exit status 0 when all hold, 1 when one is broken.",
     )

@@ -1,4 +1,4 @@
-"""A wheel written by hand, so that the same files give the same bytes (PEP 427; binary distribution format 1.0)."""
+"""Write a wheel without a build tool, so that the same files give the same bytes (PEP 427; binary distribution format 1.0)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def wheel_name(name: str, version: str) -> str:
 
 
 def build_wheel(name: str, version: str, files: dict[str, bytes], metadata: bytes, licenses: dict[str, bytes]) -> bytes:
-    """Return the bytes of a wheel that holds `files` (paths inside the wheel), METADATA and licence files."""
+    """Return the bytes of a wheel with `files` (by path inside the wheel), METADATA and licence files."""
     info = f"{name}-{version}.dist-info"
     content = dict(files)
     content[f"{info}/METADATA"] = metadata

@@ -1,4 +1,4 @@
-"""Rules that a wheel itself must meet, read from the file without importing it."""
+"""Rules for the wheel file, checked without importing it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from hear_ssl.packaging.naming import TAKEN
 from hear_ssl.packaging.rules.rows import RuleResult
 from hear_ssl.test_data_rule import marks_test
 
-OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters of "MIT" stand in "permit" too
+OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC; "MIT" alone would also match "permit"
     "apache license",
     "apache-2.0",
     "redistribution and use in source and binary forms",
@@ -32,14 +32,14 @@ OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC: the mere letters o
 OPEN_WEIGHTS = ("creative commons attribution 4.0", "cc by 4.0", "cc-by-4.0", "cc0", "public domain", *OPEN_LICENSES)
 RESTRICTED = ("noncommercial", "non-commercial", "noderiv", "no derivatives", "sharealike")
 SOURCE_TYPES: dict[str, type | tuple[type, ...]] = {"name": str, "license": str, "hours": (int, float), "clips": int}
-MAX_EXPANSION = 100  # Python source shrinks to a fifth, zeros to a thousandth
+MAX_EXPANSION = 100  # Python source is compressed to a fifth, zeros to a thousandth
 AWAITED = "load_model() has yet to fetch them"
 
 
 def wheel_rows(path: Path, weights: Path | None) -> list[RuleResult]:
-    """Return the rows of a wheel: whole, torch alone, licences, weights' URL and hash, training data, CUDA versions.
+    """Return the rows of a wheel: complete, depends on torch alone, licences, URL and hash of the weights, training data, CUDA versions.
 
-    Raises ValueError when the file is no wheel.
+    Raises ValueError when the file is not a wheel.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -47,7 +47,7 @@ def wheel_rows(path: Path, weights: Path | None) -> list[RuleResult]:
             if unpacked > MAX_EXPANSION * path.stat().st_size:
                 raise ValueError(f"{path} would unpack to {unpacked / 1e6:.0f} MB, {MAX_EXPANSION} times its size and more: refused")
             files = {info.filename: archive.read(info) for info in archive.infolist() if not info.is_dir()}
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # encrypted or packed by an unknown method: RuntimeErrors
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, OSError) as error:  # RuntimeError: encrypted, or an unknown compression
         raise ValueError(f"{path} is not a wheel ({str(error)[:80]}); build one with hear-ssl package") from None
     meta_path = next((name for name in files if name.endswith(".dist-info/METADATA")), None)
     if meta_path is None:
@@ -70,7 +70,7 @@ def _mentions(text: str, words: tuple[str, ...]) -> tuple[str, bool]:
 
 
 def record_row(files: dict[str, bytes], info: str) -> RuleResult:
-    """Check every file against the hashes of RECORD."""
+    """Check every file against its hash in RECORD."""
     rule = "The wheel carries all its files: each is listed in RECORD with its hash."
     listed = {row[0]: row[1] for row in csv.reader(io.StringIO(files.get(f"{info}/RECORD", b"").decode())) if len(row) >= 2}
     wrong = [name for name in files if name != f"{info}/RECORD" and listed.get(name) != record_hash(files[name])]
@@ -80,7 +80,7 @@ def record_row(files: dict[str, bytes], info: str) -> RuleResult:
 
 
 def record_hash(content: bytes) -> str:
-    """Return a file's hash as RECORD writes it."""
+    """Return a file's hash in the form of RECORD."""
     return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
 
 
@@ -95,7 +95,9 @@ def top_level_row(files: dict[str, bytes], info: str) -> RuleResult:
 
 def requirements_row(requirements: list[str]) -> RuleResult:
     """Check that torch is the only requirement apart from those of extras, and is not pinned."""
-    requirements = [text for text in requirements if "extra ==" not in text or " or " in text]  # PEP 508: `or` can hold without it
+    requirements = [
+        text for text in requirements if "extra ==" not in text or " or " in text
+    ]  # PEP 508: with `or`, the marker can be true without the extra
     passed = [r.replace(" ", "").replace("(", "").replace(")", "") for r in requirements] == ["torch>=2.0"]
     return RuleResult(
         "depends on torch alone",
@@ -106,7 +108,7 @@ def requirements_row(requirements: list[str]) -> RuleResult:
 
 
 def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> RuleResult:
-    """Check that a licence file is there, in the wheel's metadata, and is of the kind that the rules ask for."""
+    """Check that a licence file exists, is in the wheel's metadata, and has a kind that the rules require."""
     rule, accepted = {
         "code": ("The code is under Apache-2.0 or a compatible licence.", OPEN_LICENSES),
         "weights": ("The weights are under CC BY 4.0 or a compatible licence.", OPEN_WEIGHTS),
@@ -118,13 +120,13 @@ def license_row(files: dict[str, bytes], info: str, name: str, what: str) -> Rul
 
 
 def is_open(text: str, accepted: tuple[str, ...]) -> bool:
-    """Return whether a licence's text has one of the phrases and forbids neither commerce nor changes."""
+    """Return whether a licence text has one of the phrases and forbids neither commercial use nor changes."""
     words = " ".join(text.lower().split())
     return any(phrase in words for phrase in accepted) and not any(word in words for word in RESTRICTED)
 
 
 def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[RuleResult]:
-    """Check the manifest: weights' URL and hash, training data. No rows for a package without one of ours."""
+    """Check the manifest: URL and hash of the weights, training data. Return no rows for a package that is not ours."""
     path = next((name for name in sorted(files) if name.count("/") == 1 and name.endswith("/manifest.json")), None)
     if path is None:
         return []
@@ -138,7 +140,7 @@ def manifest_rows(files: dict[str, bytes], weights: Path | None) -> list[RuleRes
 
 
 def url_row(manifest: Manifest, at_hand: bool) -> RuleResult:
-    """Check that the weights have a public address; open until load_model() has fetched them from there."""
+    """Check that the weights have a public address; undecided until load_model() has downloaded them from it."""
     rule = "The weights have a publicly accessible URL."
     try:
         check_url(manifest.weights.url)
@@ -150,7 +152,7 @@ def url_row(manifest: Manifest, at_hand: bool) -> RuleResult:
 
 
 def hash_row(manifest: Manifest, content: bytes | None) -> RuleResult:
-    """Check the weights at hand, bundled or given, against the manifest's hash; open where there are none."""
+    """Check bundled or given weights against the hash in the manifest; undecided when there are none."""
     rule = "The weights are those of the manifest, by SHA-256."
     if content is None:
         return RuleResult("weights hash", rule, AWAITED, None)
@@ -159,7 +161,7 @@ def hash_row(manifest: Manifest, content: bytes | None) -> RuleResult:
 
 
 def data_row(data: Any) -> RuleResult:
-    """Check that no training data was marked as test and every source has a licence."""
+    """Check that no training data were marked as test data and every source has a licence."""
     rule = "No existing data marked as test was used for training; every source has a licence."
     try:
         check_training_data(data)
@@ -169,7 +171,7 @@ def data_row(data: Any) -> RuleResult:
 
 
 def check_training_data(card: Any) -> None:
-    """Raise ValueError when data was marked as test, a source has no licence, or it is not recorded what data there was."""
+    """Raise ValueError when data were marked as test data, a source has no licence, or there is no record of the data."""
     sources = card.get("sources") if isinstance(card, dict) else None
     if not sources or not isinstance(sources, list) or not all(isinstance(source, dict) for source in sources):
         raise ValueError("it is not recorded what the model was trained on; train from shards packed by hear-ssl pack")

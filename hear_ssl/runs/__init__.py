@@ -1,1 +1,1 @@
-"""A registry of runs on plain files: which runs there are, what state they are in, how they compare. Loads no torch."""
+"""A registry of runs on plain files: list runs, their states, and compare them. Does not import torch."""

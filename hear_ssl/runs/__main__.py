@@ -6,12 +6,14 @@ hear-ssl runs [FOLDER]
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import printable, run_main
 from hear_ssl.files import check_writable
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_folder
 from hear_ssl.runs.listing import best_run, best_weights, export, list_lines
 from hear_ssl.runs.run_folder import Run, find_runs
@@ -21,7 +23,7 @@ COMMANDS = ("list", "compare", "best", "export")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Parse the command line and run its command; without one the runs of a folder are listed."""
+    """Parse the command line and run its command, by default the list of a folder's runs."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if not given or given[0] not in (*COMMANDS, "-h", "--help"):
         given = ["list", *given]
@@ -30,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for problem in (problem for run in runs for problem in run.problems):
         print(printable(problem), file=sys.stderr)
     if parsed.command == "list":
-        print("\n".join(list_lines(runs)))
+        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+        print("\n".join(list_lines(runs, width=width)))
     elif parsed.command == "compare":
         compare(runs, parsed.out, parsed.scores)
     elif parsed.command == "best":
@@ -45,44 +48,45 @@ def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl runs",
-        description="List the runs in FOLDER (default runs/): state, steps, rate, probe scores, the config keys in which they differ."
-        " running: a process trains it; done, stopped, failed: how it ended; stale: it ended without a word, as by SIGKILL.",
+        formatter_class=HelpText,
+        description="List the runs in FOLDER (default: runs): state, steps, rate, probe scores, the config keys in which they differ."
+        " running: a process trains it; done, stopped, failed: how it ended; stale: it ended without recording it, such as by SIGKILL.",
         epilog="hear-ssl runs [FOLDER] is short for hear-ssl runs list [FOLDER]. Nothing is locked or changed: runs may be training.",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    def command(name: str, text: str, folders: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text, description=text)
+    def command(name: str, text: str, folders: str, first: str = "") -> argparse.ArgumentParser:
+        added = commands.add_parser(name, formatter_class=HelpText, help=text, description=f"{text[0].upper()}{text[1:]}.")
         many = folders == "RUN"
+        if first:
+            added.add_argument(first, type=user_folder, metavar=first.upper(), help="file to write")
         added.add_argument(
             "folders",
             nargs="+" if many else "*",
             type=user_folder,
             default=None if many else [DEFAULT],
             metavar=folders,
-            help="run folders, or folders of runs" + ("" if many else f" (default {DEFAULT})"),
+            help="run folders, or folders of runs" + ("" if many else f" (default: {DEFAULT})"),
         )
         return added
 
     command("list", "list runs", "FOLDER")
     compared = command("compare", "compare runs: print config differences and scores, and write one HTML page with their curves", "RUN")
     compared.add_argument(
-        "--out", type=user_folder, default=Path("compare.html"), metavar="FILE", help="page to write (default %(default)s)"
+        "--out", type=user_folder, default=Path("compare.html"), metavar="FILE", help="page to write (default: %(default)s)"
     )
     compared.add_argument(
         "--scores",
         action="append",
         type=user_folder,
         default=[],
-        metavar="DIR",
-        help="folder that evaluate wrote with --out: adds the scores of these runs; may be given again",
+        metavar="FOLDER",
+        help="folder that evaluate wrote with --out: adds the scores of these runs; repeatable",
     )
     best = command("best", "print the checkpoint of the best run, for --module, --checkpoint and --resume of other commands", "FOLDER")
-    best.add_argument("--by", default="probe", metavar="COLUMN", help="column of metrics.csv to go by (default %(default)s)")
-    best.add_argument("--lowest", action="store_true", help="the lowest value is the best, as of a loss")
-    exported = commands.add_parser("export", help="write a CSV with a row for each run", description="write a CSV with a row for each run")
-    exported.add_argument("csv", type=user_folder, metavar="CSV", help="file to write")
-    exported.add_argument("folders", nargs="*", type=user_folder, default=[DEFAULT], metavar="FOLDER", help=f"(default {DEFAULT})")
+    best.add_argument("--by", default="probe", metavar="COLUMN", help="column of metrics.csv to compare (default: %(default)s)")
+    best.add_argument("--lowest", action="store_true", help="the lowest value is the best, as for a loss")
+    command("export", "write a CSV with a row for each run", "FOLDER", first="csv")
     return parser
 
 
@@ -99,7 +103,7 @@ def compare(runs: list[Run], out: Path, scores: list[Path]) -> None:
 
 
 def print_best(runs: list[Run], column: str, lowest: bool) -> None:
-    """Print the checkpoint of the best run on stdout, and on stderr why it is the best."""
+    """Print the checkpoint of the best run on stdout, and its value on stderr."""
     run, step, value = best_run(runs, column, lowest)
     without = sum(other.best(column) is None for other in runs)
     note = f" ({without} without {column} left out)" if without else ""

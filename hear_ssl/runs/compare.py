@@ -14,13 +14,13 @@ from hear_ssl.files import read_json
 from hear_ssl.runs.listing import aligned, number
 from hear_ssl.runs.run_folder import Run, differing_keys
 
-NAMED_KEYS = 3  # a group that differs in more keys is called by its first run
-MEASURES = {  # of the table: name, column of metrics.csv, how a run's value is found, format
+NAMED_KEYS = 3  # a group that differs in more keys is named after its first run
+MEASURES = {  # rows of the table: name, column of metrics.csv, how to aggregate it over a run, format
     "loss, last": ("loss", "last", ".4f"),
     "probe, best": ("probe", "best", ".4f"),
     "probe, last": ("probe", "last", ".4f"),
     "clips/s": ("clips_per_second", "usual", ".1f"),
-    "hours of audio/s": ("audio_hours_per_second", "usual", ".3g"),
+    "hours of audio/s": ("audio_hours_per_second", "usual", ".4f"),
     "MFU": ("mfu", "usual", ".1%"),
     "data wait": ("data_wait_share", "usual", ".1%"),
 }
@@ -28,14 +28,14 @@ MEASURES = {  # of the table: name, column of metrics.csv, how a run's value is 
 
 @dataclass(frozen=True)
 class Group:
-    """Runs that differ in their seed alone, by the config keys in which they differ from the other groups."""
+    """Runs that differ only in their seed, named by the config keys in which they differ from the other groups."""
 
     name: str
     runs: tuple[Run, ...]
 
 
 def grouped(runs: Sequence[Run]) -> list[Group]:
-    """Return runs by their config without the seed; each run without a config is a group of its own."""
+    """Return runs grouped by config without the seed; each run without a config is a separate group."""
     keys = [key for key in differing_keys(runs) if key != "seed"]
     found: dict[tuple[str | None, ...], list[Run]] = {}
     for run in runs:
@@ -50,7 +50,7 @@ def grouped(runs: Sequence[Run]) -> list[Group]:
 
 
 def group_name(keys: list[str], members: list[Run]) -> str:
-    """Return what distinguishes a group: its values of a few keys, by the shortest names that differ, else its first run."""
+    """Return the name of a group: its values of a few keys, with the shortest distinct names, otherwise its first run."""
     own = [key for key in keys if key in members[0].config]
     if not own or len(own) > NAMED_KEYS:
         return members[0].path.name + (f" and {len(members) - 1} more" if len(members) > 1 else "")
@@ -60,7 +60,7 @@ def group_name(keys: list[str], members: list[Run]) -> str:
 
 
 def evaluated(run: Run, records: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Return a run's scores by 'TASK (score, grid)' from what evaluations wrote; those of its last checkpoint come first."""
+    """Return a run's scores by 'TASK (score, grid)' from records of evaluations; scores of its last checkpoint are preferred."""
     place = str(run.path.resolve()) + os.sep
     found: dict[str, float] = {}
     for record in records:
@@ -73,7 +73,7 @@ def evaluated(run: Run, records: Sequence[dict[str, Any]]) -> dict[str, float]:
 
 
 def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
-    """Return the records of folders that `evaluate --out` wrote. Raises ValueError when one has no scores.json, or a damaged one."""
+    """Return the records in folders written by `evaluate --out`. Raises ValueError when a scores.json is missing or damaged."""
     records = []
     for folder in folders:
         try:
@@ -89,20 +89,20 @@ def read_records(folders: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def measures(run: Run, records: Sequence[dict[str, Any]] = ()) -> dict[str, float]:
-    """Return a run's numbers by the names of the table's rows; those that it does not have are missing."""
+    """Return a run's values by the names of the table's rows, without missing ones."""
     found: dict[str, float | None] = {}
     best = run.best()
     for name, (column, kind, _) in MEASURES.items():
         found[name] = (best[1] if best else None) if kind == "best" else run.last(column) if kind == "last" else run.usual(column)
     at_best = next((row for row in run.rows if best and int(row["step"]) == best[0]), {})
-    found |= {f"{name}, at the best": float(value) for name, value in at_best.items() if name.startswith("probe_") and value}
+    found |= {f"{name}, at the best step": float(value) for name, value in at_best.items() if name.startswith("probe_") and value}
     found |= evaluated(run, records)
     found["hours"] = run.hours if run.rows else None
     return {name: value for name, value in found.items() if value is not None}
 
 
 def spread(values: Sequence[float], form: str) -> str:
-    """Return the mean of values, with their standard deviation and number where there are several."""
+    """Return the mean of values, with standard deviation and count if there are several."""
     if not values:
         return "-"
     mean = format(statistics.fmean(values), form)
@@ -110,10 +110,10 @@ def spread(values: Sequence[float], form: str) -> str:
 
 
 def measure_rows(groups: Sequence[Group], records: Sequence[dict[str, Any]] = ()) -> list[list[str]]:
-    """Return the rows of the table of numbers: a name, then a cell for each group."""
+    """Return the rows of the table of values: a name, then a cell for each group."""
     of_runs = [[measures(run, records) for run in group.runs] for group in groups]
     names = list(dict.fromkeys(name for of_group in of_runs for of_run in of_group for name in of_run))
-    forms = {name: form for name, (_, _, form) in MEASURES.items()} | {"hours": ".3g"}
+    forms = {name: form for name, (_, _, form) in MEASURES.items()} | {"hours": ".4f"}
     speed = [name for name, (_, kind, _) in MEASURES.items() if kind == "usual"]
     names.sort(key=lambda name: name in (*speed, "hours"))  # scores first
     return [
@@ -139,7 +139,7 @@ def run_rows(groups: Sequence[Group]) -> list[list[str]]:
             number(run.last("loss"), ".4f"),
             number(run.last("probe"), ".4f"),
             "-" if (best := run.best()) is None else f"{best[1]:.4f} ({best[0]})",
-            f"{run.hours:.3g}",
+            f"{run.hours:.4f}",
         ]
         for group in groups
         for run in group.runs

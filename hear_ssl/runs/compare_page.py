@@ -1,7 +1,8 @@
-"""The page of a comparison: self-contained HTML, made of the parts of the report."""
+"""The page of a comparison: self-contained HTML, built with the functions of the report."""
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,35 +31,45 @@ def write_page(groups: Sequence[Group], out: Path, records: Sequence[dict[str, A
     tasks = {column: column.removeprefix("probe_").replace("_", " ") for column in columns}
     lines = figures.curves_of_runs(runs, CURVES | tasks)
     caption = (
-        "A line for each run, in the colour of its group. Losses of different objectives, and probes of different clips, do not compare."
+        "A line for each run, in the colour of its group. Losses of different objectives and probes on different clips are not comparable."
     )
     differences = difference_rows(groups)
+    place, rows = with_short_paths(run_rows(groups))
     parts = [
         first_section(groups),
         section("Curves", "From metrics.csv of each run.", figure(figures.key_of(figures.colours(names)) + lines, caption)),
         section(
-            "Numbers",
-            "Mean ± standard deviation over the runs of a group, which differ in their seed alone; in brackets how many they are.",
+            "Scores and speed",
+            "Mean ± standard deviation over the runs of a group, which differ only in their seed; in brackets, the number of runs.",
             table(["", *names], measure_rows(groups, records)),
         ),
         section(
             "Config",
-            "The keys in which the runs differ." if differences else "The runs have one config.",
+            "The keys in which the runs differ." if differences else "All runs have the same config.",
             table(["key", *names], differences) if differences else "",
         ),
-        section("Runs", "As they were when this page was written.", table(RUN_HEAD, run_rows(groups))),
+        section("Runs", f"{place}, at the time of writing this page.", table(RUN_HEAD, rows)),
     ]
     count = sum(len(group.runs) for group in groups)
     atomic_write(out, PAGE.format(title=f"{count} runs compared", style=STYLE, script="", body="".join(parts)))
 
 
+def with_short_paths(rows: list[list[str]]) -> tuple[str, list[list[str]]]:
+    """Return where runs are, as HTML, and the rows of their table with paths from there."""
+    parents = [os.path.dirname(row[0]) for row in rows]
+    folder = os.path.commonpath(parents) if len({os.path.isabs(parent) for parent in parents}) == 1 else ""
+    if not folder:
+        return "From the folder of the command", rows
+    return f"In <code>{shown(folder)}</code>", [[os.path.relpath(row[0], folder), *row[1:]] for row in rows]
+
+
 def first_section(groups: Sequence[Group]) -> str:
-    """Return which group is best, in one sentence and one chart: by the best probe, or without probes by the last loss."""
+    """Return the first section: which group is best, in one sentence and one chart, by the best probe or, without probes, the last loss."""
     probes = {group.name: [found[1] for run in group.runs if (found := run.best())] for group in groups}
     losses = {group.name: [loss for run in group.runs if (loss := run.last("loss")) is not None] for group in groups}
     values = {name: found for name, found in (probes if any(probes.values()) else losses).items() if found}
     if not values:
-        return opening("No run has a number yet: none has reached its first report.", "")
+        return opening("No run has a score or a loss yet.", "")
     probed = any(probes.values())
     means = {name: statistics.fmean(found) for name, found in values.items()}
     ranked = sorted(means, key=lambda name: means[name], reverse=probed)
@@ -70,13 +81,15 @@ def first_section(groups: Sequence[Group]) -> str:
         gap = abs(means[best] - means[ranked[1]])
         sentence += f", {gap:.4f} {'above' if probed else 'below'} {ranked[1]}"
         if deviations:
-            sentence += f", {'more' if gap > max(deviations) else 'no more'} than a standard deviation over seeds ({max(deviations):.4f})"
+            sentence += (
+                f"; that is {'more than' if gap > max(deviations) else 'within'} one standard deviation over seeds ({max(deviations):.4f})"
+            )
     rows = [(name, [Value(name, means[name], deviation_of(values[name]), tuple(values[name]))]) for name in ranked]
     chart = interval_chart(rows, what, figures.colours(group.name for group in groups), sentence, form=".4f")
-    caption = "A dot for each run, a bar at the mean of its group, a line over one standard deviation."
+    caption = "A dot is a run, a bar the mean of its group, a line one standard deviation to either side."
     return opening(f"{shown(sentence)}.", figure(chart, caption))
 
 
 def deviation_of(values: Sequence[float]) -> float:
-    """Return the standard deviation of values, 0 of a single one."""
+    """Return the standard deviation of values, 0 for a single one."""
     return statistics.stdev(values) if len(values) > 1 else 0.0

@@ -1,9 +1,10 @@
-"""Tables of runs: on the terminal, as CSV, and the best of them."""
+"""Tables of runs on the terminal and as CSV, and the best run."""
 
 from __future__ import annotations
 
 import csv
 import io
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,11 +14,15 @@ from hear_ssl.files import atomic_write
 from hear_ssl.runs.run_folder import Run, differing_keys
 from hear_ssl.runs.state import FAILED, RUNNING, STALE, duration
 
-PROBED = ("probe.tasks", "probe.clips", "probe.seconds")  # runs that differ in these have probes that cannot be compared
+INDENT = " " * 4
+PROBED = ("probe.tasks", "probe.clips", "probe.seconds")  # probes cannot be compared between runs that differ in these
 
 
-def list_lines(runs: Sequence[Run], now: float | None = None) -> list[str]:
-    """Return the table of runs: state, steps, rate, probe scores and the config keys in which they differ; why runs failed."""
+def list_lines(runs: Sequence[Run], now: float | None = None, width: int = 0) -> list[str]:
+    """Return the table of runs: state, steps, rate, probe scores and differing config keys, and the reasons of failed runs.
+
+    width: columns of the terminal; if the table is wider, the keys are on lines below each run. 0: no terminal.
+    """
     keys = differing_keys(runs)
     head = ["run", "state", "step", "clips/s", "probe", "best (at step)", "started", "differs in"]
     rows = [
@@ -34,24 +39,32 @@ def list_lines(runs: Sequence[Run], now: float | None = None) -> list[str]:
         for run in runs
     ]
     reasons = [f"{run.path}: {run.state.state}: {run.state.reason}" for run in runs if run.state.state in (FAILED, STALE)]
-    return [printable(line) for line in [*aligned([head, *rows]), *reasons]]
+    lines = aligned([head, *rows])
+    if width and max(map(len, lines)) > width:
+        shorter = aligned([row[:-1] for row in [head, *rows]])
+        wrapper = textwrap.TextWrapper(
+            width, initial_indent=INDENT, subsequent_indent=INDENT, break_long_words=False, break_on_hyphens=False
+        )
+        below = [wrapper.wrap(row[-1]) for row in [head, *rows]]
+        lines = [line for short, keys_of_run in zip(shorter, below, strict=True) for line in (short, *keys_of_run)]
+    return [printable(line) for line in [*lines, *reasons]]
 
 
 def aligned(rows: list[list[str]]) -> list[str]:
-    """Return rows of cells as lines, columns two spaces apart and aligned on the left."""
+    """Return rows of cells as lines with left-aligned columns, separated by two spaces."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def number(value: float | None, form: str, none: str = "-") -> str:
-    """Return a number in a format, `none` without one."""
+    """Return a formatted number, or `none` for None."""
     return none if value is None else format(value, form)
 
 
 def best_run(runs: Sequence[Run], column: str = "probe", lowest: bool = False) -> tuple[Run, int, float]:
     """Return the run with the best value in a column of metrics.csv, the step of that value, and the value.
 
-    Raises ValueError when no run has it, or the probes of the runs are of different clips.
+    Raises ValueError when no run has the column, or the probes of the runs use different clips.
     """
     having = [(run, best) for run in runs if (best := run.best(column, lowest)) is not None]
     if not having:
@@ -67,13 +80,13 @@ def best_run(runs: Sequence[Run], column: str = "probe", lowest: bool = False) -
 
 
 def best_weights(run: Run, step: int, column: str) -> Path:
-    """Return the checkpoint that a value of a run is of: that of the best probe, the numbered one of its step, else the run's last."""
+    """Return the checkpoint for a value of a run: that of the best probe, the numbered one of its step, otherwise the run's last."""
     kept = run.path / "checkpoints" / ("best.ckpt" if column == "probe" else f"step-{step:08d}.ckpt")
     return kept if kept.is_file() else run.path
 
 
 def export(runs: Sequence[Run], out: Path) -> None:
-    """Write a CSV with a row a run: state, rates, scores, the last value of every column of metrics.csv, every config key.
+    """Write a CSV with a row per run: state, rates, scores, the last value of every column of metrics.csv, every config key.
 
     Raises OSError when it cannot be written.
     """
@@ -100,5 +113,5 @@ def exported(run: Run) -> dict[str, str]:
 
 
 def stamp(seconds: float) -> str:
-    """Return a Unix time as UTC, such as 2026-01-31T12:00:00Z, nothing for 0."""
+    """Return a Unix time as UTC, such as 2026-01-31T12:00:00Z, or '' for 0."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds)) if seconds else ""

@@ -1,6 +1,6 @@
-"""What a run folder contains, read while training may be writing to it: state, config, metrics.
+"""Read a run folder while training may be writing to it: state, config, metrics.
 
-Nothing is locked or written. metrics.csv is read up to its last whole row; all other files are replaced whole.
+Nothing is locked or written. metrics.csv is read up to its last complete row; all other files are replaced atomically.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from hear_ssl.errors import one_line
 from hear_ssl.files import read_metrics
 from hear_ssl.runs.state import FAILED, FILE, RunState, read_state
 
-MARKS = ("environment.json", FILE)  # of a run folder; training writes the first at its start
-DEPTH = 4  # folders below the one that is searched
-PLACES = ("name", "run", "output")  # config keys of the run's location, not of what it does
+MARKS = ("environment.json", FILE)  # files that mark a run folder; training writes the first one at its start
+DEPTH = 4  # levels of subfolders to search
+PLACES = ("name", "run", "output")  # config keys for the location of a run, not for its training
 
 
 @dataclass(frozen=True)
 class Run:
-    """A run: its folder, state, config by dotted keys (empty before its first step), rows of metrics.csv, and files that are damaged."""
+    """A run: its folder, state, config by dotted keys (empty before its first step), rows of metrics.csv, and damaged files."""
 
     path: Path
     state: RunState
@@ -35,12 +35,12 @@ class Run:
 
     @property
     def step(self) -> int:
-        """The last step that is known of."""
+        """The last known step."""
         return max(self.state.step, *(int(row["step"]) for row in self.rows[-1:]), 0)
 
     @property
     def steps(self) -> int:
-        """The steps of the whole run, 0 when not known."""
+        """The number of steps of the whole run, 0 when unknown."""
         value = self.config.get("trainer.steps", "")
         return int(value) if value.isdecimal() else 0
 
@@ -49,29 +49,29 @@ class Run:
         return [(int(row["step"]), float(row[name])) for row in self.rows if row.get(name)]
 
     def last(self, name: str) -> float | None:
-        """Return the last value of a column, None without one."""
+        """Return the last value of a column, or None."""
         return next((float(row[name]) for row in reversed(self.rows) if row.get(name)), None)
 
     def best(self, name: str = "probe", lowest: bool = False) -> tuple[int, float] | None:
-        """Return the step and the value of the best row of a column, the first of equals; None without one."""
+        """Return step and value of the best row of a column, the first of equal ones, or None."""
         points = self.column(name)
         return (min if lowest else max)(points, key=lambda point: point[1], default=None)
 
     def usual(self, name: str) -> float | None:
-        """Return the median of a column, without the first row, in which a run starts its workers and compiles."""
+        """Return the median of a column without its first row, which includes the start of workers and compilation."""
         values = [value for _, value in self.column(name)]
         return statistics.median(values[1:] or values) if values else None
 
     @property
     def hours(self) -> float:
-        """The hours of training; `seconds` of metrics.csv begins anew where the run was resumed."""
+        """The hours of training; `seconds` in metrics.csv restarts when a run is resumed."""
         seconds = [value for _, value in self.column("seconds")]
         ends = [one for one, other in zip(seconds, [*seconds[1:], -1.0], strict=True) if other < one]
         return sum(ends) / 3600.0
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[Run]:
-    """Return the runs in some folders, or that are these folders, the one started first in front.
+    """Return the runs in folders, or the folders themselves if they are runs, in the order of their start.
 
     Raises ValueError when a folder is missing or has no run.
     """
@@ -86,7 +86,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
 
 
 def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Yield the run folders at and below a folder; hidden folders and links are left out."""
+    """Yield the run folders at and below a folder, without hidden folders and links."""
     if any((folder / mark).is_file() for mark in MARKS):
         yield folder
         return
@@ -99,7 +99,7 @@ def run_folders(folder: Path, depth: int = DEPTH) -> Iterator[Path]:
 
 
 def read_run(path: Path) -> Run:
-    """Return what a run folder contains; a file that is damaged counts as missing and is named in `problems`."""
+    """Return the content of a run folder; a damaged file counts as missing and is listed in `problems`."""
     problems: list[str] = []
 
     def attempt(read: Any, missing: Any) -> Any:
@@ -130,7 +130,7 @@ def read_config(path: Path) -> dict[str, str]:
 
 
 def dotted(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yield each scalar, and each list of scalars, with its dotted key; elements of other lists by their number."""
+    """Yield each scalar and each list of scalars with its dotted key; elements of other lists have their index as key."""
     nested = isinstance(value, dict) or (isinstance(value, list) and any(isinstance(one, (dict, list)) for one in value))
     if not nested or not value:
         yield prefix, scalar(value)
@@ -140,14 +140,14 @@ def dotted(value: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def scalar(value: Any) -> str:
-    """Return a value of a config as the command line takes it."""
+    """Return a value of a config in the form of the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(scalar, value))}]"
     return {None: "null", True: "true", False: "false"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def differing_keys(runs: Sequence[Run]) -> list[str]:
-    """Return the config keys in which runs differ, in the order of the config; runs without a config do not count."""
+    """Return the config keys in which runs differ, in the order of the config, ignoring runs without a config."""
     configs = [run.config for run in runs if run.config]
     keys = dict.fromkeys(key for config in configs for key in config if key not in PLACES)
     return [key for key in keys if len({config.get(key) for config in configs}) > 1]

@@ -1,7 +1,7 @@
-"""The state of a run: what training records of itself in state.json, and what the folder's lock adds.
+"""The state of a run, from state.json, which training writes, and from the lock of the folder.
 
-state.json is written when training begins and when it ends. Between the two its time of change is the heartbeat, which training
-renews every HEARTBEAT_SECONDS. A killed process ends its lock on the folder at once and its heartbeat within STALE_SECONDS.
+state.json is written when training begins and when it ends. In between, its modification time is a heartbeat, which training renews every
+HEARTBEAT_SECONDS. When a process is killed, its lock is released at once and its heartbeat is overdue after STALE_SECONDS.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STALE_SECONDS = 120.0  # several heartbeats, for a busy file server
 
 @dataclass(frozen=True)
 class RunState:
-    """What a run does: one of STATES, why it ended, the step it ended at (-1 when not recorded), Unix times of start and end or 0."""
+    """The state of a run: one of STATES, why it ended, its last step (-1 when not recorded), Unix times of start and end, or 0."""
 
     state: str
     reason: str = ""
@@ -36,8 +36,8 @@ class RunState:
 def read_state(run: Path) -> RunState:
     """Return the state of a run folder. Raises ValueError that names state.json when it is damaged.
 
-    A run is `running` while a process holds its folder. Where nobody does, one that recorded no end is `stale`; on another
-    machine, whose locks may not be seen here, it is `running` as long as it has a heartbeat.
+    A run is `running` while a process has locked its folder. Without a lock, a run without a recorded end is `stale`; on another
+    machine, whose locks may be invisible here, it is `running` as long as it has a heartbeat.
     """
     path = run / FILE
     try:
@@ -56,7 +56,7 @@ def read_state(run: Path) -> RunState:
 
 
 def checked(path: Path, record: Any) -> RunState:
-    """Return what a state.json contains. Raises ValueError that names it when that is no state."""
+    """Return the state in a state.json. Raises ValueError that names the file when it is not a state."""
     known = isinstance(record, dict) and record.get("state") in STATES and isinstance(record.get("reason"), str)
     if not known or any(type(record.get(name)) not in (int, float) for name in ("step", "started", "ended")):
         raise ValueError(f"{path} is damaged (it contains no state of a run); remove it, nothing else is lost")
@@ -64,7 +64,7 @@ def checked(path: Path, record: Any) -> RunState:
 
 
 def state_record(state: RunState) -> dict[str, Any]:
-    """Return a state as state.json contains it: with the host and process that write it."""
+    """Return a state in the form of state.json, with the host and the process that write it."""
     return {**vars(state), "host": socket.gethostname(), "pid": os.getpid()}
 
 

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 
 from hear_ssl.errors import nearest, run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.synthesis import festival_voices, instruments, spoken_pairs, stroke_pairs
 from hear_ssl.synthesis.command import Command, Parser
 
@@ -19,7 +20,7 @@ KINDS: dict[str, Command] = {
 }
 DESCRIPTION = """\
 Render a corpus to train on: clips in pairs that share one thing, such as the score or the word, and
-differ in the rest. Train on it with data.shards=DIR data.positives=pairs. The corpus is written as
+differ in the rest. Train on it with data.shards=FOLDER data.positives=pairs. The corpus is written as
 WebDataset shards (.tar) with an index.json. The same seed gives the same clips.
 """
 
@@ -30,7 +31,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="hear-ssl synth",
         description=DESCRIPTION,
         epilog="Options of a kind: hear-ssl synth KIND --help",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
     )
     kinds = parser.add_subparsers(title="kinds", metavar="KIND", required=True)
     for name, command in KINDS.items():
@@ -39,7 +40,7 @@ def make_parser() -> argparse.ArgumentParser:
             help=command.summary,
             description=command.description,
             epilog=f"Example: {command.example}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=HelpText,
         )
         command.add_options(options)
         options.set_defaults(run=command.run)

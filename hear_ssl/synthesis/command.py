@@ -1,4 +1,4 @@
-"""Define what the kinds of corpora share on the command line: `hear-ssl synth KIND`."""
+"""The command line shared by all kinds of corpora: `hear-ssl synth KIND`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
 def add_output_options(parser: argparse.ArgumentParser, seed: int) -> None:
     """Add --out, --seed and --workers, which every kind has."""
-    parser.add_argument("--out", type=user_folder, required=True, metavar="DIR", help="new folder for what is rendered")
+    parser.add_argument("--out", type=user_folder, required=True, metavar="FOLDER", help="new folder for what is rendered")
     parser.add_argument("--seed", type=int, default=seed, metavar="S", help="the same seed gives the same clips (default: %(default)s)")
     parser.add_argument(
         "--workers",

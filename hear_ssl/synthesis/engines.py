@@ -1,6 +1,6 @@
-"""Generate the building blocks of rendered sounds: harmonic tones, shaped noise, damped modes, envelopes, resonances.
+"""Building blocks of rendered sounds: harmonic tones, shaped noise, damped modes, envelopes, resonances.
 
-Everything is vectorised over samples and works frame by frame (one frame every 16 ms) where a spectrum changes in time:
+Everything is vectorised over samples and computed frame by frame (one frame every 16 ms) if a spectrum changes over time:
 - a harmonic tone reads one-period wavetables, the inverse FFT of its harmonics, so that it is band-limited by construction;
 - filtered noise is drawn in the frequency domain, frame by frame, and overlap-added with sine windows, whose squares sum to one;
 - damped modes are one matrix product: exp(z (a B + b)) = exp(z a B) exp(z b) for the complex frequency z of each mode.

@@ -39,7 +39,7 @@ class Pair:
 
     @property
     def seconds(self) -> float:
-        """The seconds of both clips together."""
+        """The sum of the lengths of both clips in seconds."""
         return sum(clip_seconds(parameters) for parameters in self.parameters)
 
 
@@ -208,7 +208,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sample-rate", type=int, default=16000, metavar="HZ", help="8000 to 48000 Hz (default: %(default)s)")
     parser.add_argument("--codec", choices=CODECS, default="flac", help="how clips are stored, with 16 bits (default: %(default)s)")
     parser.add_argument(
-        "--tasks", metavar="DIR", help="also write three small HEAR-format tasks (pitch, kind of sound, onsets) on held-out sounds there"
+        "--tasks", metavar="FOLDER", help="also write three small HEAR-format tasks (pitch, kind of sound, onsets) on held-out sounds there"
     )
 
 

@@ -2,9 +2,9 @@
 
 A sound is a vector in the unit cube; a layout gives every coordinate its name and its physical range. Doppelgängers follow
 Cherep and Singh, "Contrastive Learning from Synthetic Audio Doppelgängers", ICLR 2025, https://arxiv.org/abs/2406.05923:
-theta is uniform in [0, 1]^d and is perturbed by delta times standard normal noise. Two things differ here: only the second
-member is perturbed, so that delta is the distance between the two, and values that leave the cube are reflected where the
-paper clips them, so that both sounds follow the same distribution.
+theta is uniform in [0, 1]^d and is perturbed by delta times standard normal noise. There are two differences: only the second
+sound is perturbed, so that delta is the distance between the two, and values outside the cube are reflected, while the paper
+clips them, so that both sounds have the same distribution.
 """
 
 from __future__ import annotations

@@ -216,7 +216,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="SHARE",
         help="share of the clips, 0 to 1, with a room, filters and saturation drawn for each (default: %(default)s)",
     )
-    parser.add_argument("--voices", default="", metavar="DIR", help="folder by hear-ssl synth voices, whose voices half of the pairs have")
+    parser.add_argument(
+        "--voices", default="", metavar="FOLDER", help="folder that hear-ssl synth voices wrote; half of the pairs have its voices"
+    )
 
 
 def run(given: argparse.Namespace) -> None:

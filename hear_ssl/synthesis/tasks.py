@@ -1,7 +1,7 @@
-"""Write three small HEAR-format tasks with known truth: pitch, kind of sound, onsets.
+"""Write three small HEAR-format tasks with known labels: pitch, kind of sound, onsets.
 
-The sounds are those of `scene.render`, with parameters that no training sound has: every coordinate except the pitch lies in
-the quarter of each cell that `parameter_space.training_region` excludes. The files have the layout of the HEAR 2021 evaluation
+The sounds are those of `scene.render` with parameters that no training sound has: every coordinate except the pitch is in the
+quarter of each cell that `parameter_space.training_region` excludes. The files have the layout of the HEAR 2021 evaluation
 kit, https://github.com/hearbenchmark/hear-eval-kit. The scores show whether a training run works; they do not rank models.
 """
 
@@ -253,7 +253,7 @@ def _write_task(task: RenderedTask, seed: int, folder: Path) -> None:
         index = {}
         for number, example in enumerate(examples):
             name = f"{split}_{number:03d}.wav"
-            encoded = io.BytesIO()  # on a full disk libsndfile names neither the file nor the reason
+            encoded = io.BytesIO()  # because libsndfile reports neither the file nor the reason when the disk is full
             soundfile.write(encoded, example.waveform, SAMPLE_RATE, format="WAV", subtype="PCM_16")
             (audio / name).write_bytes(encoded.getvalue())
             index[name] = [example.label] if isinstance(example.label, str) else example.label

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, replace
+from dataclasses import Field, replace
 from pathlib import Path
 from typing import Any
 
 from hear_ssl.data.stream.forkserver import start_early
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 from hear_ssl.training.config import Config, plain_config, whole_config
 from hear_ssl.training.config_sources import Source, read_sources, run_sources
 from hear_ssl.training.places import whole_paths
 from hear_ssl.training.recipes import recipe_names, recipe_path
+from hear_ssl.training.show_config import default_text, meaning, type_name
 from hear_ssl.training.speed import Machine, choose, keep_memory
 from hear_ssl.training.wandb_mode import with_wandb_mode
 
@@ -50,7 +52,7 @@ def command_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="hear-ssl fit",
         description="Train an audio encoder from shards and write a run folder with checkpoints, metrics.csv and the resolved config.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=HelpText,
         add_help=False,
     )
     parser.add_argument(
@@ -79,14 +81,17 @@ def command_parser() -> argparse.ArgumentParser:
         " or quotes belong to a value; the same command resumes what was stopped or failed",
     )
     parser.add_argument(
-        "--at-once", type=int, metavar="N", help="runs of a sweep that train next to each other, each on its share of cores and GPUs (1)"
+        "--at-once",
+        type=int,
+        metavar="N",
+        help="runs of a sweep that train next to each other, each on its share of cores and GPUs (default: 1)",
     )
     parser.add_argument(
         "--slurm",
         nargs="*",
         metavar="KEY=VALUE",
         help="train the runs of a sweep as a SLURM job array, with parameters of submitit such as timeout_min=600 gpus_per_node=1"
-        " slurm_partition=gpu (extra slurm)",
+        " slurm_partition=gpu; needs: pip install 'hear_ssl[slurm]'",
     )
     return parser
 
@@ -134,16 +139,12 @@ def key_help(sources: list[Source], resuming: bool = False) -> str:
     for source in sources:
         selection.add(source)
         readouts.add(source)
-    lines = ["config keys (name: type = default [unit] meaning):", *described(config_keys(selection.parts()))]
+    lines = ["config keys (name: type = default, meaning [unit, range]):", *described(config_keys(selection.parts()))]
     lines += ["readouts, elements of the lists scene and timestamp (scene.0.how=mean sets an option of the first):"]
     return "\n".join([*lines, *described(readout_keys(readouts.parts()))])
 
 
 def described(keys: Mapping[str, tuple[Any, Field[Any]]]) -> Iterator[str]:
-    """Yield a line for each key: name, type, default, unit and meaning."""
+    """Yield two lines for each key: its name, type and default, and what it means with its unit and range."""
     for key, (kind, item) in keys.items():
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        name = getattr(kind, "__name__", str(kind)) if not hasattr(kind, "__args__") else str(kind).replace("typing.", "")
-        unit = f" [{item.metadata['unit']}]" if item.metadata.get("unit") else ""
-        choices = f" ({', '.join(map(str, item.metadata['choices']))})" if item.metadata.get("choices") else ""
-        yield f"  {key}: {name} = {default!r}{unit}\n      {item.metadata.get('help', '')}{choices}"
+        yield f"  {key}: {type_name(kind)} = {default_text(item)}".rstrip(" =") + f"\n      {meaning(item)}"

@@ -5,14 +5,12 @@ python -m hear_ssl.training.parts_table > docs/parts.md
 
 from __future__ import annotations
 
-import re
 import sys
-from dataclasses import MISSING, is_dataclass
 
 from hear_ssl.errors import run_main
 from hear_ssl.model.readouts import READOUTS
 from hear_ssl.training.config_parts import ANY_VIEW, OURS, Keys, part_keys
-from hear_ssl.training.show_config import meaning, scalar
+from hear_ssl.training.show_config import default_text, meaning, type_name
 
 TITLES = {"encoder": "Encoders", "objective": "Objectives", "augment": "Augmentations"}
 HEAD = """# Encoders, objectives, augmentations and readouts
@@ -70,11 +68,8 @@ def table(keys: Keys) -> str:
     """
     text = '\n<div class="keys" markdown>\n\n| key | default | meaning [unit, range] |\n|---|---|---|\n'
     for key, (hint, item) in keys.items():
-        kind = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else re.sub(r"\w+\.", "", str(hint))
-        default = item.default if item.default_factory is MISSING else item.default_factory()
-        plain = [vars(one) if is_dataclass(one) else one for one in default] if isinstance(default, (list, tuple)) else default
-        shown = f"`{scalar(plain)}`" if default != "" else ""
-        text += f"| `{key}` {kind.replace(' | ', ' or ')} | {shown} | {meaning(item)} |\n"
+        default = default_text(item)
+        text += f"| `{key}` {type_name(hint)} | {f'`{default}`' if default else ''} | {meaning(item)} |\n"
     return f"{text}\n</div>\n"
 
 

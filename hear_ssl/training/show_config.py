@@ -6,14 +6,16 @@ python -m hear_ssl.training.show_config simclr data.batch_size=256
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Iterator, Sequence
-from dataclasses import Field, dataclass, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from hear_ssl.errors import printable, run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 from hear_ssl.model.options import Part
 from hear_ssl.training.config_origin import Origins
@@ -38,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse the command line and print the config."""
     parser = argparse.ArgumentParser(
         prog="hear-ssl config",
+        formatter_class=HelpText,
         description="Print the resolved config of a recipe as YAML that can be trained, and of each value where it came from, what it"
         " means, its unit and its range. Without a recipe: the defaults.",
     )
@@ -137,6 +140,20 @@ def meaning(item: Field[Any]) -> str:
     allowed = "one of " + ", ".join(map(str, rules["choices"])) if rules["choices"] else span
     bounds = ", ".join(filter(None, (rules["unit"], allowed)))
     return " ".join(f"{rules['help']}{f' [{bounds}]' if bounds else ''}".split())
+
+
+def type_name(hint: Any) -> str:
+    """Return the type of an option as text, such as list[str]."""
+    plain = hint.__name__ if isinstance(hint, type) and not hasattr(hint, "__args__") else re.sub(r"\w+\.", "", str(hint))
+    return str(plain).replace(" | ", " or ")
+
+
+def default_text(item: Field[Any]) -> str:
+    """Return the default of an option as YAML; nothing for an empty text."""
+    default = item.default if item.default_factory is MISSING else item.default_factory()
+    if isinstance(default, (list, tuple)):
+        default = [vars(one) if is_dataclass(one) else one for one in default]
+    return scalar(default) if default != "" else ""
 
 
 def lines(node: Node, indent: str = "", first: str | None = None) -> Iterator[tuple[str, str]]:

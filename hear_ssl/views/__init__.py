@@ -1,4 +1,4 @@
-"""Augmentations of waveforms and log-mel features; a view is a crop with a list of them."""
+"""Augmentations of waveforms and log-mel features; a view is a crop with a list of augmentations."""
 
 from __future__ import annotations
 

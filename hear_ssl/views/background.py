@@ -1,4 +1,4 @@
-"""Background noise at a signal-to-noise ratio: sounds of a folder, or other clips of the training."""
+"""Background noise at a signal-to-noise ratio: sounds from a folder, or other training clips."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SNR_HELP = "lowest and highest signal-to-noise ratio"
 
 
 def add_background(x: Tensor, noise: Tensor, snr_db: Tensor) -> Tensor:
-    """Return waveforms with noise, both (batch, time), at ratios of their energy (batch, 1); as they are where the noise is silent."""
+    """Return waveforms with noise, both (batch, time), at energy ratios (batch, 1); unchanged where the noise is silent."""
     noisy: Tensor = AF.add_noise(x, noise, snr_db.squeeze(1))
     return torch.where(noise.any(-1, keepdim=True), noisy, x)
 
@@ -35,8 +35,8 @@ class Background(Sometimes):
 
         folder: str = option("", "audio files with noise; required", AUDIO_FOLDER)
         snr_db: tuple[float, ...] = option((5.0, 30.0), SNR_HELP, "dB", -60.0, 120.0)
-        minutes: float = option(20.0, "length of the noise held in memory, of files in a fixed, mixed order", "min", 0.01, 600.0)
-        seconds: float = option(60.0, "length read of each file, from its start", "s", 0.1, 3600.0)
+        minutes: float = option(20.0, "length of the noise in memory, from files in a fixed, mixed order", "min", 0.01, 600.0)
+        seconds: float = option(60.0, "length read from the start of each file", "s", 0.1, 3600.0)
         chance: float = option(0.5, CHANCE_HELP, "probability", 0.0, 1.0)
 
     def __init__(
@@ -53,7 +53,7 @@ class Background(Sometimes):
         self.sounds, self.snr_db = Sounds(sounds, folder), snr_db
 
     def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return which sound, where in it, and at which ratio in dB, each (batch, 1)."""
+        """Return the index of the sound, the relative start in it, and the ratio in dB, each (batch, 1)."""
         count = len(self.sounds.on(random.state.device)[1])
         return random.integers(count, 1), random.uniform(1), within(self.snr_db, random)
 
@@ -64,16 +64,16 @@ class Background(Sometimes):
 
     @classmethod
     def check(cls, options: Any, sample_rate: int) -> None:
-        """Raise ValueError when no folder is given, or what a range raises."""
+        """Raise ValueError when no folder is given or a range is invalid."""
         super().check(options, sample_rate)
         if not options.folder:
             raise ValueError("folder is empty; give a folder with audio files, or use other_clips for noise from the training's own clips")
 
 
 class OtherClips(Remembering):
-    """A clip of an earlier step, of any rank, as background noise.
+    """A clip of an earlier step, from any rank, as background noise.
 
-    Checkpoints keep these clips. A view depends on them, and not on its own clip alone.
+    Checkpoints contain these clips. A view therefore depends on them as well as on its own clip.
     """
 
     @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class OtherClips(Remembering):
         """Options of the noise."""
 
         snr_db: tuple[float, ...] = option((5.0, 30.0), SNR_HELP, "dB", -60.0, 120.0)
-        memory: int = option(256, "earlier clips kept", "clips", 1, 65536)
+        memory: int = option(256, "earlier clips in memory", "clips", 1, 65536)
         chance: float = option(0.5, CHANCE_HELP, "probability", 0.0, 1.0)
 
     kind = "waveform"
@@ -93,11 +93,11 @@ class OtherClips(Remembering):
         memory: int = Options.memory,
         chance: float = Options.chance,
     ) -> None:
-        super().__init__(memory, crop_samples, dtype=torch.float16)  # its rounding lies 66 dB below the noise
+        super().__init__(memory, crop_samples, dtype=torch.float16)  # its rounding error is 66 dB below the noise
         self.snr_db, self.chance = snr_db, chance
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Return waveforms of the same shape; as they are while nothing is remembered."""
+        """Return waveforms of the same shape, unchanged while the memory is empty."""
         random = self.random(seeds)
         chosen, snr_db = random.uniform(1) < self.chance, within(self.snr_db, random)
         if not self.source.remembers:
@@ -108,5 +108,5 @@ class OtherClips(Remembering):
 
     @classmethod
     def check(cls, options: Any, sample_rate: int) -> None:
-        """Raise what `check_ends` raises."""
+        """Raise the ValueError of `check_ends`."""
         check_ends(options, sample_rate)

@@ -1,4 +1,4 @@
-"""The interface of every augmentation, and what a view is made of."""
+"""The interface of every augmentation, and the config of a view."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ KINDS = ("waveform", "spectrogram", "mask")  # in the order in which they are ap
 
 @dataclass(frozen=True)
 class ViewConfig:
-    """A view: the number of its crop, and the augmentations of it in their order."""
+    """A view: the number of its crop, and its augmentations in order."""
 
     crop: int
     augment: tuple[Part, ...]
 
 
 class Augmentation(nn.Module):
-    """A change of every sample of a batch by random numbers of its own.
+    """A random change of every sample of a batch, with separate random numbers per sample.
 
-    An augmentation is a subclass with a frozen dataclass `Options` nested in it, whose fields `__init__` accepts as keywords, with
-    sample_rate (Hz), frontend (a FrontendConfig), crop_samples and crop_frames (of its features) if it names them.
+    An augmentation is a subclass with a nested frozen dataclass `Options`, whose fields `__init__` accepts as keywords; `__init__` also
+    receives sample_rate (Hz), frontend (a FrontendConfig), crop_samples and crop_frames (of the features) if its signature names them.
 
     kind: what it changes. waveform: (batch, time). spectrogram: normalised log-mel features (batch, n_mels, frames). mask: the time
-    steps that the encoder encodes (batch, steps), of which it returns some.
-    offset: how many random numbers of a sample come before its own at least; with a fixed place they do not depend on the
+    steps to encode (batch, steps), of which it returns a part.
+    offset: position of its random numbers in the sequence of a sample, at least; a fixed position makes them independent of the
     augmentations before it.
-    note: what a run prints about it at its start, such as how many files it has read.
+    note: a line that a run prints at its start, such as the number of files read.
     """
 
     kind: ClassVar[str] = "spectrogram"
@@ -40,22 +40,22 @@ class Augmentation(nn.Module):
     note: str = ""
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Return the changed batch, of the same shape; seeds (batch,) int64 are of this augmentation in this view."""
+        """Return the changed batch, of the same shape; seeds (batch,) int64 are those of this augmentation in this view."""
         raise NotImplementedError
 
     def random(self, seeds: Tensor) -> SampleRandom:
-        """Return the generator of a call's random numbers."""
+        """Return the random generator for a call."""
         self.drawn = SampleRandom.at(seeds)
         return self.drawn
 
     def remember(self, inputs: Tensor) -> None:
-        """Keep what a step's waveforms or features were before any augmentation, of the shape that `forward` gets; nothing by default."""
+        """Store a step's waveforms or features before any augmentation, in the shape that `forward` gets; do nothing by default."""
 
     @classmethod
     def check(cls, options: Any, sample_rate: int) -> None:
-        """Raise ValueError, which begins with the name of an option, when options contradict one another or the sample rate (Hz)."""
+        """Raise ValueError, beginning with the name of an option, when options contradict each other or the sample rate (Hz)."""
 
     @staticmethod
     def moves_time(options: Any) -> bool:
-        """Return whether, with these options, a token of the result stands for another time than before."""
+        """Return whether, with these options, a token of the result covers other time frames than before."""
         return False

@@ -1,9 +1,9 @@
 """Filters of waveforms, applied to their spectra: an equaliser, low-pass, high-pass, and the band of a lower sample rate.
 
 The second-order filters are those of Bristow-Johnson's Cookbook formulae for audio EQ biquad filter coefficients
-(https://www.w3.org/TR/audio-eq-cookbook/), as torchaudio's `lowpass_biquad`, `highpass_biquad` and `equalizer_biquad` have them. Each is
-an analogue prototype H(s) at s = j tan(w / 2) / tan(w0 / 2), so its response is exact without coefficients. Multiplied with the
-spectrum of a zero-padded clip, it filters a batch of different filters at once, where a recursion would go through the samples.
+(https://www.w3.org/TR/audio-eq-cookbook/), as in torchaudio's `lowpass_biquad`, `highpass_biquad` and `equalizer_biquad`. Each is an
+analogue prototype H(s) at s = j tan(w / 2) / tan(w0 / 2), so its response is exact without coefficients. It is multiplied with the
+spectrum of a zero-padded clip, which applies different filters to a batch at once, without a recursion over samples.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from hear_ssl.sample_random import SampleRandom
 from hear_ssl.views.sometimes import CHANCE_HELP, Sometimes, within, within_octaves
 
 BUTTERWORTH = math.sqrt(0.5)  # quality factor of a second-order filter without a peak
-TAIL_SECONDS = 0.12  # zeros after a clip: what rings longer would come back at its start; at 20 Hz it has fallen by 90 dB
+TAIL_SECONDS = 0.12  # zeros after a clip; a longer response would wrap around to its start; at 20 Hz it has decayed by 90 dB
 NEARLY_HALF = math.pi / 2 - 1e-4  # instead of half the sample rate, where the tangent has a pole
 Response = Callable[[Tensor], Tensor]  # of frequencies in Hz (bins,): complex or real (batch, bins)
 
 
 @cache
 def fast_length(samples: int) -> int:
-    """Return the shortest length of at least so many samples whose only prime factors are 2, 3 and 5: fast to transform."""
+    """Return the shortest length of at least `samples` whose only prime factors are 2, 3 and 5, for a fast Fourier transform."""
     lengths: list[int] = [2**a * 3**b * 5**c for a in range(25) for b in range(5) for c in range(4)]
     return min(length for length in lengths if length >= samples)
 
@@ -65,7 +65,7 @@ def peak(frequency: Tensor, gain_db: Tensor, quality: float) -> Tensor:
 
 
 class AtFrequency(Sometimes):
-    """A filter at a random frequency; a subclass has its response."""
+    """A filter at a random frequency; a subclass defines its response."""
 
     def __init__(self, sample_rate: int, hz: tuple[float, ...], chance: float) -> None:
         super().__init__(chance)
@@ -180,5 +180,5 @@ class LowRate(AtFrequency):
         super().__init__(sample_rate, hz, chance)
 
     def response(self, hertz: Tensor, centre: Tensor) -> Tensor:
-        """Return a gain of 1 up to 0.9 of `centre`, the end of the band, then half a cosine down to 0, so that it rings little."""
+        """Return a gain of 1 up to 0.9 of `centre`, the end of the band, then half a cosine down to 0, which limits ringing."""
         return 0.5 + 0.5 * torch.cos(math.pi * ((hertz / centre - 0.9) / 0.1).clamp(0.0, 1.0))

@@ -1,4 +1,4 @@
-"""Augmentations that leave out stretches of time or bands: set to the mean, 0, or not encoded at all.
+"""Augmentations that mask ranges of time or bands: set them to the mean, 0, or do not encode them.
 
 Masks after Park et al., SpecAugment (2019); structured dropping after AudioMosaic (2026).
 """
@@ -15,11 +15,11 @@ from hear_ssl.model.options import option
 from hear_ssl.sample_random import SampleRandom
 from hear_ssl.views.base import Augmentation
 
-TOKEN = 4  # frames and bands that structured dropping hides together: a token of 40 ms
+TOKEN = 4  # frames or bands that structured dropping masks together: a token of 40 ms
 
 
 def mask(features: Tensor, random: SampleRandom, count: int, longest: int, dim: int) -> Tensor:
-    """Set `count` stretches of up to `longest` bands (dim 1) or frames (dim 2) to the mean, 0."""
+    """Return features with `count` ranges of up to `longest` bands (dim 1) or frames (dim 2) set to the mean, 0."""
     size = features.shape[dim]
     length = random.uniform(count) * min(longest, size)  # (batch, masks)
     start = random.uniform(count) * (size - length)
@@ -29,7 +29,7 @@ def mask(features: Tensor, random: SampleRandom, count: int, longest: int, dim: 
 
 
 def drop(features: Tensor, random: SampleRandom, share: float, dim: int) -> Tensor:
-    """Set a share of the groups of four bands (dim 1) or frames (dim 2) to the mean, 0: exactly that many in every sample."""
+    """Return features with a share of the groups of four bands (dim 1) or frames (dim 2) set to the mean, 0, the same number per sample."""
     groups = -(-features.shape[dim] // TOKEN)
     order = random.uniform(groups).argsort(1).argsort(1)  # (batch, groups): the rank of each group
     hidden = (order < round(share * groups)).repeat_interleave(TOKEN, 1)[:, : features.shape[dim]]
@@ -37,7 +37,7 @@ def drop(features: Tensor, random: SampleRandom, share: float, dim: int) -> Tens
 
 
 class TimeMasks(Augmentation):
-    """Stretches of time set to the mean."""
+    """Set ranges of time to the mean."""
 
     @dataclass(frozen=True)
     class Options:
@@ -56,7 +56,7 @@ class TimeMasks(Augmentation):
 
 
 class FrequencyMasks(Augmentation):
-    """Stretches of bands set to the mean."""
+    """Set ranges of bands to the mean."""
 
     @dataclass(frozen=True)
     class Options:
@@ -75,13 +75,13 @@ class FrequencyMasks(Augmentation):
 
 
 class DropTime(Augmentation):
-    """A share of the token times set to the mean."""
+    """Set a share of the tokens' time ranges to the mean."""
 
     @dataclass(frozen=True)
     class Options:
-        """AudioMosaic drops 0.6 of the first view's."""
+        """AudioMosaic drops 0.6 of the first view."""
 
-        share: float = option(0.6, "share of the token times", "share", 0.0, 0.95)
+        share: float = option(0.6, "share of the tokens' time ranges to mask", "share", 0.0, 0.95)
 
     def __init__(self, share: float = Options.share) -> None:
         super().__init__()
@@ -93,11 +93,11 @@ class DropTime(Augmentation):
 
 
 class DropFrequency(Augmentation):
-    """A share of the bands set to the mean, in groups of four."""
+    """Set a share of the bands to the mean, in groups of four."""
 
     @dataclass(frozen=True)
     class Options:
-        """AudioMosaic drops 0.4 of the second view's."""
+        """AudioMosaic drops 0.4 of the second view."""
 
         share: float = option(0.4, "share of the mel bands", "share", 0.0, 0.95)
 
@@ -111,7 +111,7 @@ class DropFrequency(Augmentation):
 
 
 class Keep(Augmentation):
-    """Only a share of the time steps is encoded; the encoder must be able to drop the others."""
+    """Encode only a share of the time steps; the encoder must be able to drop the others."""
 
     @dataclass(frozen=True)
     class Options:
@@ -126,12 +126,12 @@ class Keep(Augmentation):
         self.share = share
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Return the kept ones (batch, k) of the time steps (batch, steps), in order."""
+        """Return the time steps to keep (batch, k) of the time steps (batch, steps), in order."""
         steps = x.shape[1]
         order = self.random(seeds).uniform(steps).argsort(1)
         return x.gather(1, order[:, : max(1, round(self.share * steps))].sort(1).values)
 
     @staticmethod
     def moves_time(options: Any) -> bool:
-        """Return true: views that keep other steps have other tokens."""
+        """Return true, since views with different time steps have different tokens."""
         return bool(options.share < 1)

@@ -1,4 +1,4 @@
-"""A memory of earlier inputs of all ranks, which augmentations mix into the present ones and checkpoints keep."""
+"""A memory of earlier inputs of all ranks, which augmentations mix into the present inputs and checkpoints contain."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hear_ssl.views.base import Augmentation
 
 
 class Remembering(Augmentation):
-    """An augmentation with a memory. Those of one class and shape share the memory of the first, so that each input is kept once."""
+    """An augmentation with a memory. Augmentations of equal class and shape share one memory, so that each input is stored once."""
 
     memory: Tensor
     filled: Tensor
@@ -23,8 +23,8 @@ class Remembering(Augmentation):
         super().__init__()
         self.register_buffer("memory", torch.zeros(shape, dtype=dtype))
         self.register_buffer("filled", torch.zeros((), dtype=torch.int64))
-        self.remembers = False  # whether `filled` is above 0, known without asking the device at every step
-        self.others: list[Remembering] = []  # the one whose memory this one uses, in a list so that it is not a submodule
+        self.remembers = False  # whether `filled` is above 0, without reading it from the device at every step
+        self.others: list[Remembering] = []  # the augmentation whose memory is used, in a list so that it is not a submodule
 
     @property
     def source(self) -> Remembering:
@@ -32,7 +32,7 @@ class Remembering(Augmentation):
         return self.others[0] if self.others else self
 
     def share_memory_of(self, other: Remembering) -> bool:
-        """Use another's memory if it is of the same class and shape, and return whether it is."""
+        """Use the memory of another augmentation if it has the same class and shape, and return whether it does."""
         if type(other) is not type(self) or other.memory.shape != self.memory.shape:
             return False
         self.others = [other]
@@ -44,12 +44,12 @@ class Remembering(Augmentation):
         self.remembers = not self.others and bool(self.filled)
 
     def draw_place(self, random: SampleRandom) -> Tensor:
-        """Return the place of an earlier input for each clip (batch,)."""
+        """Return the index of an earlier input for each clip (batch,)."""
         return random.integers(self.source.filled)
 
     @torch.no_grad()
     def remember(self, inputs: Tensor) -> None:
-        """Push the inputs (batch, ...) of all ranks into the memory; the oldest are dropped."""
+        """Add the inputs (batch, ...) of all ranks to the memory and drop the oldest ones."""
         if self.others:
             return
         fresh = gather_constant(inputs.to(self.memory.dtype))[: self.memory.shape[0]]

@@ -12,9 +12,9 @@ from hear_ssl.views.memory import Remembering
 
 
 class Mixup(Remembering):
-    """Mixes with inputs of earlier steps and all ranks, which it keeps across checkpoints.
+    """Mix with inputs of earlier steps and all ranks; checkpoints contain the memory.
 
-    Views of one length share the memory of the first of them, so that each input is kept once.
+    Views of equal length share one memory, so that each input is stored once.
     """
 
     @dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Mixup(Remembering):
         """Options of the mixture."""
 
         share: float = option(0.2, "largest share of the earlier input", "share", 0.0, 1.0)
-        memory: int = option(512, "earlier inputs kept", "clips", 1, 65536)
+        memory: int = option(512, "earlier inputs in memory", "clips", 1, 65536)
 
     def __init__(self, frontend: FrontendConfig, crop_frames: int, share: float = Options.share, memory: int = Options.memory) -> None:
         super().__init__(memory, frontend.n_mels, crop_frames)
         self.frontend, self.share = frontend, share
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Return features of the same shape; as they are while nothing is remembered."""
+        """Return features of the same shape, unchanged while the memory is empty."""
         random = self.random(seeds)
         if not self.source.remembers:
             return x

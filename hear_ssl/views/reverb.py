@@ -1,7 +1,7 @@
-"""Reverberation: convolution with the impulse response of a room, rendered or recorded.
+"""Reverberation: convolution with the rendered or recorded impulse response of a room.
 
-A rendered room is a direct sound and Gaussian noise that decays exponentially (Polack, "La transmission de l'énergie sonore dans les
-salles", 1988). It leaves out single early reflections and the faster decay of high frequencies.
+A rendered room is a direct sound followed by Gaussian noise with exponential decay (Polack, "La transmission de l'énergie sonore dans les
+salles", 1988), without early reflections and without the faster decay of high frequencies.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ MOST_SECONDS = 3600.0  # of all of them
 
 
 class Reverb(Sometimes):
-    """Reverberation by rooms of random decay, or by impulse responses of a folder; the direct sound stays where it is in time.
+    """Reverberation by rendered rooms with random decay, or by impulse responses from a folder; the direct sound is not delayed.
 
-    An impulse response has the energy 1, so that a clip keeps about its level.
+    Impulse responses have energy 1, so that the level of a clip changes little.
     """
 
     @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Reverb(Sometimes):
         """Options of the rooms."""
 
         folder: str = option("", "audio files with one impulse response each; empty: rooms are rendered", AUDIO_FOLDER)
-        rt60_seconds: tuple[float, ...] = option((0.1, 0.8), "rendered: shortest and longest time of a decay by 60 dB", "s", 0.02, 10.0)
+        rt60_seconds: tuple[float, ...] = option((0.1, 0.8), "rendered: shortest and longest decay time (60 dB)", "s", 0.02, 10.0)
         direct_db: tuple[float, ...] = option(
-            (-3.0, 15.0), "rendered: least and most energy of the direct sound over the decay's", "dB", -40.0, 60.0
+            (-3.0, 15.0), "rendered: lowest and highest energy ratio of direct sound and decay", "dB", -40.0, 60.0
         )
         chance: float = option(0.5, CHANCE_HELP, "probability", 0.0, 1.0)
 
@@ -59,14 +59,14 @@ class Reverb(Sometimes):
             self.responses = Sounds([from_direct_sound(sound) for sound in sounds], folder)
 
     def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return which impulse response of the folder (batch, 1), or the rendered ones (batch, time)."""
+        """Return the index of an impulse response of the folder (batch, 1), or rendered impulse responses (batch, time)."""
         if self.responses is not None:
             return (random.integers(len(self.responses.on(random.state.device)[1]), 1),)
         noise = random.normal(min(samples, math.ceil(self.rt60_seconds[-1] * self.sample_rate)))
         return (room(noise, within_octaves(self.rt60_seconds, random), within(self.direct_db, random), self.sample_rate),)
 
     def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return waveforms in the rooms, of the same length."""
+        """Return reverberant waveforms of the same length."""
         (response,), samples = drawn, x.shape[-1]
         if self.responses is not None:
             response = self.responses.beginnings(response, min(samples, self.responses.longest))
@@ -76,7 +76,7 @@ class Reverb(Sometimes):
 
 
 def room(noise: Tensor, rt60_seconds: Tensor, direct_db: Tensor, sample_rate: int) -> Tensor:
-    """Return impulse responses (batch, time) of energy 1 from white noise (batch, time), decay times and levels (batch, 1)."""
+    """Return impulse responses (batch, time) with energy 1 from white noise (batch, time), decay times and levels (batch, 1)."""
     time = torch.arange(noise.shape[-1], device=noise.device) / sample_rate
     decay = noise * torch.exp(-LN_60_DB / rt60_seconds * time)
     decay = F.pad(decay[..., :-1], (1, 0))  # the direct sound comes first

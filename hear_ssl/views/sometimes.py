@@ -1,4 +1,4 @@
-"""Augmentations of waveforms that change some of the clips, and options that are a range."""
+"""Augmentations of waveforms that change a random part of the clips, and options that are a range."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CHANCE_HELP = "chance that a clip is changed"
 
 
 class Sometimes(Augmentation):
-    """A change of the waveforms of some clips: a subclass draws its numbers for all clips, and changes those that are chosen."""
+    """An augmentation of the waveforms of randomly chosen clips: a subclass draws numbers for all clips and changes the chosen ones."""
 
     kind = "waveform"
 
@@ -27,15 +27,15 @@ class Sometimes(Augmentation):
         self.chance = chance
 
     def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return what a change of clips of so many samples depends on, each (batch, ...); always with as many random numbers."""
+        """Return the random parameters for clips of `samples` samples, each (batch, ...); always draw the same number of random numbers."""
         raise NotImplementedError
 
     def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return changed waveforms (batch, time) by what was drawn for each."""
+        """Return waveforms (batch, time), changed by the drawn parameters."""
         raise NotImplementedError
 
     def forward(self, x: Tensor, seeds: Tensor) -> Tensor:
-        """Return waveforms of the same shape; those that are not chosen keep their samples."""
+        """Return waveforms of the same shape; clips that are not chosen are unchanged."""
         random = self.random(seeds)
         chosen = random.uniform(1) < self.chance  # (batch, 1)
         drawn = self.draw(random, x.shape[-1])
@@ -45,22 +45,22 @@ class Sometimes(Augmentation):
             rows = chosen.squeeze(1).nonzero().squeeze(1)
             if not len(rows):
                 return x
-            batch = rows.expand(max(2, len(rows)))  # MKL's Fourier transform rounds one row otherwise than each of several
+            batch = rows.expand(max(2, len(rows)))  # MKL's Fourier transform rounds a single row differently from several rows
             return x.index_copy(0, rows, self.change(x[batch], *(one[batch] for one in drawn))[: len(rows)])
 
     @classmethod
     def check(cls, options: Any, sample_rate: int) -> None:
-        """Raise what `check_ends` raises."""
+        """Raise the ValueError of `check_ends`."""
         check_ends(options, sample_rate)
 
 
 def chooses_rows(device: torch.device) -> bool:
-    """Return whether only the chosen clips are computed: elsewhere than on a CPU the host would wait to learn which they are."""
+    """Return whether only the chosen clips are computed, on a CPU; on a GPU the host would have to wait for the choice."""
     return device.type == "cpu"
 
 
 def check_ends(options: Any, sample_rate: int) -> None:
-    """Raise ValueError when an option that is a range falls or has more than two ends, or one in Hz exceeds half the sample rate (Hz)."""
+    """Raise ValueError when a range is descending or has more than two ends, or a range in Hz exceeds half the sample rate (Hz)."""
     for item in fields(options):
         value = getattr(options, item.name)
         if not isinstance(item.default, tuple) or not isinstance(item.default[0], float):
@@ -77,5 +77,5 @@ def within(ends: Sequence[float], random: SampleRandom) -> Tensor:
 
 
 def within_octaves(ends: Sequence[float], random: SampleRandom) -> Tensor:
-    """Return a value for each clip (batch, 1) whose logarithm is uniform between those of two ends, both above 0."""
+    """Return a value for each clip (batch, 1), log-uniform between two ends above 0."""
     return torch.exp(random.uniform(1, low=math.log(ends[0]), high=math.log(ends[-1])))

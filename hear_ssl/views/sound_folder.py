@@ -1,6 +1,6 @@
 """Sounds of a folder in memory: background noise, or impulse responses of rooms.
 
-Decoded by `hear_ssl.model.audio_file`, mixed down to one channel and resampled. Archives and shards are not read.
+They are decoded by `hear_ssl.model.audio_file`, mixed to mono and resampled. Archives and shards are not read.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ SUFFIXES = (".aif", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga", ".ogg", ".o
 
 
 def sound_files(folder: str) -> list[str]:
-    """Return the audio files below a folder, relative to it, in an order that depends on their names alone and mixes subfolders.
+    """Return the audio files below a folder, relative to it, in an order that depends only on their names and mixes subfolders.
 
-    Raises ValueError when there is no such folder, no audio file in it, or one in a folder that is marked as test data.
+    Raises ValueError when there is no such folder, when it has no audio file, or when a file is in a folder marked as test data.
     """
     shown = f"folder {redacted_text(folder)}"
     if "://" in folder:
@@ -50,9 +50,9 @@ def sound_files(folder: str) -> list[str]:
 
 
 def read_sound(path: Path, sample_rate: int, most_seconds: float) -> Tensor:
-    """Return up to so many seconds of an audio file at a sample rate (Hz), one channel, float32 (samples,).
+    """Return up to `most_seconds` of an audio file at a sample rate (Hz), mono, float32 (samples,).
 
-    Raises ValueError that names a file which cannot be decoded, or is empty, silent or not finite.
+    Raises ValueError that names the file when it cannot be decoded, or is empty, silent or not finite.
     """
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
@@ -68,7 +68,7 @@ def read_sound(path: Path, sample_rate: int, most_seconds: float) -> Tensor:
 
 
 def _decoded(content: Any, most_seconds: float) -> tuple[Tensor, int]:
-    """Return the beginning of the first stream of an encoded file, one channel (samples,), and its sample rate."""
+    """Return the beginning of the first stream of an encoded file, mono (samples,), and its sample rate."""
     stream, blocks, count = streams(content)[0], [], 0
     for block in stream.blocks():
         blocks.append(torch.from_numpy(block).mean(1))
@@ -79,7 +79,7 @@ def _decoded(content: Any, most_seconds: float) -> tuple[Tensor, int]:
 
 
 def read_folder(folder: str, sample_rate: int, most_seconds: float, most_of_one: float) -> tuple[list[Tensor], str]:
-    """Return the sounds of a folder, up to `most_of_one` seconds of each and `most_seconds` together, and a line on what was read.
+    """Return the sounds of a folder, up to `most_of_one` seconds each and `most_seconds` in sum, and a line about them.
 
     Raises what `sound_files` and `read_sound` raise.
     """
@@ -93,15 +93,15 @@ def read_folder(folder: str, sample_rate: int, most_seconds: float, most_of_one:
 
 
 class Sounds(nn.Module):
-    """Sounds one after another in memory, from which clips choose.
+    """Concatenated sounds in memory, from which segments are drawn.
 
-    They are no part of a checkpoint, but a fingerprint of them is, so that a run does not resume with others.
+    A checkpoint does not contain them, but it contains their fingerprint, so that a run does not resume with other sounds.
     """
 
     fingerprint: Tensor
 
     def __init__(self, sounds: list[Tensor], folder: str) -> None:
-        """Keep sounds (samples,) of a folder, which names them in an error."""
+        """Store sounds (samples,); `folder` is named in errors."""
         super().__init__()
         self.folder, lengths = folder, torch.tensor([len(sound) for sound in sounds])
         samples = torch.cat(sounds)
@@ -112,16 +112,16 @@ class Sounds(nn.Module):
         self.longest = int(lengths.max())
 
     def on(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return the samples of all sounds (samples,), and where each starts and how long it is (sounds,), on a device."""
+        """Return the samples of all sounds (samples,), their starts and their lengths (sounds,), on a device."""
         if device not in self.copies:
             samples, starts, lengths = self.copies[torch.device("cpu")]
             self.copies[device] = samples.to(device), starts.to(device), lengths.to(device)
         return self.copies[device]
 
     def segments(self, chosen: Tensor, share: Tensor, samples: int) -> Tensor:
-        """Return a segment (batch, samples) of each chosen sound (batch, 1), repeated where it is shorter.
+        """Return a segment (batch, samples) of each chosen sound (batch, 1), which is repeated if it is shorter.
 
-        share: (batch, 1), where it starts, from 0, the start of the sound, to 1, the last place where it fits.
+        share: (batch, 1), relative start of the segment: 0 is the start of the sound, 1 the last position where the segment fits.
         """
         everything, starts, lengths = self.on(chosen.device)
         length = lengths[chosen]
@@ -129,7 +129,7 @@ class Sounds(nn.Module):
         return everything[starts[chosen] + (first + torch.arange(samples, device=chosen.device)) % length]
 
     def beginnings(self, chosen: Tensor, samples: int) -> Tensor:
-        """Return the beginning (batch, samples) of each chosen sound (batch, 1), followed by silence where it is shorter."""
+        """Return the beginning (batch, samples) of each chosen sound (batch, 1), padded with silence if it is shorter."""
         everything, starts, lengths = self.on(chosen.device)
         place = torch.arange(samples, device=chosen.device)
         found = everything[(starts[chosen] + place).clamp(max=len(everything) - 1)]

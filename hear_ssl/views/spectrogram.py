@@ -1,4 +1,4 @@
-"""Augmentations of log-mel features (batch, n_mels, frames), and the shift in pitch that an objective can ask for.
+"""Augmentations of log-mel features (batch, n_mels, frames), and the pitch shift that an objective can require.
 
 Random resize crop and random linear fader after Niizumi et al., BYOL for Audio (2023), section III.
 """
@@ -20,16 +20,17 @@ from hear_ssl.views.base import Augmentation
 
 
 def fade(features: Tensor, random: SampleRandom, slope: float) -> Tensor:
-    """Add a straight line over time whose two ends are uniform within ±slope: a sound that comes or goes."""
+    """Return features plus a straight line over time whose two ends are uniform in ±slope: a fade-in or fade-out."""
     ends = random.uniform(2, low=-slope, high=slope)  # (batch, 2)
     way = torch.linspace(0.0, 1.0, features.shape[2], device=features.device)
     return features + (ends[:, :1] + (ends[:, 1:] - ends[:, :1]) * way).unsqueeze(1)
 
 
 def resize_crop(features: Tensor, random: SampleRandom, time: float, frequency: float) -> Tensor:
-    """Cut a window whose length is 1 ± `time` of the frames and 1 ± `frequency` of the bands, and resize it to the whole.
+    """Return a window of 1 ± `time` of the frames and 1 ± `frequency` of the bands, resized to the original size.
 
-    Outside the features is the mean, 0. Bilinear; a share of 0 leaves that axis as it is, bit for bit when both are 0.
+    Outside of the features the value is the mean, 0. Interpolation is bilinear; a share of 0 leaves that axis unchanged, and the result
+    is bit-identical when both are 0.
     """
     if not time and not frequency:
         return features
@@ -48,9 +49,9 @@ def resize_crop(features: Tensor, random: SampleRandom, time: float, frequency: 
 
 
 def shift_pitch(features: Tensor, semitones: Tensor, config: FrontendConfig) -> Tensor:
-    """Move every sample by its semitones (batch,): band m then shows what lay at its frequency / 2^(semitones / 12).
+    """Return features shifted by semitones (batch,): band m gets the value at its frequency / 2^(semitones / 12).
 
-    Linear between bands; beyond the outer bands the outermost is repeated. Time is untouched.
+    Interpolation between bands is linear; outside of the bands the outermost band is repeated. Time is unchanged.
     """
     if config.layout == "log":
         steps_per_octave = (config.n_mels + 1) / math.log2(config.f_max / config.f_min)
@@ -68,7 +69,7 @@ def shift_pitch(features: Tensor, semitones: Tensor, config: FrontendConfig) -> 
 
 
 class ResizeCrop(Augmentation):
-    """A random resize crop: a window of another length and height, resized to the whole."""
+    """A random resize crop: a window of another length and height, resized to the original size."""
 
     @dataclass(frozen=True)
     class Options:
@@ -92,7 +93,7 @@ class ResizeCrop(Augmentation):
 
 
 class Fader(Augmentation):
-    """A random linear fader: a sound that comes or goes."""
+    """A random linear fader: a fade-in or fade-out."""
 
     @dataclass(frozen=True)
     class Options:

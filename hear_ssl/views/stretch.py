@@ -1,8 +1,9 @@
-"""Stretch time without changing pitch: a phase vocoder whose neighbouring bins keep their phases together.
+"""Stretch time without changing pitch, by a phase vocoder with phase locking of neighbouring bins.
 
-Puckette, "Phase-locked vocoder" (1995): a bin's phase advances within a hop as much as in the input, from the phase that it and its two
-neighbours have together in the frame before. Without this the bins of one partial drift apart after every attack: with torchaudio's
-`phase_vocoder` a sine that is shifted an octave up loses 7 dB and more. No phase is unwrapped, so no angle is computed.
+Puckette, "Phase-locked vocoder" (1995): the phase of a bin advances within a hop as much as in the input, starting from the common phase
+of the bin and its two neighbours in the previous frame. Without this, the phases of the bins of one partial diverge after every attack:
+with torchaudio's `phase_vocoder`, a sine that is shifted up by an octave loses 7 dB and more. Phases are not unwrapped, so no angle is
+computed.
 """
 
 from __future__ import annotations
@@ -14,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-OVERLAP = 3  # the least with which the squares of Hann windows add up to a constant
-WINDOW_POWER = 0.375 * OVERLAP  # sum of the squares of Hann windows that overlap so much
-TINY = 1e-30  # product of three amplitudes, below which a phase means nothing
+OVERLAP = 3  # the smallest overlap at which the squares of Hann windows sum to a constant
+WINDOW_POWER = 0.375 * OVERLAP  # sum of the squares of Hann windows with this overlap
+TINY = 1e-30  # product of three amplitudes below which the phase is undefined
 
 
 def stretched(x: Tensor, factor: Fraction, hop: int) -> Tensor:
-    """Return waveforms (batch, time) that are `factor` times as long, through windows of OVERLAP hops (samples)."""
+    """Return waveforms (batch, time) that are `factor` times as long, computed with windows of OVERLAP hops (samples)."""
     n_fft, samples = OVERLAP * hop, math.ceil(x.shape[-1] * factor)
-    frames, lead = math.ceil(samples / hop) + 3, math.ceil(hop / factor)  # the first frame lies a hop before the start
+    frames, lead = math.ceil(samples / hop) + 3, math.ceil(hop / factor)  # the first frame is one hop before the start
     window = torch.hann_window(n_fft, device=x.device)
     padded = F.pad(x, (n_fft // 2 + hop + lead, n_fft + 2 * lead))
     centres = torch.tensor([round((number - 1) * hop / factor) for number in range(frames)], device=x.device)  # in x
@@ -40,12 +41,12 @@ def stretched(x: Tensor, factor: Fraction, hop: int) -> Tensor:
 
 
 def together(spectrum: Tensor) -> Tensor:
-    """Return bins (..., bins) with their neighbours, whose sign alternates within a partial through a Hann window."""
+    """Return bins (..., bins) minus their neighbours, since a Hann window gives neighbouring bins of a partial alternating signs."""
     below, above = F.pad(spectrum[..., :-1], (1, 0)), F.pad(spectrum[..., 1:], (0, 1))
     return spectrum - below - above
 
 
 def overlapped(segments: Tensor) -> Tensor:
-    """Return the sum (batch, time) of segments (batch, frames, n_fft), each of which starts a hop after the one before."""
+    """Return the overlap-add (batch, time) of segments (batch, frames, n_fft), each one hop after the previous one."""
     parts = segments.reshape(*segments.shape[:2], OVERLAP, -1)  # (batch, frames, OVERLAP, hop)
     return torch.stack([F.pad(parts[:, :, place], (0, 0, place, OVERLAP - 1 - place)) for place in range(OVERLAP)]).sum(0).flatten(1)

@@ -33,11 +33,11 @@ class Telephone(Sometimes):
         self.sample_rate = sample_rate
 
     def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return nothing: all lines are the same."""
+        """Return nothing, since the line has no random parameters."""
         return ()
 
     def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
-        """Return waveforms as the line delivers them; beyond full scale it clips."""
+        """Return waveforms after transmission; the line clips beyond full scale."""
         line = filtered(resampled(x, self.sample_rate, RATE), RATE, band)
         coded = AF.mu_law_decoding(AF.mu_law_encoding(line.clamp(-1.0, 1.0), LEVELS), LEVELS)
         return resampled(coded, RATE, self.sample_rate)[..., : x.shape[-1]]

@@ -1,6 +1,6 @@
 """Views: crops with their augmentations, batched on the device.
 
-Every random number follows from the sample's own seed, the view and the augmentation, so a view depends on nothing else in the batch.
+All random numbers are derived from the sample's seed, the view and the augmentation, so a view does not depend on the rest of the batch.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ STREAMS_OF_A_VIEW = 16
 
 
 class Views(nn.Module):
-    """The views of each clip: first of its crops' waveforms, then of their features."""
+    """The views of each clip: augmented waveforms of its crops, then augmented features."""
 
     def __init__(self, views: Sequence[ViewConfig], frontend: FrontendConfig, samples: Sequence[int], frames: Sequence[int]) -> None:
-        """Build for crops of so many `samples` each, whose features have so many `frames`.
+        """Build for crops with these numbers of `samples`, and of `frames` in their features.
 
-        Raises ValueError that names the augmentation when one cannot read its files.
+        Raises ValueError that names an augmentation which cannot read its files.
         """
         super().__init__()
         self.frontend = frontend
@@ -45,7 +45,7 @@ class Views(nn.Module):
                 memories.append(part)
 
     def waveforms(self, crops: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
-        """Return the waveform of every view (batch, time) from a clip's crops, each (batch, time)."""
+        """Return the waveform of every view (batch, time) from the crops, each (batch, time)."""
         return self._changed("waveform", [crops[crop] for crop in self.crops], seeds)
 
     def spectrograms(self, features: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
@@ -53,11 +53,11 @@ class Views(nn.Module):
         return self._changed("spectrogram", [view.float() for view in features], seeds)
 
     def notes(self) -> list[str]:
-        """Return a line about each augmentation that has one."""
+        """Return the notes of all augmentations."""
         return [part.note for part in self.modules() if isinstance(part, Augmentation) and part.note]
 
     def kept(self, seeds: Tensor, steps: Sequence[int]) -> list[Tensor | None]:
-        """Return for every view, of so many time `steps`, those to encode (batch, k), sorted; None where all are."""
+        """Return for every view the sorted time steps to encode (batch, k), or None for all; `steps`: number of time steps per view."""
         kept: list[Tensor | None] = []
         for view, count in enumerate(steps):
             every = torch.arange(count, device=seeds.device).expand(len(seeds), -1)
@@ -66,7 +66,7 @@ class Views(nn.Module):
         return kept
 
     def pitch_shifted(self, features: Tensor, seeds: Tensor, semitones: float) -> tuple[Tensor, Tensor]:
-        """Return features (batch, n_mels, frames) shifted in pitch, and by how many semitones each (batch,), uniform within ±."""
+        """Return features (batch, n_mels, frames) shifted in pitch, and the shifts in semitones (batch,), uniform in ±semitones."""
         shift = SampleRandom(seeds, STREAMS["pitch"]).uniform(1, low=-semitones, high=semitones).squeeze(1)
         return shift_pitch(features, shift, self.frontend), shift
 
@@ -76,7 +76,7 @@ class Views(nn.Module):
         return [one for one in augmentations if isinstance(one, Augmentation) and one.kind == kind]
 
     def _changed(self, kind: str, plain: Sequence[Tensor], seeds: Tensor) -> list[Tensor]:
-        """Return what the augmentations of a kind make of each view; then let them remember what the views were."""
+        """Return each view after its augmentations of a kind; then give them the original views for their memories."""
         changed = [self._augment(view, kind, original, seeds) for view, original in enumerate(plain)]
         for view, original in enumerate(plain):
             for augmentation in self._of(view, kind):
@@ -84,18 +84,18 @@ class Views(nn.Module):
         return changed
 
     def _augment(self, view: int, kind: str, batch: Tensor, seeds: Tensor) -> Tensor:
-        """Return a batch after the view's augmentations of a kind; each draws after the one before it."""
+        """Return a batch after the view's augmentations of a kind; they draw their random numbers one after another."""
         own, drawn = SampleRandom(seeds, STREAMS[kind] + STREAMS_OF_A_VIEW * view).state, 0
         for augmentation in self._of(view, kind):
             drawn = max(drawn, augmentation.offset)
             augmentation.drawn = None
             batch = augmentation(batch, advanced(own, drawn))
-            drawn += augmentation.drawn.draws if augmentation.drawn else 1  # one that draws in its own way gets seeds of its own
+            drawn += augmentation.drawn.draws if augmentation.drawn else 1  # an augmentation with its own generator gets separate seeds
         return batch
 
 
 def built(part: Part, where: str, frontend: FrontendConfig, samples: int, frames: int) -> Augmentation:
-    """Return the augmentation of a part for crops of so many samples and frames. Raises ValueError that names `where` it is."""
+    """Return the augmentation of a part for crops with these samples and frames. Raises ValueError that names `where`."""
     try:
         augmentation: Augmentation = build(
             part, sample_rate=frontend.sample_rate, frontend=frontend, crop_samples=samples, crop_frames=frames

@@ -1,4 +1,4 @@
-"""Augmentations of single samples of waveforms (batch, time): their level, their sign, noise, clipping, and their place in time."""
+"""Augmentations of waveforms (batch, time) in the time domain: gain, polarity, noise, clipping and time shift."""
 
 from __future__ import annotations
 
@@ -78,13 +78,13 @@ class Noise(Augmentation):
 
 
 class Clipping(Sometimes):
-    """Hard clipping, as of an overdriven input: samples beyond a threshold below the clip's peak are set to it."""
+    """Hard clipping, as of an overdriven input: samples are limited to a threshold below the clip's peak."""
 
     @dataclass(frozen=True)
     class Options:
         """Options of the threshold."""
 
-        db: tuple[float, ...] = option((0.0, 15.0), "least and most that the threshold lies below the peak", "dB", 0.0, 60.0)
+        db: tuple[float, ...] = option((0.0, 15.0), "smallest and largest distance of the threshold below the peak", "dB", 0.0, 60.0)
         chance: float = option(0.3, CHANCE_HELP, "probability", 0.0, 1.0)
 
     def __init__(self, db: tuple[float, ...] = Options.db, chance: float = Options.chance) -> None:
@@ -92,7 +92,7 @@ class Clipping(Sometimes):
         self.db = db
 
     def draw(self, random: SampleRandom, samples: int) -> tuple[Tensor, ...]:
-        """Return how far the threshold lies below the peak, in dB."""
+        """Return the distance of the threshold below the peak in dB."""
         return (within(self.db, random),)
 
     def change(self, x: Tensor, *drawn: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Clipping(Sometimes):
 
 
 class TimeShift(Augmentation):
-    """A shift by whole samples, forwards or backwards; silence fills the rest."""
+    """A shift by whole samples, forwards or backwards, padded with silence."""
 
     @dataclass(frozen=True)
     class Options:

@@ -1,7 +1,7 @@
-"""What each augmentation of waveforms costs on one core: python -m tests.benchmarks.augmentations > tests/benchmarks/augmentations.md
+"""Measure the cost of each augmentation of waveforms on one core: python -m tests.benchmarks.augmentations
 
-A batch of 64 clips of 2 seconds, all of which are changed (chance 1), one thread, with the allocator of training; milliseconds of CPU
-time a clip, the median of the rounds. Noise and impulse responses come from a folder that is made for it.
+A batch of 64 clips of 2 seconds, all of them augmented (chance 1), one thread, with the allocator of training; milliseconds of CPU time
+per clip, the median of the rounds. Noise and impulse responses come from a temporary folder.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ RATES = (16000, 32000)
 MOST_MS = 5.0
 HEAD = """# What do the augmentations of waveforms cost?
 
-`OMP_NUM_THREADS=1 python -m tests.benchmarks.augmentations`: milliseconds of CPU time, on one core, for a clip of {seconds} s that is
-changed, in batches of {clips}. In training a clip costs on average this times `chance`. Bold: more than {most:g} ms.
+```
+OMP_NUM_THREADS=1 python -m tests.benchmarks.augmentations
+```
+
+Milliseconds of CPU time on one core for a clip of {seconds} s, in batches of {clips}, for each clip that is augmented. In training, the
+mean cost per clip is this number times `chance`. Bold: more than {most:g} ms.
 """
-FOLDER = "FOLDER"  # stands for the folder
+FOLDER = "FOLDER"  # placeholder for the folder
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gain": ("gain", {}),
     "polarity": ("polarity", {}),
@@ -46,7 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def measure(name: str, given: dict[str, Any], rate: int, folder: str, rounds: int) -> float:
-    """Return the milliseconds of a clip of 2 s."""
+    """Return the milliseconds per clip of 2 s."""
     import torch
 
     from hear_ssl.model.options import FrontendConfig, Part, options_of
@@ -79,7 +83,7 @@ def write_sounds(folder: Path) -> None:
 
 
 def main() -> None:
-    """Print the table, with what is above the bound marked."""
+    """Print the table, with values above the bound in bold."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     rounds = parser.parse_args().rounds

@@ -1,7 +1,7 @@
-"""Crops per second of one core and bytes per second of sound, by codec: python -m tests.benchmarks.codecs SHARDS
+"""Measure crops per second and core, and bytes per second of audio, by codec: python -m tests.benchmarks.codecs SHARDS
 
-Takes clips of at least 10 s from shards, encodes them as packing does in each of its codecs, and cuts one random crop from each, as
-the stream does, from bytes in memory. Rates are by CPU time, one thread; codecs take turns, medians of the rounds and their range.
+Clips of at least 10 s from shards are encoded in each codec of packing, and one random crop is decoded from each, as in the stream,
+from bytes in memory. Rates are per CPU time of one thread; codecs are measured alternately; medians of the rounds and their range.
 """
 
 from __future__ import annotations

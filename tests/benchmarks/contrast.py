@@ -1,6 +1,6 @@
-"""Memory and time of NT-Xent in one piece and in chunks: python -m tests.benchmarks.contrast [N]
+"""Measure memory and time of NT-Xent in one piece and in chunks: python -m tests.benchmarks.contrast [N]
 
-Each variant runs in a process of its own; memory is the peak above what the process held before.
+Each variant runs in a separate process; memory is the peak minus the memory in use before.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What each choice for speed gains on this CPU, whole training steps from waveforms in memory: python -m tests.benchmarks.cpu
+"""Measure the gain of each speed option on this CPU, for training steps on waveforms in memory: python -m tests.benchmarks.cpu
 
-Two views of 2.08 s, 64 clips, one thread, Lightning's own loop, no data and no logging; clips per second of the process's CPU time,
-so that other work on the machine counts less. Every side runs in a process of its own (the allocator is chosen once a process);
-sides take turns, and printed are the median of the rounds, their range and the ratio to the first line, by rounds: the same
-network the way it is usually trained, float32, with all tokens.
+Two views of 2.08 s, 64 clips, one thread, Lightning's loop without data and logging. Rates are clips per second of the process's CPU
+time, which depend less on other programs. Every variant runs in a separate process (the allocator is set once per process); variants
+are measured alternately. The output is the median of the rounds, their range and the ratio to the first row of the same round: the same
+network without optimisations, in float32, with all tokens.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ SIDES: dict[str, dict[str, list[str]]] = {
 
 
 def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> None:
-    """Print the clips/s by a clock of `steps` steps after one of warm-up."""
+    """Print the clips/s of `steps` steps after one warm-up step, timed by `clock`."""
     config = load_config(
         None,
         ["data.shards=none", "data.workers=0", "trainer.threads=1", "trainer.accelerator=cpu", "objective.nt_xent.weight=1", *overrides],
@@ -97,7 +97,7 @@ def measure(overrides: list[str], steps: int, clock: Callable[[], float]) -> Non
 
 
 def run(overrides: list[str], steps: int, wall: bool = False) -> float:
-    """Return the clips/s of a side, from a process of its own, by CPU time or by the wall's clock."""
+    """Return the clips/s of a variant in a separate process, by CPU time or wall time."""
     command = [sys.executable, "-W", "ignore", __file__, "--side", json.dumps(overrides), "--steps", str(steps)]
     command += ["--wall"] if wall else []
     result = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -109,7 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--encoders", nargs="+", default=list(SIDES), choices=list(SIDES))
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=4, help="steps of every side in a round")
+    parser.add_argument("--steps", type=int, default=4, help="steps of every variant in a round")
     parser.add_argument("--side", type=json.loads, help=argparse.SUPPRESS)
     parser.add_argument("--wall", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -123,7 +123,8 @@ def main() -> None:
             for name, overrides in sides.items():
                 rates[name].append(run(overrides, arguments.steps))
         base = next(iter(rates.values()))
-        print(f"\n| {encoder}, {cpu_bfloat16() or 'no fast bfloat16'} | clips per CPU-second, median (range) | to plain |\n|---|---|---|")
+        title = f"{encoder}, {cpu_bfloat16() or 'no fast bfloat16'}"
+        print(f"\n| {title} | clips per CPU-second, median (range) | relative to plain |\n|---|---|---|")
         for name, values in rates.items():
             ratio = statistics.median(a / b for a, b in zip(values, base, strict=True))
             print(f"| {name} | {statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f}) | {ratio:.2f} |", flush=True)

@@ -1,10 +1,10 @@
-"""CPU seconds of load_model, and clips/s of scene embeddings against one forward pass per clip: python -m tests.benchmarks.embedding
+"""Measure CPU seconds of load_model, and clips/s of scene embeddings compared with one call per clip: python -m tests.benchmarks.embedding
 
-Packages untrained encoders and loads each in a fresh process that has imported torch. Clips go through `get_scene_embeddings` of the
-model as load_model lays it out, all in one call. The straightforward way for comparison is a call a clip with autograd on: frontend,
-network as torch lays it out and, in the CNN, as it was published (BatchNorm, ReLU, then pooling), mean + max over time. Both give
-the same numbers. Clips/s of CPU time, one thread, or with --wall by the clock, with as many threads as --threads says; both take turns,
-medians of the rounds and the range of their ratio.
+Untrained encoders are packaged, and each is loaded in a new process that has imported torch. Clips are embedded in one call of
+`get_scene_embeddings`. The straightforward way for comparison is one call per clip with autograd enabled: frontend, network in torch's
+default memory format, with the CNN as published (BatchNorm, ReLU, then pooling), and mean + max over time. Both give the same
+embeddings. Rates are clips/s of CPU time with one thread, or with --wall of wall time with --threads threads; both are measured
+alternately; medians of the rounds and the range of their ratio.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ LOAD += "t = time.process_time(); load_model(); print(time.process_time() - t)"
 
 
 def load_seconds(checkpoint: Path, folder: Path) -> float:
-    """Return the median CPU seconds of load_model of the packaged checkpoint in fresh processes."""
+    """Return the median CPU seconds of load_model for the packaged checkpoint in new processes."""
     package(PackageRequest(checkpoint, "hear_speed", "0.1.0", "https://example.com/w.safetensors", True, False, {}, True), folder)
     command, path = [sys.executable, "-c", LOAD], {**os.environ, "PYTHONPATH": str(folder / "hear_speed")}
     return statistics.median(float(subprocess.run(command, capture_output=True, text=True, check=True, env=path).stdout) for _ in range(3))
 
 
 def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:
-    """Return the scene embedding (1, dim) of a clip (1, time), the way it is usually written."""
+    """Return the scene embedding (1, dim) of a clip (1, time) by a straightforward implementation."""
     features, encoder = model.frontend(clip), model.encoder
     if isinstance(encoder, AudioNTT):
         maps = features.unsqueeze(1)
@@ -72,7 +72,7 @@ def straightforward(model: Embedder, clip: torch.Tensor) -> torch.Tensor:
 
 
 def rates(model: Embedder, audio: torch.Tensor, rounds: int, clock: Callable[[], float]) -> list[tuple[float, float]]:
-    """Return clips/s by `clock` of the straightforward way and of ours in every round."""
+    """Return clips/s by `clock` of the straightforward implementation and of ours in every round."""
     loaded = copy.deepcopy(model)
     loaded.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as load_model returns it
     measured = []
@@ -88,7 +88,7 @@ def rates(model: Embedder, audio: torch.Tensor, rounds: int, clock: Callable[[],
 
 
 def main() -> None:
-    """Print the table and what loading takes."""
+    """Print the table and the time of loading."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--audio-seconds", type=float, default=60.0, help="audio embedded by each side in a round")
@@ -103,7 +103,7 @@ def main() -> None:
         name: PretrainingModule(load_config(None, ["objective.nt_xent.weight=1", *ENCODERS[name]]), CARD) for name in arguments.encoders
     }
     if "rates" in arguments.parts:
-        print("| encoder | clip, s | a call a clip, clips/s | ours, clips/s | ratio |\n" + "|---" * 5 + "|")
+        print("| encoder | clip, s | one call per clip, clips/s | ours, clips/s | ratio |\n" + "|---" * 5 + "|")
     for name, module in modules.items() if "rates" in arguments.parts else ():
         for length in (1, 4, 10):
             audio = torch.randn(max(2, round(arguments.audio_seconds / length)), length * 16000) * 0.1

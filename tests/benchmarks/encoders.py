@@ -17,7 +17,7 @@ SETTINGS = [
 
 def main() -> None:
     """Print the table."""
-    print("| encoder | parameters | token width | a token sees |\n|---|---|---|---|")
+    print("| encoder | parameters | token width | receptive field of a token |\n|---|---|---|---|")
     for settings in SETTINGS:
         network = build_encoder(settings, n_mels=64)
         shown = ("channels", "dim", "depth") if settings.name != "vit" else ("dim", "heads", "depth")

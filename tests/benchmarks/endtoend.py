@@ -1,11 +1,10 @@
-"""fit.py from FLAC shards against the bare training step: python -m tests.benchmarks.endtoend SHARDS [--rounds 3] [--workers 1]
+"""Compare fit.py on FLAC shards with the training step alone: python -m tests.benchmarks.endtoend SHARDS [--rounds 3] [--workers 1]
 
-The bare step trains on waveforms in memory (tests/benchmarks/cpu.py). fit.py reads, decodes, logs every 20 steps and saves once. Both
-run with one thread of torch and take turns; ratios are medians over the rounds. Rates are by the CPU time of the process and all it
-started, so that other work on the machine counts less; with --wall they are by the wall's clock, for a machine that is at rest. On
-one core take --workers 0: a decoding worker wants a core of its own. `start` is the CPU time from the command to the end of the first
-step, and the wall's. The shares are fit.py's own account, from metrics.csv; `other` is what they leave of 1 - ratio. The last line is
-the time of fit.py --help.
+The training step alone uses waveforms in memory (tests/benchmarks/cpu.py). fit.py reads, decodes, logs every 20 steps and saves once.
+Both use one torch thread and are measured alternately; ratios are medians over the rounds. Rates are per CPU time of the process and
+its child processes, which depends less on other programs; with --wall they are per wall time, for an idle machine. On one core use
+--workers 0, since a decoding worker needs its own core. `start` is the CPU time, and the wall time, from the command to the end of the
+first step. The shares are those in metrics.csv; `other` is the rest of 1 - ratio. The last line is the time of fit.py --help.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ SHARES = ("data_wait_share", "logging_share", "checkpoint_share")
 
 
 def tree_seconds(process: int) -> float:
-    """Return the CPU seconds of a process and of all it started, those that have ended included."""
+    """Return the CPU seconds of a process and all its descendants, including those that have ended."""
     ticks: dict[int, float] = {}
     parents: dict[int, int] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
@@ -48,7 +47,7 @@ def tree_seconds(process: int) -> float:
 
 @dataclass
 class Run:
-    """A run of fit.py: clips/s behind the first step, CPU and wall seconds to its end, shares of the time."""
+    """A run of fit.py: clips/s after the first step, CPU and wall seconds to the end of the first step, shares of the time."""
 
     rate: float
     start: float
@@ -57,7 +56,7 @@ class Run:
 
 
 def train(shards: str, overrides: list[str], steps: int, workers: int, folder: Path, wall: bool) -> Run:
-    """Train by fit.py and return what it took."""
+    """Train by fit.py and return its measurements."""
     options = [f"data.shards={shards}", f"data.workers={workers}", "trainer.threads=1", "trainer.accelerator=cpu", f"trainer.steps={steps}"]
     options += ["trainer.log_every=20", f"trainer.checkpoint_every={max(steps // 2, 1)}", f"run={folder}", *overrides]
     (folder.parent / "nt_xent.yaml").write_text("objective: {nt_xent: {weight: 1}}\n")
@@ -90,7 +89,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--wall", action="store_true")
     arguments = parser.parse_args()
-    head = ("", "bare step, clips/s", "fit.py, clips/s", "ratio", "start, CPU s (wall s)", "data wait", "logging", "checkpoint", "other")
+    head = ("", "step alone, clips/s", "fit.py, clips/s", "ratio", "start, CPU s (wall s)", "data wait", "logging", "checkpoint", "other")
     print(f"| {' | '.join(head)} |\n{'|---' * len(head)}|")
     for name, overrides in SIDES.items():
         bare, whole = [], []

@@ -1,12 +1,12 @@
-"""The official kit and ours on the same tasks, core and day: scores, seconds of embedding and of prediction, ratios.
+"""Compare the official kit and ours on the same tasks and core: scores, seconds of embedding and of prediction, ratios.
 
 python -m tests.benchmarks.evaluate --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER] [--points 8]
     [--kit-seeds 42 43 44] [--seeds 3] [--only NAME]
 
-KIT is the folder of heareval_compat.py and its shims, PYTHON the interpreter that heareval 2021.1.3 is installed for, NAME a HEAR
-module (hear_ssl.evaluation.baselines for log-mel statistics), FOLDER where it is imported from. Seconds are of CPU time, so that
-other work on the machine does not count; the kit's are without its start (imports, measured as --help), ours have none. What OUT
-holds already is not run again, so the same command resumes after an interruption, and at once prints the table.
+KIT is the folder of heareval_compat.py and its shims, PYTHON the interpreter with heareval 2021.1.3, NAME a HEAR module
+(hear_ssl.evaluation.baselines for log-mel statistics), FOLDER the folder from which it is imported. Seconds are CPU time, so that other
+programs do not count; those of the kit exclude its start (imports, measured as --help), ours have none. Results in OUT are not computed
+again, so the same command resumes after an interruption, or prints the table of a finished comparison.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 class Kit:
-    """The official kit, one process a call."""
+    """The official kit, in one process per call."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments, self.folder = arguments, Path(arguments.kit).resolve()
@@ -81,7 +81,7 @@ class Kit:
 
 
 class Ours:
-    """Ours, in this process."""
+    """Our evaluation, in this process."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         from hear_ssl.evaluation.model_under_test import load_model_under_test
@@ -92,7 +92,7 @@ class Ours:
         self.subject = load_model_under_test(arguments.module)
 
     def embed(self, folder: Path) -> dict[str, float]:
-        """Embed a task, or take what is kept; return the CPU seconds."""
+        """Embed a task, or use cached embeddings; return the CPU seconds."""
         start = time.process_time()
         self._rows(folder)
         return {"embedding": time.process_time() - start}
@@ -105,7 +105,7 @@ class Ours:
         return task, task_rows(task, self.subject, self.out)
 
     def predict(self, folder: Path, grid: str, seed: int) -> dict[str, float]:
-        """Predict from kept embeddings; return primary score and CPU seconds."""
+        """Predict from cached embeddings; return primary score and CPU seconds."""
         from hear_ssl.evaluation.protocol.score_task import score_task
 
         task, rows = self._rows(folder)
@@ -115,7 +115,7 @@ class Ours:
 
 
 def measured(record: dict[str, Any], path: Path, name: str, run: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """Return a record's entry, run and written when it is not there yet."""
+    """Return an entry of a record; if it is missing, run it and write the record."""
     if name not in record:
         record[name] = run()
         path.write_text(json.dumps(record, indent=1))
@@ -125,7 +125,7 @@ def measured(record: dict[str, Any], path: Path, name: str, run: Callable[[], di
 
 
 def compare(task: Path, kit: Kit, ours: Ours, arguments: argparse.Namespace) -> dict[str, list[dict[str, float]]]:
-    """Return the entries of each side of a task; the sides take turns, seed by seed."""
+    """Return the entries of each side for a task; the sides alternate, seed by seed."""
     path = Path(arguments.out) / f"{task.name}.json"
     record = json.loads(path.read_text()) if path.is_file() else {}
     sides: dict[str, list[dict[str, float]]] = {name: [] for name in ("kit", "official", "fast")}

@@ -1,15 +1,15 @@
-"""The official kit and ours from the same initial weights and with the same dropout, in float64: what is left is the protocol.
+"""Compare the protocols of the official kit and ours, with the same initial weights and the same dropout in float64.
 
 python -m tests.benchmarks.evaluate_same --kit KIT --python PYTHON --tasks TASKS --module NAME --out OUT [--path FOLDER]
     [--points 8] [--only NAME]
 
-Seeds hide small differences between two predictors; this takes the seeds away. heareval 2021.1.3 trains in float64 on the
-embeddings it made before in OUT (by evaluate.py in this folder, whose KIT, PYTHON, NAME and --path these are); every network of it
-starts from the weights, and drops the units, that ours draws. Ours then trains on the same embeddings in float64. Printed for
-every task: the largest difference of the embeddings, targets and timestamps, row by row; the networks and checks compared and the
-largest difference of a check's value (what early stopping and selection see); whether the chosen grid point, the number of checks
-of every network and every fold's best epoch are the same; the primary score of both; and the largest difference of any score of
-any fold, of those that the kit finds finite.
+Different seeds hide small differences between two predictors; here both use the same random numbers. heareval 2021.1.3 trains in
+float64 on the embeddings that it computed in OUT (by evaluate.py in this folder, with the same KIT, PYTHON, NAME and --path). Each of its
+networks gets the initial weights and the dropout masks of ours. Ours then trains on the same embeddings in float64. The output for every
+task: the largest difference of embeddings, targets and timestamps, row by row; the number of compared networks and checks, and the
+largest difference of a check's value (used by early stopping and selection); whether the chosen grid point, the number of checks of
+every network and the best epoch of every fold are the same; the primary score of both; and the largest difference of any finite score
+of any fold.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ json.dump(fits, open(out, "w"))
 
 
 def kits(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return the kit's scores of embeddings in a folder, with every check's value as "fits"; kept in OUT."""
+    """Return the kit's scores of embeddings in a folder, with every check's value as "fits"; results are cached in OUT."""
     out = Path(arguments.out).resolve() / "same"
     out.mkdir(exist_ok=True)
     kept = out / f"{folder.name}-{arguments.points}.json"
@@ -121,7 +121,7 @@ def kits(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def take_rows(folder: Path, task: Any, rows: dict[str, Any]) -> dict[str, float]:
-    """Put the kit's embeddings, in float64, in place of ours; return the largest differences before that."""
+    """Replace our embeddings by those of the kit in float64; return the largest differences before that."""
     differences = {"embeddings": 0.0, "targets": 0.0, "timestamps": 0.0}
     for split, ours in rows.items():
         shape = tuple(json.loads((folder / f"{split}.embedding-dimensions.json").read_text()))
@@ -141,7 +141,7 @@ def take_rows(folder: Path, task: Any, rows: dict[str, Any]) -> dict[str, float]
 
 
 def our_scores(task: Any, rows: dict[str, Any]) -> tuple[dict[str, Any], list[list[float]]]:
-    """Return our scores in float64, and every check's value of every network."""
+    """Return our scores in float64, and the value of every check of every network."""
     from hear_ssl.evaluation.protocol import predictor
     from hear_ssl.evaluation.protocol import score_task as protocol
 
@@ -168,7 +168,7 @@ def our_scores(task: Any, rows: dict[str, Any]) -> tuple[dict[str, Any], list[li
 
 
 def apart(ours: float, kit: float) -> float:
-    """Return how far a check's value of ours, negated where less is better, lies from the kit's; 0 where both are undefined."""
+    """Return the difference of our value of a check, negated if lower is better, from the kit's; 0 if both are undefined."""
     if not math.isfinite(kit) or not math.isfinite(ours):
         return 0.0 if math.isfinite(kit) == math.isfinite(ours) else math.inf
     return abs(abs(ours) - abs(kit))

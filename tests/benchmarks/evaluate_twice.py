@@ -1,10 +1,10 @@
-"""Time evaluations as a user starts them: a first and a second model on the same tasks, and embedding on one core and on all.
+"""Time evaluation commands: a first and a second model on the same tasks, and embedding on one and on two cores.
 
 python -m tests.benchmarks.evaluate_twice --modules RUN OTHER --tasks TASKS [--grid few-shot] [--repeats 3]
 
-Baselines are kept in a new folder, so that the first evaluation scores them and the second finds them. Wall seconds are the
-least of the repeats, since other programs can only add to them; CPU seconds are those of the same repeat. Embedding is timed in
-evaluations without baselines on one core and on two, in turn.
+Baselines are cached in a new folder, so that the first evaluation scores them and the second finds them. Wall seconds are the minimum
+of the repeats, since other programs can only increase them; CPU seconds are those of the same repeat. Embedding is timed in
+evaluations without baselines, alternately on one core and on two.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Milliseconds of log features against the plain way, all frames and bins in one piece: python -m tests.benchmarks.frontend
+"""Measure milliseconds of log features, compared with all frames and bins in one piece: python -m tests.benchmarks.frontend
 
 Plain is torch.stft of the whole batch, the power of every bin, and a product with the filters: torchaudio's MelSpectrogram for mel
 bands (`configs/base.yaml`), the same with the windows and filters of the pitch bands (`configs/reference.yaml`). One thread, CPU time,
-both take turns, medians of the rounds and the range of their ratio. --allocator sets glibc's as training does.
+measured alternately; medians of the rounds and the range of their ratio. --allocator configures glibc's allocator as training does.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHAPES = ((1, 4.0), (1, 10.0), (16, 1.0), (4, 4.0), (64, 1.28), (64, 2.08))  # c
 
 
 def plain(config: FrontendConfig, ours: LogMel) -> Callable[[Tensor], Tensor]:
-    """Return the function from a padded waveform (batch, time) to band power that all frames and bins in one piece make."""
+    """Return a function from a padded waveform (batch, time) to band power, computed with all frames and bins in one piece."""
     if config.layout == "mel":
         options = {"n_mels": config.n_mels, "f_min": config.f_min, "f_max": config.f_max, "power": 2.0, "center": False}
         lengths = (config.sample_rate, config.n_fft, config.win_length, config.hop_length)

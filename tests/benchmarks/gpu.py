@@ -1,17 +1,17 @@
-"""What training makes of a GPU, one table: python -m tests.benchmarks.gpu (one H100 or H200 and 16 cores, about 15 minutes)
+"""Measure training on a GPU, one table: python -m tests.benchmarks.gpu (one H100 or H200 and 16 cores, about 15 minutes)
 
-steps: whole training steps of Lightning's loop from crops in page-locked memory, by batch size. ViT-S sees crops of 10 s at a hop of 20
-ms, 504 tokens of which 30 % are kept; the CNN two crops of 2.08 s. Behind a warm-up that compiles, steps are timed by the wall, then some
-traced and some watched:
+steps: training steps of Lightning's loop from crops in page-locked memory, by batch size. The input of ViT-S are crops of 10 s at a hop
+of 20 ms, 504 tokens of which 30 % are kept; that of the CNN two crops of 2.08 s. After a warm-up, which compiles, steps are timed by wall
+time; then some steps are traced, and in some the host's waits are counted:
 - MFU: floating point operations of matrix products, convolutions and attention of one step, forward and backward, as
-  torch.utils.flop_counter counts them in the eager module (the loss's similarity matrix is left out), by the time of a step, to the
-  dense bfloat16 peak of the card. Nothing is sparse or counted twice.
-- device waits: 1 - time in which at least one kernel runs in a traced step / time of an untraced step; copies are no kernels.
-- host waits: how often torch.cuda.set_sync_debug_mode sees the host wait for the device in four steps; it should be 0.
-loss: NT-Xent of 16,384 clips, forward and backward, in one piece and in chunks; memory is what comes on top of its input.
-data: fit.py's own path from shards of 30 s clips, FLAC and 16-bit PCM, every core but one decoding; device waits from the traced steps.
-`--parts` takes some of the three, `--batches` some of the batch sizes of steps. `--device cpu` runs every line in miniature: to try
-the script, its numbers say nothing.
+  torch.utils.flop_counter counts them in the eager module (without the similarity matrix of the loss), divided by the time of a step and
+  the dense bfloat16 peak of the card. Nothing is sparse or counted twice.
+- device waits: 1 - time in which at least one kernel runs in a traced step / time of an untraced step; copies are not kernels.
+- host waits: how often torch.cuda.set_sync_debug_mode reports that the host waits for the device in four steps; it should be 0.
+loss: NT-Xent of 16,384 clips, forward and backward, in one piece and in chunks; memory is in addition to the input.
+data: fit.py on shards of 30 s clips, FLAC and 16-bit PCM, with all cores but one decoding; device waits are those of the traced steps.
+`--parts` selects some of the three, `--batches` some of the batch sizes. `--device cpu` runs everything in miniature, to test the
+script; its numbers have no meaning.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ RATE = 16000
 
 @dataclass(frozen=True)
 class Size:
-    """How large the benchmark is: batches of the two encoders, which of them from shards, steps, loss and corpus."""
+    """The size of the benchmark: batches of the two encoders, which of them from shards, steps, loss and corpus."""
 
     batches: tuple[tuple[int, ...], ...]
     data_batches: tuple[int, ...]
@@ -79,7 +79,7 @@ TINY = Size(((2,), (4,)), (2, 4), 2, 4, 16, 8, 4, ("data.crops.0.seconds=1",), T
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table; what was not measured is None."""
+    """A row of the table; values that were not measured are None."""
 
     name: str
     batch: int
@@ -102,7 +102,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Bench:
-    """Where, how large, and the card's dense bfloat16 peak in TFLOP/s if it is known."""
+    """The device, the size of the benchmark, and the card's dense bfloat16 peak in TFLOP/s if it is known."""
 
     device: Device
     size: Size
@@ -123,7 +123,7 @@ class Bench:
 
 
 def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:
-    """Measure training steps from resident data; return the row and the device's busy seconds a step."""
+    """Measure training steps from data in memory; return the row and the busy seconds of the device per step."""
     config = bench.config(encoder, batch)
     torch._dynamo.reset()
     bench.device.fresh_memory()
@@ -155,7 +155,7 @@ def steps_row(bench: Bench, encoder: str, batch: int) -> tuple[Row, float]:
 
 
 def loss_row(bench: Bench, chunk: int) -> Row:
-    """Measure NT-Xent forward and backward: the median of three behind a first."""
+    """Measure NT-Xent forward and backward: the median of three repeats after a first one."""
     z_a, z_b = (torch.randn(bench.size.pairs, 256, device=bench.device.name, requires_grad=True) for _ in range(2))
     taken = []
     before = bench.device.fresh_memory()
@@ -172,7 +172,7 @@ def loss_row(bench: Bench, chunk: int) -> Row:
 
 
 def write_shards(folder: Path, codec: str, clips: int) -> None:
-    """Write shards of 30 s clips, synthetic sounds one after the other."""
+    """Write shards of 30 s clips of concatenated synthetic sounds."""
     corpus, number, encoded = Corpus(0), itertools.count(), []
     for clip in range(clips):
         sounds: list[Any] = []
@@ -190,7 +190,7 @@ def write_shards(folder: Path, codec: str, clips: int) -> None:
 
 
 def data_row(bench: Bench, encoder: str, batch: int, shards: Path, from_memory: tuple[Row, float]) -> Row:
-    """Measure fit.py's path from shards, from its second report to the last; from_memory: the same from resident data."""
+    """Measure fit.py on shards, from its second report to the last; from_memory: the same with data in memory."""
     workers, every = usable_cores() - 1 if bench.device.cuda else 0, bench.size.data_steps // 4
     run = shards.parent / f"{shards.name}-{list(ENCODERS).index(encoder)}"
     options = [f"data.workers={workers}", f"data.shards={shards}", f"run={run}", f"trainer.steps={bench.size.data_steps}"]
@@ -240,7 +240,7 @@ def main(arguments: list[str] | None = None) -> None:
     device = Device(given.device)
     if device.cuda and not torch.cuda.is_available():
         raise ValueError("gpu.py measures a CUDA device and finds none; --device cpu tries the script in miniature")
-    card = torch.cuda.get_device_name() if device.cuda else "cpu, in miniature: numbers that say nothing"
+    card = torch.cuda.get_device_name() if device.cuda else "cpu, in miniature: its numbers have no meaning"
     peak = given.peak_tflops or next((value for name, value in PEAKS.items() if name in card), None)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
@@ -255,7 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
         size = replace(size, batches=tuple(tuple(batch for batch in batches if batch in given.batches) for batches in size.batches))
     for row in measure(Bench(device, size, peak), given.parts):
         rows.append(row.line())
-        print(rows[-1], file=sys.stderr, flush=True)  # a run that is cut short leaves what it has
+        print(rows[-1], file=sys.stderr, flush=True)  # so that an interrupted run leaves its results
     head = ("", "batch", "clips/s", "ms", "MFU", "device waits", "host waits", "memory, GB", "")
     print("\n".join([f"| {' | '.join(head)} |", "|---" * len(head) + "|", *rows]))
 

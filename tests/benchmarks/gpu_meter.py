@@ -1,4 +1,4 @@
-"""What gpu.py measures with: batches that lie in memory, a callback that times and traces steps, and the operations of a step."""
+"""Tools of gpu.py: batches in memory, a callback that times and traces steps, and the number of operations of a step."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ WAITED = "called a synchronizing CUDA operation"
 
 @dataclass(frozen=True)
 class Device:
-    """cuda, or cpu to try the script."""
+    """cuda, or cpu to test the script."""
 
     name: str
 
     @property
     def cuda(self) -> bool:
-        """Whether there is a GPU to ask."""
+        """Whether the device is a GPU."""
         return self.name == "cuda"
 
     def wait(self) -> None:
@@ -43,7 +43,7 @@ class Device:
             torch.cuda.synchronize()
 
     def fresh_memory(self) -> float:
-        """Give back what earlier measurements left and return the bytes in use; the peak counts from here."""
+        """Free the memory of earlier measurements, reset the peak, and return the bytes in use."""
         if not self.cuda:
             return 0.0
         gc.collect()
@@ -57,7 +57,7 @@ class Device:
 
 
 class Resident(pl.LightningDataModule):
-    """Three batches in page-locked memory, over and over, copied as training copies them."""
+    """Three batches in page-locked memory, repeated endlessly and copied as in training."""
 
     def __init__(self, config: Config, device: Device) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Resident(pl.LightningDataModule):
         self.copier = Copier()
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return the batches, without end."""
+        """Return an endless loader of the batches."""
         batches = self.batches
 
         class Endless(IterableDataset[Batch]):
@@ -83,9 +83,9 @@ class Resident(pl.LightningDataModule):
 
 
 class Meter(pl.Callback):
-    """Times steps behind the warm-up, then traces some, then watches some for a host that waits.
+    """Time steps after the warm-up, then trace some steps, then count in some steps how often the host waits.
 
-    seconds: a step, by the wall. busy: seconds in which a kernel ran, a step. waits: how often the host waited.
+    seconds: wall seconds per step. busy: seconds per step in which a kernel ran. waits: how often the host waited.
     """
 
     def __init__(self, device: Device, steps: int) -> None:
@@ -99,23 +99,23 @@ class Meter(pl.Callback):
         self.last = max(self.plan)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        """Do what is planned behind this step."""
+        """Run the action planned after this step."""
         self.plan.get(trainer.global_step, lambda: None)()
 
     def start(self) -> None:
-        """Time from here."""
+        """Start timing."""
         self.device.wait()
         self.began = time.perf_counter()
 
     def stop(self) -> None:
-        """Time up to here, and trace from here."""
+        """Stop timing and start tracing."""
         self.device.wait()
         self.seconds = (time.perf_counter() - self.began) / self.steps
         self.tracer = profile(activities=[ProfilerActivity.CUDA if self.device.cuda else ProfilerActivity.CPU], acc_events=True)
         self.tracer.start()
 
     def trace(self) -> None:
-        """Trace up to here, and watch from here."""
+        """Stop tracing and start counting waits."""
         self.device.wait()
         self.tracer.stop()
         self.busy = union((event.time_range.start, event.time_range.end) for event in self.tracer.events() if self.is_kernel(event)) / 1e6  # type: ignore[no-untyped-call]
@@ -126,20 +126,20 @@ class Meter(pl.Callback):
             torch.cuda.set_sync_debug_mode("warn")
 
     def count(self) -> None:
-        """Watch up to here."""
+        """Stop counting waits."""
         if self.device.cuda:
             torch.cuda.set_sync_debug_mode("default")
         self.watch.__exit__(None, None, None)
         self.waits = sum(WAITED in str(warning.message) for warning in self.seen or ())
 
     def is_kernel(self, event: FunctionEvent) -> bool:
-        """Whether an event is work of the device, and no copy or mark of a range."""
+        """Return whether an event is a computation on the device, not a copy or a range marker."""
         of_device = event.device_type.name == ("CUDA" if self.device.cuda else "CPU")
         return of_device and not event.is_user_annotation and not event.name.startswith(COPIES)
 
 
 def union(intervals: Iterable[tuple[float, float]]) -> float:
-    """Return how much of the line intervals (start, end) cover together."""
+    """Return the total length covered by intervals (start, end)."""
     covered, reached = 0.0, -float("inf")
     for start, end in sorted(intervals):
         covered += max(0.0, end - max(start, reached))
@@ -148,7 +148,7 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
 
 
 def flops_of_clip(config: Config, device: Device) -> float:
-    """Return the floating point operations of a training step by its clips, from an eager step of eight."""
+    """Return the floating point operations of a training step per clip, from an eager step with eight clips."""
     small = replace(config, data=replace(config.data, batch_size=8))
     module = PretrainingModule(small).train().to(device.name)
     batch = Copier()(Resident(small, device).batches[0], torch.device(device.name))

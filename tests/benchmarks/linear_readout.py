@@ -1,10 +1,10 @@
-"""Scores of a run's embeddings with and without a linear map, at equal dimension, by probes that standardise and probes that do not.
+"""Score a run's embeddings with and without linear maps, at equal dimension, with probes that standardise and probes that do not.
 
     python -m tests.benchmarks.linear_readout RUN --tasks TASKS --out FOLDER [--dims 512] [--clips 4096] [--seeds 1] [--shards FOLDER]
 
-Each task is embedded once with all layers; the maps are fitted in one pass over clips of the training shards, as by `hear-ssl package`.
-Scene tasks: the grids fast and few-shot, with nearest neighbours and ridge regression. Event tasks: the grid fast, on embeddings as
-they are and standardised. Prints a line a score as it is found, then a table a protocol.
+Each task is embedded once with all layers; the maps are fitted in one pass over clips of the training shards, as in `hear-ssl package`.
+Scene tasks: the grids fast and few-shot, with nearest neighbours and ridge regression. Event tasks: the grid fast, on original and
+standardised embeddings. It prints a line per score, then a table per protocol.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Rows = dict[str, LabelledRows]
 
 
 def variants_of(moments: Moments, dims: int, last: int) -> Variants:
-    """Return by name what makes rows (count, dims) of the embedding of all layers; `last` is the width of the last layer, at its end."""
+    """Return functions by name from embeddings of all layers to rows (count, dims); `last`: width of the last layer, at the end."""
     maps = {
         f"pca:{dims}": LinearMap("pca", dims),
         f"pca:{dims}, components as dimensions": LinearMap("pca", dims, even=False),
@@ -51,7 +51,7 @@ def variants_of(moments: Moments, dims: int, last: int) -> Variants:
 
 
 def changed(rows: Rows, function: Callable[[Tensor], Tensor], standardised: bool = False) -> Rows:
-    """Return the rows of all splits with other embeddings; standardised by the mean and deviation over the first split."""
+    """Return the rows of all splits with changed embeddings, optionally standardised by mean and deviation over the first split."""
     with torch.no_grad():
         found = {split: function(one.embeddings) for split, one in rows.items()}
     if standardised:
@@ -63,7 +63,7 @@ def changed(rows: Rows, function: Callable[[Tensor], Tensor], standardised: bool
 
 
 def scores_of(task: Task, rows: Rows, function: Callable[[Tensor], Tensor], seeds: int) -> dict[str, float]:
-    """Return a variant's score of a task by protocol."""
+    """Return a variant's scores on a task by protocol."""
     mapped = changed(rows, function)
 
     def fast(given: Rows) -> float:
@@ -84,7 +84,7 @@ def moments_of(run: Path, embedder: Embedder, shards: list[str], clips: int, fil
 
 
 def table(found: dict[tuple[str, str, str], float], protocol: str) -> str:
-    """Return the scores by one protocol as Markdown, a row a variant, a column a task."""
+    """Return the scores of one protocol as a Markdown table with a row per variant and a column per task."""
     tasks = list(dict.fromkeys(task for task, _, name in found if name == protocol))
     lines = [f"| {protocol} | {' | '.join(tasks)} | mean |", "|---" * (len(tasks) + 2) + "|"]
     for variant in dict.fromkeys(variant for _, variant, _ in found):

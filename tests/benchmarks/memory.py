@@ -1,8 +1,8 @@
-"""Peak memory and speed on minutes of audio, and whether chunks give what the whole clip gives, for every encoder.
+"""Measure peak memory and speed on minutes of audio, and the difference between chunks and whole clips, for every encoder.
 
 taskset -c 1 python -m tests.benchmarks.memory
 
-Each encoder has a process of its own, one thread. "beyond" is the peak of resident memory less weights and
+Each encoder runs in a separate process with one thread. "beyond" is the peak of resident memory minus weights and
 embeddings: interpreter, torch, audio and activations. Speed is audio seconds per CPU-second of one function of the API.
 """
 
@@ -64,7 +64,7 @@ def speed_of(model: hear_ssl.model.Embedder, function: object) -> float:
 
 
 def chunks_against_whole(model: hear_ssl.model.Embedder) -> float:
-    """Return the largest difference of any embedding of a minute in chunks from that in one piece, relative to the largest value."""
+    """Return the largest difference between the embeddings of one minute in chunks and in one piece, relative to the largest value."""
     audio, results = torch.rand(1, 60 * model.sample_rate) - 0.5, []
     for chunk_frames in (model.config.chunk_frames, 10**6):
         model.config = replace(model.config, chunk_frames=chunk_frames)

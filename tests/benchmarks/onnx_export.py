@@ -1,8 +1,8 @@
-"""Size, load time and speed of exported ONNX files next to torch: python -m tests.benchmarks.onnx_export
+"""Compare size, load time and speed of exported ONNX files with torch: python -m tests.benchmarks.onnx_export
 
-Untrained models of default sizes. Speed: CPU seconds of scene embeddings of clips, one thread; torch lays the model out as load_model
-does. Both take turns; medians of the rounds. Load: CPU seconds in a fresh process, of the import and of the model. The largest
-difference is that of the noise timed. In onnxruntime alone: scene and timestamp embeddings in one run.
+Untrained models of default sizes. Speed: CPU seconds of scene embeddings of clips, one thread, with torch in the memory format of
+load_model. Both are measured alternately; medians of the rounds. Load: CPU seconds in a new process, for the import and for the model.
+The largest difference is that on the timed noise. Only in onnxruntime: scene and timestamp embeddings in one run.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ END = "print(read - start, time.process_time() - read)"
 
 
 def loading(code: str, *arguments: str) -> str:
-    """Return the median CPU seconds of an import and of loading a model in fresh processes."""
+    """Return the median CPU seconds of an import and of loading a model in new processes."""
     rows = []
     for _ in range(3):
         done = subprocess.run([sys.executable, "-c", f"{START}{code}{END}", *arguments], capture_output=True, text=True, check=True)
@@ -76,7 +76,7 @@ def seconds(task: Callable[[], object]) -> float:
 
 
 def session(content: bytes) -> onnxruntime.InferenceSession:
-    """Return a session of one thread."""
+    """Return a session with one thread."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])

@@ -1,11 +1,11 @@
-"""What saving costs after many clips, and how much memory a long recording takes.
+"""Measure the cost of saving after many clips, and the memory for long recordings.
 
 python -m tests.benchmarks.packing state
 python -m tests.benchmarks.packing long FOLDER --hours 1 24 --kinds flac mp3 wav
 
-`state` appends the entries of shards of 512 clips to the log of a packing, as pack does after each, and writes real shards now and
-then, for comparison. `long` makes recordings of noise at 8 kHz in FOLDER, packs each with one worker, and shows the peak of resident
-memory of any of the processes; "own" is what no file backs (RssAnon), which the system cannot take back.
+`state` appends the entries of shards of 512 clips to the log of a packing, as pack does, and writes some real shards for comparison.
+`long` creates recordings of noise at 8 kHz in FOLDER, packs each with one worker, and prints the peak of resident memory of any process;
+"own" is the part that is not backed by a file (RssAnon), which the system cannot release.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ MEASURED = 20  # shards at each point
 
 
 def clip(number: int) -> PackedClip:
-    """Return a clip of a hundred bytes with a hash of its own."""
+    """Return a clip of a hundred bytes with a unique hash."""
     record = {"source": "s", "path": f"{number}.wav", "license": "CC0-1.0", "split": "train", "offset_seconds": 0.0, "seconds": 10.0}
     return PackedClip(f"clip-{number:012x}-0000", "flac", b"\0" * 100, record, np.random.default_rng(number).bytes(20).hex())
 
 
 def state() -> None:
-    """Print the time of saving for each clip at several numbers of clips."""
+    """Print the time of saving per clip at several numbers of clips."""
     with tempfile.TemporaryDirectory() as folder:
         header = {"fingerprint": "f", "split": "train", "part": None}
         packer = Packer([Item("/s/a.wav", "a.wav", "s", "CC0-1.0", "train")], Path(folder), PackOptions(), header, SHARD)
@@ -76,11 +76,11 @@ def noise(seconds: int) -> Iterator[NDArray[np.float32]]:
 
 
 def recording(folder: Path, hours: int, kind: str) -> Path:
-    """Return a recording of so many hours; made unless it is there."""
+    """Return a recording of `hours` hours, created if it does not exist."""
     path = folder / f"{hours}h.{kind}"
     if path.exists():
         return path
-    if kind == "mp3":  # its frames stand alone: those of ten minutes, again and again, after the one that states a length
+    if kind == "mp3":  # its frames are independent: repeat those of ten minutes after the frame that states a length
         once = folder / "once.mp3"
         with soundfile.SoundFile(once, "w", RATE, 1, format="MP3") as file:
             for block in noise(600):
@@ -111,7 +111,7 @@ def anonymous(root: int) -> int:
 
 
 def long(folder: Path, hours: list[int], kinds: list[str]) -> None:
-    """Print the peak of memory while recordings of several lengths are packed."""
+    """Print the peak of memory during the packing of recordings of several lengths."""
     print("| recording | size, MB | clips | shards of 512 | peak, MB | own, MB | seconds |\n|---|---|---|---|---|---|---|")
     for kind in kinds:
         for length in hours:
@@ -123,7 +123,7 @@ def long(folder: Path, hours: list[int], kinds: list[str]) -> None:
 
 
 def one(path: Path, out: Path) -> None:
-    """Pack a recording and print what came of it and the peak of memory: a process of its own, for the sake of ru_maxrss."""
+    """Pack a recording and print the result and the peak of memory, in a separate process because of ru_maxrss."""
     began = time.perf_counter()
     command = [sys.executable, "-m", "hear_ssl.data.pack", str(path), "--out", str(out), "--sample-rate", str(RATE), "--workers", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -138,8 +138,8 @@ def one(path: Path, out: Path) -> None:
 
 
 def main() -> None:
-    """Measure what the command line says."""
-    parser = argparse.ArgumentParser(description="What saving costs after many clips, and how much memory a long recording takes.")
+    """Measure the part given on the command line."""
+    parser = argparse.ArgumentParser(description="Measure the cost of saving after many clips, and the memory for long recordings.")
     parser.add_argument("what", choices=("state", "long", "one"))
     parser.add_argument("paths", nargs="*", type=Path)
     parser.add_argument("--hours", nargs="+", type=int, default=[1, 24])

@@ -1,9 +1,10 @@
-"""A training the way it is done in most repositories, against ours, on the same shards: python -m tests.benchmarks.peer SHARDS
+"""Compare a common training loop with ours on the same shards: python -m tests.benchmarks.peer SHARDS
 
-The peer: webdataset with its defaults and a shuffle buffer of 1,000, whole clips decoded by soundfile and two crops cut, views and
-log-mel (torchaudio) sample by sample in the dataset, PyTorch Lightning in float32, torch's defaults. Ours: the same crops, views, encoder,
-head, loss and optimizer by PretrainingModule and ShardDataModule with performance=auto. Mixup is off on both sides, whose memory has
-no per-sample form. Each side in a process of its own without workers, clips per second of its CPU time; sides take turns.
+The common loop ("peer"): webdataset with its defaults and a shuffle buffer of 1,000, whole clips decoded by soundfile and cut to two
+crops, views and log-mel (torchaudio) computed per sample in the dataset, PyTorch Lightning in float32, torch's defaults. Ours: the same
+crops, views, encoder, head, loss and optimizer with PretrainingModule and ShardDataModule and performance=auto. Both are without mixup,
+whose memory has no per-sample form. Each runs in a separate process without workers; rates are clips per CPU-second, measured
+alternately.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ OPTIONS = ["objective.nt_xent.weight=1", "data.workers=0", "trainer.threads=1", 
 
 
 def trainer(steps: int, precision: str, times: list[float]) -> Any:
-    """Return Lightning's Trainer that notes the CPU time after every step."""
+    """Return a Lightning Trainer that records the CPU time after every step."""
     import pytorch_lightning as pl
 
     class Times(pl.Callback):
@@ -39,7 +40,7 @@ def trainer(steps: int, precision: str, times: list[float]) -> Any:
 
 
 def ours(config: Config, steps: int, times: list[float]) -> None:
-    """Train with our data, module and choices."""
+    """Train with our data module, module and optimisations."""
     choices = choose(config, Machine("cpu", 1, cpu_bfloat16()))
     if choices.allocator:
         keep_memory()
@@ -54,7 +55,7 @@ def ours(config: Config, steps: int, times: list[float]) -> None:
 
 
 def peer(config: Config, steps: int, times: list[float]) -> None:
-    """Train the plain way."""
+    """Train with the common loop."""
     import numpy as np
     import pytorch_lightning as pl
     import soundfile

@@ -1,7 +1,7 @@
-"""Milliseconds of a step of the benchmark's predictor with oneDNN's products and with torch.mm: python -m tests.benchmarks.predictor
+"""Measure milliseconds per step of the predictor with matrix products of oneDNN and of torch.mm: python -m tests.benchmarks.predictor
 
-CPU time, one thread; the two take turns, medians of the rounds and the range of their ratio. `predictor.ONEDNN` says
-which of them this processor gets.
+CPU time, one thread, measured alternately; medians of the rounds and the range of their ratio. `predictor.ONEDNN` is whether this
+processor uses oneDNN.
 """
 
 from __future__ import annotations

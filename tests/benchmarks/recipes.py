@@ -2,8 +2,8 @@
 
 python -m tests.benchmarks.recipes --shards SHARDS --tasks TASKS --out OUT [--steps 1000] [--seeds 0 1] [--set key=value ...]
 
-What is there already is not computed again: stop it and start it as you like. Seeds can be run by several processes at
-once; a last call with all of them prints the whole table.
+Existing results are not computed again, so it can be stopped and restarted. Several processes can run different seeds at once; a final
+call with all seeds prints the whole table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def train(arguments: argparse.Namespace, recipe: str, seed: int) -> Path:
 
 
 def score(arguments: argparse.Namespace, run: Path, seed: int) -> dict[str, dict[str, float]]:
-    """Return {task: {model: score}} of a run and its baselines, which are scored once a seed of the predictor."""
+    """Return {task: {model: score}} for a run and its baselines, which are scored once per seed of the predictor."""
     from hear_ssl.evaluation.run import evaluate, models_to_compare
     from hear_ssl.evaluation.tasks.task_format import find_tasks
 

@@ -3,8 +3,8 @@
 python -m tests.benchmarks.same_bits OLD NEW [--recipes cola,base] [--steps 20] [--parts train,embeddings,batches,package]
 
 OLD and NEW are git revisions; NEW may be `.`, the working tree. Each is checked out into a temporary folder and run there by the
-commands that users run, both on one corpus that OLD renders. Prints a line for each item and ends with status 0 when all are the same,
-1 when any differs, 2 on bad input. Where NEW has other names than OLD, add them to the tables here and in same_bits_worker.py.
+commands that users run, both on one corpus that OLD renders. It prints a line per item and ends with status 0 when all are the same,
+1 when any differs, 2 on bad input. If NEW has other names than OLD, add them to the tables here and in same_bits_worker.py.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tests.benchmarks.same_bits_compare import Tensors, by_item, line_of, metric
 ROOT = Path(__file__).resolve().parents[2]
 WORKER = Path(__file__).with_name("same_bits_worker.py")
 PARTS = ("train", "embeddings", "batches", "package")
-COMMANDS = {  # how a command is called: the first whose file the checkout has
+COMMANDS = {  # ways to call a command; the first one whose file exists in the checkout is used
     "fit": [["train/fit.py"]],
     "instruments": [["-m", "hear_ssl.synthesis", "instruments"], ["-m", "hear_ssl.data.synthetic"]],
     "combine": [["examples/reference/combine.py"], ["train/combine.py"]],
@@ -84,13 +84,13 @@ class Side:
         return printed
 
     def stop(self) -> None:
-        """End what is running."""
+        """End the running command."""
         if self.process and self.process.poll() is None:
             self.process.kill()
             self.process.wait()
 
     def command(self, name: str) -> list[str]:
-        """Return how this checkout's command is called. Raises ValueError when it has none of the table's."""
+        """Return the arguments to call a command of this checkout. Raises ValueError when it has none of those in the table."""
         for arguments in COMMANDS[name]:
             path = self.checkout / arguments[1].replace(".", "/") if arguments[0] == "-m" else self.checkout / arguments[0]
             if path.is_file() or path.with_suffix(".py").is_file() or (path / "__main__.py").is_file():
@@ -118,7 +118,7 @@ class Side:
         return [f"{key}={value}" for key, value in {**small, **heads, **memory}.items()]
 
     def memories(self, recipe: str) -> list[str]:
-        """Return the keys of the memories of mixup in a recipe whose views are lists."""
+        """Return the config keys for the memories of mixup in a recipe whose views are lists."""
         views = yaml.safe_load((self.checkout / "configs" / f"{recipe}.yaml").read_text()).get("views")
         names = [[next(iter(one)) if isinstance(one, dict) else one for one in view["augment"]] for view in views or []]
         names = names or [["gain", "polarity", "mixup"], ["gain", "polarity", "noise", "mixup"]]  # the default
@@ -161,7 +161,7 @@ Job = tuple[str, Callable[[Side], Tensors]]
 
 
 def jobs_of(parts: list[str], recipes: list[str], steps: int, corpora: list[Path]) -> Iterator[Job]:
-    """Yield what is compared: a name and a function that computes its tensors on one side."""
+    """Yield the comparisons: a name, and a function that computes its tensors on one side."""
     first = corpora[0]
     for recipe in recipes if "train" in parts else []:
         names = {"OLD": recipe, "NEW": RECIPES.get(recipe, recipe)}
@@ -179,7 +179,7 @@ def jobs_of(parts: list[str], recipes: list[str], steps: int, corpora: list[Path
 
 
 def compared(job: Job, sides: list[Side]) -> list[tuple[str, str]]:
-    """Run a job on both sides at once and return the items and how they compare."""
+    """Run a job on both sides at once and return the items with the results of their comparison."""
     name, compute = job
     with ThreadPoolExecutor(2) as pool:
         futures = [pool.submit(compute, side) for side in sides]
@@ -205,7 +205,7 @@ def git(*arguments: str) -> str:
 
 @contextmanager
 def checked_out(revisions: list[str]) -> Iterator[tuple[Path, list[Path]]]:
-    """Give a temporary folder and a checkout of each revision in it, `.` being the working tree; both go at the end.
+    """Yield a temporary folder with a checkout of each revision, `.` being the working tree; remove both at the end.
 
     Raises ValueError when there is no such revision.
     """
@@ -226,12 +226,12 @@ def checked_out(revisions: list[str]) -> Iterator[tuple[Path, list[Path]]]:
             yield Path(scratch).resolve(), paths
         finally:
             for path, commit in zip(paths, commits, strict=True):
-                if commit:  # stopped while it was added, there may be nothing to remove
+                if commit:  # there may be nothing to remove if adding it was interrupted
                     subprocess.run(["git", "-C", str(ROOT), "worktree", "remove", "--force", str(path)], capture_output=True, check=False)
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line. Raises ValueError on what is not allowed."""
+    """Read the command line. Raises ValueError for values that are not allowed."""
     parser = argparse.ArgumentParser(prog="same_bits.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("old", metavar="OLD", help="git revision before the change")
     parser.add_argument("new", metavar="NEW", help="git revision after it, or . for the working tree")
@@ -260,7 +260,7 @@ def chosen_recipes(checkout: Path, wanted: str | None) -> list[str]:
 
 
 def main() -> int:
-    """Compare as the command line says."""
+    """Compare with the options of the command line."""
     given = parse_arguments()
     found: list[tuple[str, str]] = []
     with checked_out([given.old, given.new]) as (scratch, paths):

@@ -1,4 +1,4 @@
-"""Compare tensors by name, bit for bit, and say what differs first."""
+"""Compare tensors by name, bit for bit, and report the first difference."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ Tensors = dict[str, Tensor]
 RENAMED: list[tuple[str, str]] = [  # prefixes of tensors in a checkpoint: in OLD, in NEW
     (f"views.{name}", f"views.views.0.{place}.{name}") for name in ("memory", "filled") for place in range(4)
 ]
-TIMES = ("_share", "_per_second", "seconds")  # how columns of metrics.csv end that hold times
+TIMES = ("_share", "_per_second", "seconds")  # suffixes of columns of metrics.csv with times
 
 
 def metrics_of(path: Path) -> Tensors:
-    """Return the columns of a metrics.csv as float64, but for times."""
+    """Return the columns of a metrics.csv as float64, without times."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     names = [name for name in rows[0] if not name.endswith(TIMES)]
@@ -33,7 +33,7 @@ def tensors_of(path: Path) -> Tensors:
 
 
 def by_item(name: str, tensors: Tensors) -> dict[str, Tensors]:
-    """Return tensors by item: the part of their names before a colon and `name`, or `name` alone where there is none."""
+    """Return tensors by item: the part of their names before a colon and `name`, or only `name` without a colon."""
     items: dict[str, Tensors] = {}
     for key, tensor in tensors.items():
         item, colon, rest = key.partition(":")
@@ -42,7 +42,7 @@ def by_item(name: str, tensors: Tensors) -> dict[str, Tensors]:
 
 
 def renamed(old: Tensors, new: Tensors) -> tuple[Tensors, list[str]]:
-    """Return OLD's tensors under NEW's names, as far as the table has them, and the renamings that were used."""
+    """Return OLD's tensors with NEW's names, as far as they are in the table, and the renamings that were used."""
     found, used = {}, []
     for name, tensor in old.items():
         for before, after in RENAMED:
@@ -62,7 +62,7 @@ def same(one: Tensor, other: Tensor) -> bool:
 
 
 def difference(name: str, one: Tensor, other: Tensor) -> str:
-    """Say where two tensors differ first, and by how much at most."""
+    """Return a line on the first and the largest difference of two tensors."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return f"{name} is {one.dtype} {list(one.shape)} and {other.dtype} {list(other.shape)}"
     first, second = one.reshape(-1), other.reshape(-1)
@@ -75,7 +75,7 @@ def difference(name: str, one: Tensor, other: Tensor) -> str:
 
 def line_of(old: Tensors, new: Tensors) -> str:
     """Return `same`, or `differs: ` and the first difference, with the renamings used."""
-    old = {name: tensor for name, tensor in old.items() if name in new or tensor.numel()}  # what holds nothing may be left out
+    old = {name: tensor for name, tensor in old.items() if name in new or tensor.numel()}  # empty tensors may be missing
     old, used = renamed(old, new)
     note = f" (renamed: {', '.join(used)})" if used else ""
     for name in {**old, **new}:

@@ -1,9 +1,9 @@
-"""What same_bits.py runs inside one checkout: a training whose losses are kept exactly, embeddings, batches.
+"""The part of same_bits.py that runs inside a checkout: a training with exact losses, embeddings, batches.
 
 python same_bits_worker.py fit OUT SCRIPT [ARGUMENT ...] | embeddings OUT | batches OUT FOLDER FOLDER
 
-OUT is a file of tensors by name, written with torch.save. The checkout is the working folder and the first entry of PYTHONPATH. It
-may be of another layout than the checkout of this file, so modules, fields and values are found by the tables below.
+OUT is a file of tensors by name, written with torch.save. The checkout is the working folder and the first entry of PYTHONPATH. Its
+layout may differ from that of this file's checkout, so modules, fields and values are found by the tables below.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-MODULES = {  # where an object may be: the first module of the list that the checkout has
+MODULES = {  # possible modules of an object; the first one that exists in the checkout is used
     "Embedder": ["hear_ssl.model.embedder", "hear_ssl.runtime.embedder"],
     "settings": ["hear_ssl.model.options", "hear_ssl.runtime.settings"],
     "selection": ["hear_ssl.model.embedder_config"],
@@ -31,10 +31,10 @@ MODULES = {  # where an object may be: the first module of the list that the che
     "ShardSet": ["hear_ssl.data.shards.reader", "hear_ssl.data.shards"],
     "BatchStream": ["hear_ssl.data.stream.batch_stream", "hear_ssl.data.stream"],
 }
-VALUES = [("doppelgaenger", "pairs")]  # names of one value
+VALUES = [("doppelgaenger", "pairs")]  # names of the same value
 PACKAGES = ("hear_ssl", "train", "export")
 STEPS = 3
-WAYS: dict[str, dict[str, Any]] = {  # how clips become batches: fields of DataConfig, and how many folders
+WAYS: dict[str, dict[str, Any]] = {  # ways to make batches: fields of DataConfig, and the number of folders
     "two crops": {"folders": 1},
     "one crop": {"folders": 1, "crops": 1},
     "pairs": {"folders": 1, "positives": "doppelgaenger"},
@@ -49,7 +49,7 @@ def inside(file: str | None) -> bool:
 
 
 def module_of(name: str) -> ModuleType:
-    """Import the module of the table. An installed hear_ssl, which also answers to old names, is passed over.
+    """Import a module of the table from the checkout, not from an installed hear_ssl, which may have old names as well.
 
     Raises ValueError when the checkout has none of the modules.
     """
@@ -69,7 +69,7 @@ def check_imports() -> None:
 
 
 def built(kind: Any, values: dict[str, Any]) -> Any:
-    """Return a settings dataclass with these values, under whichever names of values it has."""
+    """Return a settings dataclass with these values, under the names of values that it accepts."""
     known = {item.name: item for item in fields(kind)}
     found = {}
     for name, value in values.items():
@@ -80,7 +80,7 @@ def built(kind: Any, values: dict[str, Any]) -> Any:
 
 
 def golden_models() -> Any:
-    """Import tests/golden_models.py of this file's own checkout, which imports nothing of the framework."""
+    """Import tests/golden_models.py of this file's checkout, which does not import the framework."""
     spec = importlib.util.spec_from_file_location("golden_models", Path(__file__).resolve().parents[1] / "golden_models.py")
     assert spec is not None
     assert spec.loader is not None
@@ -90,7 +90,7 @@ def golden_models() -> Any:
 
 
 def model_of(encoder: str, composition: str) -> Any:
-    """Return an embedder of seed 0 from the tables in golden_models.py."""
+    """Return an embedder with seed 0 from the tables in golden_models.py."""
     models, settings, embedder = golden_models(), module_of("settings"), module_of("Embedder").Embedder
     features, options = models.ENCODERS[encoder]
     torch.manual_seed(0)
@@ -123,7 +123,7 @@ def embeddings() -> dict[str, Tensor]:
 
 
 def batches(folders: list[str]) -> dict[str, Tensor]:
-    """Return the first batches of every way, and of each of two ranks; keys as bytes."""
+    """Return the first batches of every way, also for each of two ranks; keys as bytes."""
     config, shard_set, stream = module_of("DataConfig").DataConfig, module_of("ShardSet").ShardSet, module_of("BatchStream").BatchStream
     found: dict[str, Tensor] = {}
     for way, options in WAYS.items():
@@ -173,7 +173,7 @@ def fit(arguments: list[str]) -> dict[str, Tensor]:
 def main() -> None:
     """Compute one part and write it."""
     part, out, *arguments = sys.argv[1:]
-    sys.path[0] = os.getcwd()  # modules next to this file are not the checkout's
+    sys.path[0] = os.getcwd()  # modules next to this file do not belong to the checkout
     if part == "fit":
         found = fit(arguments)
     else:

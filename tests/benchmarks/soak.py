@@ -1,13 +1,12 @@
-"""Train under random SIGKILLs from a flaky server with damaged shards, and prove from a log what was delivered.
+"""Train with random SIGKILLs, a flaky server and damaged shards, and check by a log that every clip was delivered.
 
 python -m tests.benchmarks.soak --out DIR [--minutes 30] [--seed 0] [--runs 2]
 
-The server truncates, stalls, resets, refuses or falsifies a fifth of its answers, one shard is gone, one has a damaged header, and
-some clips hold no audio. The cache holds two windows of the shards, however many runs share it. For two thirds of the time a
-SIGKILL falls every 15 to 60 s on all processes of a run, on its training alone or on one decoding worker, and the run is resumed;
-in the last third nothing is killed and the memory is sampled. At the end the log of each run must show every clip of every whole
-pass exactly once, or named as lost with its shard, every step that was run again delivering the very same clips, and memory that
-did not grow.
+The server truncates, stalls, resets, refuses or falsifies a fifth of its responses. One shard is missing, one has a damaged header, and
+some clips contain no audio. The cache has space for two windows of the shards, for any number of runs. For two thirds of the time a
+SIGKILL is sent every 15 to 60 s to all processes of a run, to its training process or to one decoding worker, and the run is resumed;
+in the last third nothing is killed and memory is sampled. At the end, the log of each run must contain every clip of every complete pass
+exactly once, or list it as lost with its shard; repeated steps must deliver the same clips, and memory must not grow.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def make_shards(folder: Path, seed: int) -> None:
 
 
 def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
-    """Serve the folder badly from a thread; return its address and what was answered."""
+    """Serve the folder unreliably from a thread; return its address and the counts of its responses."""
     answers: Counter[str] = Counter()
     chance = random.Random(seed)
 
@@ -102,7 +101,7 @@ def serve(folder: Path, seed: int) -> tuple[str, Counter[str]]:
 
 
 def train(out: Path, address: str, seed: int, resume: bool) -> None:
-    """Run fit.py's own training in this process, with a log line for every batch that the training takes."""
+    """Run the training of fit.py in this process, with a log line for every batch that is trained on."""
     from hear_ssl import download
     from hear_ssl.data.stream.batch import Batch
     from hear_ssl.training.batch_datamodule import BatchDataModule
@@ -141,7 +140,7 @@ def train(out: Path, address: str, seed: int, resume: bool) -> None:
 
 
 def cache_gb(out: Path) -> float:
-    """Return a bound that holds two windows and a little."""
+    """Return a size limit for two windows and a little more."""
     return 2.4 * WINDOW * max(record.bytes for record in read_index(out / "served").shards) / 1e9
 
 
@@ -158,7 +157,7 @@ def processes(group: int) -> dict[int, int]:
 
 
 def resident_mb(group: int) -> float:
-    """Return the resident memory of all processes of a group, in MB; what they share counts in each."""
+    """Return the resident memory of all processes of a group in MB; shared memory counts in each process."""
     total = 0
     for process in processes(group):
         try:
@@ -169,7 +168,7 @@ def resident_mb(group: int) -> float:
 
 
 def kill(process: subprocess.Popen[bytes], target: str) -> None:
-    """SIGKILL all processes of a run, its training alone, or one worker; what is left must end by itself within a minute."""
+    """SIGKILL all processes of a run, its training process, or one worker; the others must end by themselves within a minute."""
     alive = processes(process.pid)
     workers = [child for child, parent in alive.items() if parent not in (process.pid, os.getpid())]
     if target == "all" or not workers:
@@ -185,7 +184,7 @@ def kill(process: subprocess.Popen[bytes], target: str) -> None:
 
 
 def prove(out: Path, seed: int) -> dict[str, Any]:
-    """Check the log against the order. Raises AssertionError at the first contradiction; returns what was counted."""
+    """Check the log against the order and return counts. Raises AssertionError at the first contradiction."""
     index = read_index(out.parent / "served")
     keys = [f"s{shard:02d}-{clip:03d}" for shard in range(SHARDS) for clip in range(CLIPS)]
     order = SampleOrder([record.clips for record in index.shards], seed, WINDOW)
@@ -195,7 +194,7 @@ def prove(out: Path, seed: int) -> dict[str, Any]:
         try:
             step, clips, lost = json.loads(line)
         except ValueError:
-            continue  # the line at which a kill fell
+            continue  # a line that was interrupted by a kill
         assert steps.setdefault(step, [clips, lost]) == [clips, lost], f"step {step} was delivered in two ways"
         again += 1
     again -= len(steps)
@@ -224,7 +223,7 @@ def prove(out: Path, seed: int) -> dict[str, Any]:
 
 
 def live(out: Path, address: str, minutes: float, seed: int) -> str:
-    """Train one run in `out`, kill and resume it, prove from its log what was delivered, and return what was counted."""
+    """Train one run in `out`, kill and resume it, check its log, and return the counts."""
     out.mkdir()
     chance, end, kills, memory = random.Random(seed), time.time() + 60 * minutes, Counter[str](), []
     last = end - 20 * minutes
@@ -254,7 +253,7 @@ def live(out: Path, address: str, minutes: float, seed: int) -> str:
 
 
 def soak(out: Path, minutes: float, seed: int, runs: int) -> None:
-    """Let runs with different seeds share a server and a cache; print what each one proves."""
+    """Train runs with different seeds that share a server and a cache; print the result of each."""
     make_shards(out / "served", seed)
     address, answers = serve(out / "served", seed)
     with ThreadPoolExecutor(runs) as pool:

@@ -1,12 +1,12 @@
-"""Clips per second of the stream, with and without an index, bare decoding and plain webdataset, on the same shards, in one run.
+"""Measure clips per second of the stream, with and without an index, of decoding alone and of webdataset, on the same shards.
 
 python -m tests.benchmarks.stream SHARDS [--crop-seconds 2.5] [--batches 20] [--rounds 5]
 
-bare decoding: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
+decoding alone: soundfile seek and read of one crop from bytes in memory, one process. ours: batches of 64 delivered to
 this process. without an index: the same from a folder of links to the shards, which has no index.json. webdataset: its
 WebDataset with a shuffle buffer of 1,000, soundfile in .map, .batched(64), its WebLoader.
-Kinds take turns within a round; printed are the median of the rounds and their range, by the clock and by the CPU time of all
-processes, which says more on a machine that is busy with other work.
+Variants are measured alternately in each round. The output is the median of the rounds and their range, per wall time and per CPU time of
+all processes, which is more reliable on a busy machine.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RATE = 16000
 
 
 def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
-    """Decode one crop of each clip, over and over; yield after every batch."""
+    """Decode one crop of each clip, repeatedly; yield after every batch."""
     number = 0
     while True:
         for _ in range(BATCH):
@@ -53,14 +53,14 @@ def bare(clips: list[bytes], time_samples: int) -> Iterator[int]:
 
 
 def ours(shards: str, crop_seconds: float, workers: int) -> Iterator[int]:
-    """Deliver batches of one crop a clip."""
+    """Deliver batches of one crop per clip."""
     config = DataConfig(shards=[shards], batch_size=BATCH, crops=[CropConfig(crop_seconds, 1)], workers=workers)
     for batch in data_module(config, RATE, 0).train_dataloader():
         yield len(batch.waveform)
 
 
 def without_index(shards: str, folder: str) -> str:
-    """Fill a folder with links to the shards alone and return it."""
+    """Fill a folder with links to the shards, without the index, and return it."""
     for path in Path(shards).glob("*.tar"):
         (Path(folder) / path.name).symlink_to(path.resolve())
     return folder
@@ -76,7 +76,7 @@ def crop_of(sample: dict[str, Any], time_samples: int) -> Any:
 
 
 def plain(shards: str, time_samples: int, workers: int) -> Iterator[int]:
-    """Deliver batches the way webdataset's documentation shows."""
+    """Deliver batches as in webdataset's documentation."""
     urls = sorted(str(path) for path in Path(shards).glob("*.tar"))
     dataset = webdataset.WebDataset(urls, resampled=True, shardshuffle=False, nodesplitter=webdataset.split_by_worker).shuffle(1000)
     dataset = dataset.map(partial(crop_of, time_samples=time_samples)).batched(BATCH)
@@ -100,7 +100,7 @@ def main() -> None:
     clips = [data.shards.audio(data.shards.clip(int(number))) for number in generator.choice(len(data.shards), 2000, replace=False)]
     with tempfile.TemporaryDirectory() as folder:
         bare_shards = without_index(arguments.shards, folder)
-        kinds: dict[str, Callable[[], Iterator[int]]] = {"bare decoding, 1 process": partial(bare, clips, samples)}
+        kinds: dict[str, Callable[[], Iterator[int]]] = {"decoding alone, 1 process": partial(bare, clips, samples)}
         for workers in (0, 1, 2):
             kinds[f"ours, {workers} workers"] = partial(ours, arguments.shards, arguments.crop_seconds, workers)
             kinds[f"ours without an index, {workers} workers"] = partial(ours, bare_shards, arguments.crop_seconds, workers)
@@ -134,14 +134,14 @@ def measured(kinds: dict[str, Callable[[], Iterator[int]]], rounds: int, count: 
 
 
 def print_table(rates: dict[str, list[tuple[float, float]]]) -> None:
-    """Print medians and ranges, and medians over the rounds of the ratios to bare decoding, webdataset and our path with an index."""
-    head = "to bare decoding | to webdataset | to ours with an index"
+    """Print medians and ranges, and medians over the rounds of the ratios to decoding alone, webdataset and our path with an index."""
+    head = "relative to decoding | relative to webdataset | relative to ours with an index"
     for unit, title in enumerate(("clips/s", "clips per CPU-second of all processes")):
         print(f"| | {title}, median (range) | {head} |\n|---|---|---|---|---|")
         for name, pairs in rates.items():
             values = [pair[unit] for pair in pairs]
             kind, _, workers = name.partition(", ")
-            rivals = ["bare decoding, 1 process"]
+            rivals = ["decoding alone, 1 process"]
             rivals += [
                 f"webdataset, {workers}" if kind.startswith("ours") else "",
                 f"ours, {workers}" if kind == "ours without an index" else "",

@@ -3,7 +3,8 @@
 In the order of the navigation, the home page last: YAML and Python blocks become the files that the paragraph before them names; other
 Python blocks, and blocks without a language, run in DIR. A line of an output block (```text) that the real output lacks is printed with
 the real output; digits, times and paths do not count. --write puts the real lines into the output blocks. All output stays in DIR/outputs.
-What a page installs with pip goes to DIR/installed, without dependencies.
+What a page installs with pip goes to DIR/installed, without dependencies. Run all pages in an empty DIR; a page alone needs the files of
+those before it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from docs.build_site import DOCS, ROOT
+from tests.docs.compare_output import compare
 
 BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)  # indent, language, text
 STOP = re.compile(r" +# Ctrl-C after (.+)$")  # a command that the reader interrupts once this is printed
@@ -67,6 +69,8 @@ def main() -> int:
             (work / folder).symlink_to(ROOT / folder)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     listed = sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]), key=lambda page: page == "index.md")
+    if unknown := sorted(set(args.pages) - set(listed)):
+        parser.error(f"no page of the navigation: {', '.join(unknown)}; pages are named like get_started/cpu.md")
     return max(Page(page, work).run(args.write) for page in listed if page in (args.pages or listed))
 
 
@@ -120,11 +124,9 @@ class Page:
 
     def run_block(self, text: str, language: str) -> None:
         """Run the commands or the Python of a block, except those of NOT_RUN."""
-        not_run = NOT_RUN[""] | NOT_RUN.get(self.name, {})
-        for command in [text] if language == "python" else re.split(r"(?<!\\)\n", text.strip()):
-            reason = next((why for start, why in not_run.items() if command.startswith(start)), None)
-            if reason is not None:
-                print(f"not run, {reason}: {command.splitlines()[0]}", flush=True)
+        for command in commands(text, language):
+            if why := reason(self.name, command):
+                print(f"not run, {why}: {command.splitlines()[0]}", flush=True)
                 continue
             print(f"$ {command.rstrip()}", flush=True)
             command = re.sub(r"^((python -m )?pip install) ", rf"\1 --no-deps --upgrade --target {self.work}/installed ", command)
@@ -152,26 +154,14 @@ class Page:
         return output
 
 
-def key(line: str) -> str:
-    """Return a line of an output without numbers, times, folders and spaces, but with the step of a training."""
-    numbers = re.sub(r"[\d:.,±]+( (s|min|h|MB|GB)\b)?", "", re.sub(r"(?<!\w)[~.]?/[\w./=,-]+", "PATH", line))
-    return " ".join(re.findall(r"step \d+/\d+", line)) + "".join(numbers.split())
+def commands(text: str, language: str) -> list[str]:
+    """Return the commands of a block, with their continued lines, or its Python."""
+    return [text] if language == "python" else re.split(r"(?<!\\)\n", text.strip())
 
 
-def compare(expected: str, real: str) -> tuple[str, list[str]]:
-    """Return the output block with the lines of the real output, and its lines that the real output lacks in this order."""
-    lines, at = real.splitlines(), 0
-    found: list[str] = []
-    missing: list[str] = []
-    for line in expected.splitlines():
-        hit = next((number for number, other in enumerate(lines[at:], at) if key(other) == key(line)), None)
-        if hit is None and line.strip() not in ("", "..."):
-            missing.append(line)
-        if hit is not None and found and found[-1] != "..." and any(other.strip() and "%|" not in other for other in lines[at:hit]):
-            found.append("...")  # the page leaves lines out, other than those of progress bars
-        found.append(line if hit is None or not line.strip() else lines[hit].rstrip())
-        at = at if hit is None else hit + 1
-    return "".join(line + "\n" for line in found), missing
+def reason(page: str, command: str) -> str | None:
+    """Return why a command of a page is not run here, None for one that is."""
+    return next((why for start, why in (NOT_RUN[""] | NOT_RUN.get(page, {})).items() if command.startswith(start)), None)
 
 
 if __name__ == "__main__":

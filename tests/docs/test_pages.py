@@ -13,6 +13,7 @@ import yaml
 import hear_ssl
 from docs.build_site import DOCS, OTHERS, ROOT, with_site_links
 from docs.generated_pages import generated_pages
+from docs.notebook_page import notebook_page
 from hear_ssl.__main__ import COMMANDS
 from hear_ssl.objectives import OBJECTIVES
 from hear_ssl.synthesis.__main__ import KINDS
@@ -74,6 +75,16 @@ def test_the_python_page_names_every_public_function_and_class() -> None:
         assert f"::: {getattr(hear_ssl, name).__module__}.{name}\n    options: {{heading: hs.{name}, toc_label: hs.{name}" in text
     losses = re.findall(r"^\| `hs\.objectives\.(\w+)` \| `(\w+)` \|$", text, re.MULTILINE)
     assert {config_name: name for name, config_name in losses} == {key: kind.__name__ for key, kind in OBJECTIVES.items()}
+
+
+def test_the_notebook_is_a_page_with_its_code_and_its_pictures(generated: dict[str, str]) -> None:
+    page, pictures = notebook_page(ROOT / "examples" / "first_model.ipynb")
+    assert generated["examples/first_model.ipynb.md"] == page
+    assert page.startswith("# A first model\n")
+    assert list(pictures) == ["first_model_1.png", "first_model_2.png"]
+    assert all(picture.startswith(b"\x89PNG") and f"]({name})" in page for name, picture in pictures.items())
+    assert "run = hs.fit(" in page
+    assert "step 100/100  loss" in page
 
 
 def test_every_recipe_has_a_row_and_its_yaml(generated: dict[str, str]) -> None:

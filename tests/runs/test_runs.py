@@ -19,7 +19,7 @@ from hear_ssl.evaluation.report.figures import PALETTE
 from hear_ssl.folder_lock import FolderBusyError, folder_lock, is_held
 from hear_ssl.runs.__main__ import main
 from hear_ssl.runs.compare import Group, evaluated, grouped, measure_rows, read_records
-from hear_ssl.runs.listing import best_run, best_weights
+from hear_ssl.runs.listing import best_run, best_weights, list_lines
 from hear_ssl.runs.run_folder import Run, differing_keys, find_runs, read_run
 from hear_ssl.runs.state import STALE_SECONDS, RunState, read_state
 from hear_ssl.training.trainer import fit
@@ -81,6 +81,16 @@ def test_the_list_names_states_and_the_keys_that_differ(folder: Path, capsys: py
     assert {"seed=0", "trainer.collapse_rank=0.0", "objective.nt_xent.temperature=0.1"} <= set(cold.split())
     assert lines[-1].startswith(f"{folder / 'collapsed'}: failed: the embeddings collapsed")
     assert "name=" not in cold
+
+
+def test_a_narrow_terminal_has_the_differing_keys_below_each_run(folder: Path) -> None:
+    runs = find_runs([folder])
+    wide, narrow = list_lines(runs), list_lines(runs, width=80)
+    assert list_lines(runs, width=1000) == wide
+    assert all(len(line) <= 80 for line in narrow if line.startswith("    "))
+    assert sorted(" ".join(narrow).split()) == sorted(" ".join(wide).split())
+    keys = next(number for number, line in enumerate(narrow) if line.startswith(str(folder / "sweep" / "cold"))) + 1
+    assert narrow[keys].startswith("    seed=0")
 
 
 def test_a_half_written_row_and_a_damaged_file_do_not_hide_the_other_runs(

@@ -182,7 +182,7 @@ def test_a_checkpoint_needs_no_temporary_folder(shards: Path, tmp_path: Path) ->
 def test_metrics_that_are_no_text_are_one_line_and_stay(shards: Path, run: Path) -> None:
     (run / "metrics.csv").write_bytes("step,loss\n1,2\n".encode("utf-16"))
     before = (run / "metrics.csv").read_bytes()
-    with pytest.raises(ValueError, match=r"metrics\.csv is damaged .*; mend or remove it, nothing else is lost"):
+    with pytest.raises(ValueError, match=r"metrics\.csv is damaged .*; repair or remove it, nothing else is lost"):
         fit(tiny(shards, run, "trainer.steps=8"), resume=True)
     assert (run / "metrics.csv").read_bytes() == before
     (run / "metrics.csv").unlink()

@@ -1,1 +1,1 @@
-"""HEAR modules in Python environments of their own: a process there embeds, everything else happens here."""
+"""HEAR modules in separate Python environments: a process there computes embeddings, everything else runs here."""

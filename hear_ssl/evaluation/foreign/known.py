@@ -1,4 +1,4 @@
-"""Modules whose environments `hear-ssl foreign` can make, as environments.json lists them, and where an environment lies."""
+"""Modules whose environments `hear-ssl foreign` can create, listed in environments.json, and the folders of the environments."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Any
 from hear_ssl.machine import user_cache
 
 PINS = Path(__file__).with_name("environments.json")
-COMPLETE = "complete.json"  # in the folder of an environment that is whole: what was installed, and the interpreter it is made of
+COMPLETE = "complete.json"  # in the folder of a complete environment: what was installed, and its interpreter
 
 
 @cache
 def known_modules() -> dict[str, dict[str, Any]]:
-    """Return what environments.json has of each module: what it is, the packages to install for each Python, first choice first."""
+    """Return the entries of environments.json: descriptions of modules, and packages by Python version, the preferred first."""
     listed: dict[str, dict[str, Any]] = json.loads(PINS.read_bytes())
     return listed
 
@@ -26,16 +26,16 @@ def is_module_name(name: str) -> bool:
 
 
 def default_folder(name: str) -> Path:
-    """Return where the environment of a module is made: in the user's cache."""
+    """Return the default folder for the environment of a module, in the user's cache."""
     return user_cache() / "foreign" / name
 
 
 def built_python(name: str) -> str:
-    """Return the interpreter of the whole environment that a known module has in the user's cache, '' without one."""
+    """Return the interpreter of a known module's complete environment in the user's cache, or ''."""
     folder = default_folder(name) if name in known_modules() else None
     return python_in(folder) if folder and (folder / COMPLETE).is_file() else ""
 
 
 def python_in(folder: Path) -> str:
-    """Return the interpreter of the environment in a folder that `hear-ssl foreign` makes."""
+    """Return the interpreter of the environment that `hear-ssl foreign` creates in a folder."""
     return str(folder / "env" / "bin" / "python")

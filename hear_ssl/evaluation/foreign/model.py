@@ -1,4 +1,4 @@
-"""A HEAR module in another Python environment as a model under test; only its embeddings are computed there."""
+"""A HEAR module in another Python environment as a model under test; only embeddings are computed there."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ HASHES = ("code", "state", "environment")
 
 @dataclass
 class ForeignModel(ModelUnderTest):
-    """A model in a process of another environment, on a device of that process; its audio and its embeddings are here on the CPU.
+    """A model in a process of another environment, on a device of that process; its audio and embeddings are on the CPU here.
 
-    manifest: that of a package of this framework, None of any other.
+    manifest: that of a package exported by this framework, otherwise None.
     """
 
     process: ForeignProcess | None = None
     manifest: Manifest | None = None
 
     def move(self, device: torch.device, fall_back: bool = False) -> None:
-        """Leave the model where it was loaded."""
+        """Do nothing: the model stays on the device on which it was loaded."""
 
     def scene(self, audio: Tensor) -> Tensor:
         """Return scene embeddings (batch, scene_embedding_size). Raises ValueError when the module or its process fails."""
@@ -72,7 +72,7 @@ class ForeignModel(ModelUnderTest):
 
 
 def load_anywhere(name: str, weights: str, python: str, log_folder: Path, device: str = "cpu") -> ModelUnderTest:
-    """Load a model with the interpreter given, else in the environment that `hear-ssl foreign` made for it, else here.
+    """Load a model with the given interpreter, otherwise in its environment made by `hear-ssl foreign`, otherwise in this process.
 
     Raises ValueError when it cannot be loaded.
     """
@@ -82,9 +82,9 @@ def load_anywhere(name: str, weights: str, python: str, log_folder: Path, device
 
 
 def load_known(name: str, weights: str, log_folder: Path, device: str = "cpu") -> ModelUnderTest:
-    """Load a module in the environment that `hear-ssl foreign` made for it.
+    """Load a module in its environment made by `hear-ssl foreign`.
 
-    Raises ValueError when it has not made one, or the module does not load there any more.
+    Raises ValueError when there is none, or the module no longer loads there.
     """
     if not built_python(name):
         raise ValueError(f"the baseline {name} has no environment; make it with hear-ssl foreign {name}")
@@ -95,9 +95,9 @@ def load_known(name: str, weights: str, log_folder: Path, device: str = "cpu") -
 
 
 def untrained_like(model: ModelUnderTest, name: str) -> ModelUnderTest | None:
-    """Return `untrained` of a model that was loaded by a name, from its manifest when it is in another environment.
+    """Return `untrained` for a model loaded by name; if it is in another environment, from its manifest.
 
-    It is None there for a package with classes of its user, which can be imported only there.
+    It is None for a package with its user's own classes in another environment, since they can be imported only there.
     """
     if not isinstance(model, ForeignModel):
         return untrained(name)
@@ -110,9 +110,9 @@ def untrained_like(model: ModelUnderTest, name: str) -> ModelUnderTest | None:
 
 
 def load_foreign(name: str, weights: str, python: str, log_folder: Path, device: str = "cpu") -> ForeignModel:
-    """Load a module by its name in the environment of an interpreter; what it prints goes to NAME.log in a folder.
+    """Load a module by name in the environment of an interpreter; its output is written to NAME.log in `log_folder`.
 
-    Raises ValueError when there is no such interpreter, the module does not load there, or it does not follow the HEAR API.
+    Raises ValueError when there is no such interpreter, or the module does not load there or does not follow the HEAR API.
     """
     if is_ours(name):
         raise ValueError(f"--python {python} is for modules; {name} is a run or checkpoint, which needs none: leave --python out")
@@ -141,5 +141,5 @@ def _model(name: str, weights: str, python: str, process: ForeignProcess, sizes:
     place = {"place": weights, "sha256": sha256_of(weights)} if weights else {"place": redacted(manifest.weights.url)} if manifest else {}
     key = "-".join([name, *(found[one][:12] for one in HASHES), *([place["sha256"][:12]] if "sha256" in place else [])])
     record = {**place, "state": found["state"], "python": python, "environment": str(found.get("versions"))}
-    threadsafe = manifest is not None  # one thread of torch a batch, as when it is installed here
+    threadsafe = manifest is not None  # then one torch thread per batch, as for an installed package
     return ForeignModel(model_name(name, weights), key, None, sizes, record, threadsafe=threadsafe, process=process, manifest=manifest)

@@ -1,7 +1,7 @@
-"""The process that runs worker.py with the Python of another environment, and the exchange with it.
+"""The process that runs worker.py with the Python of another environment, and the communication with it.
 
-It ends when it is closed or no longer referred to, and with this process, however that ends. What it and the module print
-goes to a log file. One that died is started again with the next request: a module may run out of memory on one task only.
+It ends when it is closed or garbage-collected, and when this process ends. Its output and that of the module are written to a log file.
+If it died, the next request starts it again: a module may run out of memory on one task only.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from hear_ssl.errors import printable
 from hear_ssl.evaluation.protocol.parallel import check_ended
 
 WORKER = Path(__file__).with_name("worker.py")
-# -c: the folder of the file that is run is not searched for modules, the current one is, as by `python -c "import NAME"`
+# -c: modules are searched in the current folder, as by `python -c "import NAME"`, and not in the folder of the file that is run
 BOOT = """import sys
 if sys.version_info < (3, 7): sys.exit("Python %d.%d is too old; 3.7 or newer is needed" % sys.version_info[:2])
 import runpy; runpy.run_path(sys.argv[1], run_name="__main__")"""
-OF_OURS = ("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")  # they name the Python that runs here
+OF_OURS = ("PYTHONHOME", "PYTHONEXECUTABLE", "__PYVENV_LAUNCHER__")  # they refer to the Python of this process
 DTYPES = ("float16", "float32", "float64", "int32", "int64")
-MAX_HEADER, MAX_BYTES = 2**20, 16 * 2**30  # the second is what HEAR grants a model on 20 minutes of audio
+MAX_HEADER, MAX_BYTES = 2**20, 16 * 2**30  # the second is HEAR's memory limit for 20 minutes of audio
 POLL_SECONDS = 0.2
 SILENT_SECONDS = 3600.0  # for one batch, or to load a model that downloads its weights
 
 
 class ForeignProcess:
-    """Worker processes with one Python for one module, one at a time; `load` is the request that each starts with."""
+    """Worker processes with one Python for one module, one at a time; `load` is the first request to each."""
 
     def __init__(self, python: str, load: dict[str, Any], log: Path) -> None:
         self.python, self.load, self.log = python, load, log
@@ -55,9 +55,9 @@ class ForeignProcess:
         self.loaded = self.ask({})[0]
 
     def ask(self, header: dict[str, Any], audio: NDArray[Any] | None = None) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-        """Return the answer to a request and its arrays; an empty header asks for what the module is.
+        """Return the answer to a request and its arrays; an empty header requests a description of the module.
 
-        Raises ValueError when the module fails, its process ends or is silent for an hour, or it is another module than before.
+        Raises ValueError when the module fails or has changed, or its process ends or is silent for an hour.
         """
         with self._lock:
             check_ended()
@@ -70,12 +70,12 @@ class ForeignProcess:
                 return self._exchange(header, audio)
             except _ModuleError as error:
                 raise ValueError(f"{error}; the whole text is in {self.log}") from None
-            except BaseException:  # also Ctrl-C: an answer may be under way
+            except BaseException:  # also Ctrl-C: an answer may have been sent partly
                 self.close()
                 raise
 
     def close(self) -> None:
-        """End the process and those it started."""
+        """End the process and its child processes."""
         if self._end is not None:
             self._end()
         self._process = self._channel = self._end = None
@@ -144,7 +144,7 @@ class ForeignProcess:
         self._transfer(view, self._channel.send)
 
     def _transfer(self, view: memoryview, step: Callable[[memoryview], int]) -> None:
-        """Pass a view on by steps, each of which returns how many bytes it took. Raises ValueError when the other side is gone."""
+        """Transfer a view by calls of `step`, which returns the number of bytes transferred. Raises ValueError when the process is gone."""
         silent_since = time.monotonic()
         while view:
             try:
@@ -159,7 +159,7 @@ class ForeignProcess:
             view, silent_since = view[count:], time.monotonic()
 
     def _check(self, silent_since: float) -> None:
-        """Raise ValueError when the process has ended or was silent for too long, RuntimeError when nobody waits for it any more."""
+        """Raise ValueError when the process has ended or was silent for too long, RuntimeError when its result is no longer needed."""
         check_ended()
         assert self._process is not None
         if self._process.poll() is not None:
@@ -181,7 +181,7 @@ class ForeignProcess:
 
 
 class _ModuleError(Exception):
-    """What the module raised; its process still answers."""
+    """An error of the module; its process still answers."""
 
 
 def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
@@ -192,7 +192,7 @@ def _end(process: subprocess.Popen[bytes], channel: socket.socket) -> None:
 
 
 def parse_header(text: bytes) -> tuple[dict[str, Any], list[tuple[str, tuple[int, ...]]]]:
-    """Return a header and the dtypes and shapes of the arrays after it. Raises ValueError when it is damaged or claims too much."""
+    """Return a header and dtypes and shapes of the following arrays. Raises ValueError when it is damaged or the arrays are too large."""
     try:
         header = json.loads(text)
         described = [(str(dtype), tuple(shape)) for dtype, shape in header["arrays"]]
@@ -216,7 +216,8 @@ def tail(log: Path, count: int = 4096) -> str:
 def checked_python(python: str, option: str = "--python") -> str:
     """Return the absolute path of an interpreter, given by its path, its name in PATH, or the folder of its environment.
 
-    Links stay: an environment's Python is a link, and finds its packages by the place of that. Raises ValueError for no program.
+    Links are not resolved: the Python of an environment is a link and finds its packages by the location of the link. Raises ValueError
+    when it is not a program.
     """
     inside = Path(python) / "bin" / "python"
     found = str(inside) if os.path.isdir(python) and inside.is_file() else shutil.which(python)

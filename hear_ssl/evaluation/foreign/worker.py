@@ -1,8 +1,8 @@
-"""Embeds with a HEAR module in another Python environment, at the request of hear_ssl.evaluation.foreign.process.
+"""Embed with a HEAR module in another Python environment, on requests from hear_ssl.evaluation.foreign.process.
 
-It is run by its path, in any Python from 3.7 on, and needs numpy and what the module itself imports; hear_ssl need not be
-installed there. Requests and answers pass through one socket: the length of a header (4 bytes, big endian), the header as
-JSON, then the arrays that its key `arrays` lists as [dtype, shape], raw and in C order. Nothing is pickled.
+This file is run by its path, in any Python from 3.7 on. It needs numpy and what the module imports; hear_ssl need not be installed
+there. Requests and answers use one socket: the length of a header (4 bytes, big endian), the header as JSON, then the arrays listed in
+its key `arrays` as [dtype, shape], raw and in C order. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DTYPES = ("float16", "float32", "float64", "int32", "int64")
 
 
 class Subject:
-    """A module, its model, and where the model computes. kind: torch or tensorflow, by the class of the model, as heareval decides."""
+    """A module, its model and its device. kind: torch or tensorflow, by the class of the model, as heareval decides."""
 
     def __init__(self, name: str, weights: str, device: str) -> None:
         self.module = imported(name)
@@ -48,7 +48,7 @@ class Subject:
         self.device = self.place(device)
 
     def place(self, device: str) -> str:
-        """Move the model to a device and return its name; `auto` is a GPU when the library finds one. Raises Refused without such a GPU."""
+        """Move the model to a device and return its name; `auto` is a GPU if the library finds one. Raises Refused when it is missing."""
         if self.kind == "tensorflow":
             found = [gpu.name.replace("/physical_device:", "").lower() for gpu in self.library.config.list_physical_devices("GPU")]
             name = device.replace("cuda", "gpu") + (":0" if device == "cuda" else "")
@@ -59,7 +59,7 @@ class Subject:
         backends: list[Any] = [self.library.backends.cudnn, getattr(self.library.backends.cuda, "matmul", None)]
         for backend in backends:
             if hasattr(backend, "allow_tf32"):
-                backend.allow_tf32 = False  # as here: embeddings of a GPU are those of a CPU but for rounding
+                backend.allow_tf32 = False  # so that embeddings on a GPU and on a CPU differ only by rounding
         if device.startswith("cuda") and int((device + ":0").split(":")[1]) >= (cuda.device_count() if cuda.is_available() else 0):
             raise Refused("torch finds no %s there; give --device auto or cpu" % device)
         chosen = ("cuda" if cuda.is_available() else "cpu") if device == "auto" else device
@@ -73,18 +73,18 @@ class Subject:
         return chosen
 
     def move(self, device: str) -> None:
-        """Move the model; `to` of torch.nn.Module returns it."""
+        """Move the model by `to` of torch.nn.Module, which returns it."""
         moved = self.model.to(device)
         self.model = self.model if moved is None else moved
 
     def return_to_cpu(self) -> None:
-        """Move the model to the CPU after it failed elsewhere; the reason goes out with the next answer."""
+        """Move the model to the CPU after it failed on another device; the next answer contains the reason."""
         traceback.print_exc()
         self.moved, self.device = last_line(sys.exc_info()[1]), "cpu"
         self.move("cpu")
 
     def embed(self, function: str, audio: Any, threads: int) -> list[Any]:
-        """Return arrays: scene embeddings, or timestamp embeddings and timestamps, embeddings as float32."""
+        """Return arrays: scene embeddings, or timestamp embeddings and timestamps; embeddings are float32."""
         try:
             returned = self.call(function, audio, threads)
         except Exception:
@@ -98,7 +98,7 @@ class Subject:
         return [self.as_array(embeddings, floating=True), self.as_array(timestamps_ms, floating=False)]
 
     def call(self, function: str, audio: Any, threads: int) -> Any:
-        """Return what a function of the module returns for a tensor of its own library."""
+        """Call a function of the module with a tensor of its library and return its result."""
         if self.kind == "tensorflow":
             with self.library.device("/" + self.device.upper()):
                 return getattr(self.module, function)(self.library.convert_to_tensor(audio), self.model)
@@ -108,7 +108,7 @@ class Subject:
             return getattr(self.module, function)(self.library.from_numpy(audio).to(self.device), self.model)
 
     def as_array(self, tensor: Any, floating: bool) -> Any:
-        """Return a tensor as an array, of float32 when `floating`. Raises TypeError for anything but a tensor of the model's library."""
+        """Return a tensor as an array, float32 if `floating`. Raises TypeError for anything but a tensor of the model's library."""
         if not isinstance(tensor, self.library.Tensor):
             name = "torch.Tensor" if self.kind == "torch" else "tf.Tensor"
             raise TypeError("it returned %s, not a %s" % (type(tensor).__name__, name))
@@ -120,7 +120,7 @@ class Subject:
 
 
 class Refused(Exception):
-    """What is wrong, as a line for the user."""
+    """A mistake, described in one line for the user."""
 
 
 def imported(name: str) -> Any:
@@ -128,7 +128,7 @@ def imported(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        if error.name is None or not (name + ".").startswith(error.name + "."):  # it lacks something else
+        if error.name is None or not (name + ".").startswith(error.name + "."):  # another module is missing
             raise
         raise Refused("there is no module %s; install it there, or add its folder to PYTHONPATH" % name) from None
 
@@ -144,7 +144,7 @@ def kind_of(model: Any) -> tuple[str, Any]:
 
 
 def state_hash(kind: str, model: Any) -> str:
-    """Return a hash of a model's weights, for torch the one of hear_ssl.evaluation.model_under_test."""
+    """Return a hash of a model's weights; for torch that of hear_ssl.evaluation.model_under_test."""
     digest = hashlib.sha256()
     if kind == "tensorflow":
         for variable in getattr(model, "variables", ()):
@@ -163,7 +163,7 @@ def state_hash(kind: str, model: Any) -> str:
 
 
 def code_hash(file: Path) -> str:
-    """Return the SHA-256 of the SHA-256 of a module's files, those of its folder when it is a package."""
+    """Return the SHA-256 of the SHA-256 hashes of a module's files; of all files in the folder if it is a package."""
     files = [file]
     if file.name == "__init__.py":
         files = sorted(path for path in file.parent.rglob("*") if path.is_file() and path.suffix != ".pyc")
@@ -180,7 +180,7 @@ def environment_hash() -> str:
 
 
 def description(subject: Subject) -> dict[str, Any]:
-    """Return what the other side needs to know of a loaded model."""
+    """Return the description of a loaded model for the evaluating process."""
     file = subject.module.__file__ or ""
     versions = "Python %s, %s %s" % (platform.python_version(), subject.kind, subject.library.__version__)
     sizes = {attribute: int(getattr(subject.model, attribute)) for attribute in ATTRIBUTES}
@@ -189,7 +189,7 @@ def description(subject: Subject) -> dict[str, Any]:
 
 
 def last_line(error: BaseException | None) -> str:
-    """Return the last line of an error's traceback, cut, and the innermost line of code of a file but this one."""
+    """Return the last line of an error's traceback, shortened, and the innermost line of code outside this file."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__ if error else None) if os.path.isfile(frame.filename)]
     frames = [frame for frame in frames if not os.path.samefile(frame.filename, __file__)]
     place = " (%s, line %s)" % (os.path.basename(frames[-1].filename), frames[-1].lineno) if frames else ""
@@ -197,7 +197,7 @@ def last_line(error: BaseException | None) -> str:
 
 
 def receive(channel: socket.socket) -> tuple[dict[str, Any], list[Any]] | None:
-    """Return the next request and its arrays, None when the other side is gone."""
+    """Return the next request and its arrays, or None when the other process is gone."""
     length = read(channel, 4)
     if length is None:
         return None
@@ -212,7 +212,7 @@ def receive(channel: socket.socket) -> tuple[dict[str, Any], list[Any]] | None:
 
 
 def read(channel: socket.socket, count: int) -> bytearray | None:
-    """Return as many bytes from the socket, None when it ends before."""
+    """Return `count` bytes from the socket, or None when it ends before that."""
     content = bytearray(count)
     view = memoryview(content)
     while view:
@@ -234,14 +234,14 @@ def send(channel: socket.socket, header: dict[str, Any], arrays: list[Any]) -> N
 
 
 def end_with(parent: int) -> None:
-    """End this process and those it started once its parent is gone, also in the middle of a batch."""
+    """End this process and its child processes when its parent is gone, also during a batch."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os.killpg(0, signal.SIGKILL)
 
 
 def main() -> None:
-    """Answer requests until the other side is gone: first `load`, then the names of functions of the HEAR API."""
+    """Answer requests until the other process is gone: first `load`, then names of functions of the HEAR API."""
     channel = socket.socket(fileno=int(sys.argv.pop()))
     channel.set_inheritable(False)
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()

@@ -1,4 +1,4 @@
-"""Audio of a task to the rows the predictor learns from; embeddings are kept on disk by (model, task) and used again."""
+"""Embed the audio of a task as rows for the predictor; embeddings are cached on disk by (model, task)."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, read_clip
 from hear_ssl.files import add_checksum, atomic_path, check_zip, sha256_of
 from hear_ssl.progress import warn
 
-BATCH_SECONDS = 84.0  # of audio at 16 kHz, the kit's own measure
+BATCH_SECONDS = 84.0  # of audio at 16 kHz, as in the kit
 WAITING_SECONDS = 4 * BATCH_SECONDS  # of audio kept in memory
-SPARE_AUDIO = "audio"  # folder in the cache, where audio is resampled when the task's folder cannot be written
+SPARE_AUDIO = "audio"  # folder in the cache for resampled audio when the task's folder cannot be written
 TIMESTAMP_SLACK_MS = 0.2  # the float32 step of a timestamp at 20 minutes is 0.125 ms
 
 
 def task_rows(
     task: Task, model: ModelUnderTest, cache: Path, progress: Callable[[str], None] = lambda line: None
 ) -> dict[str, LabelledRows]:
-    """Return the rows of every split of a task; embeddings, and audio that the task's folder has no disk space for, are kept in `cache`.
+    """Return the rows of every split of a task; `cache` stores embeddings, and resampled audio that the task's folder cannot store.
 
-    Raises ValueError that names split and clip when an embedding is not finite or has another shape than it should.
+    Raises ValueError that names split and clip when an embedding is not finite or has a wrong shape.
     """
-    shuffle = random.Random(0)  # the kit writes clips in this order, and trains in it
+    shuffle = random.Random(0)  # the kit writes and trains clips in this order
     splits = {}
     for split in task.splits:
         files = list(task.indexes[split])
@@ -86,7 +86,7 @@ def _kept(path: Path) -> Embedded | None:
         check_zip(path)
         with np.load(path, allow_pickle=False) as stored:
             return _unpack(dict(stored))
-    except Exception as error:  # a damaged file raises nearly anything
+    except Exception as error:  # a damaged file may raise any error
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         warn(f"{path} is damaged ({reason}): its clips are embedded again", aside=True)
         return None
@@ -102,7 +102,7 @@ def _unpack(stored: dict[str, Any]) -> Embedded:
 
 
 def task_hash(task: Task) -> str:
-    """Return a hash of all that a score of the task depends on: metadata, labels, splits and their clips."""
+    """Return a hash of everything in the task that affects its scores: metadata, labels, splits and clips."""
     digest = hashlib.sha256()
     for name in ("task_metadata.json", "labelvocabulary.csv", *(f"{split}.json" for split in task.splits)):
         digest.update(sha256_of(task.folder / name).encode())
@@ -111,9 +111,9 @@ def task_hash(task: Task) -> str:
 
 
 def batches(task: Task, split: str, folder: Path, sample_rate: int) -> Iterator[tuple[list[str], Tensor]]:
-    """Yield (files, audio (batch, time)) of clips of one length, at most BATCH_SECONDS together.
+    """Yield (files, audio (batch, time)) of clips of equal length, with at most BATCH_SECONDS in sum.
 
-    Clips wait for others of their length; where lengths differ, the group with the most audio goes once WAITING_SECONDS wait.
+    Clips are kept until a batch of their length is full; when WAITING_SECONDS are kept, the length with the most audio is yielded.
     """
     waiting: dict[int, list[tuple[str, NDArray[Any]]]] = {}
     samples = 0
@@ -167,7 +167,7 @@ def check(embeddings: Tensor, shape: tuple[int, ...], files: list[str]) -> None:
 
 
 def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:
-    """Return one row a clip."""
+    """Return one row per clip."""
     place = {label: number for number, label in enumerate(task.labels)}
     targets = torch.zeros(len(files), len(task.labels))
     for row, file in enumerate(files):
@@ -178,7 +178,7 @@ def scene_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> 
 
 
 def event_rows(task: Task, split: str, files: list[str], embedded: Embedded) -> LabelledRows:
-    """Return one row a frame; a frame has the labels of the events with start <= time < end + 0.0001 ms."""
+    """Return one row per frame; a frame has the labels of the events with start <= time < end + 0.0001 ms."""
     place = {label: number for number, label in enumerate(task.labels)}
     times = [embedded[file][1] for file in files]
     bounds = np.cumsum([0] + [len(clip) for clip in times]).tolist()

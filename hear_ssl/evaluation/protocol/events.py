@@ -1,7 +1,7 @@
-"""Events from frame probabilities, and scores of event lists: what sed_eval computes for the HEAR benchmark.
+"""Events from frame probabilities, and the scores of event lists that sed_eval computes for the HEAR benchmark.
 
-Postprocessing follows heareval 2021.1.3; the scores are the overall (micro) ones of Mesaros et al., Metrics for
-Polyphonic Sound Event Detection (2016), with sed_eval's optimal matching. A clip's events are (label, start, end) in ms.
+Postprocessing follows heareval 2021.1.3. The scores are the overall (micro) scores of Mesaros et al., Metrics for Polyphonic Sound
+Event Detection (2016), with the optimal matching of sed_eval. Events of a clip are (label, start, end) in ms.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ THRESHOLD = EVENTS["threshold"]
 
 
 def active_frames(probabilities: NDArray[Any], size: int, threshold: float = THRESHOLD) -> NDArray[np.bool_]:
-    """Return which frames (frames, labels) lie above the threshold after a median filter of `size` frames over time.
+    """Return which frames (frames, labels) are above the threshold after a median filter of `size` frames over time.
 
-    The median exceeds the threshold exactly when enough frames of the window do, so counting replaces sorting. Windows
-    and edges are scipy.ndimage.median_filter's: reflected about the edge; for an even size the upper median.
+    The median exceeds the threshold exactly when enough frames of the window do, so counting replaces sorting. Windows and edges are
+    those of scipy.ndimage.median_filter: reflection at the edge, and the upper median for an even size.
     """
     above = probabilities > threshold
     if size <= 1:
@@ -43,7 +43,7 @@ def find_events(
     min_duration: float = EVENTS["min_duration"],
     threshold: float = THRESHOLD,
 ) -> list[Event]:
-    """Return the runs of active frames of every label of (frames, labels) that last at least `min_duration` ms."""
+    """Return the runs of active frames of every label, from (frames, labels), that last at least `min_duration` ms."""
     hop_ms = float(np.mean(np.diff(timestamps_ms))) if len(timestamps_ms) > 1 else math.inf
     active = active_frames(probabilities, round(median_filter_ms / hop_ms) if median_filter_ms else 0, threshold)
     edges = np.diff(np.pad(active.astype(np.int8), ((1, 1), (0, 0))), axis=0)  # (frames + 1, labels)
@@ -57,9 +57,9 @@ def find_events(
 
 
 def onset_f_measure(predicted: EventLists, target: EventLists, collar_ms: float, offset_share: float | None = None) -> float:
-    """Return the F-measure of events with the right label whose onset lies within the collar; NaN without any event.
+    """Return the F-measure of events with the right label whose onset is within the collar; NaN without any event.
 
-    With offset_share the end must lie within the collar or that share of the target's length, whichever is more.
+    With offset_share, the offset must be within the collar or that share of the target's length, whichever is larger.
     """
     correct = found = wanted = 0
     for file in predicted:
@@ -79,7 +79,7 @@ def onset_f_measure(predicted: EventLists, target: EventLists, collar_ms: float,
 
 def matched(predictions: list[Event], targets: list[Event], collar_ms: float, offset_share: float | None) -> int:
     """Return the size of the largest one-to-one matching of events of one label (Kuhn's augmenting paths)."""
-    collar = collar_ms / 1000.0  # seconds, as sed_eval compares, so that events on the very edge fall alike
+    collar = collar_ms / 1000.0  # in seconds, as in sed_eval, so that events exactly at the collar are treated alike
 
     def fits(prediction: Event, target: Event) -> bool:
         if abs(target[1] / 1000.0 - prediction[1] / 1000.0) > collar:

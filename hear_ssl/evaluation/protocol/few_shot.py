@@ -1,11 +1,11 @@
-"""The grid `few-shot`: scores of scene embeddings without a trained network, in seconds a task.
+"""The grid `few-shot`: scores of scene embeddings without a trained network, in seconds per task.
 
-Three protocols, on every fold, with the scores of the task:
+There are three protocols, on every fold, with the scores of the task:
 few-shot: logistic regression on 8 clips of each label, without a scaler, mean over 10 draws; for multilabel tasks the 5 nearest
     neighbours among these clips (MAEB, the Massive Audio Embedding Benchmark: mteb's AbsTaskClassification and its multilabel kin).
 knn: the 5 nearest neighbours by cosine among all clips to learn from.
 linear: ridge regression on all of them, standardised.
-The first depends on the scale of each dimension, the second on the angles between embeddings, the third on neither.
+The first depends on the scale of each dimension, the second on the angles between embeddings, the third on neither of them.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ PROTOCOLS = {
     "knn": "5 nearest neighbours by cosine",
     "linear": "ridge regression on standardised embeddings",
 }
-ASKED_AT_ONCE = 1024  # clips whose cosines are in memory together
+ASKED_AT_ONCE = 1024  # test clips whose cosines are in memory at once
 
 Scores = dict[str, float | None]
 
 
 def score_few_shot(task: Task, splits: dict[str, LabelledRows], progress: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Return the scores of a scene task by every protocol; those of few-shot are also the task's own.
+    """Return the scores of a scene task by every protocol; those of few-shot are the scores of the task.
 
     Raises ValueError when the task's first score is undefined in every fold.
     """
@@ -49,15 +49,15 @@ def score_few_shot(task: Task, splits: dict[str, LabelledRows], progress: Callab
     undefined = [task.lacking(task.scores[0], fold["test"]) for fold in names]
     if all(undefined):
         raise ValueError(f"{task.scores[0]} is undefined: {undefined[0]} in the split {names[0]['test'][0]}; mend the task's splits")
-    found: dict[str, list[list[Scores]]] = {name: [] for name in PROTOCOLS}  # a list of draws for each fold
+    found: dict[str, list[list[Scores]]] = {name: [] for name in PROTOCOLS}  # for each fold a list of draws
     for number, fold in enumerate(names):
         progress(f"fold {number + 1} of {len(names)}")
         train, test = (LabelledRows.joined([splits[split] for split in fold[role]]) for role in ("train", "test"))
         jobs: list[Callable[[], Tensor]] = [partial(few_shot, task, train, test, draw) for draw in range(DRAWS)]
         jobs += [partial(predict, train.embeddings, train.targets, test.embeddings) for predict in (neighbours, linear)]
-        # a thread a job: threads of BLAS that wait for each other take longer than one
+        # one thread per job: several BLAS threads that synchronise are slower than one
         with threadpool_limits(1, user_api="blas"), warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # the limit of iterations is part of the protocol
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the iteration limit is part of the protocol
             scores = [defined_scores(task, predictions.numpy(), test.targets.numpy()) for predictions in run_parallel(jobs)]
         for name, draws in zip(PROTOCOLS, (scores[:DRAWS], scores[DRAWS:-1], scores[-1:]), strict=True):
             found[name].append(draws)
@@ -69,7 +69,7 @@ def score_few_shot(task: Task, splits: dict[str, LabelledRows], progress: Callab
 
 
 def summary(task: Task, draws: list[list[Scores]], sizes: list[int]) -> dict[str, Any]:
-    """Return the scores of a protocol, means over folds of means over draws, with the deviation over folds and that over draws."""
+    """Return the scores of a protocol: means over folds of means over draws, with standard deviations over folds and over draws."""
     folds = [{name: mean_of([draw[name] for draw in of_fold]) for name in task.scores} for of_fold in draws]
     primary = task.scores[0]
     values = {name: [value for fold in folds if (value := fold[name]) is not None] for name in task.scores}
@@ -87,13 +87,13 @@ def summary(task: Task, draws: list[list[Scores]], sizes: list[int]) -> dict[str
 
 
 def mean_of(values: list[float | None]) -> float | None:
-    """Return the mean of the values that are defined, None when none is."""
+    """Return the mean of the defined values, or None when there is none."""
     found = [value for value in values if value is not None]
     return statistics.fmean(found) if found else None
 
 
 def few_shot(task: Task, train: LabelledRows, test: LabelledRows, draw: int) -> Tensor:
-    """Return predictions (clips, labels) for the test clips from one draw of 8 clips a label."""
+    """Return predictions (clips, labels) for the test clips from one draw of 8 clips per label."""
     check_ended()
     chosen = shots(train.targets, draw)
     rows, targets = train.embeddings[chosen], train.targets[chosen]
@@ -102,7 +102,7 @@ def few_shot(task: Task, train: LabelledRows, test: LabelledRows, draw: int) -> 
 
 
 def shots(targets: Tensor, draw: int) -> list[int]:
-    """Return rows of targets (clips, labels) in the order of a draw: each that has a label which fewer than 8 before it have."""
+    """Return the chosen rows of targets (clips, labels) in the order of a draw: those with a label that fewer than 8 earlier rows have."""
     order = list(range(len(targets)))
     random.Random(f"{SEED} {draw}").shuffle(order)
     counts, chosen = torch.zeros(targets.shape[1]), []
@@ -115,7 +115,7 @@ def shots(targets: Tensor, draw: int) -> list[int]:
 
 
 def logistic(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
-    """Return the probabilities (asked, labels) of logistic regression without a scaler, as MAEB has it: 100 iterations at most."""
+    """Return the probabilities (asked, labels) of logistic regression without a scaler and with at most 100 iterations, as in MAEB."""
     labels = targets.argmax(1).numpy()
     result = torch.zeros(len(asked), targets.shape[1])
     if len(present := np.unique(labels)) < 2:
@@ -138,7 +138,7 @@ def linear(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
 
 
 def by_protocol(record: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Return a record of scores for each protocol of its grid, with what the protocol is; other grids have one, without a title."""
+    """Return (description, record) for each protocol of a record of scores; other grids have one record, without a description."""
     if record["grid"] != FEW_SHOT:
         return [("", record)]
 

@@ -1,4 +1,4 @@
-"""The grid points that a predictor is searched over: those of heareval 2021.1.3, or a single one."""
+"""The grid points of the search for a predictor: those of heareval 2021.1.3, or a single one."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ OFFICIAL: dict[str, list[Any]] = {
     "batch_size": [1024],
     "initialization": ["xavier_uniform_", "xavier_normal_"],
 }
-# embeddings of several thousand numbers take a tenth of the time in the space that a few hundred rows span
+# embeddings of several thousand dimensions are ten times faster in the space spanned by a few hundred rows
 FAST = OFFICIAL | {"hidden_layers": [1], "hidden_dim": [256], "lr": [1e-3], "initialization": ["xavier_uniform_"], "in_span": [True]}
-# validation on a few clips of frames is too noisy to stop by: so many steps, and a learning rate that falls to zero
+# validation on the frames of a few clips is too noisy for early stopping: a fixed number of steps, with a learning rate annealed to zero
 FAST_EVENTS = FAST | {"hidden_layers": [2], "hidden_dim": [512], "max_epochs": [20], "annealed_steps": [600]}
 SLOW_TO_SCORE = {"dcase2016_task2": {"check_val_every_n_epoch": [10]}}
 POSTPROCESSING = {"median_filter_ms": [250], "min_duration": [125, 250]}
 Postprocessing = dict[str, float]
 FEW_SHOT = "few-shot"  # no network: see few_shot.py
-SHOTS, DRAWS, ITERATIONS = 8, 10, 100  # clips of a label, draws of them, steps of a logistic regression
+SHOTS, DRAWS, ITERATIONS = 8, 10, 100  # clips per label, draws, most iterations of logistic regression
 
 
 def grid_points(task: Task, grid: str) -> list[PredictorSettings]:
-    """Return the grid points to search, in the kit's order: the first eight of the shuffled grid.
+    """Return the grid points to search in the order of the kit: the first eight of the shuffled grid.
 
-    Raises ValueError when one ends before its first check.
+    Raises ValueError when the training of a point ends before its first check.
     """
     quick = FAST if task.embedding_type == "scene" else FAST_EVENTS
     chosen = (quick if grid == "fast" else OFFICIAL) | (SLOW_TO_SCORE.get(task.name, {}))
@@ -54,12 +54,12 @@ def grid_points(task: Task, grid: str) -> list[PredictorSettings]:
 
 
 def postprocessing_choices(task: Task) -> list[Postprocessing]:
-    """Return the ways to turn frames into events that validation chooses from."""
+    """Return the postprocessing parameters for events among which validation chooses."""
     return list(ParameterGrid(task.parameters.get("event_postprocessing_grid", POSTPROCESSING)))
 
 
 def points_hash(grid: str) -> str:
-    """Return a hash of what a grid stands for, which may change from one version to the next."""
+    """Return a hash of the points of a grid, which may change between versions."""
     if grid == FEW_SHOT:
         content: list[Any] = [FEW_SHOT, SHOTS, DRAWS, ITERATIONS]
     else:

@@ -1,4 +1,4 @@
-"""Jobs in parallel, a thread of torch each; when one fails, or Ctrl-C ends the wait for them, the others end soon."""
+"""Parallel jobs with one torch thread each; when one fails, or on Ctrl-C, the others end soon."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ _ended = threading.Event()
 
 
 def check_ended() -> None:
-    """Raise RuntimeError when nobody waits for a job any more; a long job calls it now and then."""
+    """Raise RuntimeError when the result of a job is no longer needed; long jobs call it regularly."""
     if _ended.is_set():
         raise RuntimeError("another job has ended them all")
 
 
 def run_parallel(jobs: list[Callable[[], Done]]) -> list[Done]:
-    """Return the results of jobs in order, run as many at once as torch has threads.
+    """Return the results of jobs in order; as many run at once as torch has threads.
 
-    One thread a network uses several cores better than several threads a product, and results do not depend on how many. A
-    single job has all threads for itself, which its rounding may depend on.
+    One thread per network uses several cores better than several threads per matrix product, and the results do not depend on the number
+    of threads. A single job uses all threads, which may affect its rounding.
     """
     threads = torch.get_num_threads()
     if threads == 1 or len(jobs) < 2:
         return [job() for job in jobs]
 
     def alone(job: Callable[[], Done]) -> Done:
-        torch.set_num_threads(1)  # of the thread that calls it
+        torch.set_num_threads(1)  # applies to the calling thread
         return job()
 
     pool = ThreadPoolExecutor(threads)
@@ -48,14 +48,14 @@ def run_parallel(jobs: list[Callable[[], Done]]) -> list[Done]:
 
 
 def map_ahead(function: Callable[[Item], Done], items: Iterable[Item], workers: int, threads: int) -> Iterator[Done]:
-    """Yield a function's results of items in order, from `workers` at once with `threads` threads of torch each.
+    """Yield a function's results for items in order, computed by `workers` at once with `threads` torch threads each.
 
-    The next items are made meanwhile, here; at most one more than there are workers waits.
+    The calling thread prepares the next items meanwhile; at most one more item than workers is pending.
     """
     before = torch.get_num_threads()
 
     def run(item: Item) -> Done:
-        torch.set_num_threads(threads)  # of the thread that calls it
+        torch.set_num_threads(threads)  # applies to the calling thread
         return function(item)
 
     pool = ThreadPoolExecutor(workers)

@@ -1,11 +1,11 @@
-"""The benchmark's predictor and its training step, written out for speed on CPU cores.
+"""The benchmark's predictor and its training step, with an explicit backward pass for speed on CPUs.
 
-[Linear, BatchNorm, Dropout, ReLU] x depth and a Linear, trained by Adam, as in heareval 2021.1.3; forward, backward and update
-are those of torch.nn to rounding, which a test holds against it. Four things make a step fast. With AVX-512 the products go to
-oneDNN's float32 kernels, on cores that are not Intel's twice as fast as torch.mm. Dropout compares 16 random
-bits with 2^16 p instead of drawing a float for every unit (p to 2^-17). Nothing without effect is computed: the
-gradient of a bias in front of BatchNorm is zero, ReLU keeps dropout's scale, the embeddings need no gradient. And memory
-is used again, not given back to the system after every product (`reuse_memory`).
+[Linear, BatchNorm, Dropout, ReLU] x depth and a Linear, trained by Adam, as in heareval 2021.1.3. Forward, backward and update equal
+those of torch.nn up to rounding, as a test checks. Four things make a step fast. With AVX-512, products use oneDNN's float32 kernels,
+which on cores other than Intel's are twice as fast as torch.mm. Dropout compares 16 random bits with 2^16 p instead of drawing a float
+for every unit (p to 2^-17). Operations without effect are left out: the gradient of a bias before BatchNorm is zero, the scale of
+dropout commutes with ReLU, and embeddings need no gradient. Memory is reused and not returned to the system after every product
+(`reuse_memory`).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 MOMENTUM, EPSILON = 0.1, 1e-5  # of BatchNorm
-REUSED = (32 << 20) - (1 << 14)  # bytes; glibc learns from blocks of up to 32 MiB, its own header among them
-COPIED = 1 << 26  # values of which a transposed copy is kept, which makes a product 10 % faster
-# measured: with AVX-512 on cores that are not Intel's twice as fast as torch.mm, with AVX2 up to 1.4 times slower
+REUSED = (32 << 20) - (1 << 14)  # bytes; glibc adapts its threshold to freed blocks of up to 32 MiB, including its header
+COPIED = 1 << 26  # up to this many values a transposed copy is kept, which makes a product 10 % faster
+# measured: with AVX-512 on cores other than Intel's twice as fast as torch.mm, with AVX2 up to 1.4 times slower
 ONEDNN: bool = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX512")  # type: ignore[no-untyped-call]
 
 
@@ -38,21 +38,21 @@ class PredictorSettings:
     max_epochs: int = 500
     check_val_every_n_epoch: int = 3
     patience: int = 20
-    annealed_steps: int = 0  # above 0: the learning rate falls to zero, over max_epochs or so many steps, whichever is longer
-    in_span: bool = False  # train on what embeddings wider than there are rows to train on span, see `span`
+    annealed_steps: int = 0  # above 0: anneal the learning rate to zero over max_epochs or this many steps, whichever is longer
+    in_span: bool = False  # if embeddings have more dimensions than there are training rows, train in the span of the rows, see `span`
 
     def epochs(self, batches: int) -> int:
-        """Return how many epochs of so many batches it lasts at most."""
+        """Return the largest number of epochs for this number of batches per epoch."""
         return max(self.max_epochs, -(-self.annealed_steps // max(batches, 1)))
 
     def lr_at(self, progress: float) -> float:
-        """Return the learning rate where a share of the training has gone by: half a cosine (Loshchilov and Hutter, 2017)."""
+        """Return the learning rate after a share of the training: half a cosine (Loshchilov and Hutter, 2017)."""
         return self.lr * (0.5 + 0.5 * math.cos(math.pi * progress)) if self.annealed_steps else self.lr
 
 
 @dataclass
 class RowBatch:
-    """Rows to train on: embeddings (batch, dim), the same as (dim, batch), targets (batch, labels)."""
+    """Training rows: embeddings (batch, dim), their transpose (dim, batch), targets (batch, labels)."""
 
     rows: Tensor
     columns: Tensor
@@ -60,17 +60,17 @@ class RowBatch:
 
     @staticmethod
     def split(embeddings: Tensor, targets: Tensor, size: int) -> list[RowBatch]:
-        """Return batches of `size` rows in order; a single row at the end, which BatchNorm cannot normalise, is left out."""
+        """Return batches of `size` rows in order, without a single row at the end, which BatchNorm cannot normalise."""
         pairs = zip(torch.split(embeddings, size), torch.split(targets, size), strict=True)
         large = embeddings.numel() > COPIED
         return [RowBatch(rows, rows.t() if large else rows.t().contiguous(), wanted) for rows, wanted in pairs if len(rows) > 1]
 
 
 def span(rows: Tensor, seed: int) -> Tensor:
-    """Return an orthonormal basis (dim, count) of what rows (count, dim) span, count <= dim, turned at random.
+    """Return a randomly rotated orthonormal basis (dim, count) of the span of rows (count, dim), count <= dim.
 
-    rows @ basis has the inner products of rows. It is turned because Adam scales each number by itself, and the basis that a
-    QR decomposition gives begins with the direction that all rows share.
+    rows @ basis has the inner products of rows. The basis is rotated because Adam scales each dimension separately, and the basis of a
+    QR decomposition begins with the direction that all rows share.
     """
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(rows.t())[0]
@@ -80,16 +80,16 @@ def span(rows: Tensor, seed: int) -> Tensor:
 
 
 def reuse_memory() -> None:
-    """Have glibc keep freed blocks of up to 32 MiB.
+    """Make glibc keep freed blocks of up to 32 MiB.
 
-    It gives larger blocks than the largest freed so far back to the system, and those of a step, a few MiB each, then come
-    back page by page through faults that cost as much as the products. Freeing one such block, never touched, is enough.
+    glibc returns blocks that are larger than the largest one freed so far to the system. Those of a step, a few MiB each, then cause page
+    faults that take as long as the products. Allocating and freeing one such block, without touching it, is enough.
     """
     torch.empty(REUSED, dtype=torch.uint8)
 
 
 def product(left: Tensor, right: Tensor, bias: Tensor | None = None, then: str = "none") -> Tensor:
-    """Return left (n, k) @ right (k, m) + bias (m,), then "relu" or "none" of it."""
+    """Return left (n, k) @ right (k, m) + bias (m,), followed by `then`: "relu" or "none"."""
     if ONEDNN:
         fast: Tensor = torch.ops.mkldnn._linear_pointwise(left, right.t(), bias, then, [], "")
         return fast
@@ -107,12 +107,12 @@ class Hidden:
         self.mean, self.variance = torch.zeros(width), torch.ones(width)  # running
 
     def learned(self) -> list[Tensor]:
-        """Return what Adam changes; the bias stays, for BatchNorm takes it out again."""
+        """Return the trained tensors; the bias is not trained, since BatchNorm cancels it."""
         return [self.weight, self.scale, self.shift]
 
     def forward(self, rows: Tensor, kept: Tensor, dropout: float) -> Tensor:
-        """Return activations (batch, width) of rows (batch, fan_in); kept (batch, width) is 0 where dropout falls."""
-        self.gain = 1.0 / (1.0 - dropout)  # positive, so it can move through ReLU into BatchNorm
+        """Return activations (batch, width) of rows (batch, fan_in); kept (batch, width) is 0 where dropout applies."""
+        self.gain = 1.0 / (1.0 - dropout)  # positive, so it commutes with ReLU and is merged into BatchNorm
         self.linear = product(rows, self.weight, self.bias)
         scale, shift = self.scale * self.gain, self.shift * self.gain
         normal, self.saved_mean, self.saved_inverse = torch.native_batch_norm(
@@ -139,12 +139,12 @@ class Hidden:
         return gradient, [product(columns, gradient), scale * self.gain, shift * self.gain]
 
     def evaluate(self, rows: Tensor) -> Tensor:
-        """Return activations with running statistics, folded into the product."""
+        """Return activations with running statistics, which are merged into the weights."""
         factor = self.scale * torch.rsqrt(self.variance + EPSILON)
         return product(rows, self.weight * factor, (self.bias - self.mean) * factor + self.shift, "relu")
 
     def state(self) -> list[Tensor]:
-        """Return everything that makes up the layer."""
+        """Return all tensors of the layer."""
         return [self.weight, self.bias, self.scale, self.shift, self.mean, self.variance]
 
 
@@ -168,7 +168,7 @@ class Predictor:
         self.steps = torch.zeros(())
 
     def kept(self, rows: int) -> Tensor:
-        """Return dropout's mask of one layer (rows, hidden_dim), 1.0 where a unit stays."""
+        """Return the dropout mask of one layer (rows, hidden_dim), 1.0 for units that are kept."""
         count = rows * self.settings.hidden_dim
         bits = self.noise.random_raw(-(-count // 4)).view(np.uint16)[:count]
         stays = (bits >= round(self.settings.dropout * 65536)).astype(np.float32)
@@ -190,7 +190,7 @@ class Predictor:
 
     @torch.no_grad()
     def step(self, batch: RowBatch, progress: float = 0.0) -> None:
-        """Make one Adam step (Kingma and Ba, 2015, algorithm 1) at the learning rate of this share of the training."""
+        """Make one Adam step (Kingma and Ba, 2015, algorithm 1) with the learning rate at this share of the training."""
         gradients = self.gradients(batch)
         self.steps += 1
         steps = [self.steps] * len(gradients)
@@ -221,11 +221,11 @@ class Predictor:
         return torch.cat(parts)
 
     def state(self) -> list[Tensor]:
-        """Return everything that makes up the network, not copied."""
+        """Return all tensors of the network without copying them."""
         return [tensor for layer in self.hidden for tensor in layer.state()] + [self.weight, self.bias]
 
     def copy_from(self, state: list[Tensor]) -> None:
-        """Take over a state."""
+        """Copy a state into the network."""
         for mine, theirs in zip(self.state(), state, strict=True):
             mine.copy_(theirs)
 

@@ -1,4 +1,4 @@
-"""Results of trained predictors, kept on disk one by one, so that an interrupted evaluation resumes after the last of them."""
+"""Cache of the results of trained predictors, written one by one, so that an interrupted evaluation resumes after the last one."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from hear_ssl.progress import warn
 
 
 class Trained(TypedDict):
-    """A trained network: the best check's value and epoch, and every score on the test rows, None where it is undefined."""
+    """The result of a trained network: value and epoch of the best check, and all scores on the test rows, None if undefined."""
 
     validation: float
     epoch: int
@@ -22,9 +22,9 @@ class Trained(TypedDict):
 
 
 class PredictorCache:
-    """Results of one model on one task, by what each network was trained with.
+    """Results of one model on one task, by the settings of each network.
 
-    A file that is damaged, down to one digit, counts as empty and is named on stderr; without a path nothing is kept.
+    A damaged file counts as empty and causes a warning; without a path nothing is stored.
     """
 
     def __init__(self, path: Path | None = None) -> None:
@@ -32,7 +32,7 @@ class PredictorCache:
         self.results: dict[str, Trained] = _kept(path) if path else {}
 
     def result(self, settings: dict[str, Any], fold: int, seed: int, train: Callable[[], Trained]) -> Trained:
-        """Return the result of a network, of `train` when it is not kept yet."""
+        """Return the cached result of a network, or call `train` and cache its result."""
         key = json.dumps([settings, fold, seed], sort_keys=True)
         if key not in self.results:
             trained = train()
@@ -44,7 +44,7 @@ class PredictorCache:
         return self.results[key]
 
     def forget(self) -> None:
-        """Remove the file; what is made of the networks is kept elsewhere."""
+        """Remove the file, once the scores made from the networks are stored elsewhere."""
         if self.path:
             self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Predictors in closed form: nearest neighbours by cosine, and ridge regression with leave-one-out decay."""
+"""Predictors in closed form: nearest neighbours by cosine, and ridge regression with a leave-one-out choice of the decay."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def nearest_neighbours(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
 
 
 def ridge(known: Tensor, targets: Tensor, asked: Tensor) -> Tensor:
-    """Return ridge regression's predictions (asked, labels), with the decay whose leave-one-out error is least.
+    """Return the predictions (asked, labels) of ridge regression with the decay that minimises the leave-one-out error.
 
-    With X = U S V', the fit of row i without itself misses by (y - fit) / (1 - h), h = sum_j U_ij^2 s_j^2 / (s_j^2 + decay)
-    (Hastie et al., Elements of Statistical Learning, eq. 5.26 and 7.64), so one decomposition serves every decay.
+    With X = U S V', the leave-one-out error of row i is (y - fit) / (1 - h), h = sum_j U_ij^2 s_j^2 / (s_j^2 + decay)
+    (Hastie et al., Elements of Statistical Learning, eq. 5.26 and 7.64), so one decomposition is enough for all decays.
     """
     offset = targets.mean(0)
     wanted = targets - offset

@@ -1,10 +1,10 @@
-"""A quick probe of an embedder while it trains: nearest neighbours and ridge regression on a few clips of a few tasks.
+"""A quick probe of an embedder during training: nearest neighbours and ridge regression on a few clips of a few tasks.
 
-Only training and validation splits are used, never the test split; in k-fold tasks those of the first fold. It is a
-measure of progress in seconds, not a score of the benchmark: few clips, no search over networks, frames instead of events.
+Only training and validation splits are used, never the test split; in k-fold tasks those of the first fold. The probe measures progress
+within seconds and is not a score of the benchmark: it uses few clips, no search over networks, and frames instead of events.
 
-serve() is the process that training starts: it reads its settings and then paths of checkpoints from stdin, a
-line each, and answers each with a line of JSON.
+serve() is the process that training starts: it reads its settings and then paths of checkpoints from stdin, one per line, and answers
+each with a line of JSON.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from hear_ssl.evaluation.protocol.score_task import LabelledRows
 from hear_ssl.evaluation.protocol.scores import SCORES, mean_average_precision
 from hear_ssl.evaluation.tasks.task_format import RATES, Task, audio_folder, find_tasks, read_clip, read_task
 
-FRAMES = 10_000  # rows of an event task that the ridge regression learns from
+FRAMES = 10_000  # training rows of an event task for ridge regression
 
 
 def probe_tasks(folders: list[str], clips: int, seconds: float, seed: int) -> list[Task]:
-    """Return the tasks in `folders`, each with the clips to embed alone.
+    """Return the tasks in `folders`, restricted to the clips to embed.
 
-    Raises ValueError that names the folder or the file at fault.
+    Raises ValueError that names the wrong folder or file.
     """
     found = [path for folder in folders for path in find_tasks(Path(folder))]
     names = [path.name for path in found]
@@ -47,7 +47,7 @@ def probe_tasks(folders: list[str], clips: int, seconds: float, seed: int) -> li
 
 
 def with_few_clips(task: Task, clips: int, seconds: float, seed: int) -> Task:
-    """Return the task with few clips to train on and as few to validate, in its last split; the test split is left out."""
+    """Return the task with a few training and validation clips, without the test split."""
     fold = task.folds()[0]
     shares = {split: len(fold[role]) for role in ("train", "valid") for split in fold[role]}
     chosen = {split: few_clips(task, split, max(clips // share, 1), seconds / share, seed) for split, share in shares.items()}
@@ -55,7 +55,7 @@ def with_few_clips(task: Task, clips: int, seconds: float, seed: int) -> Task:
 
 
 def few_clips(task: Task, split: str, clips: int, seconds: float, seed: int) -> dict[str, object]:
-    """Return clips of a split drawn by the seed, one of each label in turn, until there are enough; one at least."""
+    """Return clips of a split drawn by the seed, one of each label in turn, until there are enough, but at least one."""
     index = task.indexes[split]
     files = sorted(index)
     random.Random(seed).shuffle(files)
@@ -75,7 +75,7 @@ def few_clips(task: Task, split: str, clips: int, seconds: float, seed: int) -> 
 
 
 def clip_seconds(task: Task, split: str, file: str) -> float:
-    """Return a clip's length at any rate that is there. Raises ValueError when it is missing or damaged."""
+    """Return a clip's length in seconds, from its file at any sample rate. Raises ValueError when it is missing or damaged."""
     rate = next((rate for rate in RATES if (task.folder / str(rate) / split / file).is_file()), None)
     if rate is None:
         raise ValueError(f"{task.folder} has no audio of {split}/{file} at any rate; unpack the task again")
@@ -83,10 +83,10 @@ def clip_seconds(task: Task, split: str, file: str) -> float:
 
 
 def probe(task: Task, model: ModelUnderTest, spare: Path | None = None) -> dict[str, float]:
-    """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each within 0 and 1.
+    """Return the validation scores of a task made by probe_tasks: knn (scene tasks) and linear, each from 0 to 1.
 
-    Scene tasks have their own first score (d' as area under ROC), event tasks the average precision of frames. Raises
-    ValueError when an embedding is not finite or has another shape than it should.
+    The score is the first score of a scene task (area under ROC instead of d'), and the average precision of frames for an event task.
+    Raises ValueError when an embedding is not finite or has a wrong shape.
     """
     *train_splits, valid_split = task.splits
     train = LabelledRows.joined([split_rows(task, split, model, spare) for split in train_splits])
@@ -103,7 +103,7 @@ def probe(task: Task, model: ModelUnderTest, spare: Path | None = None) -> dict[
 
 
 def split_rows(task: Task, split: str, model: ModelUnderTest, spare: Path | None = None) -> LabelledRows:
-    """Return the rows of a split, embedded now: weights change from probe to probe, so nothing is kept."""
+    """Return the rows of a split without caching embeddings, since weights change between probes."""
     embedded: Embedded = {}
     folder = audio_folder(task, split, model.sample_rate, spare)
     for files, audio in batches(task, split, folder, model.sample_rate):
@@ -113,7 +113,7 @@ def split_rows(task: Task, split: str, model: ModelUnderTest, spare: Path | None
 
 
 def score(task: Task, predictions: Tensor, targets: Tensor) -> float:
-    """Return the score of predictions (rows, labels) on labels that validation has both with and without."""
+    """Return the score of predictions (rows, labels) on labels that have both positive and negative validation rows."""
     name = task.scores[0]
     if SCORES[name].accuracy:
         return SCORES[name].compute(predictions.numpy(), targets.numpy())
@@ -133,7 +133,7 @@ def probe_all(tasks: list[Task], model: ModelUnderTest, spare: Path | None = Non
 
 
 def answer(tasks: list[Task], checkpoint: Path, device: str = "cpu", spare: Path | None = None) -> dict[str, object]:
-    """Return the scores of a checkpoint, or why there are none; with device `auto` a GPU that fails gives way to the CPU."""
+    """Return the scores of a checkpoint, or the error; with device `auto` the CPU is used when a GPU fails."""
     try:
         model = from_checkpoint(checkpoint)
         model.move(choose_device(device, "probe.device"), fall_back=device == "auto")
@@ -143,7 +143,7 @@ def answer(tasks: list[Task], checkpoint: Path, device: str = "cpu", spare: Path
 
 
 def serve() -> None:
-    """Answer checkpoints from stdin on stdout until stdin closes, which ends the process at once, whatever it does."""
+    """Answer checkpoints from stdin on stdout until stdin closes, which ends the process at once."""
     torch.set_num_threads(1)
     keep_float32()
     warnings.simplefilter("ignore")
@@ -156,7 +156,7 @@ def serve() -> None:
     def listen() -> None:
         for line in sys.stdin:
             waiting.put(Path(json.loads(line)))
-        os._exit(0)  # training ended or died: nobody waits for an answer
+        os._exit(0)  # training ended or died: the answer is no longer needed
 
     threading.Thread(target=listen, daemon=True).start()
     while True:

@@ -1,8 +1,7 @@
-"""Embeddings of a task to its scores, by the protocol of heareval 2021.1.3: grid, selection, folds, postprocessing.
+"""Score the embeddings of a task by the protocol of heareval 2021.1.3: grid, selection, folds, postprocessing.
 
-The grid is searched on the first fold; its best point by validation score is trained again on every other fold. Early
-stopping, the best epoch and the postprocessing of events follow the first score of the task, or the validation loss
-where the task requires it.
+The grid is searched on the first fold; its best point by validation score is trained again on every other fold. Early stopping, the best
+epoch and the postprocessing of events are chosen by the first score of the task, or by the validation loss if the task requires it.
 """
 
 from __future__ import annotations
@@ -30,10 +29,10 @@ from hear_ssl.evaluation.tasks.task_format import Task
 
 @dataclass
 class LabelledRows:
-    """Embeddings (rows, dim) and multi-hot targets (rows, labels) of some splits, in the kit's order.
+    """Embeddings (rows, dim) and multi-hot targets (rows, labels) of some splits, in the order of the kit.
 
-    For event tasks rows are frames: clips holds each clip's file and its slice of rows, timestamps_ms (rows,) their times,
-    events the true events.
+    For event tasks rows are frames. clips: each clip's file and its slice of rows. timestamps_ms: times of the rows (rows,). events: the
+    true events.
     """
 
     embeddings: Tensor
@@ -44,7 +43,7 @@ class LabelledRows:
 
     @staticmethod
     def joined(parts: list[LabelledRows]) -> LabelledRows:
-        """Return the rows of several splits, one after the other."""
+        """Return the concatenated rows of several splits."""
         if len(parts) == 1:
             return parts[0]
         clips, start = [], 0
@@ -62,7 +61,7 @@ class LabelledRows:
 
 @dataclass
 class Fold:
-    """What one fold trains on, in batches of every size asked for, what it validates and tests with."""
+    """Training rows of one fold in batches of every required size, validation rows and test rows."""
 
     batches: dict[int, list[RowBatch]]
     valid: LabelledRows
@@ -70,13 +69,13 @@ class Fold:
 
     @staticmethod
     def of(splits: dict[str, LabelledRows], names: dict[str, list[str]], points: list[PredictorSettings]) -> Fold:
-        """Return the fold of these splits by role."""
+        """Return the fold with these splits for training, validation and test."""
         train, valid, test = (LabelledRows.joined([splits[split] for split in names[role]]) for role in ("train", "valid", "test"))
         sizes = {point.batch_size for point in points}
         return Fold({size: RowBatch.split(train.embeddings, train.targets, size) for size in sizes}, valid, test)
 
     def in_span(self, size: int, seed: int) -> Fold:
-        """Return the fold in batches of `size`, in a basis of what its rows to train on span where that has fewer numbers."""
+        """Return the fold in batches of `size`, in a basis of the span of its training rows if that has fewer dimensions."""
         batches = self.batches[size]
         if not 0 < sum(len(batch.rows) for batch in batches) < self.valid.embeddings.shape[1]:
             return self
@@ -88,7 +87,7 @@ class Fold:
 
 @dataclass
 class Fitted:
-    """A trained network: its grid point, the best check's value, epoch, state and postprocessing."""
+    """A trained network: its grid point, and value, epoch, state and postprocessing of the best check."""
 
     settings: PredictorSettings
     value: float
@@ -105,10 +104,10 @@ def score_task(
     progress: Callable[[str], None] = lambda line: None,
     networks: PredictorCache | None = None,
 ) -> dict[str, Any]:
-    """Return the scores of a task: mean over folds of every score (None if undefined), each fold's own, and what was chosen.
+    """Return the scores of a task: the mean of every score over folds (None if undefined), those of each fold, and the chosen point.
 
-    Networks whose result `networks` contains are not trained again. Raises ValueError when the task's first score is undefined in
-    every fold.
+    Networks whose results are in `networks` are not trained again. Raises ValueError when the task's first score is undefined in every
+    fold.
     """
     reuse_memory()
     names, points, networks = task.folds(), grid_points(task, grid), networks or PredictorCache()
@@ -120,7 +119,7 @@ def score_task(
 
     def search(number: int) -> Trained:
         if any(earlier < number for earlier in unsurpassed):
-            return {"validation": -math.inf, "epoch": -1, "scores": {}}  # it could only tie, and of equals the first is chosen
+            return {"validation": -math.inf, "epoch": -1, "scores": {}}  # it can at best be equal, and the first of equals is chosen
         of_point = seed * 1009 + number
         found = networks.result(vars(points[number]), 0, of_point, lambda: train_and_test(task, points[number], first, of_point))
         if found["validation"] >= highest(task):
@@ -143,7 +142,7 @@ def score_task(
 
 
 def summary(task: Task, trained: list[Trained], sizes: list[int]) -> dict[str, Any]:
-    """Return the scores over folds of the networks of a task, one a fold with so many test clips."""
+    """Return the scores of a task from one network per fold; `sizes` are the numbers of test clips."""
     results = [
         dict[str, Any](one["scores"]) | {"validation": one["validation"], "epoch": one["epoch"], "test_clips": clips}
         for one, clips in zip(trained, sizes, strict=True)
@@ -157,7 +156,7 @@ def summary(task: Task, trained: list[Trained], sizes: list[int]) -> dict[str, A
 
 
 def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[str], None]) -> list[Trained]:
-    """Return the results of networks trained in parallel, and report before each how many are done."""
+    """Return the results of networks trained in parallel, and report the number of finished ones."""
     done: list[int] = []
 
     def run(job: Callable[[], Trained]) -> Trained:
@@ -170,21 +169,21 @@ def counted(jobs: list[Callable[[], Trained]], what: str, progress: Callable[[st
 
 
 def train_and_test(task: Task, settings: PredictorSettings, fold: Fold, seed: int) -> Trained:
-    """Train a network and return what it came to."""
+    """Train a network and return its result."""
     fold = fold.in_span(settings.batch_size, seed) if settings.in_span else fold
     fitted = train_predictor(task, settings, fold, seed)
     return {"validation": fitted.value, "epoch": fitted.epoch, "scores": test_scores(task, fitted, fold.test)}
 
 
 def defined(results: list[dict[str, Any]], name: str) -> list[float]:
-    """Return a score of the folds in which it is defined; the others do not count, as in the kit."""
+    """Return a score for the folds in which it is defined; other folds are ignored, as in the kit."""
     return [result[name] for result in results if result[name] is not None]
 
 
 def mean_over_folds(task: Task, results: list[dict[str, Any]], name: str) -> float | None:
-    """Return a score's mean over the folds in which it is defined, None when there is none.
+    """Return a score's mean over the folds in which it is defined, or None when there is none.
 
-    Where there were events to find and none was found in any fold, an F-measure is 0.
+    An F-measure is 0 when there are true events but none was predicted in any fold.
     """
     found = defined(results, name)
     if not found and SCORES[name].events and not all(task.lacking(name, fold["test"]) for fold in task.folds()):
@@ -198,10 +197,10 @@ def new_predictor(task: Task, dim: int, point: PredictorSettings, seed: int) -> 
 
 
 def train_predictor(task: Task, settings: PredictorSettings, fold: Fold, seed: int) -> Fitted:
-    """Train a network with early stopping and return it at its best check; one whose learning rate falls is checked at its end.
+    """Train a network with early stopping and return it at its best check; with an annealed learning rate it is checked at its end.
 
-    A check whose value is not finite ends it, as it does in the kit (an event predictor that finds nothing), and so does
-    one that cannot be surpassed.
+    Training ends at a check whose value is not finite, as in the kit (an event predictor that finds nothing), or that cannot be
+    exceeded.
     """
     network = new_predictor(task, fold.valid.embeddings.shape[1], settings, seed)
     best, waited = Fitted(settings, -math.inf), 0
@@ -226,7 +225,7 @@ def train_predictor(task: Task, settings: PredictorSettings, fold: Fold, seed: i
 
 
 def highest(task: Task) -> float:
-    """Return the value of a check that none can surpass."""
+    """Return the best possible value of a check."""
     if not task.stop_by_score:
         return math.inf
     score = SCORES[task.scores[0]]
@@ -234,7 +233,7 @@ def highest(task: Task) -> float:
 
 
 def validation_value(task: Task, network: Predictor, valid: LabelledRows) -> tuple[float, Postprocessing | None]:
-    """Return what a check maximises, -inf when undefined, and the postprocessing it was reached with."""
+    """Return the value that checks maximise, -inf when undefined, and its postprocessing."""
     choices, logits = postprocessing_choices(task), network.predict(valid.embeddings)
     if not task.stop_by_score:
         return -float(loss(logits, valid.targets, network.multilabel)), choices[-1]
@@ -245,7 +244,7 @@ def validation_value(task: Task, network: Predictor, valid: LabelledRows) -> tup
         return (sign * value if math.isfinite(value) else -math.inf), None
     values = [SCORES[name].compute(events_of(task, logits, valid, choice), valid.events) for choice in choices]
     ranks = [(0.0 if math.isnan(value) else value, *choice.values()) for value, choice in zip(values, choices, strict=True)]
-    place = ranks.index(max(ranks))  # the kit takes the highest score here even where lower is better, of equals the highest parameters
+    place = ranks.index(max(ranks))  # the kit uses the highest score here even if lower is better, and of equals the highest parameters
     return (sign * values[place] if math.isfinite(values[place]) else -math.inf), choices[place]
 
 
@@ -262,7 +261,7 @@ def events_of(task: Task, logits: Tensor, rows: LabelledRows, postprocessing: Po
 
 
 def test_scores(task: Task, fitted: Fitted, test: LabelledRows) -> dict[str, float | None]:
-    """Return every score of the task on the test rows, None where it is undefined."""
+    """Return all scores of the task on the test rows, None if undefined."""
     network = new_predictor(task, test.embeddings.shape[1], fitted.settings, 0)
     network.copy_from(fitted.state)
     logits = network.predict(test.embeddings)
@@ -276,6 +275,6 @@ def test_scores(task: Task, fitted: Fitted, test: LabelledRows) -> dict[str, flo
 
 
 def defined_scores(task: Task, predictions: Any, targets: Any) -> dict[str, float | None]:
-    """Return every score of predictions, None where it is undefined."""
+    """Return all scores of predictions, None if undefined."""
     values = {name: SCORES[name].compute(predictions, targets) for name in task.scores}
     return {name: value if math.isfinite(value) else None for name, value in values.items()}

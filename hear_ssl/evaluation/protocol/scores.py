@@ -1,4 +1,4 @@
-"""The ten scores of the HEAR benchmark, each by its name in task_metadata.json.
+"""The ten scores of the HEAR benchmark by their names in task_metadata.json.
 
 Scene scores compare probabilities with multi-hot targets, both (clips, labels); event scores compare lists of events
 (see events.py). Definitions follow heareval 2021.1.3: macro averages over labels, d' = sqrt(2) * ppf(AUC) averaged over
@@ -24,10 +24,10 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Score:
-    """How to compute a score, and its properties.
+    """A score and its properties.
 
-    events: it compares events. maximize: more is better. finite: that has an end. accuracy: it is a share of clips.
-    both_kinds: it needs clips with and without every label.
+    events: it compares events. maximize: higher is better. finite: it has a best value. accuracy: it is a share of clips.
+    both_kinds: it needs clips with and clips without every label.
     """
 
     compute: Callable[[Any, Any], float]
@@ -39,17 +39,17 @@ class Score:
 
     @property
     def best(self) -> float:
-        """The value that cannot be surpassed, in the direction that is better: 1, or for errors 0."""
+        """The best possible value: 1, or 0 for error rates."""
         return (1.0 if self.maximize else 0.0) if self.finite else math.inf
 
 
 def top1_accuracy(predictions: Array, targets: Array) -> float:
-    """Return the share of clips whose most probable label is the right one."""
+    """Return the share of clips whose most probable label is correct."""
     return float((predictions.argmax(1) == targets.argmax(1)).mean())
 
 
 def chroma_accuracy(predictions: Array, targets: Array) -> float:
-    """Return the share of clips whose pitch class (label index modulo 12) is right, octave errors forgiven."""
+    """Return the share of clips whose pitch class (label index modulo 12) is correct, ignoring octave errors."""
     return float((predictions.argmax(1) % 12 == targets.argmax(1) % 12).mean())
 
 
@@ -59,22 +59,22 @@ def mean_average_precision(predictions: Array, targets: Array) -> float:
 
 
 def roc_areas(predictions: Array, targets: Array) -> Array:
-    """Return the area under the ROC curve of every label (labels,); NaN when a label has one kind of target only."""
+    """Return the area under the ROC curve of every label (labels,); NaN when a label has only one kind of target."""
     if (targets.all(0) | ~targets.any(0)).any():
         return np.full(targets.shape[1], np.nan)
     return np.atleast_1d(np.asarray(roc_auc_score(targets, predictions, average=None)))
 
 
 def area_under_roc(predictions: Array, targets: Array) -> float:
-    """Return the area under the ROC curve, macro-averaged over labels; NaN when a label has one kind of target only."""
+    """Return the area under the ROC curve, macro-averaged over labels; NaN when a label has only one kind of target."""
     return float(roc_areas(predictions, targets).mean())
 
 
 def d_prime(predictions: Array, targets: Array) -> float:
     """Return sqrt(2) times the normal quantile of each label's ROC area, averaged over labels.
 
-    An area of 1 counts half a pair of clips less, and one of 0 half a pair more (Macmillan and Kaplan, 1985), where the
-    kit's d' is infinite.
+    An area of 1 is reduced, and an area of 0 increased, by half a pair of clips (Macmillan and Kaplan, 1985); there the d' of the kit is
+    infinite.
     """
     areas = torch.from_numpy(roc_areas(predictions, targets)).double()
     positives = torch.from_numpy(np.asarray(targets.sum(0))).double()

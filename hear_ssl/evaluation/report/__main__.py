@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hear_ssl.errors import printable, run_main
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the report with the options of the command line."""
-    parser = argparse.ArgumentParser(prog="hear-ssl report", description="Write one self-contained HTML page about a model.")
-    parser.add_argument("--scores", required=True, type=user_path, metavar="DIR", help="folder that hear-ssl evaluate wrote with --out")
+    parser = argparse.ArgumentParser(
+        prog="hear-ssl report", formatter_class=HelpText, description="Write one self-contained HTML page about a model."
+    )
+    parser.add_argument("--scores", required=True, type=user_path, metavar="FOLDER", help="folder that hear-ssl evaluate wrote with --out")
     parser.add_argument(
         "--module", required=True, type=user_path, metavar="NAME", help="the run folder, checkpoint or module that was scored"
     )
@@ -32,9 +35,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="the Python that the module was evaluated with, for --tasks",
     )
     parser.add_argument(
-        "--tasks", type=user_path, metavar="DIR", help="folder of the tasks: adds the map, the similarity and the confusion"
+        "--tasks",
+        type=user_path,
+        metavar="FOLDER",
+        help="folder of the tasks; adds a map of the embeddings, one clip over time and a confusion matrix",
     )
-    parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default %(default)s)")
+    parser.add_argument("--out", default="report.html", type=user_path, metavar="FILE", help="page to write (default: %(default)s)")
     given = parser.parse_args(arguments)
     from hear_ssl.evaluation.report.build import build  # loads torch
 

@@ -75,8 +75,8 @@ def embedding_map(task: Task, rows: LabelledRows, folder: Path, sample_rate: int
         for number, label in enumerate(task.labels[:20])
     )
     key += " … and more" if len(task.labels) > 20 else ""
-    hint = "<p class=key><b id=heard aria-live=polite>tap near a large dot to hear it, or use the arrow keys left and right</b></p>"
-    head = '<svg class=map viewBox="0 0 640 440" tabindex=0 role=application aria-label="embedding map: the arrow keys play its clips">'
+    hint = "<p class=key><b id=heard aria-live=polite>Tap a large dot to hear its clip, or press the left and right arrow keys</b></p>"
+    head = '<svg class=map viewBox="0 0 640 440" tabindex=0 role=application aria-label="embedding map; the arrow keys play its clips">'
     return f"{head}{''.join(marks)}</svg>{hint}<p class=key>{key}</p>"
 
 
@@ -102,7 +102,7 @@ def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[P
     tasks = {name: read_task(places[name]) for name in scored}
     fitting = [name for name in scored if (tasks[name].embedding_type, tasks[name].prediction_type) == ("scene", "multiclass")]
     if not scored:
-        return [section("No sounds to show", "None of the tasks given has a score of this model.", "")]
+        return [section("Map of the embeddings", "None of the given tasks has a score of this model.", "")]
     task = tasks[min(fitting or scored, key=lambda name: scored[name])]
     rows = task_rows(task, model, cache)
     split = task.folds()[0]["test"][0]
@@ -116,14 +116,15 @@ def task_sections(record: dict[str, Any], model: ModelUnderTest, folders: list[P
     name = shown(task.folder.name)
     return [
         section(
-            "Clips near each other sound alike to the model",
-            f"Test clips of {name} by {figures.projection(len(first.clips))} of their {task.embedding_type} embeddings. Large dots play.",
-            figure(embedding_map(task, first, folder, model.sample_rate), f"{len(first.clips)} clips, colour: label"),
+            "Map of the embeddings",
+            f"A dot for each test clip of {name}, at {figures.projection(len(first.clips))} of its {task.embedding_type} embedding."
+            " Near dots have similar embeddings. Large dots play their clip.",
+            figure(embedding_map(task, first, folder, model.sample_rate), f"{len(first.clips)} clips; colours are labels"),
         ),
         section(
-            "One clip, moment by moment",
-            f"Log-mel spectrogram above, {SIMILARITY_SECONDS:g} s at most; below, how alike any two timestamp embeddings are.",
-            figure(similar, f"{shown(first.clips[0][0])}, a token every {hop_ms:g} ms"),
+            "One clip over time",
+            f"Above: the log-mel spectrogram, {SIMILARITY_SECONDS:g} s at most. Below: cosine similarity of timestamp embeddings.",
+            figure(similar, f"{shown(first.clips[0][0])}, an embedding every {hop_ms:g} ms"),
         ),
         *(confusion_section(task, rows) if fitting else []),
     ]
@@ -135,9 +136,9 @@ def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
     picture, accuracy = figures.confusion(one_label(train), one_label(test), list(task.labels))
     return [
         section(
-            "What it confuses",
-            f"{shown(task.folder.name)}, the multiclass task with the lowest score: true label by row, share of its clips by column.",
-            figure(f"<div class=scroll>{picture}</div>", f"logistic regression on scene embeddings, accuracy {accuracy:.3f}, fold 1"),
+            "Confusion matrix",
+            f"{shown(task.folder.name)}, the multiclass task with the lowest score: true labels in rows, predictions in percent.",
+            figure(f"<div class=scroll>{picture}</div>", f"Logistic regression on scene embeddings, first fold, accuracy {accuracy:.3f}."),
         ),
     ]
 
@@ -180,8 +181,8 @@ def probe_section(rows: list[dict[str, str]]) -> list[str]:
     best = max(scored, key=lambda row: float(row["probe"]))
     titles = {name: "probe, mean of the tasks" if name == "probe" else name.removeprefix("probe_").replace("_", " ") for name in names}
     caption = f"{len(scored)} probes, the best {float(best['probe']):.3f} at step {shown(best['step'])}: checkpoints/best.ckpt"
-    text = "Neighbours (knn) and a linear probe on a few validation clips of each task, while it trained."
-    return [section("What it was worth on the way", text, figure(figures.curves(scored, titles), caption))]
+    text = "Scores of nearest neighbours (knn) and of a linear classifier on some validation clips of each task."
+    return [section("Probe scores during training", text, figure(figures.curves(scored, titles), caption))]
 
 
 def profile_section(run: Path) -> list[str]:
@@ -195,8 +196,8 @@ def profile_section(run: Path) -> list[str]:
         raise ValueError(f"{path} is damaged: it lacks columns; remove it, nothing else is lost")
     lines = [f"<tr><th>{shown(row['stage'])}</th>{''.join(f'<td>{shown(row[name])}</td>' for name in names[1:])}</tr>" for row in rows]
     head = "".join(f"<th>{name.replace('_', ' ')}</th>" for name in names)
-    text = "From profile.csv. Workers read and decode in parallel with the step; the wait is what the step did not hide."
-    return [section("Where the time of a step goes", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
+    text = "From profile.csv. Worker processes read and decode while the model trains; data wait is the time that the model waits for them."
+    return [section("Time of a training step", text, f"<div class=scroll><table><tr>{head}</tr>{''.join(lines)}</table></div>")]
 
 
 def run_sections(run: Path) -> list[str]:
@@ -206,15 +207,19 @@ def run_sections(run: Path) -> list[str]:
     if metrics.is_file():
         rows = read_metrics(metrics)[1]
         if rows:
-            content = figure(figures.curves(rows, CURVES), f"{len(rows)} reports up to step {shown(rows[-1]['step'])}")
-            found.append(section("Learning, and not collapsed", "From metrics.csv of the run.", content))
+            content = figure(figures.curves(rows, CURVES), f"{len(rows)} rows, up to step {shown(rows[-1]['step'])}")
+            found.append(
+                section(
+                    "Training curves", "From metrics.csv of the run. An effective rank near 1 would mean collapsed embeddings.", content
+                )
+            )
             found += probe_section(rows)
     found += profile_section(run)
-    checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, carried in the checkpoint."
+    checkpoint, origin = load_checkpoint(find_checkpoint(run)), "From the index of the shards, as the checkpoint records it."
     card, fitted = checkpoint.get("data_card"), checkpoint.get("fitted")
-    found.append(section("What it learned from", origin, data_card(card if isinstance(card, dict) else {})))
+    found.append(section("Training data", origin, data_card(card if isinstance(card, dict) else {})))
     data = fitted.get("data") if isinstance(fitted, dict) else None
-    return [*found, *([section("What its linear map was fitted on", origin, data_card(data))] if isinstance(data, dict) else [])]
+    return [*found, *([section("Data of the linear map", origin, data_card(data))] if isinstance(data, dict) else [])]
 
 
 def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str = "", python: str = "") -> str:
@@ -234,10 +239,10 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
         result_section(record, name),
         section(
             "Scores and baselines",
-            f"Produced by <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>; best in bold.",
+            f"Command: <code>{shown(command_of(record, module, weights, str(tasks or 'TASKS'), scores))}</code>. Best scores are bold.",
             score_tables(record, name) + faults_text(record),
         ),
-        section("Among the published models", "Only tasks that were really run count.", leaderboard_text(record, name)),
+        section("Place among the published models", "Only tasks that were scored are compared.", leaderboard_text(record, name)),
     ]
     if is_ours(module):
         parts += run_sections(Path(module))
@@ -246,6 +251,6 @@ def build(scores: Path, module: str, tasks: Path | None, out: Path, weights: str
         model = load_anywhere(module, weights, python, scores / "embeddings")
         check_key(record, model)
         parts += task_sections(record, model, find_tasks(tasks), scores / "embeddings")
-    title = shown(Path(module).resolve().name if is_ours(module) else name)
+    title = f"Report on {shown(Path(module).resolve().name if is_ours(module) else name)}"
     atomic_write(out, PAGE.format(title=title, style=STYLE, script=SCRIPT, body="".join(parts)))
     return sentence(record, name)

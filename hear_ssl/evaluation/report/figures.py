@@ -113,7 +113,7 @@ def spectrogram_and_similarity(features: Array, timestamps: Array, hop_ms: float
     below.set_xlim(0.0, seconds)
     below.set_xlabel("time (s)", fontsize=10)
     below.set_ylabel("time (s)", fontsize=10)
-    figure.colorbar(image, ax=below, label="cosine similarity", location="bottom", shrink=0.7, aspect=30)
+    figure.colorbar(image, ax=below, label="cosine similarity", location="bottom", shrink=0.7, aspect=30, ticks=[-1, -0.5, 0, 0.5, 1])
     for axes in (above, below):
         axes.tick_params(labelsize=9)
     return svg(figure)

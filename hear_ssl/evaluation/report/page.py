@@ -9,7 +9,7 @@ from typing import Any
 
 from hear_ssl.errors import printable
 
-BREAK = re.compile("(?<=[._/])")  # where the name of a key or a path may be broken
+BREAK = re.compile(r"(?<=[._/,])(?!\d)")  # where the name of a key or a path may be broken
 
 
 def section(title: str, text: str, content: str) -> str:

@@ -46,7 +46,7 @@ def sentence(record: dict[str, Any], module: str) -> str:
     if module not in names:
         return "This model has no score: every task failed."
     if not whole:
-        return "No task has a score of every model of which more is better, so this model is compared task by task."
+        return "No task has a higher-is-better score of every model, so the models are compared task by task."
     means = {name: statistics.fmean(results[name]["score"] for results in whole.values()) for name in names}
     where = f"on the mean of {len(whole)} tasks" if len(whole) > 1 else f"on {next(iter(whole))}"
     others = sorted(names[1:], key=lambda name: -means[name])
@@ -103,17 +103,17 @@ def result_section(record: dict[str, Any], module: str) -> str:
         for label, groups in scales.items()
     ]
     kept = "; ".join(INTERVALS.get(kind, kind) for kind in kinds)
-    caption = f"A dot for each score, a line over its interval ({shown(kept)})." if kinds else "A dot for each score."
+    caption = f"A dot is a score, a line its interval ({shown(kept)})." if kinds else "A dot is a score."
     return opening(shown(text), figure("".join(charts), caption) if charts else "")
 
 
-BOUNDED = "score, 0 to 1, more is better"
+BOUNDED = "score, 0 to 1, higher is better"
 
 
 def scale_of(primary: str) -> str:
-    """Return what the axis of a score shows: scores from 0 to 1 of which more is better share one."""
+    """Return what the axis of a score shows: higher-is-better scores from 0 to 1 share one."""
     score = SCORES[primary]
-    return BOUNDED if score.finite and score.maximize else f"{primary}, {'more' if score.maximize else 'less'} is better"
+    return BOUNDED if score.finite and score.maximize else f"{primary}, {'higher' if score.maximize else 'lower'} is better"
 
 
 def mean_group(record: dict[str, Any], names: list[str], called: dict[str, str], label: str) -> list[tuple[str, list[Value]]]:

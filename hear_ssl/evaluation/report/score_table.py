@@ -87,11 +87,11 @@ def faults_text(record: dict[str, Any]) -> str:
 def leaderboard_text(record: dict[str, Any], module: str) -> str:
     """Return the model's places in the published leaderboard, or that no published task was run."""
     if record["grid"] == FEW_SHOT:
-        return "<p>The published scores are of trained networks; evaluate with <code>--grid official</code> to compare with them.</p>"
+        return "<p>The published scores need <code>--grid official</code>; evaluate with it to compare.</p>"
     scores = {task: results[module]["score"] for task, results in record["tasks"].items() if module in results}
     found = standings(scores)
     if not found:
-        return "<p>None of the tasks above is one of the 19 published ones, so there is nothing to compare with.</p>"
+        return "<p>None of these tasks is one of the 19 official HEAR tasks.</p>"
     lines = [f"<tr><th>{s.column}</th><td>{s.score:.3f}</td><td>{s.rank} of {s.models}</td><td>{s.best:.3f}</td></tr>" for s in found]
     head = "<tr><th>task</th><th>this model</th><th>place</th><th>best published</th></tr>"
     return f"<div class=scroll><table>{head}{''.join(lines)}</table></div>"

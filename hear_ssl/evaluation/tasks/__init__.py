@@ -1,1 +1,1 @@
-"""Tasks in HEAR format, and fetching the official ones."""
+"""Tasks in HEAR format, and the download of the official ones."""

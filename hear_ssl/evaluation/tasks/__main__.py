@@ -1,4 +1,4 @@
-"""hear-ssl tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or fetch some of them."""
+"""hear-ssl tasks [fetch NAME ... --out TASKS]: list the 19 official HEAR 2021 tasks, or download some of them."""
 
 from __future__ import annotations
 
@@ -8,21 +8,28 @@ from pathlib import Path
 
 from hear_ssl.errors import run_main
 from hear_ssl.evaluation.tasks.official_tasks import RECORD, listing
+from hear_ssl.help_text import HelpText
 from hear_ssl.machine import user_path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """List or fetch with the options of the command line."""
-    parser = argparse.ArgumentParser(prog="hear-ssl tasks", description="List the 19 official HEAR 2021 tasks, or fetch some of them.")
+    """List or download tasks with the options of the command line."""
+    parser = argparse.ArgumentParser(
+        prog="hear-ssl tasks", formatter_class=HelpText, description="List the 19 official HEAR 2021 tasks, or download some of them."
+    )
     commands = parser.add_subparsers(dest="command")
-    commands.add_parser("list", help="list the tasks with size, licence and source (the default)")
-    fetch = commands.add_parser("fetch", help="fetch, check and unpack tasks; the same command resumes where it stopped")
+    listed = "list the tasks with size, licence and source (the default)"
+    commands.add_parser("list", formatter_class=HelpText, help=listed, description="List the tasks with size, licence and source.")
+    fetched = "download, check and unpack tasks; the same command resumes"
+    fetch = commands.add_parser(
+        "fetch", formatter_class=HelpText, help=fetched, description="Download, check and unpack tasks. The same command resumes."
+    )
     fetch.add_argument("names", nargs="+", metavar="NAME", help="tasks as listed, or all")
     fetch.add_argument(
         "--out",
         required=True,
         type=user_path,
-        metavar="DIR",
+        metavar="FOLDER",
         help="folder for the unpacked tasks, the --tasks of hear-ssl evaluate",
     )
     fetch.add_argument(
@@ -31,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         dest="base",
         metavar="URL_BASE",
         help="a mirror: http(s) address of a folder with the archives under their published names and, for checksums, "
-        f"record.json, a copy of the record's own JSON (default {RECORD})",
+        f"record.json, a copy of the record's own JSON (default: {RECORD})",
     )
     given = parser.parse_args(arguments)
     if given.command == "fetch":

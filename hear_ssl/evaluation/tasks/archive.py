@@ -1,7 +1,7 @@
-"""Fetch official tasks: each archive is downloaded, checked and unpacked next to its task folder, read once, then moved there.
+"""Download official tasks: each archive is downloaded, checked and unpacked next to its task folder, read once, then moved there.
 
-Archives are hear2021-{folder}-48000.tar.gz and hold tasks/{folder}/. A member that is a link, leads out of that folder
-or makes the task larger than its clips can be is refused, and nothing of such an archive stays.
+Archives are hear2021-{folder}-48000.tar.gz and contain tasks/{folder}/. A member that is a link, leaves that folder or makes the task
+larger than its clips can be is refused, and nothing of such an archive is kept.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ from hear_ssl.safe_open import open_own, own_folder
 from hear_ssl.safe_tar import BoundedTarInfo, members
 
 RECORD_LIMIT = 4 << 20  # bytes of JSON
-LONGEST_SECONDS = 30.0  # of a clip where the lengths vary
+LONGEST_SECONDS = 30.0  # of a clip in tasks with varying lengths
 BLOCK = 1 << 20
-NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # the archive's doing, not the disk's
-MOST_FILES = 10_000  # and eight for each clip: other rates, labels
+NAME_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ)  # caused by the archive, not by the disk
+MOST_FILES = 10_000  # plus eight for each clip: other rates, labels
 PADDING_BYTES = 16 * BLOCK
 SPARE_BYTES = 256 << 20  # for labels, indexes and headers
 
 
 @dataclass(frozen=True)
 class ZenodoRecord:
-    """The archives at an address; files is empty when no record lies there."""
+    """The archives at an address; files is empty when there is no record."""
 
     base: str
     files: dict[str, Remote]
@@ -58,7 +58,7 @@ class ZenodoRecord:
 def read_record(base: str) -> ZenodoRecord:
     """Return the archives of a Zenodo record or a mirror, with size and MD5 where they are published.
 
-    Raises ValueError when the address is none, does not answer, or its record is no record.
+    Raises ValueError when the address is invalid or does not answer, or its content is not a record.
     """
     base = base.rstrip("/")
     if not base.startswith(("http://", "https://")):
@@ -92,9 +92,9 @@ def _remote(url: str, entry: dict[str, object]) -> Remote:
 
 
 def fetch_tasks(names: list[str], out: Path, base: str) -> int:
-    """Fetch tasks into `out`; return 1 when one could not be had: it is named with the reason, and the others are fetched.
+    """Download tasks into `out`; return 1 when one failed, which is reported while the others are downloaded.
 
-    Raises ValueError for an unknown name or address, before anything is fetched.
+    Raises ValueError for an unknown name or address before any download.
     """
     tasks = chosen_tasks(names)
     record = read_record(base or RECORD)
@@ -110,9 +110,9 @@ def fetch_tasks(names: list[str], out: Path, base: str) -> int:
 
 
 def fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -> str:
-    """Put a task folder into `out` and report where; one that is there already is left alone.
+    """Download a task folder into `out` and report its path; an existing one is kept.
 
-    Raises ValueError when its archive cannot be had, is damaged, unsafe or no such task, OSError when the disk is full.
+    Raises ValueError when its archive cannot be downloaded, is damaged or unsafe, or is another task; OSError when the disk is full.
     """
     out.mkdir(parents=True, exist_ok=True)
     with only_process(out / f".{folder}.lock", f"{folder} is being fetched into {out} by another process; wait for it"):
@@ -121,7 +121,7 @@ def fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) -
 
 @contextmanager
 def only_process(path: Path, otherwise: str) -> Iterator[None]:
-    """Hold a lock that ends with the process; its file goes with it. Raises ValueError `otherwise` when another process has it."""
+    """Hold a lock that is released when the process ends; then remove its file. Raises ValueError `otherwise` when it is taken."""
     while True:
         with os.fdopen(open_own(path), "w") as file:
             try:
@@ -130,7 +130,7 @@ def only_process(path: Path, otherwise: str) -> Iterator[None]:
                 raise ValueError(otherwise) from None
             try:
                 held = os.path.samestat(os.fstat(file.fileno()), os.stat(path, follow_symlinks=False))
-            except FileNotFoundError:  # the process that had it removed it just now
+            except FileNotFoundError:  # the process that held it has just removed it
                 held = False
             if held:
                 try:
@@ -163,7 +163,7 @@ def _fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) 
         check_task(fresh)
         os.replace(fresh, final)
     except ValueError:
-        archive.unlink()  # so that the same command fetches it anew
+        archive.unlink()  # so that the same command downloads it again
         raise
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
@@ -172,7 +172,7 @@ def _fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) 
 
 
 def size_limit(task: Official) -> int:
-    """Return the bytes that a task's folder may have at most: its clips' audio and half as much again."""
+    """Return the largest size of a task's folder in bytes: 1.5 times the audio of its clips."""
     seconds = task.seconds if task.seconds is not None else LONGEST_SECONDS
     return round(1.5 * task.clips * seconds * SAMPLE_RATE * 2) + SPARE_BYTES
 
@@ -219,7 +219,7 @@ def unpack(archive: Path, folder: str, target: Path, limit: int, most_files: int
 
 
 def check_end(stream: gzip.GzipFile) -> None:
-    """Read what follows the last member, so that gzip compares its checksum. Raises TarError when it is more than padding."""
+    """Read everything after the last member, so that gzip checks its checksum. Raises TarError when it is more than padding."""
     for _ in range(PADDING_BYTES // BLOCK):
         if not stream.read(BLOCK):
             return
@@ -227,7 +227,7 @@ def check_end(stream: gzip.GzipFile) -> None:
 
 
 def safe_members(tar: tarfile.TarFile, folder: str) -> Iterator[tuple[tarfile.TarInfo, Path]]:
-    """Yield the files of tasks/{folder}/ with their path in it. Raises ValueError for anything else but folders."""
+    """Yield the files of tasks/{folder}/ with their paths in it. Raises ValueError for anything except files and folders there."""
     for member in members(tar):
         parts = PurePosixPath(member.name).parts
         inner = parts[1:] if parts[:1] in (("tasks",), (".",)) else parts
@@ -243,7 +243,7 @@ def safe_members(tar: tarfile.TarFile, folder: str) -> Iterator[tuple[tarfile.Ta
 
 
 def check_task(folder: Path) -> None:
-    """Raise ValueError when an unpacked folder is no whole task: metadata, labels, splits and every clip they name."""
+    """Raise ValueError when an unpacked folder is not a complete task, with metadata, labels, splits and all clips."""
     try:
         task = read_task(folder)
         for split in task.splits:

@@ -1,6 +1,6 @@
-"""Download the archive of a task; what an earlier call left is not downloaded again where the server can resume.
+"""Download the archive of a task; an interrupted download resumes if the server supports it.
 
-A file in progress is stored next to its final name, as .NAME.part; it gets the name once its size and MD5 are those published.
+An incomplete file is stored as .NAME.part next to its final name; it is renamed when its size and MD5 are those published.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from hear_ssl.safe_open import open_own
 
 @dataclass(frozen=True)
 class Remote:
-    """A file at a URL with the size and MD5 (hex) published for it; None and '' where nothing is. limit: the most bytes it may have."""
+    """A file at a URL with its published size and MD5 (hex), None and '' if not published. limit: its largest size in bytes."""
 
     url: str
     bytes: int | None = None
@@ -42,10 +42,10 @@ class Remote:
 
 
 def download_archive(remote: Remote, path: Path) -> None:
-    """Download a file to `path`, resuming what an earlier call left.
+    """Download a file to `path`, resuming an interrupted download.
 
-    Raises ValueError when it serves other bytes than published, stops answering (six attempts without a new byte) or
-    another process is downloading it; OSError when nothing is there, it refuses, or the disk is full.
+    Raises ValueError when the server sends other bytes than published, stops answering (six attempts without a new byte) or
+    another process is downloading the file; OSError when the file does not exist, the server refuses, or the disk is full.
     """
     partial = path.with_name(f".{path.name}.part")
     partial.parent.mkdir(parents=True, exist_ok=True)
@@ -56,7 +56,7 @@ def download_archive(remote: Remote, path: Path) -> None:
             raise ValueError(f"{path.name} is being fetched into {path.parent} by another process; wait for it") from None
         resumed = file.tell() > 0
         _complete(remote, file)
-        if not as_published(remote, partial) and resumed:  # what lay there was of another file
+        if not as_published(remote, partial) and resumed:  # the partial file was of another file
             file.truncate(0)
             _complete(remote, file)
         if not as_published(remote, partial):
@@ -68,7 +68,7 @@ def download_archive(remote: Remote, path: Path) -> None:
 
 
 def _complete(remote: Remote, file: BinaryIO) -> None:
-    """Append to `file` until it is whole, with a progress bar."""
+    """Append to `file` until it is complete, with a progress bar."""
     with tqdm(total=remote.bytes, unit="B", unit_scale=True, desc=remote.name[:40], disable=None, leave=False) as bar:
 
         def show(size: int, end: int | None) -> None:
@@ -90,14 +90,14 @@ def _complete(remote: Remote, file: BinaryIO) -> None:
 
 
 def as_published(remote: Remote, path: Path) -> bool:
-    """Return whether a file has the size and the MD5 published for it, as far as they are."""
+    """Return whether a file has the published size and MD5, as far as they are known."""
     if remote.bytes is not None and path.stat().st_size != remote.bytes:
         return False
     return not remote.md5 or md5_of(path) == remote.md5
 
 
 def md5_of(path: Path) -> str:
-    """Return the MD5 of a file as lower-case hex: no proof against an attacker, but what the record publishes."""
+    """Return the MD5 of a file as lower-case hex: not secure against an attacker, but the published checksum."""
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
         for block in iter(lambda: file.read(BLOCK), b""):

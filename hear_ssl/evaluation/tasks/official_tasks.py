@@ -1,7 +1,7 @@
 """The 19 official HEAR 2021 tasks: names, sizes, licences and sources, as hear-ssl tasks lists them.
 
-Clips, durations and sources are those of https://hearbenchmark.com/hear-tasks.html; licences are those that the sources
-state, "see source" where none was found. Archive names, sizes and checksums are those of Zenodo record 6332517 (48 kHz).
+Clips, durations and sources are from https://hearbenchmark.com/hear-tasks.html. Licences are those stated by the sources, "see source" if
+none was found. Archive names, sizes and checksums are those of Zenodo record 6332517 (48 kHz).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ UNKNOWN = "see source"
 
 @dataclass(frozen=True)
 class Official:
-    """One task; beehive_states comes as two folders, all others as one. seconds is a clip's length, None when it varies."""
+    """One task; beehive_states has two folders, all others one. seconds: length of a clip, None when it varies."""
 
     name: str
     folders: tuple[str, ...]
@@ -32,7 +32,7 @@ class Official:
 
     @property
     def audio_bytes(self) -> int | None:
-        """Bytes of 16-bit mono audio at 48 kHz in all folders together, or None when the clips' lengths vary."""
+        """Bytes of 16-bit mono audio at 48 kHz in all folders, or None when clip lengths vary."""
         return None if self.seconds is None else round(len(self.folders) * self.clips * self.seconds * SAMPLE_RATE * 2)
 
 
@@ -53,7 +53,7 @@ def official_tasks() -> list[Official]:
 
 
 def listing() -> str:
-    """Return the tasks as text: a row a task, and where archives and licences lie."""
+    """Return the tasks as text: one row per task, and the addresses of archives and licences."""
     tasks = official_tasks()
     width = max(len(task.name) for task in tasks)
     lines = [f"{'task':{width}}  {'clips':>6}  {'clip (s)':>8}  {'audio (GB)':>10}  {'licence':24}  source"]
@@ -68,13 +68,13 @@ def listing() -> str:
             f"{len(tasks)} tasks; audio is unpacked, 16 bit at 48 kHz: {known / 1e9:.0f} GB and fsd50k; beehive_states has two folds of it",
             f"archives and their sizes: {RECORD}",
             f"licence of every dataset: {LICENCES}",
-            "fetch: hear-ssl tasks fetch NAME... --out DIR",
+            "fetch: hear-ssl tasks fetch NAME... --out FOLDER",
         ]
     )
 
 
 def chosen_tasks(names: list[str]) -> list[Official]:
-    """Return the tasks of these names, 'all' for every one. Raises ValueError for a name that none has."""
+    """Return the tasks with these names; 'all' selects all of them. Raises ValueError for an unknown name."""
     tasks = {task.name: task for task in official_tasks()}
     if "all" in names:
         return list(tasks.values())

@@ -1,4 +1,4 @@
-"""HEAR-format tasks: metadata, labels and splits of a folder, checked before anything is computed.
+"""Tasks in HEAR format: read metadata, labels and splits of a folder and check them before any computation.
 
 The format is that of hear-preprocess (https://github.com/hearbenchmark/hear-preprocess): task_metadata.json,
 labelvocabulary.csv, {split}.json and {rate}/{split}/*.wav.
@@ -36,7 +36,7 @@ CHOICES = {
 
 @dataclass(frozen=True)
 class Task:
-    """One task. indexes[split] maps a file to its labels (scene) or its events of label, start and end in ms (event)."""
+    """One task. indexes[split] maps a file to its labels (scene) or to its events with label, start and end in ms (event)."""
 
     folder: Path
     name: str
@@ -52,11 +52,11 @@ class Task:
 
     @cached_property
     def clip_hashes(self) -> dict[str, str]:
-        """A hash of each split's clips: names, sizes and times of change of their files when it was first asked for."""
+        """A hash for each split: names, sizes and modification times of its files at the first access."""
         return {split: _hash_clips(self, split) for split in self.splits}
 
     def folds(self) -> list[dict[str, list[str]]]:
-        """Return train, valid and test splits of every fold: fold i is tested, i + 1 validates, the rest trains."""
+        """Return train, valid and test splits of every fold: fold i is test, i + 1 is validation, the others are training."""
         if self.split_mode == "trainvaltest":
             return [{"train": ["train"], "valid": ["valid"], "test": ["test"]}]
         folds, count = sorted(self.splits), len(self.splits)
@@ -70,7 +70,7 @@ class Task:
         ]
 
     def lacking(self, score: str, splits: list[str]) -> str:
-        """Return what the clips of some splits lack for a score to be defined, or nothing."""
+        """Return why a score is undefined on the clips of some splits, or ''."""
         clips = [entries for split in splits for entries in self.indexes[split].values()]
         if SCORES[score].events:
             return "" if any(clips) else "no clip has an event"
@@ -84,9 +84,9 @@ class Task:
 def find_tasks(folder: Path, only: list[str] | None = None) -> list[Path]:
     """Return the task folders under `folder` (or itself), those whose name contains one of `only`.
 
-    Raises ValueError when there is none, or two of one name.
+    Raises ValueError when there is none, or two have the same name.
     """
-    whole = folder.resolve()  # so that . has a name
+    whole = folder.resolve()  # so that `.` has a name
     candidates = [whole, *sorted(path for path in whole.glob("*") if path.is_dir()), *sorted(whole.glob("tasks/*"))]
     found = [path for path in candidates if (path / "task_metadata.json").is_file()]
     if not found:
@@ -101,7 +101,7 @@ def find_tasks(folder: Path, only: list[str] | None = None) -> list[Path]:
 
 
 def read_task(folder: Path) -> Task:
-    """Read and check a task folder. Raises ValueError that names the file and the fault."""
+    """Read and check a task folder. Raises ValueError that names the file and the mistake."""
     metadata = _read_json(folder / "task_metadata.json")
     for key, choices in CHOICES.items():
         if metadata.get(key) not in choices:
@@ -205,13 +205,13 @@ def _spans_time(start: Any, end: Any) -> bool:
 
 
 def source_rate(task: Task, split: str) -> int | None:
-    """Return the highest sample rate at which every clip of a split came with the task, or was made whole; None without one."""
+    """Return the highest sample rate for which a split has all clips, original or completely resampled; None if there is none."""
     whole = [rate for rate in RATES if all((task.folder / str(rate) / split / file).is_file() for file in task.indexes[split])]
     return next((rate for rate in whole if not _made_mark(task.folder, split, rate).is_file()), whole[0] if whole else None)
 
 
 def _made_mark(folder: Path, split: str, rate: int) -> Path:
-    """Return the empty file that marks a split's audio of this rate in this folder as made from another."""
+    """Return the empty file that marks a split's audio of this rate in this folder as resampled."""
     return folder / str(rate) / f".{split}.resampled"
 
 
@@ -224,10 +224,10 @@ def _hash_clips(task: Task, split: str) -> str:
 
 
 def audio_folder(task: Task, split: str, sample_rate: int, spare: Path | None = None) -> Path:
-    """Return the folder of a split's audio at `sample_rate`; made from another rate (soxr HQ) when it is not there.
+    """Return the folder of a split's audio at `sample_rate`, resampled from another rate (soxr HQ) if it is missing.
 
-    It is made in the task's folder, or under `spare` when that cannot be written. A clip made here is made again when its source
-    is newer. Raises ValueError when no rate has every clip, one is damaged or not mono, or there is nowhere to write.
+    Resampled audio is written to the task's folder, or under `spare` if that is read-only, and updated when its source is newer. Raises
+    ValueError when no rate has all clips, a clip is damaged or not mono, or neither folder can be written.
     """
     wanted, source = task.folder / str(sample_rate) / split, source_rate(task, split)
     if source is None:
@@ -259,7 +259,7 @@ def _resampled(task: Task, split: str, source: int, sample_rate: int, folder: Pa
 
 def _resample(origin: Path, source: int, path: Path, sample_rate: int) -> None:
     resampled = soxr.resample(read_clip(origin, source), source, sample_rate, quality="HQ")
-    encoded = io.BytesIO()  # on a full disk libsndfile names neither the file nor the reason
+    encoded = io.BytesIO()  # because libsndfile reports neither the file nor the reason when the disk is full
     soundfile.write(encoded, np.clip(resampled, -1.0, 1.0), sample_rate, subtype="PCM_16", format="WAV")
     with atomic_path(path) as temporary:
         temporary.write_bytes(encoded.getvalue())

@@ -1,11 +1,11 @@
-"""evaluation_params of task_metadata.json: what a task changes in the search for a predictor and for events, checked once."""
+"""Read and check evaluation_params of task_metadata.json: a task's own grids for the predictor and for events."""
 
 from __future__ import annotations
 
 from typing import Any
 
-EVENTS = {"threshold": 0.5, "median_filter_ms": 150.0, "min_duration": 60.0}  # the kit's, where a task's own grid leaves one out
-PREDICTOR = {  # the least value of what a task may change, None for names
+EVENTS = {"threshold": 0.5, "median_filter_ms": 150.0, "min_duration": 60.0}  # defaults of the kit for parameters that a task's grid lacks
+PREDICTOR = {  # smallest values of the parameters that a task may change, None for names
     "hidden_layers": 1,
     "hidden_dim": 1,
     "dropout": 0,
@@ -16,14 +16,14 @@ PREDICTOR = {  # the least value of what a task may change, None for names
     "batch_size": 2,
     "initialization": None,
 }
-MOST = {"hidden_layers": 64, "hidden_dim": 1 << 16, "batch_size": 1 << 20, "max_epochs": 100_000, "patience": 100_000}  # memory and time
+MOST = {"hidden_layers": 64, "hidden_dim": 1 << 16, "batch_size": 1 << 20, "max_epochs": 100_000, "patience": 100_000}  # for memory, time
 LONGEST_GRID = 1000  # values of one parameter
-LARGEST = 1e12  # neither NaN nor infinity nor an integer beyond floats is below it
+LARGEST = 1e12  # NaN, infinity and integers beyond floats fail this bound
 INITIALIZATIONS = ("xavier_uniform_", "xavier_normal_")
 
 
 def read_parameters(place: str, given: Any) -> dict[str, dict[str, list[Any]]]:
-    """Return the grids that a task brings, of those known here. Raises ValueError that names the place and the fault."""
+    """Return a task's own grids, without unknown ones. Raises ValueError that names the position and the mistake."""
     if given is None:
         return {}
     if not isinstance(given, dict):

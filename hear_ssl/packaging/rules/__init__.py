@@ -1,1 +1,1 @@
-"""Measures every rule of the HEAR API on a module. Runs in the environment under test: torch and the standard library."""
+"""Measure every rule of the HEAR API on a module. Runs in the environment under test, with torch and the standard library only."""

@@ -19,7 +19,7 @@ MEMORY = {"all": memory.CHECKS, "reported": memory.REPORTED, "none": []}
 
 
 def main() -> None:
-    """Check the module named on the command line."""
+    """Check the module given on the command line."""
     warnings.filterwarnings("ignore")
     arguments = parse_arguments()
     out = Path(arguments.rows)
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
-    """Import a module, load its model from an empty working directory, write both rows; None when that raises."""
+    """Import a module, load its model in an empty working directory, and write both rows; return None when that fails."""
     rule = "The module imports, and load_model(path) and load_model() return the model."
     write_result(out, RuleResult("import and load", rule, "", None))
     with tempfile.TemporaryDirectory() as empty:
@@ -43,7 +43,7 @@ def load(name: str, weights: Optional[str], out: Path) -> Optional[Submission]:
             if is_tensorflow(submission.model):
                 submission = Submission(TensorFlowModule(module), wrap(submission.model), weights)
             measured = f"loaded in {time.perf_counter() - start:.2f} s"
-        except Exception as error:  # whatever the module raises on import or load is the finding
+        except Exception as error:  # any error of the module on import or load is the measurement
             message = f"raised {type(error).__name__}: {' '.join(str(error).split())[:200]}"
             write_result(out, RuleResult("import and load", rule, message, False))
             return None

@@ -1,4 +1,4 @@
-"""Whether content is where the timestamps place it: short bursts in faint noise, found again in the embeddings."""
+"""Check that timestamps match the content: locate short bursts in faint noise by the embeddings."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import torch
 from .rows import RuleResult, Submission, found
 
 BURSTS = 16
-FLOOR = 1e-4  # amplitude of the noise between bursts: digital silence has a check of its own
+FLOOR = 1e-4  # amplitude of the noise between bursts; digital silence has a separate check
 SEEN = 0.1  # a burst counts when it changes embeddings by this share of the strongest change
 DRIFT_LIMIT_MS = 2.0  # in 175 s: 14 ms in 20 minutes, a quarter of the tolerance of transcription tasks
 
 
 def burst_offsets(submission: Submission, first_hops: float, seconds: float) -> Tuple[float, int, float]:
-    """Return by how many ms 16 bursts of 5 ms, about a second apart, appear late on average, how many are seen, and the hop in ms.
+    """Return the mean delay in ms of 16 bursts of 5 ms, about a second apart, the number of detected bursts, and the hop in ms.
 
-    The bursts lie at every phase of the hop equally often, so that its own grid cancels out. The first comes after
-    first_hops times the hop. A burst's place is the centre of the change that it makes, weighted by its strength.
+    The bursts are distributed evenly over the phases of the hop, so that the grid of timestamps cancels out. The first burst is after
+    first_hops hops. The position of a burst is the centre of the change in the embeddings, weighted by the strength of the change.
     """
     rate = submission.model.sample_rate
     audio = submission.noise(seconds, seed=99) * FLOOR
@@ -44,8 +44,8 @@ def burst_offsets(submission: Submission, first_hops: float, seconds: float) -> 
 def bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
     """A 5 ms burst changes the embeddings around its own time: within half a hop or 25 ms, whichever is less.
 
-    Content 50 ms off brings the onset score of a perfect detector from 1 to 0.82, 80 ms off to 0.12. With a hop of more
-    than 50 ms some bursts fall between the frames; otherwise twelve of sixteen must be seen.
+    An error of 50 ms reduces the onset score of a perfect detector from 1 to 0.82, and an error of 80 ms to 0.12. With a hop of more
+    than 50 ms some bursts are between the frames; otherwise twelve of sixteen must be detected.
     """
     mean, seen, hop = burst_offsets(submission, first_hops=round(1500.0 / _hop(submission)), seconds=18.5)
     limit = min(hop / 2.0, 25.0)
@@ -54,7 +54,7 @@ def bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
 
 
 def late_bursts_lie_at_their_timestamps(submission: Submission) -> RuleResult:
-    """After three minutes bursts lie where they did in the first seconds, to 2 ms: a rounded hop moves them on and on."""
+    """After three minutes bursts have the same delay as in the first seconds, within 2 ms: a rounded hop would shift them more and more."""
     hop = _hop(submission)
     early, _, _ = burst_offsets(submission, first_hops=round(1500.0 / hop), seconds=18.5)
     late, seen, _ = burst_offsets(submission, first_hops=round(175000.0 / hop), seconds=192.0)

@@ -1,4 +1,4 @@
-"""The golden tensors carried in the package, against what this environment computes."""
+"""Compare the golden tensors in the package with the embeddings in this environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what embeddings must depend on, the sound, and what they must not: chance, calls before, neighbours, the caller."""
+"""Check that embeddings depend on the audio, and not on random numbers, earlier calls, other clips in the batch, or the caller's modes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 from .outputs import finite_on_sound
 from .rows import Check, RuleResult, Submission, found
 
-EXACT = 1e-5  # float32 sums of the same numbers in the same order; threads may cut them elsewhere
-TOLERANCE = 1e-4  # another batch size takes other kernels, which sum in another order: 1e-6 to 2e-5 in practice
+EXACT = 1e-5  # float32 sums of the same numbers in the same order; threads may divide them differently
+TOLERANCE = 1e-4  # other batch sizes use other kernels, which sum in another order: 1e-6 to 2e-5 in practice
 
 
 def difference(one: Tensor, other: Tensor) -> float:
@@ -35,7 +35,7 @@ def apart(one: Tuple[Tensor, Tensor], other: Tuple[Tensor, Tensor]) -> float:
 def evaluation_mode(submission: Submission) -> RuleResult:
     """Embeddings are those of evaluation mode as the model is loaded.
 
-    The evaluation kit never calls eval(): dropout and batch statistics would stay on. Chance is the same on both sides.
+    The evaluation kit never calls eval(), so dropout and batch statistics would stay active. Both sides use the same random seed.
     """
     audio, given, evaluating = submission.noise(1.5, 2), submission.fresh(), submission.fresh()
     evaluating.model.eval()
@@ -47,9 +47,9 @@ def evaluation_mode(submission: Submission) -> RuleResult:
 
 
 def same_input_same_output(submission: Submission) -> RuleResult:
-    """Two models freshly loaded give the same embeddings of the same sound: no dropout, no noise, no weights left at random.
+    """Two newly loaded models give the same embeddings of the same sound: no dropout, no noise, no random weights.
 
-    Chance differs between the two; nothing has been called before.
+    The random seeds of the two are different, and nothing has been called before.
     """
     audio, results = submission.noise(1.5, 2), []
     for seed in (1, 2):
@@ -86,7 +86,7 @@ def depends_on_input(submission: Submission) -> RuleResult:
 def alone_as_in_a_batch(submission: Submission) -> RuleResult:
     """A sound has the same embeddings alone and with others, louder and quieter ones.
 
-    Statistics over the batch (BatchNorm in training, AmplitudeToDB(top_db)) tie them to their neighbours.
+    Statistics over the batch (BatchNorm in training mode, AmplitudeToDB(top_db)) would make them depend on the other sounds.
     """
     audio = submission.noise(1.5, 4) * torch.tensor([[1.0], [0.1], [0.01], [0.5]])
     scene, frames = both(submission, audio)
@@ -95,7 +95,7 @@ def alone_as_in_a_batch(submission: Submission) -> RuleResult:
 
 
 def input_is_not_changed(submission: Submission) -> RuleResult:
-    """The audio given is never written to: the caller may use it again."""
+    """The given audio is not modified: the caller may use it again."""
     audio = submission.noise(1.1, 2)
     before = audio.clone()
     submission.module.get_scene_embeddings(audio, submission.model)
@@ -104,7 +104,7 @@ def input_is_not_changed(submission: Submission) -> RuleResult:
 
 
 def no_gradient(submission: Submission) -> RuleResult:
-    """Embeddings carry no gradient where the caller has gradients enabled: 20 minutes would keep every activation."""
+    """Embeddings have no gradient when the caller has gradients enabled: 20 minutes would keep all activations in memory."""
     audio = submission.noise(1.1)
     with torch.enable_grad():
         scene = submission.module.get_scene_embeddings(audio, submission.model)

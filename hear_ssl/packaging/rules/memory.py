@@ -1,7 +1,7 @@
-"""Minutes of audio: time and peak memory, weights and embeddings included, on the CPU and on a GPU where there is one.
+"""Minutes of audio: time and peak memory, including weights and embeddings, on the CPU and on a GPU if there is one.
 
-On the CPU the peak is that of resident memory, the interpreter and torch's own 0.4 GB with it; on a GPU that of
-allocated memory. Both functions of the API are called, one after the other.
+On the CPU the peak is that of resident memory, including 0.4 GB of the interpreter and torch; on a GPU it is that of allocated memory.
+Both functions of the API are called, one after the other.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ GPU_TOLERANCE = 1e-2  # TF32 and other kernels: 1e-3 in practice
 
 
 def reset_peak(gpu: bool) -> None:
-    """Start a new peak: of resident memory (Linux, proc(5): clear_refs), or of memory allocated on the GPU."""
+    """Reset the peak of resident memory (Linux, proc(5): clear_refs), or of allocated GPU memory."""
     if gpu:
         torch.cuda.reset_peak_memory_stats()
         return
     try:
         Path("/proc/self/clear_refs").write_text("5")
-    except OSError:  # another system, or a container that does not allow it: the peak is then that since the start, or unknown
+    except OSError:  # another system, or not allowed in a container: then the peak is that since the start, or unknown
         return
 
 
 def peak_gb(gpu: bool) -> float:
-    """Return the peak since the last reset, or where this system does not report that, since the start, in GB; else not a number."""
+    """Return the peak in GB since the last reset, or since the start if the system reports no other; otherwise NaN."""
     if gpu:
         return torch.cuda.max_memory_allocated() / 1e9
     try:
@@ -48,7 +48,7 @@ def peak_gb(gpu: bool) -> float:
 
 
 def peak_since_start_gb() -> float:
-    """Return the most resident memory since the start in GB (getrusage(2): bytes on macOS, kB elsewhere); not a number on Windows."""
+    """Return the peak of resident memory since the start in GB (getrusage(2): bytes on macOS, kB elsewhere); NaN on Windows."""
     try:
         import resource
     except ImportError:
@@ -57,19 +57,19 @@ def peak_since_start_gb() -> float:
 
 
 def size_gb(tensor: Tensor) -> float:
-    """Return what a tensor holds in GB."""
+    """Return the size of a tensor in GB."""
     return tensor.numel() * tensor.element_size() / 1e9
 
 
 def embed(submission: Submission, audio: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
-    """Return timestamp embeddings, timestamps and scene embeddings, of the audio itself: a copy would count."""
+    """Return timestamp embeddings, timestamps and scene embeddings of the audio, without a copy, which would count."""
     embeddings, timestamps_ms = submission.module.get_timestamp_embeddings(audio, submission.model)
     return embeddings, timestamps_ms, submission.module.get_scene_embeddings(audio, submission.model)
 
 
 @dataclass
 class LongAudio:
-    """What embedding minutes of audio took: peak memory and the part of it that weights and outputs hold (GB), time (s)."""
+    """Cost of embedding minutes of audio: peak memory, the part of it for weights and outputs (GB), and time (s)."""
 
     peak: float
     own: float
@@ -79,14 +79,14 @@ class LongAudio:
     whole: bool
 
     def row(self, memory: str) -> RuleResult:
-        """Return the row: finite, timestamps to the end, and not more memory than the rule allows, where that is known."""
+        """Return the row: whether outputs are finite, timestamps reach the end, and memory is within the rule, if it is known."""
         whole = ("" if self.finite else "; not finite") + ("" if self.whole else "; timestamps do not reach the end")
         if whole or not math.isnan(self.peak):
             return found(memory + whole, not whole and self.peak <= LIMIT_GB)
         return found("not measured: this system does not report how much memory a process took", None)
 
     def text(self) -> str:
-        """Return what was measured."""
+        """Return the measurement as text."""
         text = f"peak {self.peak:.2f} GB, {self.own:.2f} of it weights and embeddings"
         return f"{text}; {self.seconds:.1f} s ({self.speed:.0f} times real time)"
 
@@ -110,7 +110,7 @@ def minutes(submission: Submission, count: int, batch: int = 1, gpu: bool = Fals
 
 
 def measured(submission: Submission, count: int, batch: int = 1, gpu: bool = False) -> RuleResult:
-    """Return the row of a clip."""
+    """Return the row for a clip."""
     clip = minutes(submission, count, batch, gpu)
     return clip.row(clip.text())
 
@@ -126,7 +126,7 @@ def twenty_minutes(submission: Submission) -> RuleResult:
 def twenty_minutes_in_powers_of_two(submission: Submission) -> RuleResult:
     """20 minutes of audio stay under 16 GB with weights and embeddings, and get timestamps to their end.
 
-    The report carried in the package has the same bytes each time it is made: no seconds in it, and no exact peak.
+    The report in the package has the same bytes each time it is made, so it contains neither seconds nor the exact peak.
     """
     clip = minutes(submission, 20)
     bound = next((gb for gb in (4, 8, 16) if clip.peak <= gb), None)

@@ -1,4 +1,4 @@
-"""Checks of what the functions return: attributes, shapes, types and values, for every length of audio."""
+"""Check the outputs of the functions: attributes, shapes, types and values, for all lengths of audio."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def sizes_are_ints(submission: Submission) -> RuleResult:
 def weights_path_is_used(submission: Submission) -> RuleResult:
     """load_model(path) reads that file: one that does not exist must raise, and so must one that holds no weights.
 
-    Who ignores it is evaluated with other weights than those handed in.
+    If the path is ignored, other weights are evaluated than those submitted.
     """
     raised = []
     with tempfile.TemporaryDirectory() as folder:
@@ -52,7 +52,7 @@ def weights_path_is_used(submission: Submission) -> RuleResult:
         for path, what in ((empty.with_name("missing"), "a missing file"), (empty, "64 zero bytes")):
             try:
                 submission.module.load_model(str(path))
-            except Exception as error:  # whatever the module raises is right here
+            except Exception as error:  # any error of the module is correct here
                 raised.append(f"{type(error).__name__} for {what}")
             else:
                 return found(f"loads with {what}: the path is ignored", False)
@@ -79,7 +79,7 @@ def timestamp_shape(submission: Submission) -> RuleResult:
 def batch_of_one(submission: Submission) -> RuleResult:
     """A single sound keeps its dimension: (1, size) and (1, n_timestamps, size).
 
-    squeeze() takes it away; the last batch of a task is often of one.
+    squeeze() removes it, and the last batch of a task often has one sound.
     """
     audio = submission.noise(1.5)
     scene, (embeddings, timestamps_ms) = submission.scene(audio), submission.timestamps(audio)
@@ -100,13 +100,13 @@ def timestamps_are_float32(submission: Submission) -> RuleResult:
 
 
 def lengths(submission: Submission, seconds: Sequence[float], samples: Sequence[int] = ()) -> RuleResult:
-    """Take sounds of these lengths, alone in their batch; the row names those that fail."""
+    """Embed sounds of these lengths in batches of one and return a row that names the lengths that fail."""
     rate, bad = submission.model.sample_rate, []
     for length in [*samples, *(round(time * rate) for time in seconds)]:
         audio = submission.noise(length / rate + 1.0)[:, :length]
         try:
             scene, (embeddings, timestamps_ms) = submission.scene(audio), submission.timestamps(audio)
-        except Exception as error:  # the length at which a module breaks is the finding
+        except Exception as error:  # the length at which a module fails is the measurement
             bad.append(f"{length} samples: {type(error).__name__}")
             continue
         whole = bool(torch.isfinite(scene).all() and torch.isfinite(embeddings).all())
@@ -116,7 +116,7 @@ def lengths(submission: Submission, seconds: Sequence[float], samples: Sequence[
 
 
 def below_one_second(submission: Submission) -> RuleResult:
-    """Sounds shorter than a second are taken, down to one sample.
+    """Sounds shorter than a second are embedded, down to one sample.
 
     FSD50K and the percussion tasks have clips of 0.1 to 0.8 s; the official validator tries none below 1.07 s.
     """
@@ -124,7 +124,7 @@ def below_one_second(submission: Submission) -> RuleResult:
 
 
 def above_five_seconds(submission: Submission) -> RuleResult:
-    """Sounds longer than five seconds are taken.
+    """Sounds longer than five seconds are embedded.
 
     Clips of 10 to 120 s are common, 10 minutes occur; the official validator tries none above 4 s.
     """
@@ -132,7 +132,7 @@ def above_five_seconds(submission: Submission) -> RuleResult:
 
 
 def multiples_of_the_hop(submission: Submission) -> RuleResult:
-    """Sounds whose length is a multiple of the hop are taken whole: they have as many timestamps as those a sample longer, or one less.
+    """Sounds whose length is a multiple of the hop are embedded to the end: one more sample gives as many timestamps, or one more.
 
     audio[:, :-remainder] is empty when the remainder is 0.
     """
@@ -151,7 +151,7 @@ def multiples_of_the_hop(submission: Submission) -> RuleResult:
 
 
 def kinds_of_sound(submission: Submission) -> Dict[str, Tensor]:
-    """Return sounds (1, time) of one second that are hard to keep finite."""
+    """Return sounds (1, time) of one second that often cause values that are not finite."""
     noise = submission.noise(1.1)
     click = torch.zeros_like(noise)
     click[:, 100] = 1.0
@@ -176,9 +176,9 @@ def finite_on_sound(submission: Submission) -> RuleResult:
 
 
 def finite_on_silence(submission: Submission) -> RuleResult:
-    """Silence is taken, and gives neither NaN nor infinity.
+    """Silence is embedded without NaN or infinity.
 
-    Padded clips hold digital silence; who divides by the level, or takes its logarithm, fails there.
+    Padded clips contain digital silence, where a division by the level or its logarithm is not finite.
     """
     silence = submission.noise(1.5) * 0
     finite = torch.isfinite(submission.scene(silence)).all() and torch.isfinite(submission.timestamps(silence)[0]).all()

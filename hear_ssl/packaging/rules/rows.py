@@ -1,7 +1,7 @@
-"""One row of the verification table, what every check is given, and how the checks run one after another.
+"""The rows of the verification table, the input of the checks, and the runner of the checks.
 
-A rule that is broken makes others meaningless: whoever returns NaN has no timestamps to speak of. A check therefore names
-those it needs, and is not measured when one of them does not hold; so each fault shows itself in its own row.
+A broken rule can make others meaningless: if embeddings are NaN, timestamps cannot be checked. A check therefore names the checks that it
+requires, and is not measured when one of them fails, so that each fault appears in its own row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 @dataclass
 class RuleResult:
-    """A rule, what was measured, whether it holds (None: not measured), and why the rule and its tolerance are as they are."""
+    """A rule, its measurement, whether it holds (None: not measured), and the reason for the rule and its tolerance."""
 
     name: str
     rule: str
@@ -28,28 +28,28 @@ class RuleResult:
 
 @dataclass
 class Submission:
-    """The module under test, its model, and the weights file given (None: the module finds its own)."""
+    """The module under test, its model, and the given weights file (None: the module finds its own)."""
 
     module: Any
     model: Any
     weights: Optional[str]
 
     def scene(self, audio: Tensor) -> Tensor:
-        """Return scene embeddings of a copy of the audio, whatever the module does to it, without their gradient."""
+        """Return scene embeddings of a copy of the audio, which the module may change, without gradient."""
         embeddings: Tensor = self.module.get_scene_embeddings(audio.clone(), self.model)
         return embeddings.detach()
 
     def timestamps(self, audio: Tensor) -> Tuple[Tensor, Tensor]:
-        """Return timestamp embeddings and timestamps of a copy of the audio, without their gradient."""
+        """Return timestamp embeddings and timestamps of a copy of the audio, without gradient."""
         embeddings, timestamps_ms = self.module.get_timestamp_embeddings(audio.clone(), self.model)
         return embeddings.detach(), timestamps_ms.detach()
 
     def fresh(self) -> "Submission":
-        """Return the same module with a model loaded anew."""
+        """Return the same module with a newly loaded model."""
         return Submission(self.module, self.module.load_model(self.weights) if self.weights else self.module.load_model(), self.weights)
 
     def noise(self, seconds: float, batch: int = 1, seed: int = 0) -> Tensor:
-        """Return white noise (batch, seconds * sample_rate) within [-1, 1], an odd number of samples: a multiple of no usual hop."""
+        """Return white noise (batch, seconds * sample_rate) in [-1, 1] with an odd number of samples, which no usual hop divides."""
         samples = round(seconds * self.model.sample_rate) | 1
         return torch.rand(batch, samples, generator=torch.Generator().manual_seed(seed)) * 1.6 - 0.8
 
@@ -60,7 +60,7 @@ END = RuleResult("end", "", "reached", True)  # the last line of the rows' file
 
 @dataclass(frozen=True)
 class Check:
-    """A measurement, and the measurements without which it has no meaning."""
+    """A measurement, and the measurements that it requires."""
 
     measure: Measure
     needs: Tuple[Measure, ...] = ()
@@ -72,9 +72,9 @@ def name_of(measure: Measure) -> str:
 
 
 def run_checks(submission: Submission, checks: Sequence[Check], tell: Callable[[RuleResult], None] = lambda row: None) -> List[RuleResult]:
-    """Run the checks in order and return their rows; one that raises is a failed row that contains what it raised.
+    """Run the checks in order and return their rows; a check that raises gives a failed row with the error.
 
-    tell is given each row twice: with an empty measurement before it is measured, and whole.
+    tell: called twice with each row, before it is measured with an empty measurement, and afterwards.
     """
     rows: List[RuleResult] = []
     for check in checks:
@@ -94,28 +94,28 @@ def _measured(submission: Submission, check: Check, rows: Sequence[RuleResult]) 
     try:
         row = check.measure(submission)
         return row.measured, row.passed
-    except Exception as error:  # a module under test may raise anything: that is the finding
+    except Exception as error:  # any error of the module under test is the measurement
         return f"raised {type(error).__name__}: {' '.join(str(error).split())[:160]}", False
 
 
 def found(measured: str, passed: Optional[bool]) -> RuleResult:
-    """Return a row whose name, rule and reason the runner fills in from the check."""
+    """Return a row without name, rule and reason, which the runner adds from the check."""
     return RuleResult("", "", measured, None if passed is None else bool(passed))
 
 
 def write_result(path: Path, row: RuleResult) -> None:
-    """Append a row to a file, at once: a process that is killed leaves the rows it had."""
+    """Append a row to a file immediately, so that a killed process leaves its rows."""
     with open(str(path), "a", encoding="utf-8") as file:
         file.write(json.dumps(asdict(row)) + "\n")
 
 
 def read_results(path: Path, ended: str) -> List[RuleResult]:
-    """Return the rows of a file; without its last line the check that was running is broken, and its row has how the process ended."""
+    """Return the rows of a file; if the last line is missing, the running check failed, and its row states how the process ended."""
     rows: List[RuleResult] = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = RuleResult(**json.loads(line))
-        except (ValueError, TypeError, RecursionError):  # the module that is measured can write there as well
+        except (ValueError, TypeError, RecursionError):  # the module under test can write to the file as well
             return [*rows, RuleResult("measurement", "Every rule can be measured.", "its results were overwritten", False)]
         if rows and rows[-1].name == row.name:
             rows.pop()

@@ -1,6 +1,6 @@
-"""A HEAR module whose model is a tf.Module, with torch tensors in and out: what the checks measure with.
+"""A HEAR module whose model is a tf.Module, wrapped so that the checks can use torch tensors.
 
-TensorFlow is not imported here: a module that returns such a model has imported it.
+TensorFlow is not imported here: the module that returns such a model has imported it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Wrapped(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.wrapped = (model,)  # in a tuple: nothing that torch should register
+        self.wrapped = (model,)  # in a tuple, so that torch does not register it
         for number, variable in enumerate(getattr(model, "variables", ())):
             self.register_buffer(f"variable_{number}", torch.from_numpy(variable.numpy()))
         for name in ATTRIBUTES:

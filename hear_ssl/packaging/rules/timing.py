@@ -1,4 +1,4 @@
-"""Checks of timestamps: unit, order, spacing and edges."""
+"""Check timestamps: unit, order, spacing and ends."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def hop_of(times_ms: Tensor) -> float:
 
 
 def duration_ms(submission: Submission, seconds: float) -> float:
-    """Return the length in ms of the noise that stands for that many seconds."""
+    """Return the length in ms of the noise used for this number of seconds."""
     return submission.noise(seconds).shape[1] * 1000.0 / float(submission.model.sample_rate)
 
 
 def several_timestamps(submission: Submission) -> RuleResult:
-    """A clip of four seconds has at least three timestamps: one alone, or two, make no grid."""
+    """A clip of four seconds has at least three timestamps: one or two are not a grid."""
     count = len(ticks(submission, 4.0))
     return found(f"{count} in 4 s", count >= 3)
 
@@ -43,9 +43,9 @@ def timestamps_ascend(submission: Submission) -> RuleResult:
 
 
 def timestamps_in_milliseconds(submission: Submission) -> RuleResult:
-    """They count milliseconds: four seconds span about 4000.
+    """Timestamps are in milliseconds: four seconds span about 4000.
 
-    Seconds and samples are the commonest mistakes and score 0 on event tasks; half to twice the length distinguishes them.
+    Seconds and samples are the most common mistakes and score 0 on event tasks; half to twice the length distinguishes them.
     """
     times_ms = ticks(submission, 4.0)
     span = float(times_ms[-1] - times_ms[0])
@@ -67,26 +67,26 @@ def same_timestamps_in_a_batch(submission: Submission) -> RuleResult:
 
 
 def no_timestamp_before_zero(submission: Submission) -> RuleResult:
-    """No timestamp lies before the clip."""
+    """No timestamp is before the clip."""
     first = min(float(ticks(submission, seconds).min()) for seconds in (1.07, 1.98, 4.0))
     return found(f"first at {first:.4g} ms", first >= 0.0)
 
 
 def no_timestamp_past_the_end(submission: Submission) -> RuleResult:
-    """No timestamp lies past the end of the clip, to 0.1 ms."""
+    """No timestamp is after the end of the clip, within 0.1 ms."""
     past = max(float(ticks(submission, seconds).max()) - duration_ms(submission, seconds) for seconds in (0.13, 0.51, 1.07, 1.98, 4.0))
     return found(f"last {-past:.4g} ms before the end", past <= SPACING_TOLERANCE_MS)
 
 
 def starts_at_the_start(submission: Submission) -> RuleResult:
-    """The first timestamp is at most 50 ms, or a hop where that is longer, from the start: no event there is missed."""
+    """The first timestamp is at most 50 ms, or a longer hop, from the start, so that no event there is missed."""
     times = [ticks(submission, seconds) for seconds in (1.07, 1.98, 4.0)]
     first, margin = max(float(times_ms[0]) for times_ms in times), max(HOP_LIMIT_MS, hop_of(times[-1])) + SPACING_TOLERANCE_MS
     return found(f"{first:.4g} ms", first <= margin)
 
 
 def reaches_the_end(submission: Submission) -> RuleResult:
-    """The last timestamp is at most 50 ms, or a hop where that is longer, from the end: no event there is missed."""
+    """The last timestamp is at most 50 ms, or a longer hop, from the end, so that no event there is missed."""
     times = {seconds: ticks(submission, seconds) for seconds in (1.07, 1.98, 4.0)}
     missing = max(duration_ms(submission, seconds) - float(times_ms[-1]) for seconds, times_ms in times.items())
     margin = max(HOP_LIMIT_MS, hop_of(times[4.0])) + SPACING_TOLERANCE_MS
@@ -100,7 +100,7 @@ def hop_at_most_50_ms(submission: Submission) -> RuleResult:
 
 
 def timestamps_do_not_drift(submission: Submission) -> RuleResult:
-    """Over 3 minutes timestamps keep to the interval of the first seconds, to 1 ms: nothing rounded adds up."""
+    """Over 3 minutes timestamps have the interval of the first seconds, within 1 ms: rounding errors do not accumulate."""
     short, long = ticks(submission, 4.0), ticks(submission, 180.0)
     ideal = long[0] + torch.arange(len(long), dtype=torch.float64) * hop_of(short)
     drift = float((long - ideal).abs().max())

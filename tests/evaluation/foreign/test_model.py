@@ -142,4 +142,4 @@ def test_scores_of_the_command_and_of_python_are_equal(folder: Path, tmp_path: P
     with pytest.raises(ValueError, match="the scores of hear_right were made in another environment; give it with --python /"):
         build(tmp_path / "there", "hear_right", tmp_path / "tasks", page)
     build(tmp_path / "there", "hear_right", tmp_path / "tasks", page, python=sys.executable)
-    assert "What it confuses" in page.read_text()
+    assert "Confusion matrix" in page.read_text()

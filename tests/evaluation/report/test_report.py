@@ -69,7 +69,7 @@ def test_curves_of_loss_and_probe_and_what_the_issue_names_are_there(page: Path)
         "probe, mean of the tasks",
         "esc50-v2.0.0-full linear",
         "throughput (clips/s)",
-        "Where the time of a step goes",
+        "Time of a training step",
         "<tr><th>backward</th><td>training</td>",
         "checkpoints/best.ckpt",
         "licence",
@@ -297,7 +297,7 @@ def test_a_task_that_failed_stands_on_the_page_with_its_fault(tmp_path: Path) ->
     text = (tmp_path / "report.html").read_text()
     assert "labelvocabulary.csv is missing" in text
     assert "<th>broken<br><small></small></th><td>failed</td>" in text
-    assert "What it confuses" in text
+    assert "Confusion matrix" in text
     build(scores, module, None, tmp_path / "report.html")
     record = json.loads((scores / "scores.json").read_text())
     (scores / "scores.json").write_text(json.dumps(record | {"faults": {"broken module": "as earlier versions wrote it"}}))
@@ -316,7 +316,7 @@ def test_a_task_that_is_not_multiclass_has_a_map_and_no_confusion(tmp_path: Path
     build(scores, module, tmp_path / "task", tmp_path / "report.html")
     text = (tmp_path / "report.html").read_text()
     assert text.count("<figure>") == 3
-    assert "What it confuses" not in text
+    assert "Confusion matrix" not in text
 
 
 def test_a_report_without_scores_is_one_line(tmp_path: Path) -> None:

@@ -58,7 +58,7 @@ def row(mine: float, untrained: float, mel: float, **options: Any) -> dict[str, 
         (record(a={MODEL: result(0.5)}), "This model scores 0.500 on a; no other model was scored with it."),
         (
             record(a=row(0.5, 0.5, 0.4, primary="segment_1s_er")),
-            "No task has a score of every model of which more is better, so this model is compared task by task.",
+            "No task has a higher-is-better score of every model, so the models are compared task by task.",
         ),
         (record(a={"log-mel": result(0.5)}), "This model has no score: every task failed."),
     ],
