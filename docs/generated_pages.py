@@ -21,7 +21,7 @@ from hear_ssl.training.recipes import recipe_names, recipe_path
 from hear_ssl.training.settings import Config, settings_keys
 
 ROOT = Path(__file__).resolve().parents[1]
-HELP_COLUMNS = "96"  # of a help text on the page
+HELP_COLUMNS = "80"  # of a help text on the page
 
 
 def generated_pages() -> dict[str, str]:
@@ -89,7 +89,7 @@ def command_line_page() -> str:
     rows = "".join(f"| [`{name}`](#{name}) | {summary} |\n" for name, (_, summary) in COMMANDS.items())
     text = (
         "# Command line\n\nThis page is what `hear-ssl COMMAND --help` prints. A mistake ends a command with one line and exit status 2,\n"
-        f"Ctrl-C with 130.\n\n| `hear-ssl ...` | |\n|---|---|\n{rows}"
+        f"Ctrl-C with 130, a closed pipe (`| head`) with 141.\n\n| `hear-ssl ...` | |\n|---|---|\n{rows}"
     )
     for name in COMMANDS:
         text += f"\n## `hear-ssl {name}` {{#{name}}}\n\n" + block(help_text(name))

@@ -3,7 +3,7 @@
 Dilated convolutions as in van den Oord et al., WaveNet (2016), https://arxiv.org/abs/1609.03499, section 2.1, without gates. A wheel of
 a model with this encoder contains this file, so it imports only torch and hear_ssl.model.
 
-python train/fit.py --config examples/own_parts.yaml data.shards=shards
+hear-ssl fit --config examples/own_parts.yaml data.shards=shards
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ The margin of Deng et al., ArcFace (2019), https://arxiv.org/abs/1801.07698, eq.
 (2020), https://arxiv.org/abs/2002.05709, eq. 1, with keys of the other view only: the cosine of a positive pair, cos(a), becomes
 cos(a + margin).
 
-python train/fit.py --config examples/own_parts.yaml data.shards=shards
+hear-ssl fit --config examples/own_parts.yaml data.shards=shards
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Deltas as in Furui, Speaker-independent isolated word recognition using dynamic features (1986), https://doi.org/10.1109/TASSP.1986.1164788,
 of two neighbours. A wheel of a model with this readout contains this file, so it imports only torch and hear_ssl.model.
 
-python export/package.py --checkpoint RUN --set 'scene=[pooled,./examples/own_readout.py:Deltas]' ...
+hear-ssl package --checkpoint RUN --set 'scene=[pooled,./examples/own_readout.py:Deltas]' ...
 """
 
 from __future__ import annotations

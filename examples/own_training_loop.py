@@ -1,6 +1,8 @@
-"""Losses, views and encoders of hear_ssl in a plain PyTorch training loop.
+"""Losses, augmentations and encoders of hear_ssl in a plain PyTorch training loop.
 
-python examples/own_training_loop.py FILE.wav FILE.wav ...
+python examples/own_training_loop.py FILE FILE ...
+
+FILE: a sound of any format and sample rate.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import sys
 
 import soundfile
+import soxr
 import torch
 from torch import Tensor, nn
 
@@ -19,41 +22,36 @@ from hear_ssl.views.masks import FrequencyMasks
 from hear_ssl.views.waveform import Gain, Noise
 
 
-class TwoViews(nn.Module):
-    """Compute the loss between two views of waveforms."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gain, self.noise, self.masks, self.objective = Gain(), Noise(), FrequencyMasks(), NTXent(dim=128, temperature=0.2)
-        self.encoder = AudioNTT(n_mels=64, channels=16, dim=128)
-        self.frontend = LogMel(FrontendConfig(), self.encoder.time_stride)
-
-    def forward(self, crops: Tensor) -> Tensor:
-        """Return the loss of crops (batch, time)."""
-        loss: Tensor = self.objective(Encoded(clip=torch.stack([self.embedded(crops), self.embedded(crops)])))
-        return loss
-
-    def embedded(self, crops: Tensor) -> Tensor:
-        """Return embeddings (batch, dim) of a view of crops (batch, time)."""
-        seeds = torch.randint(2**62, (3, len(crops)))  # augmentations draw random numbers from one seed per clip
-        features = self.masks(self.frontend(self.noise(self.gain(crops, seeds[0]), seeds[1])), seeds[2])
-        tokens: Tensor = self.encoder(features)[-1]  # (batch, tokens, dim)
-        return tokens.mean(1) + tokens.amax(1)
+def read(file: str) -> Tensor:
+    """Return the first second of a sound file (time,), mono at 16 kHz; a shorter one is padded with zeros."""
+    samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+    mono = torch.from_numpy(soxr.resample(samples.mean(1), rate, 16000))[:16000]
+    return nn.functional.pad(mono, (0, 16000 - len(mono)))
 
 
 def main(files: list[str], steps: int = 20) -> float:
-    """Train on one batch with the first second of every file (mono, 16 kHz) and return the last loss."""
-    model = TwoViews()
-    batch = torch.stack([torch.from_numpy(soundfile.read(file, 16000, dtype="float32", fill_value=0.0)[0]) for file in files])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+    """Train on random batches of at most 16 files and return the last loss."""
+    clips = torch.stack([read(file) for file in files])  # (files, time)
+    encoder, objective = AudioNTT(n_mels=64, channels=16, dim=128), NTXent(dim=128, temperature=0.2)
+    frontend = LogMel(FrontendConfig(), encoder.time_stride)
+    gain, noise, masks = Gain(), Noise(), FrequencyMasks()
+
+    def view(waveforms: Tensor) -> Tensor:
+        seeds = torch.randint(2**62, (3, len(waveforms)))  # augmentations draw random numbers from one seed per clip
+        features = masks(frontend(noise(gain(waveforms, seeds[0]), seeds[1])), seeds[2])  # (batch, n_mels, frames)
+        tokens: Tensor = encoder(features)[-1]  # (batch, tokens, dim)
+        return tokens.mean(1) + tokens.amax(1)
+
+    optimizer = torch.optim.AdamW([*encoder.parameters(), *objective.parameters()], lr=1e-3)
     for step in range(steps):
+        batch = clips[torch.randperm(len(clips))[:16]]
+        loss: Tensor = objective(Encoded(clip=torch.stack([view(batch), view(batch)])))
         optimizer.zero_grad()
-        loss = model(batch)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         print(f"step {step + 1}  loss {loss.item():.4f}")
     return float(loss.detach())
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sys.exit(__doc__) if len(sys.argv) < 3 else main(sys.argv[1:])

@@ -3,7 +3,7 @@
 After the linear type of Nam, Kim and Park, FilterAugment (2022), https://arxiv.org/abs/2110.03282, section 2.2, with points evenly
 spaced over the bands.
 
-python train/fit.py --config examples/own_parts.yaml data.shards=shards
+hear-ssl fit --config examples/own_parts.yaml data.shards=shards
 """
 
 from __future__ import annotations

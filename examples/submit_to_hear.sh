@@ -4,8 +4,9 @@
 # examples/submit_to_hear.sh RUN NAME [OPTION OF hear-ssl package ...]
 #
 # RUN: a run or a checkpoint. NAME: of the package, such as hear_mymodel. Set VERSION, OUT (a folder) and URL (where the weights are published)
-# in the environment to change them.
+# in the environment to change them. Measuring takes two minutes on two CPU cores.
 set -euo pipefail
+[ $# -ge 2 ] || { sed -n '2,7s/^# \?//p' "$0" >&2; exit 2; }
 run=$1 name=$2
 shift 2
 version=${VERSION:-0.1.0} out=${OUT:-dist}

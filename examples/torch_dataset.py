@@ -1,6 +1,6 @@
 """Train on a torch dataset instead of shards: here, the WAV files in a folder.
 
-Order, resuming and several processes work as with shards. The trained model can be evaluated and exported like any other.
+Exact order, resuming and training on several GPUs work as with shards. The trained model is evaluated and exported like any other.
 
 python examples/torch_dataset.py FOLDER RUN
 """
@@ -42,4 +42,6 @@ def main(folder: str, run: str, steps: int = 30, **overrides: Any) -> hear_ssl.R
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
     print(main(sys.argv[1], sys.argv[2]))

@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # name: the module with its main(), an
     "report": ("hear_ssl.evaluation.report.__main__", "write one HTML page about the scores of a model"),
     "tasks": ("hear_ssl.evaluation.tasks.__main__", "list the official HEAR tasks, or download some of them"),
     "package": ("hear_ssl.packaging.package_cli", "export a checkpoint as a wheel with the HEAR API"),
-    "verify": ("hear_ssl.packaging.verify_cli", "install a wheel anew and measure every rule of the HEAR API"),
+    "verify": ("hear_ssl.packaging.verify_cli", "install a wheel in a clean environment and check the HEAR API"),
     "foreign": ("hear_ssl.packaging.foreign_cli", "make a Python environment for another's HEAR module"),
     "publish": ("hear_ssl.packaging.publish_cli", "upload the weights of an exported model, then load it from there"),
     "embed": ("hear_ssl.embed", "embed audio files with a run, a wheel or published weights"),

@@ -152,7 +152,7 @@ def embedder_config_of(checkpoint: dict[str, Any]) -> EmbedderConfig:
     if config.get(SEVERAL):
         raise ValueError(
             "the checkpoint has several encoders, as an earlier version combined them: evaluate and package it with that version, or"
-            " combine its runs anew with examples/reference/combine.py"
+            " combine its runs again with examples/reference/combine.py"
         )
     embedder = {key: config[key] for key in EMBEDDER if key in config}
 

@@ -100,7 +100,7 @@ def test_from_a_corpus_to_a_wheel_that_embeds(installed: Path, tmp_path: Path) -
     trained = run([command, "fit", "--config", "simclr", "data.shards=shards", "run=run", *small], tmp_path).stdout
     assert trained.splitlines()[-1] == f"done: {tmp_path.resolve()}/run/checkpoints/last.ckpt"
     scored = [command, "evaluate", "--module", "run", "--tasks", "tasks", "--out", "scores", "--grid", "fast", "--only", "pitch"]
-    assert "of 1 tasks" in run(scored, tmp_path).stdout
+    assert "of 1 task " in run(scored, tmp_path).stdout
     model = ["--name", "hear_mine", "--version", "0.1.0", "--weights-url", "https://example.com/w.safetensors", "--allow-unpublished"]
     run([command, "package", "--checkpoint", "run", *model, "--out", "dist"], tmp_path)
     audio = tmp_path / "tasks" / "synth_pitch-v1-full" / "16000" / "test"

@@ -1,8 +1,9 @@
 """Rescale the layers of an encoder to the same RMS, without any other change of their outputs.
 
 The benchmark's predictor does not normalise its input and learns large dimensions first; deviations over sounds are 30 times larger in a
-trained layer than in a layer of random weights. Before a ReLU, a factor on the weights of a layer that the weights of the next layer
-cancel changes only the RMS of that layer. In blocks over time, the factor is cancelled at their input and applied again at their output.
+trained layer than in a layer of random weights. The weights of a layer followed by a ReLU are multiplied by a factor, and those of the
+next layer divided by it, which changes only the RMS of that layer. In blocks over time, the factor is cancelled at their input and
+applied again at their output.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.process import BaseProcess
 from typing import TypeVar
 
+from hear_ssl.data.decoder_messages import discard_in_this_process
 from hear_ssl.data.exit_with_parent import end_with_parent, is_stopped
 
 STOPPED_SECONDS = 30.0
@@ -52,6 +53,7 @@ def _result(future: Future[Result], others: set[BaseProcess]) -> Result:
 
 
 def _start_worker() -> None:
-    """Ignore Ctrl-C, which the parent handles, and end when the parent ends."""
+    """Ignore Ctrl-C, which the parent handles, and messages of the MP3 decoder; end when the parent ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
+    discard_in_this_process()

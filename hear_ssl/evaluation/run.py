@@ -174,19 +174,17 @@ def tables(record: dict[str, Any], names: list[str]) -> str:
 
 def table(record: dict[str, Any], names: list[str]) -> str:
     """Return the scores as text: a row per task, a column per model, and the mean over tasks that all models have, without error rates."""
-    tasks = record["tasks"]
-    width = max([len(name) for name in tasks] + [4])
-    columns = [max(len(name), 13) for name in names]
-    lines = ["  ".join([f"{'task':{width}}", f"{'score':34}", *(f"{name:>{size}}" for name, size in zip(names, columns, strict=True))])]
-    for task, results in tasks.items():
+    rows = [["task", "score", *names]]
+    for task, results in record["tasks"].items():
         primary = next((result["primary"] for result in results.values()), "-")
-        cells = [f"{_cell(results.get(name)):>{size}}" for name, size in zip(names, columns, strict=True)]
-        lines.append("  ".join([f"{task:{width}}", f"{primary:34}", *cells]))
-    complete = [results for results in tasks.values() if in_mean(results, names)]
+        rows.append([task, primary, *(_cell(results.get(name)) for name in names)])
+    complete = [results for results in record["tasks"].values() if in_mean(results, names)]
     if complete:
         means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
-        cells = [f"{mean:>{size}.3f}" for mean, size in zip(means, columns, strict=True)]
-        lines.append("  ".join([f"{'mean':{width}}", f"{f'of {len(complete)} tasks':34}", *cells]))
+        rows.append(["mean", f"of {len(complete)} task{'s' * (len(complete) > 1)}", *(f"{mean:.3f}" for mean in means)])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    sides = "<<" + ">" * len(names)
+    lines = ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows]
     return "\n".join(map(printable, lines))
 
 

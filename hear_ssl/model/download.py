@@ -23,7 +23,7 @@ from .weights import weights_sha256
 
 ATTEMPTS = 3
 TIMEOUT_SECONDS = 30.0
-SLOWEST = 10_000  # bytes a second, measured over each TIMEOUT_SECONDS of a connection
+SLOWEST = 10_000  # bytes per second, measured over each TIMEOUT_SECONDS of a connection
 BLOCK = 1 << 20  # bytes
 LATE = "the server did not answer in time"
 ELSEWHERE = "set HEAR_WEIGHTS_CACHE to a folder that can be written, or give load_model a local file"

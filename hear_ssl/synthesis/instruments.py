@@ -49,7 +49,7 @@ class Corpus:
 
     delta: the standard deviation of the perturbation, of coordinates in [0, 1].
     keep: what a pair shares: "all" of the parameters up to `delta`, which is the doppelgänger of Cherep and Singh; the "score",
-    exactly, with kinds of sound and all other parameters drawn anew; or the "sound", up to `delta`, with a score drawn anew.
+    exactly, with new random kinds of sound and other parameters; or the "sound", up to `delta`, with a new random score.
     Raises ValueError on a field out of range.
     """
 

@@ -1,6 +1,7 @@
 """Simulate how a sound is recorded: room, microphone and filters, saturation, noise, level.
 
-`record` draws every parameter anew, so that the two clips of a pair share none of them; `stroke_pairs` and `spoken_pairs` use it.
+`record` draws every parameter independently for each clip, so the two clips of a pair share none of them; `stroke_pairs` and
+`spoken_pairs` use it.
 The chain of the instruments, `scene.render`, has no filters after the room and gets its parameters from the parameter vector.
 
 The room is Gaussian noise with an exponential decay (Polack, "La transmission de l'énergie sonore dans les salles", 1988); the

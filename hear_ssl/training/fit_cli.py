@@ -91,7 +91,7 @@ def command_parser() -> argparse.ArgumentParser:
         nargs="*",
         metavar="KEY=VALUE",
         help="train the runs of a sweep as a SLURM job array, with parameters of submitit such as timeout_min=600 gpus_per_node=1"
-        " slurm_partition=gpu; needs: pip install 'hear_ssl[slurm]'",
+        " slurm_partition=gpu; needs: pip install submitit",
     )
     return parser
 

@@ -56,7 +56,7 @@ class Pass:
             self._load()
 
     def _load(self) -> None:
-        fix = "remove it to begin anew"
+        fix = "remove it to start over"
         try:
             state = load_tensors(self.file)
             asked, self.batches, position = state["asked"], int(state["batches"]), state["data"]

@@ -93,7 +93,7 @@ def first_start(run: Path, now: float) -> float:
     """Return the Unix time at which a resumed run was first started, or `now` when that is not recorded."""
     try:
         return read_state(run).started or now
-    except ValueError:  # damaged, and written anew
+    except ValueError:  # damaged; it is written again
         return now
 
 

@@ -129,6 +129,6 @@ def check_cluster(cluster: Any) -> None:
     if cluster not in CLUSTERS:
         raise ValueError(f"cluster={cluster} is unknown; give {' or '.join(CLUSTERS)}")
     if importlib.util.find_spec("submitit") is None:
-        raise ValueError("SLURM jobs are submitted by submitit, which is not installed; run: pip install 'hear_ssl[slurm]'")
+        raise ValueError("SLURM jobs are submitted by submitit, which is not installed; run: pip install submitit")
     if cluster == "slurm" and shutil.which("sbatch") is None:
         raise ValueError("there is no SLURM on this machine (no sbatch in PATH); leave --slurm out, or try with --slurm cluster=local")

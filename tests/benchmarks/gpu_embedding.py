@@ -1,10 +1,9 @@
-"""How fast and in how much memory a GPU embeds: python -m tests.benchmarks.gpu_embedding [MODULE ...]
+"""Embedding speed and memory on a GPU: python -m tests.benchmarks.gpu_embedding [MODULE ...]
 
-ViT-S without training, and every HEAR module that is named, such as hear_reference. Scene and timestamp embeddings of clips of 1, 4 and
-10 s, one minute to eight minutes a call: clips/s, medians of five calls after two that are not counted. Then 20 minutes in
-one piece, the rule of HEAR that 18 of 29 models broke: seconds, times real time (scene and timestamps as two passes) and the
-peak of allocated memory. `--device cpu` tries the script on short audio, with
-a small network.
+Models: an untrained ViT-S, and each HEAR module given as an argument, such as hear_reference. Scene and timestamp embeddings of clips of
+1, 4 and 10 s, eight minutes of audio per call: clips/s, median of five calls after two warm-up calls. Then one clip of 20 minutes, the
+rule of HEAR that 18 of 29 models broke: seconds, times real time (scene and timestamps as two passes) and peak of allocated memory.
+`--device cpu` runs the script on short audio with a small network, to test it.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SMALL = EmbedderConfig(encoder=encoder("vit", dim=32, heads=2, depth=1))
 
 
 def clips_per_second(function: Callable[..., Any], model: Any, clips: torch.Tensor, device: Device) -> float:
-    """Return the clips/s of a function of the API, the median of its calls."""
+    """Return the median clips/s of a function of the API over its calls."""
     taken = []
     for _ in range(WARM + CALLS):
         device.wait()
@@ -44,7 +43,7 @@ def clips_per_second(function: Callable[..., Any], model: Any, clips: torch.Tens
 
 
 def lines(name: str, module: Any, model: Any, device: Device) -> list[str]:
-    """Return the lines of a model: its clips/s by length, then 20 minutes."""
+    """Return the rows of a model: clips/s by clip length, then one clip of 20 minutes."""
     model, rate = model.to(device.name), int(model.sample_rate)
     total, found = 480 if device.cuda else 20, []
     for seconds in SECONDS:
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     device = Device(given.device)
     if device.cuda and not torch.cuda.is_available():
-        raise ValueError("gpu_embedding measures a CUDA device and finds none; --device cpu tries the script on short audio")
+        raise ValueError("gpu_embedding measures a CUDA device and finds none; --device cpu tests the script on short audio")
     loaded = {name: load_model_under_test(name) for name in given.modules}
     torch.manual_seed(0)
     models = {"ViT-S": (hear_ssl.model, hear_ssl.model.Embedder(VIT_S if device.cuda else SMALL).eval())}

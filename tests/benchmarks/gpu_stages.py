@@ -1,11 +1,11 @@
-"""Where the device's time of a training step goes, by part of the model: python -m tests.benchmarks.gpu_stages
+"""GPU time of a training step by part of the model: python -m tests.benchmarks.gpu_stages
 
-Some steps are traced with torch.profiler. A kernel belongs to the innermost part of the model that launched it; a kernel of the
-backward pass belongs to the part that launched the forward operation of the same sequence number. There are two tables: without
-torch.compile, by parts of the encoder, and compiled as training compiles it, with the encoder as one part. Columns: milliseconds of a
-step in the forward and in the backward pass, and their share of the step's wall time. The last lines are the time in which no kernel
-ran and the step, timed without a trace. Kernels that overlap are counted twice.
-`--device cpu` runs every line in miniature with the time of operations in place of kernels, to try the script.
+A few steps are traced with torch.profiler. A kernel is attributed to the innermost part of the model that launched it; a kernel of the
+backward pass is attributed to the part that launched the forward operation with the same sequence number. There are two tables: without
+torch.compile, by parts of the encoder, and compiled as in training, with the encoder as one part. Columns: milliseconds per step in the
+forward and in the backward pass, and their share of the step's wall time. The last rows are the time in which no kernel ran, and the
+step timed without tracing. Kernels that overlap are counted twice.
+`--device cpu` runs the script with small sizes and the time of operations instead of kernels, to test it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def times_of(events: list[FunctionEvent], device: Device) -> Times:
 
 
 class Steps:
-    """Training steps without Lightning, of batches that lie in memory."""
+    """Training steps without Lightning, with batches in memory."""
 
     def __init__(self, config: Config, device: Device, compiled: bool) -> None:
         """Build the module as training does, compiled or with its parts marked."""
@@ -136,7 +136,7 @@ class Steps:
         self.resident = Resident(config, device)
 
     def run(self, count: int) -> float:
-        """Take steps and return the seconds of one."""
+        """Run training steps and return the seconds per step."""
         self.device.wait()
         began = time.perf_counter()
         for number in range(count):
@@ -176,14 +176,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print the tables. Raises ValueError without a GPU."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
-    parser.add_argument("--batch", type=int, default=256, help="clips a step (default: 256; on a CPU 4)")
+    parser.add_argument("--batch", type=int, default=256, help="clips per step (default: 256; on a CPU 4)")
     parser.add_argument("--encoders", nargs="+", type=int, choices=range(len(ENCODERS)), default=[0], help=f"of {list(ENCODERS)}")
     given = parser.parse_args(arguments)
     device = Device(given.device)
     if device.cuda and not torch.cuda.is_available():
-        raise ValueError("gpu_stages measures a CUDA device and finds none; --device cpu tries the script in miniature")
+        raise ValueError("gpu_stages measures a CUDA device and finds none; --device cpu tests the script with small sizes")
     bench = Bench(device, LARGE if device.cuda else TINY, None)
-    card = torch.cuda.get_device_name() if device.cuda else "cpu, in miniature"
+    card = torch.cuda.get_device_name() if device.cuda else "cpu, small sizes"
     print(f"{card}, {usable_cores()} cores, torch {torch.__version__}")
     for encoder in (list(ENCODERS)[place] for place in given.encoders):
         for compiled in (False, True):

@@ -47,7 +47,7 @@ def state() -> None:
         header = {"fingerprint": "f", "split": "train", "part": None}
         packer = Packer([Item("/s/a.wav", "a.wav", "s", "CC0-1.0", "train")], Path(folder), PackOptions(), header, SHARD)
         real_shard, count, print_at = write_shard(Path(folder, "train-x.tar"), map(clip, range(SHARD))), 0, list(POINTS)
-        print("| clips packed | state, us a clip | shard of clips of 100 bytes, us a clip | memory, MB |\n|---|---|---|---|")
+        print("| clips packed | state, us per clip | shard of clips of 100 bytes, us per clip | memory, MB |\n|---|---|---|---|")
         times: list[float] = []
         while print_at:
             clips = [clip(count + number) for number in range(SHARD)]

@@ -27,6 +27,25 @@ def test_every_example_is_a_page_long() -> None:
             assert len(path.read_text().splitlines()) < 60, path
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["find_similar_sounds.py", "own_training_loop.py", "torch_dataset.py", "submit_to_hear.sh"])
+def test_an_example_without_arguments_prints_how_to_run_it(name: str) -> None:
+    script = ROOT / "examples" / name
+    command = [sys.executable, str(script)] if script.suffix == ".py" else [str(script)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode > 0, done.stdout) == (True, "")
+    assert f"examples/{name} " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_every_example_is_run_by_a_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for path in (ROOT / "examples").glob("*.*"):
+        name = path.stem if path.suffix == ".py" else path.name
+        assert path.stem == "__init__" or name in tests, path
+
+
 @pytest.fixture(scope="module")
 def recordings(shards: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of WAV files of two seconds and less: the clips of the corpus."""
@@ -61,6 +80,8 @@ def test_the_nearest_sound_is_the_same_recording_in_another_format(run: hear_ssl
     found = find_similar_sounds.nearest(str(run), str(tmp_path / "query.flac"), list(map(str, files)), count=3)
     assert found[0] == (pytest.approx(1.0, abs=1e-3), str(files[3]))
     assert found[0][0] > found[1][0] >= found[2][0]
+    with pytest.raises(ValueError, match=r"examples.py cannot be embedded"):
+        find_similar_sounds.nearest(str(run), __file__, list(map(str, files)))
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from hear_ssl.data.decoder_messages import without_decoder_messages
 from hear_ssl.data.packing.archives import read_item
 from hear_ssl.data.packing.file_streams import WINDOW, blocks, file_streams
 from hear_ssl.data.packing.item import Item
@@ -80,6 +81,7 @@ class Packed:
         return [outcome for outcome in self.outcomes if isinstance(outcome, Rejected)]
 
 
+@without_decoder_messages()
 def pack_item(item: Item, options: PackOptions) -> Packed:
     """Return the outcomes of a file, perhaps none yet for one longer than `WHOLE_SECONDS`; never raises for a bad file."""
     packed, seconds = Packed(), 0.0

@@ -49,7 +49,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train", 
 def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str, audio: str) -> ShardIndex:
     remove_parts(folder)
     if (folder / INDEX_NAME).exists():
-        raise FileExistsError(f"{folder / INDEX_NAME} is there already; remove it to make it anew")
+        raise FileExistsError(f"{folder / INDEX_NAME} already exists; remove it to build a new index")
     records, kinds = [], set()
     for path in tqdm(paths, unit="shard", desc="reading"):
         if not SHARD_NAME.fullmatch(path.name):

@@ -12,6 +12,7 @@ from functools import partial
 from itertools import count
 from typing import NamedTuple
 
+from hear_ssl.data.decoder_messages import without_decoder_messages
 from hear_ssl.data.ordered_pool import in_order
 from hear_ssl.data.packing.clips import Outcome, Packed, PackedClip, PackOptions, outcomes, pack_item
 from hear_ssl.data.packing.item import Item
@@ -71,6 +72,7 @@ class Sections:
 _open: list[Sections] = []  # the recording that this process reads
 
 
+@without_decoder_messages()
 def next_section(turn: int, item: Item, options: PackOptions, first: int) -> Packed:
     """Return the next section of a long recording; the process is called once per section, from turn 0 on."""
     if not turn:

@@ -32,7 +32,7 @@ def fetch_shard_file(url: str, path: Path, record: ShardRecord | None) -> None:
             retry(lambda: fetch_and_check(url, temporary, file, record), file)
     except FileNotFoundError:
         raise ValueError(
-            f"{shown} is not there; give the address of a folder packed by hear_ssl.data.pack, or name shards"
+            f"{shown} is not there; give the address of a folder that hear-ssl pack wrote, or name shards"
             " without an index by braces: ADDRESS/NAME-{000000..000007}.tar"
         ) from None
     except ConnectionError as error:

@@ -40,7 +40,7 @@ class ShardSet:
         Raises ValueError when there is no entry, an index is missing, damaged or marked as test data, or two entries have the same shard.
         """
         if not entries:
-            raise ValueError("data.shards is empty; give a folder packed by hear_ssl.data.pack: data.shards=FOLDER")
+            raise ValueError("data.shards is empty; give the folder that hear-ssl pack wrote: data.shards=FOLDER")
         self.sources = [open_source(entry, cache, cache_gb) for entry in entries]
         check_once(self.sources)
         self.shards: list[tuple[Source, ShardRecord]] = [(source, record) for source in self.sources for record in source.index.shards]

@@ -34,9 +34,9 @@ def check_loads(dataset: Any) -> None:
     sender.close()
     try:
         wait([receiver, process.sentinel])
-        answer = receiver.recv() if receiver.poll() else "the process that tried ended without a word"
+        answer = receiver.recv() if receiver.poll() else "the process that loaded it ended without an error message"
     except EOFError:
-        answer = "the process that tried ended without a word"
+        answer = "the process that loaded it ended without an error message"
     finally:
         receiver.close()
         process.join()

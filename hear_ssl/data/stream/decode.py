@@ -13,6 +13,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from hear_ssl.data.decoder_messages import without_decoder_messages
 from hear_ssl.data.stream.memory_sound_file import open_sound
 from hear_ssl.data.stream.stated_length import states_its_length
 from hear_ssl.model.audio_file import MOST_CHANNELS, streams
@@ -84,6 +85,7 @@ def _is_all(content: bytes, offset: int) -> bool:
     return len(found) == 1 and not found[0].head
 
 
+@without_decoder_messages()
 def decode_whole(content: bytes, sample_rate: int) -> Waveform:
     """Return all samples (time,) of a clip as the mean of its channels, whatever length its header states.
 
@@ -114,6 +116,7 @@ def decoder_reason(error: Exception) -> str:
     return " ".join(str(getattr(error, "error_string", error)).split())
 
 
+@without_decoder_messages()
 def _read_seeking(crops: Waveform, content: bytes, starts: list[float], sample_rate: int) -> int:
     """Fill crops by seeking to each and return the clip's length in samples; 0 when the stated length is not the real one."""
     with open_sound(content) as file:

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from hear_ssl.data.decoder_messages import discard_in_this_process
 from hear_ssl.data.exit_with_parent import end_with_parent
 from hear_ssl.data.stream.batch import Batch
 from hear_ssl.data.stream.forkserver import LEFT_TO_TRAINING, WorkerProcess
@@ -21,7 +22,7 @@ MORE_SHARED_MEMORY = "start the container with --shm-size=8g, or set data.worker
 
 
 def start_worker(worker: int) -> None:
-    """Ignore signals that the training process handles, use one thread, and end with the training process.
+    """Ignore signals that the training process handles and messages of the MP3 decoder, use one thread, and end with the training process.
 
     The signals at a job's end, SIGTERM or SLURM's SIGUSR1, reach every process of the job, but training needs the worker until it has
     saved. torch's own check uses the parent's id, which is that of the forkserver and lives as long as a worker.
@@ -29,6 +30,7 @@ def start_worker(worker: int) -> None:
     for number in LEFT_TO_TRAINING:
         signal.signal(number, signal.SIG_IGN)
     end_with_parent()
+    discard_in_this_process()
     torch.set_num_threads(1)
 
 

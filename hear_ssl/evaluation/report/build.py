@@ -81,7 +81,7 @@ def embedding_map(task: Task, rows: LabelledRows, folder: Path, sample_rate: int
 
 
 def clip_rows(rows: LabelledRows) -> LabelledRows:
-    """Return one row a clip: of an event task the mean of its frames, and how many of them have each label."""
+    """Return one row per clip: for an event task the mean of its frames, and how many of them have each label."""
     places = [place for _, place in rows.clips]
     embeddings = torch.stack([rows.embeddings[place].mean(0) for place in places])
     targets = torch.stack([rows.targets[place].sum(0) for place in places])

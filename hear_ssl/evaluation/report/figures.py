@@ -46,7 +46,7 @@ def curves(rows: list[dict[str, str]], columns: dict[str, str]) -> str:
 
 
 def colours(groups: Iterable[str]) -> dict[str, str]:
-    """Return the colour of each group; beyond the palette they begin anew."""
+    """Return the colour of each group; beyond the palette its colours repeat."""
     return {group: PALETTE[place % len(PALETTE)] for place, group in enumerate(dict.fromkeys(groups))}
 
 
@@ -83,7 +83,7 @@ def key_of(colour_of: Mapping[str, str]) -> str:
 
 
 def projection(clips: int) -> str:
-    """Return which projection a map of so many clips has: UMAP where it is installed and has enough of them, else PCA."""
+    """Return the projection of a map of this number of clips: UMAP if it is installed and the clips are enough for it, else PCA."""
     return "UMAP" if find_spec("umap") and clips >= CLIPS_FOR_UMAP else "the first two principal components"
 
 

@@ -92,7 +92,7 @@ def test_what_cannot_be_indexed_is_named_and_leaves_no_index(tmp_path: Path) -> 
 def test_an_index_is_never_overwritten(tmp_path: Path) -> None:
     folder = foreign(tmp_path / "theirs")
     reindex(folder, "MIT")
-    with pytest.raises(FileExistsError, match="is there already"):
+    with pytest.raises(FileExistsError, match="already exists"):
         reindex(folder, "MIT")
 
 

@@ -158,7 +158,7 @@ def test_real_tasks_are_scored_in_seconds_tabulated_and_reported(tmp_path: Path,
     assert text.count("of 2 tasks") == 3
     assert score_tables(record, "log-mel").count("<table>") == 3
     assert confidence(scene)[1] in ("draws", "95 %, 24 clips")
-    assert "published scores are of trained networks" in leaderboard_text(record, "log-mel")
+    assert "The published scores need <code>--grid official</code>" in leaderboard_text(record, "log-mel")
     with pytest.raises(ValueError, match=r"is the mean over 10 draws already; leave --seeds out"):
         evaluate([log_mel()], folders, tmp_path / "out", "few-shot", 2, show=False)
 

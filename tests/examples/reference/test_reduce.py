@@ -135,7 +135,7 @@ def test_a_stopped_fit_goes_on_to_the_same_projection(
     interrupt(out)
     interrupt(other, "--timestamp", 0)
     kept = part.read_bytes()
-    line = r"fit is of a stopped fit to other clips .*: remove it to begin anew, or give another --out"
+    line = r"fit is of a stopped fit to other clips .*: remove it to start over, or give another --out"
     for file, arguments in ((out, ["--seconds", 0.5]), (out, ["--timestamp", 0]), (other, [])):
         with pytest.raises(ValueError, match=line):
             command(monkeypatch, trained, *fit_to, *arguments, "--out", file)
