@@ -60,7 +60,10 @@ def metadata(name: str, version: str, readme: str, python: str) -> bytes:
 
 
 def pyproject(manifest: dict[str, Any]) -> str:
-    """Return the pyproject.toml of the source tree, which uses only setuptools and includes all package files."""
+    """Return the pyproject.toml of the source tree, which uses only setuptools and includes all package files.
+
+    It names no licence: the key is a table up to setuptools 76 and an SPDX expression from 77, and Python 3.8 has none of the latter.
+    """
     name, extras = manifest["name"], "\n".join(f"{extra} = {json.dumps(requirements)}" for extra, requirements in EXTRAS.items())
     packages = [name, f"{name}.encoders", f"{name}.readouts", f"{name}.suites", *([f"{name}.own"] if manifest["parts"] else [])]
     return f"""[build-system]
@@ -72,7 +75,6 @@ name = "{name}"
 version = "{manifest["version"]}"
 description = "General-purpose audio embeddings with the HEAR API"
 readme = "README.md"
-license = {{ text = "Apache-2.0 (code), CC BY 4.0 (weights)" }}
 requires-python = "{manifest["requires_python"]}"
 dependencies = ["torch>=2.0"]
 
