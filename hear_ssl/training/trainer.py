@@ -140,7 +140,8 @@ def train(
             finish_record()
     losses = data.unreadable.everywhere()
     if trainer.is_global_zero:
-        report(f"clips read {losses.clips_read}, lost {losses.lost.total()}: {losses.summary()}")
+        shards = f", in shards: {losses.summary()}" if losses.lost else ""
+        report(f"clips read {losses.clips_read}, unreadable {losses.lost.total()}{shards}")
         finished = trainer.global_step >= config.trainer.steps
         report(f"done: {find_checkpoint(run)}" if finished else resume_line(run, stop))
     return stop.signal if stop.signal and trainer.global_step < config.trainer.steps else 0

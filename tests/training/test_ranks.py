@@ -188,11 +188,11 @@ def test_losses_and_average_after_resuming_are_those_of_both_processes(shards: P
     assert result.returncode == 0, result.stderr[-2000:]
     named = [Path(line.partition(": ")[0]).parent.name for line in result.stdout.splitlines() if line.startswith("lost a clip of ")]
     assert sorted(named) == sorted({Path(stream.shards.clips[number].shard).name for number in (0, 5, 20)})
-    assert f"clips read 48, lost {sum(expected[:6])}: " in result.stdout
+    assert f"clips read 48, unreadable {sum(expected[:6])}, in shards: " in result.stdout
     resumed = torchrun("--resume", str(run), "trainer.steps=7")
     assert resumed.returncode == 0, resumed.stderr[-2000:]
     assert "lost a clip of " not in resumed.stdout
-    assert f"clips read 56, lost {sum(expected)}: " in resumed.stdout
+    assert f"clips read 56, unreadable {sum(expected)}, in shards: " in resumed.stdout
     lost = [int(row["clips_lost"]) for row in read_metrics(run / "metrics.csv")[1]]
     assert lost == [sum(expected[: step + 1]) for step in range(7)]
     before, after = (load_checkpoint(run / "checkpoints" / f"step-{step:08d}.ckpt")["state_dict"] for step in (6, 7))
