@@ -169,7 +169,7 @@ def add_checksum(path: str | os.PathLike[str]) -> None:
     with open(path, "rb+") as file:
         end = file.seek(-COMMENT_LENGTH.size, os.SEEK_END)
         if file.read() != COMMENT_LENGTH.pack(0):
-            raise ValueError(f"{path} is no zip archive without a comment")
+            raise ValueError(f"{path} is not a zip archive without a comment")
         file.seek(end)
         file.write(COMMENT_LENGTH.pack(COMMENT_BYTES))
         size = file.tell()

@@ -102,7 +102,7 @@ def _make_and_try(path: Path) -> int | None:
         except FileNotFoundError:  # another process has just removed it, since it was empty
             continue
         except (FileExistsError, NotADirectoryError):
-            raise ValueError(f"{path} is no folder; give another one") from None
+            raise ValueError(f"{path} is not a folder; give another one") from None
 
 
 def _try_folder(path: Path) -> int | None:

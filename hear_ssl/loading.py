@@ -83,7 +83,7 @@ class Model(Sized):
         if self.module is not hear:
             if manifest_of(self.module) is None:
                 raise ValueError(
-                    f"{self.module.__name__} is no wheel of hear_ssl, so it does not embed files; embed with its own functions"
+                    f"{self.module.__name__} is not a wheel of hear_ssl, so it does not embed files; embed with its own functions"
                 )
             command = import_module(f"{self.module.__name__}.__main__")
         status: int = command.embed(self.model, [os.fspath(file) for file in files], Path(out), timestamps)

@@ -217,5 +217,5 @@ def test_an_archive_with_a_comment_gets_no_checksum(tmp_path: Path) -> None:
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.comment = b"of another"
     (tmp_path / "a").write_bytes(buffer.getvalue())
-    with pytest.raises(ValueError, match="no zip archive without a comment"):
+    with pytest.raises(ValueError, match="not a zip archive without a comment"):
         add_checksum(tmp_path / "a")

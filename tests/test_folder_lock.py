@@ -71,7 +71,7 @@ def test_a_folder_made_for_nothing_is_removed_and_no_other(tmp_path: Path) -> No
 def test_what_is_no_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
-        with pytest.raises(ValueError, match="is no folder; give another one"), folder_lock(path, ""):
+        with pytest.raises(ValueError, match="is not a folder; give another one"), folder_lock(path, ""):
             pass
 
 

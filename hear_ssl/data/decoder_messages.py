@@ -1,7 +1,7 @@
 """Discard what libmpg123 prints about MP3 files, in the processes that decode.
 
 libsndfile decodes MP3 with libmpg123, which writes to the standard error of the process: "part2_3_length too large" for frames after a
-seek that use bits of earlier frames, and "Cannot read next header" for bytes that are no MPEG audio. The first is no error, because
+seek that use bits of earlier frames, and "Cannot read next header" for bytes that are not MPEG audio. The first is not an error, because
 `decode.PREROLL` decodes enough earlier frames; the second is also raised as an exception. libsndfile has no option against it.
 """
 

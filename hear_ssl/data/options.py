@@ -51,7 +51,7 @@ class DataConfig:
         [], "shards without an index: licence of the audio (SPDX, such as CC-BY-4.0), one for all such entries of shards or one for each"
     )
     split: list[str] = option(["train"], "shards without an index: split of the audio, one for all such entries or one for each")
-    not_test: list[str] = option([], "shards without an index: sources that are no test data although a name in their address suggests it")
+    not_test: list[str] = option([], "shards without an index: sources that are not test data although a name in their address suggests it")
     audio: str = option("", "shards without an index: suffix of the audio member, such as mic1.flac, where a sample has several")
     shuffle_mb: float = option(256.0, "shards without an index: encoded clips that each rank holds to shuffle them", "MB", 1.0, 1e6)
     interleave: int = option(32, "shards without an index: shards that each rank reads from at once", "shards", 1, 4096)

@@ -52,7 +52,7 @@ def parse_arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="SOURCE",
-        help="source that is no test data though a folder, an archive or a list has such a name; noted in the data card; repeatable",
+        help="source that is not test data though a folder, an archive or a list has such a name; noted in the data card; repeatable",
     )
     parser.add_argument("--min-seconds", type=float, default=0.1, metavar="S", help="shorter files are rejected (default: %(default)s)")
     parser.add_argument("--max-seconds", type=float, default=30.0, metavar="S", help="longer recordings are cut (default: %(default)s)")

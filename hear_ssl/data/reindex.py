@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--not-test",
         default="",
         metavar="SOURCE",
-        help="source that is no test data though a folder, an archive or a list has such a name; noted in the data card",
+        help="source that is not test data though a folder, an archive or a list has such a name; noted in the data card",
     )
     parser.add_argument("--audio", default="", metavar="SUFFIX", help="suffix of the audio member where clips have several: mic1.flac")
     given = parser.parse_args(arguments)

@@ -76,7 +76,7 @@ def check_baselines(names: Sequence[str]) -> None:
     """Raise ValueError when a name is not a baseline."""
     wrong = next((name for name in names if name not in BASELINES and name not in known_modules()), None)
     if wrong is not None:
-        raise ValueError(f"{wrong!r} is no baseline; give none, {', '.join(BASELINES)}, or both, and modules of hear-ssl foreign")
+        raise ValueError(f"{wrong!r} is not a baseline; give none, {', '.join(BASELINES)}, or both, and modules of hear-ssl foreign")
 
 
 def path_of(path: str | os.PathLike[str]) -> str:

@@ -148,7 +148,7 @@ def open_web(
     Raises ValueError for another scheme or a refused redirect, OSError when the server refuses or does not answer.
     """
     if urlsplit(url).scheme not in ("http", "https"):
-        raise ValueError(f"{url!r} is no http or https address")
+        raise ValueError(f"{url!r} is not an http or https address")
     request = urllib.request.Request(url, headers=headers or {})
     for name, value in (credentials or {}).items():
         request.add_unredirected_header(name, value)

@@ -53,7 +53,7 @@ def read_manifest(path: Path) -> Manifest:
     """Read and check a manifest. Raises ValueError with one line when it is missing, not JSON, has a wrong type or an unknown key."""
     if not path.is_file():
         raise ValueError(
-            f"{path.parent} is no exported model, it has no {path.name}; install a wheel of one, or load a checkpoint by hear_ssl"
+            f"{path.parent} is not an exported model, it has no {path.name}; install a wheel of one, or load a checkpoint by hear_ssl"
         )
     try:
         mapping = json.loads(path.read_text(encoding="utf-8"))

@@ -167,7 +167,7 @@ def parse_data_licenses(pairs: list[str]) -> dict[str, str]:
             raise ValueError(f"--data-license {pair!r} is not of the form SOURCE=NAME, such as recordings=CC-BY-4.0")
         license = known_license(name)
         if not license:
-            raise ValueError(f"--data-license {pair!r}: {name!r} is no known licence; {ALLOWED}")
+            raise ValueError(f"--data-license {pair!r}: {name!r} is not a known licence; {ALLOWED}")
         if stated.setdefault(source, license) != license:
             raise ValueError(f"--data-license gives {source} both {stated[source]} and {license}; give one")
     return stated

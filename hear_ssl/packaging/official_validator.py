@@ -19,7 +19,7 @@ from hear_ssl.packaging.rules.rows import RuleResult
 VERSION = "2021.0.6"
 CACHE = "weights-cache"  # a new cache in the scratch folder: weights cached earlier would hide a dead URL
 RULE = f"The official HEAR validator {VERSION} accepts the module."
-STUB = '''"""Replaces tensorflow: a torch model is no tf.Module."""
+STUB = '''"""Replaces tensorflow: a torch model is not a tf.Module."""
 
 
 class Module:

@@ -93,7 +93,7 @@ def check_weights(tree: Path, weights: Path) -> None:
     manifest_path = manifest_file(tree)
     if not manifest_path.is_file():
         raise ValueError(
-            f"{tree} is no exported source tree: it has no {tree.name}/manifest.json; give the folder that hear-ssl package wrote"
+            f"{tree} is not an exported source tree: it has no {tree.name}/manifest.json; give the folder that hear-ssl package wrote"
         )
     if not weights.is_file():
         raise ValueError(f"weights {weights} do not exist; give the .safetensors file that hear-ssl package wrote")
@@ -117,7 +117,7 @@ def with_url(tree: Path, url: str) -> Path:
     manifest["weights"]["url"] = url
     for page in ("COMPLIANCE.md", f"{name}/COMPLIANCE.md"):
         if not (tree / page).is_file():
-            raise ValueError(f"{tree} is no whole source tree: {tree / page} is missing; package again")
+            raise ValueError(f"{tree} is not a complete source tree: {tree / page} is missing; package again")
         files[page] = compliance.as_published((tree / page).read_text(encoding="utf-8"), manifest["weights"]).encode()
     files[f"{name}/manifest.json"] = texts.manifest_text(manifest)
     current = current_manifest(manifest)

@@ -73,7 +73,7 @@ def rows_elsewhere(subject: Path, weights: Path | None, python: str, progress: b
     """Return the rows of a module in the environment of another interpreter. Raises ValueError when it is not a module there."""
     module = str(subject)
     if asked or not is_module_name(module):
-        wrong = asked or f"{module}, which is no module's name"
+        wrong = asked or f"{module}, which is not the name of a module"
         raise ValueError(f"--python is for the name of a module that is installed in an environment, not for {wrong}")
     interpreter = Path(checked_python(python))
     check_torch(interpreter)
@@ -148,7 +148,7 @@ def as_wheel(subject: Path, scratch: Path) -> Path | None:
         return subject
     if subject.is_dir():
         if not (subject / "pyproject.toml").is_file() and not (subject / "setup.py").is_file():
-            raise ValueError(f"{subject} is no source tree: it has neither pyproject.toml nor setup.py")
+            raise ValueError(f"{subject} is not a source tree: it has neither pyproject.toml nor setup.py")
         source = scratch / "source" / subject.resolve().name  # because building creates folders in the tree
         shutil.copytree(subject, source, ignore=shutil.ignore_patterns(".git", "build", "*.egg-info", "__pycache__"))
         arguments = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(scratch / "built"), str(source)]

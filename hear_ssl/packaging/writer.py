@@ -16,7 +16,7 @@ def check_place(out: Path, name: str) -> None:
     """Raise ValueError when out/name exists and is not an exported source tree, or `out` cannot be written."""
     folder = out / name
     if os.path.lexists(folder) and not (folder / name / "manifest.json").is_file():
-        raise ValueError(f"{folder} exists and is no exported source tree; give another --out")
+        raise ValueError(f"{folder} exists and is not an exported source tree; give another --out")
     check_writable(folder / "pyproject.toml")
 
 

@@ -79,7 +79,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[Run]:
     for folder in map(Path, folders):
         paths = list(run_folders(folder))
         if not paths:
-            there = "holds no run" if folder.is_dir() else "is no folder"
+            there = "holds no run" if folder.is_dir() else "is not a folder"
             raise ValueError(f"{folder} {there}; give a run folder, or the folder of several (training writes to runs/ by default)")
         found |= {path.resolve(): read_run(path) for path in paths if path.resolve() not in found}
     return sorted(found.values(), key=lambda run: (run.state.started, str(run.path)))
@@ -123,7 +123,7 @@ def read_config(path: Path) -> dict[str, str]:
         content = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         if isinstance(content, dict):
             return dict(dotted(content))
-        reason = "it is no mapping"
+        reason = "it is not a mapping"
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         reason = one_line(error)[:100]
     raise ValueError(f"{path} is damaged ({reason})")

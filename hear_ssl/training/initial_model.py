@@ -68,7 +68,7 @@ def exported_model(name: str) -> tuple[Manifest, dict[str, Tensor]]:
     found = manifest_of(loaded.module)
     if found is None:
         raise ValueError(
-            f"init={name} is no model of hear_ssl; give a run, a checkpoint, a wheel of hear_ssl, or an address of its weights"
+            f"init={name} is not a model of hear_ssl; give a run, a checkpoint, a wheel of hear_ssl, or an address of its weights"
         )
     return found, {key: value.detach() for key, value in loaded.model.state_dict().items()}
 

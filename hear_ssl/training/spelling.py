@@ -25,7 +25,7 @@ def is_text(hint: Any) -> bool:
 def text_value(given: str, hint: Any) -> Any:
     """Return the value of `key=given` for a key of text: a text for str, a list for a list of texts, None for no value.
 
-    Raises yaml.YAMLError for what is no YAML or has a tag of its own, such as a Python object.
+    Raises yaml.YAMLError for text that is not YAML or has a tag of its own, such as a Python object.
     """
     given = given.strip()
     node = yaml.compose(given, yaml.SafeLoader)

@@ -33,7 +33,7 @@ def sound_files(folder: str) -> list[str]:
     if "://" in folder:
         raise ValueError(f"{shown} is an address; give a folder of this machine")
     if not os.path.isdir(folder):
-        raise ValueError(f"{shown} {'is no folder' if os.path.exists(folder) else 'does not exist'}; give a folder with audio files")
+        raise ValueError(f"{shown} {'is not a folder' if os.path.exists(folder) else 'does not exist'}; give a folder with audio files")
     root = Path(folder)
     found = [
         (Path(place) / name).relative_to(root).as_posix()

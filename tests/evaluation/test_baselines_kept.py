@@ -134,7 +134,7 @@ def test_the_command_keeps_baselines_and_refuses_others(folder: Path, tmp_path: 
 
     wrong = run("--out", str(tmp_path / "out"), "--baselines", "logmel,mfcc")
     assert wrong.returncode == 2
-    assert "'mfcc' is no baseline; give none, logmel, untrained, or both" in wrong.stderr
+    assert "'mfcc' is not a baseline; give none, logmel, untrained, or both" in wrong.stderr
     alone = run("--out", str(tmp_path / "alone"), "--baselines", "none")
     assert alone.returncode == 0, alone.stderr
     assert embedded(tmp_path / "alone") == {"a"}

@@ -109,5 +109,5 @@ def test_other_architecture_is_named(tmp_path: Path) -> None:
 
 
 def test_the_source_of_the_packages_says_that_it_is_no_model() -> None:
-    with pytest.raises(ValueError, match=r"is no exported model, it has no manifest.json; install a wheel"):
+    with pytest.raises(ValueError, match=r"is not an exported model, it has no manifest.json; install a wheel"):
         hear_ssl.model.load_model()

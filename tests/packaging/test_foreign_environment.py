@@ -49,7 +49,7 @@ def test_what_cannot_be_made_is_one_line(tmp_path: Path, monkeypatch: pytest.Mon
     old.chmod(0o755)
     with pytest.raises(ValueError, match=r"hearbaseline.naive has pins for Python 3.11, .*; .*python3.6 is 3.6"):
         recipe_of("hearbaseline.naive", str(old))
-    with pytest.raises(ValueError, match="--interpreter no/python is no program"):
+    with pytest.raises(ValueError, match="--interpreter no/python is not a program"):
         recipe_of("hearbaseline.naive", "no/python")
     monkeypatch.setattr(foreign_environment, "find_pythons", dict)
     monkeypatch.setitem(known_modules(), "hear_old", {"about": "", "pythons": {"3.6": []}, "install_alone": []})
@@ -62,7 +62,9 @@ def test_the_list_has_what_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert main([]) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["hearbaseline.naive", "-"]
     check_baselines(["logmel", "hearbaseline.naive"])
-    with pytest.raises(ValueError, match="'naive' is no baseline; give none, logmel, untrained, or both, and modules of hear-ssl foreign"):
+    with pytest.raises(
+        ValueError, match="'naive' is not a baseline; give none, logmel, untrained, or both, and modules of hear-ssl foreign"
+    ):
         check_baselines(["naive"])
     with pytest.raises(ValueError, match=r"has no environment; make it with hear-ssl foreign hearbaseline.naive"):
         load_known("hearbaseline.naive", "", tmp_path)
@@ -72,7 +74,7 @@ def test_the_list_has_what_is_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert built_python("hearbaseline.naive") == str(folder / "env" / "bin" / "python")
     assert main([]) == 0
     assert capsys.readouterr().out.splitlines()[0].split()[:2] == ["hearbaseline.naive", "ready"]
-    with pytest.raises(ValueError, match=r"is no program; .*; hear-ssl foreign hearbaseline.naive makes its environment again"):
+    with pytest.raises(ValueError, match=r"is not a program; .*; hear-ssl foreign hearbaseline.naive makes its environment again"):
         load_anywhere("hearbaseline.naive", "", "", tmp_path)
 
 

@@ -109,7 +109,7 @@ def test_a_licence_is_stated_for_a_source_that_has_none() -> None:
     [
         (["a"], "not of the form SOURCE=NAME"),
         (["=MIT"], "not of the form SOURCE=NAME"),
-        (["a=see LICENSE"], "'see LICENSE' is no known licence; give an SPDX name"),
+        (["a=see LICENSE"], "'see LICENSE' is not a known licence; give an SPDX name"),
         (["a=MIT", "a=CC0-1.0"], "--data-license gives a both MIT and CC0-1.0"),
         (["nowhere=MIT"], "'nowhere', which the model was not trained on; its sources: a, c"),
         (["c=MIT"], "states MIT for c, which has CC-BY-4.0 from its shards"),

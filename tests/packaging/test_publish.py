@@ -126,7 +126,7 @@ def test_weights_of_another_model_are_refused(dist: Path, tmp_path: Path) -> Non
     other.write_bytes(b"other")
     with pytest.raises(ValueError, match="are not the weights of"):
         check_weights(dist / "hear_public", other)
-    with pytest.raises(ValueError, match="is no exported source tree"):
+    with pytest.raises(ValueError, match="is not an exported source tree"):
         check_weights(tmp_path, other)
 
 
@@ -142,7 +142,7 @@ def test_a_tree_that_is_not_whole_is_left_as_it_was(dist: Path) -> None:
     tree = dist / "hear_public"
     (tree / "hear_public" / "COMPLIANCE.md").unlink()
     before = {file: file.read_bytes() for file in dist.rglob("*") if file.is_file()}
-    with pytest.raises(ValueError, match="is no whole source tree"):
+    with pytest.raises(ValueError, match="is not a complete source tree"):
         with_url(tree, "https://example.org/w.safetensors")
     assert {file: file.read_bytes() for file in dist.rglob("*") if file.is_file()} == before
 

@@ -35,7 +35,7 @@ def test_an_environment_without_torch_is_one_line(tmp_path: Path) -> None:
     assert has_module(Path(bare), "json")
     with pytest.raises(ValueError, match="No module named 'torch'; install torch there"):
         verify(Path("hear_mine"), None, elsewhere=bare)
-    with pytest.raises(ValueError, match="is no program; give the path of a Python, such as ENV/bin/python"):
+    with pytest.raises(ValueError, match="is not a program; give the path of a Python, such as ENV/bin/python"):
         verify(Path("hear_mine"), None, elsewhere=str(tmp_path / "none"))
 
 

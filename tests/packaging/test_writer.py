@@ -33,7 +33,7 @@ def test_a_place_that_cannot_take_the_export_is_refused_before_anything_is_measu
     precious.parent.mkdir()
     precious.write_text("mine")
     for out, line in (
-        (tmp_path, "is no exported source tree"),
+        (tmp_path, "is not an exported source tree"),
         (tmp_path / "file" / "dist", "cannot be written"),
         (Path("/proc/x"), "/proc"),
     ):

@@ -214,7 +214,7 @@ def test_every_run_is_a_row_of_the_csv(folder: Path, tmp_path: Path, capsys: pyt
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"holds no run; give a run folder"):
         main([str(tmp_path)])
-    with pytest.raises(ValueError, match=r"gone is no folder"):
+    with pytest.raises(ValueError, match=r"gone is not a folder"):
         main(["compare", str(tmp_path / "gone")])
     with pytest.raises(SystemExit) as ended:
         main(["compare"])

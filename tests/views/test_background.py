@@ -123,7 +123,7 @@ def test_other_clips_are_kept_without_augmentation_shared_between_views_and_resu
     [
         ("background", {}, r"^folder is empty; give a folder with audio files, or use other_clips"),
         ("background", {"folder": "/no/such"}, r"background: folder /no/such does not exist; give a folder with audio files$"),
-        ("background", {"folder": __file__}, r"test_background.py is no folder; give a folder with audio files$"),
+        ("background", {"folder": __file__}, r"test_background.py is not a folder; give a folder with audio files$"),
         ("background", {"folder": "s3://key:secret@noise"}, r"is an address; give a folder of this machine$"),
         ("background", {"folder": "x", "snr_db": (9.0, 3.0)}, r"^snr_db is \[9.0, 3.0\]; give the lowest"),
         ("other_clips", {"snr_db": ()}, r"^snr_db is \[\]; give the lowest"),

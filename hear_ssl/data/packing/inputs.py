@@ -69,7 +69,7 @@ def list_items(
         raise ValueError(f"no audio files in {', '.join(inputs)}; formats read: {', '.join(sorted(s[1:] for s in AUDIO_SUFFIXES))}")
     sources = {item.source for item in items}
     if stated - sources:
-        raise ValueError(f"--not-test {min(stated - sources)!r} is no source here; there are {', '.join(sorted(sources)[:5])}")
+        raise ValueError(f"--not-test {min(stated - sources)!r} is not a source here; there are {', '.join(sorted(sources)[:5])}")
     marked = next((item for item in items if item.marked and item.refused), None)
     if marked and all(item.refused for item in items):
         raise ValueError(_refusal(printable(marked.path), marked.marked, marked.source))
@@ -115,7 +115,7 @@ def _mark_of_link(folder: Path) -> str:
 
 
 def _refusal(where: str, mark: str, source: str) -> str:
-    return f"{where} contains {mark!r}: {RULE}; if it is no test data, add --not-test {source!r}"
+    return f"{where} contains {mark!r}: {RULE}; if it is not test data, add --not-test {source!r}"
 
 
 def _readable(item: Item) -> Item:

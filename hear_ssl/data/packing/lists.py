@@ -43,7 +43,7 @@ def from_list(path: Path, license: str, split: str, left: Counter[str]) -> Itera
     for number, row in _rows(path):
         where = f"{path}, line {number}"
         if not isinstance(row, dict):
-            raise ValueError(f"{where} is no JSON object; give one a line, with a path and optionally license, split, source")
+            raise ValueError(f"{where} is not a JSON object; give one a line, with a path and optionally license, split, source")
         row = {str(key).strip().lower(): value for key, value in row.items()}
         given = row_text(row, PATHS, where)
         if not given:

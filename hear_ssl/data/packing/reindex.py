@@ -41,7 +41,7 @@ def reindex(folder: Path, license: str, source: str = "", split: str = "train", 
     name = source or folder.resolve().name
     mark = marked_folder(folder.resolve().name) or marked_part([source, *(path.stem for path in paths)])
     if mark and not not_test:
-        raise ValueError(f"{folder} contains {mark!r}: {RULE}; if it is no test data, add --not-test {name!r}")
+        raise ValueError(f"{folder} contains {mark!r}: {RULE}; if it is not test data, add --not-test {name!r}")
     with folder_lock(folder, OUT_BUSY):
         return _reindex(folder, paths, SourceRecord(name, license, 0.0, 0, mark), split, audio.lower())
 
@@ -53,7 +53,7 @@ def _reindex(folder: Path, paths: list[Path], source: SourceRecord, split: str, 
     records, kinds = [], set()
     for path in tqdm(paths, unit="shard", desc="reading"):
         if not SHARD_NAME.fullmatch(path.name):
-            raise ValueError(f"{path.name!r} is no shard's name; use letters, digits, dot, hyphen and underscore")
+            raise ValueError(f"{path.name!r} is not the name of a shard; use letters, digits, dot, hyphen and underscore")
         seconds = 0.0
         clips = read_clips(path, audio)
         for clip in clips:

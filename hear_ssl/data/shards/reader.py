@@ -171,7 +171,7 @@ class ShardSet:
         except (ValueError, RecursionError):
             raise ValueError(f"the JSON of clip {clip.key} in {clip.shard} is damaged") from None
         if not isinstance(record, dict):
-            raise ValueError(f"the JSON of clip {clip.key} in {clip.shard} is no object")
+            raise ValueError(f"the JSON of clip {clip.key} in {clip.shard} is not an object")
         return record
 
     def data_card(self) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def read_index(path: str | Path) -> ShardIndex:
     if not given.exists():
         raise ValueError(f"shard folder {given} does not exist; pack one with: hear-ssl pack INPUT --out {given}")
     if not file.is_file():
-        raise ValueError(f"{given} has no {INDEX_NAME}: it is no shard folder or its packing did not finish; run hear-ssl pack again")
+        raise ValueError(f"{given} has no {INDEX_NAME}: it is not a shard folder or its packing did not finish; run hear-ssl pack again")
     try:
         return parse_index(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, RecursionError, OSError) as error:

@@ -172,7 +172,7 @@ def _mark(entry: str, name: str, shards: Sequence[str], not_test: Sequence[str])
         mark = marked_part(folders) or ("" if parts else marked_folder(name))
         mark = mark or marked_part(redacted(shard).partition("?")[0].rpartition("/")[2].removesuffix(".tar") for shard in shards)
     if mark and name not in not_test:
-        raise ValueError(f"data.shards: {redacted(entry)} contains {mark!r}: {RULE}; if it is no test data, set data.not_test={name}")
+        raise ValueError(f"data.shards: {redacted(entry)} contains {mark!r}: {RULE}; if it is not test data, set data.not_test={name}")
     return mark
 
 

@@ -72,7 +72,7 @@ def decode_into(crops: Waveform, content: bytes, starts: list[float], sample_rat
         for crop, share in zip(crops, starts, strict=True):
             place(whole, share, crop, np.float32(1.0))
     if not (crops.max() < LARGEST and crops.min() > -LARGEST):  # nor NaN
-        raise ValueError("holds samples that are no finite numbers, or far beyond 1")
+        raise ValueError("holds samples that are not finite, or far beyond 1")
     return frames
 
 

@@ -74,7 +74,7 @@ class DatasetClips:
                 seconds = resample_into(group, samples, rate, starts, sample_rate)
             first += len(group)
             if not (group.max() < LARGEST and group.min() > -LARGEST):  # nor NaN
-                raise ValueError("has samples that are no finite numbers, or far beyond 1")
+                raise ValueError("has samples that are not finite, or far beyond 1")
         return seconds
 
 
@@ -135,7 +135,9 @@ def samples_of(item: Any, sample_rate: int) -> tuple[Waveform, int]:
     if isinstance(rate, (Tensor, np.ndarray)) and rate.ndim == 0:
         rate = rate.item()
     if isinstance(rate, bool) or not isinstance(rate, (int, np.integer)) or not LOWEST_RATE <= rate <= HIGHEST_RATE:
-        raise ValueError(f"has {rate!r:.40} after its waveform, which is no sample rate ({LOWEST_RATE} to {HIGHEST_RATE} Hz); give {ITEMS}")
+        raise ValueError(
+            f"has {rate!r:.40} after its waveform, which is not a sample rate ({LOWEST_RATE} to {HIGHEST_RATE} Hz); give {ITEMS}"
+        )
     if isinstance(item, Tensor):
         item = item.detach().cpu().to(torch.float32 if item.is_floating_point() else item.dtype).numpy()
     if not isinstance(item, np.ndarray):

@@ -222,5 +222,5 @@ def checked_python(python: str, option: str = "--python") -> str:
     inside = Path(python) / "bin" / "python"
     found = str(inside) if os.path.isdir(python) and inside.is_file() else shutil.which(python)
     if found is None:
-        raise ValueError(f"{option} {python} is no program; give the path of a Python, such as ENV/bin/python")
+        raise ValueError(f"{option} {python} is not a program; give the path of a Python, such as ENV/bin/python")
     return os.path.abspath(found)

@@ -33,7 +33,7 @@ from hear_ssl.evaluation.tasks.task_format import Task, audio_folder, find_tasks
 from hear_ssl.files import atomic_write, check_writable, read_metrics, read_rows
 
 CLIPS_ON_MAP = 60
-MOST_HOURS = 1e12  # of a data card; a larger integer is no float
+MOST_HOURS = 1e12  # of a data card; a larger integer is not a float
 SOUND_SECONDS = 2.0
 SIMILARITY_SECONDS = 10.0
 CURVES = {
@@ -144,7 +144,7 @@ def confusion_section(task: Task, rows: dict[str, LabelledRows]) -> list[str]:
 
 
 def number(value: Any) -> str:
-    """Return a number of others with two digits; what is no number as text of the page."""
+    """Return a number of others with two digits; anything else as text of the page."""
     return f"{value:.2f}" if isinstance(value, (int, float)) and abs(value) < MOST_HOURS else shown(str(value)[:40])
 
 
@@ -155,7 +155,7 @@ def sources_of(card: Any) -> list[dict[str, Any]]:
 
 
 def hours_of(source: dict[str, Any]) -> float:
-    """Return the hours of a source; 0 where they are no number."""
+    """Return the hours of a source; 0 where they are not a number."""
     hours = source.get("hours")
     return float(hours) if isinstance(hours, (int, float)) and abs(hours) < MOST_HOURS else 0.0
 

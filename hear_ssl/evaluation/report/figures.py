@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 
 from hear_ssl.errors import printable
 
-matplotlib.rcParams["text.parse_math"] = False  # a label with two dollar signs is no formula
+matplotlib.rcParams["text.parse_math"] = False  # a label with two dollar signs is not a formula
 Array = NDArray[Any]
 CLIPS_FOR_UMAP = 20  # more than the 15 neighbours it looks at
 PALETTE = ["#4269d0", "#efb118", "#ff725c", "#6cc5b0", "#3ca951", "#ff8ab7", "#a463f2", "#97bbf5", "#9c6b4e", "#9498a0"]

@@ -62,7 +62,7 @@ def read_record(base: str) -> ZenodoRecord:
     """
     base = base.rstrip("/")
     if not base.startswith(("http://", "https://")):
-        raise ValueError(f"--from {redacted(base)!r} is no http or https address")
+        raise ValueError(f"--from {redacted(base)!r} is not an http or https address")
     address = RECORD.replace("/records/", "/api/records/") if base == RECORD else joined(base, "record.json")
     folder, url, content = f"{base}/files" if base == RECORD else base, redacted(address), io.BytesIO()
     try:
@@ -145,7 +145,7 @@ def _fetch_folder(task: Official, folder: str, out: Path, record: ZenodoRecord) 
     if (final / "task_metadata.json").is_file():
         return f"{final} is there already"
     if final.exists():
-        raise ValueError(f"{final} exists and is no task; move it away, or give another --out")
+        raise ValueError(f"{final} exists and is not a task; move it away, or give another --out")
     remote = replace(record.archive(folder), limit=size_limit(task))
     if (remote.bytes or 0) > size_limit(task):
         raise ValueError(f"{remote.shown} has {remote.bytes} bytes, more than {folder} can have; refused: give another --from")

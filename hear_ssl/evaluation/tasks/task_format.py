@@ -147,7 +147,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON ({str(error)[:60]}); unpack the task again") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{path} is no JSON object; unpack the task again")
+        raise ValueError(f"{path} is not a JSON object; unpack the task again")
     return content
 
 

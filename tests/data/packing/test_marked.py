@@ -34,7 +34,7 @@ def test_a_folder_or_archive_named_as_test_data_is_refused(tmp_path: Path, name:
     if kind != "folder":
         path = Path(shutil.make_archive(str(tmp_path / "made"), {"tar.gz": "gztar"}.get(kind, kind), tmp_path / name))
         path = path.rename(tmp_path / f"{name}.{kind}")
-    with pytest.raises(ValueError, match=rf"contains .*: {RULE}; if it is no test data, add --not-test '{name}'$") as caught:
+    with pytest.raises(ValueError, match=rf"contains .*: {RULE}; if it is not test data, add --not-test '{name}'$") as caught:
         list_items([str(path)], "MIT", "train")
     assert "\n" not in str(caught.value)
     (item,) = list_items([str(path)], "MIT", "train", not_test=[name])
@@ -72,7 +72,7 @@ def test_a_link_to_a_folder_of_test_data_is_no_way_around(tmp_path: Path) -> Non
 
 def test_a_mistyped_source_is_named(tmp_path: Path) -> None:
     write(tmp_path / "Libri" / "a.wav", tone(1.0))
-    with pytest.raises(ValueError, match=r"^--not-test 'libri' is no source here; there are Libri$"):
+    with pytest.raises(ValueError, match=r"^--not-test 'libri' is not a source here; there are Libri$"):
         list_items([str(tmp_path / "Libri")], "MIT", "train", not_test=["libri"])
 
 
@@ -139,7 +139,7 @@ def test_shards_named_as_test_data_are_indexed_only_when_stated_to_be_none(tmp_p
         for name, content in (("x.flac", encoded(tone(1.0), format="FLAC")), ("x.json", b"{}")):
             (tmp_path / name).write_bytes(content)
             tar.add(tmp_path / name, name)
-    with pytest.raises(ValueError, match=rf"theirs contains 'nsynth-test-0000': {RULE}; if it is no test data, add --not-test 'theirs'"):
+    with pytest.raises(ValueError, match=rf"theirs contains 'nsynth-test-0000': {RULE}; if it is not test data, add --not-test 'theirs'"):
         reindex(folder, "MIT")
     assert not (folder / "index.json").exists()
     assert reindex(folder, "MIT", not_test=True).sources[0].not_test == "nsynth-test-0000"

@@ -251,7 +251,7 @@ def test_the_order_of_packing_holds_every_file_once_and_few_packed_tars_at_a_tim
         ("a.jsonl", '{"path": "a.wav"}\n' + "[" * 100000, "line 2 is not readable"),
         ("a.csv", "path\n" + "a" * 200000, "line 2 is not readable"),
         ("a.csv", b"path\na.wav\n\xff.wav\n", "line 3 is not readable"),
-        ("a.jsonl", "[1]", "line 1 is no JSON object"),
+        ("a.jsonl", "[1]", "line 1 is not a JSON object"),
         ("a.csv", "path,split\na.wav,test\n", "refused by the HEAR rule"),
         ("a.jsonl", '{"path": "a.wav", "split": "Evaluation "}', "refused by the HEAR rule"),
         ("a.csv", "path,split\na.wav,../../b\n", "line 2 names the split '../../b'; name a split by"),

@@ -144,7 +144,7 @@ def test_a_split_of_test_data_is_refused(plain: Path, split: str) -> None:
 )
 def test_addresses_that_look_like_test_data_are_refused(entry: str) -> None:
     config = DataConfig(shards=[entry])
-    with pytest.raises(ValueError, match=r"refused by the HEAR rule .* if it is no test data, set data\.not_test="):
+    with pytest.raises(ValueError, match=r"refused by the HEAR rule .* if it is not test data, set data\.not_test="):
         shard_lists(config, config.shards)
 
 

@@ -141,7 +141,7 @@ def test_what_does_not_decode_is_one_line(content: bytes) -> None:
         (encoded(np.zeros(0, np.float32)), "holds no samples"),
         (encoded(np.zeros(0, np.float32), format="OGG"), "holds no samples"),
         *(
-            (encoded(np.where(np.arange(9000) == 4500, value, noise(9000)), subtype="FLOAT"), "holds samples that are no finite numbers")
+            (encoded(np.where(np.arange(9000) == 4500, value, noise(9000)), subtype="FLOAT"), "holds samples that are not finite")
             for value in (np.nan, np.inf, -np.inf, -1e30)
         ),
     ],

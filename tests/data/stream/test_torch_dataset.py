@@ -148,7 +148,7 @@ def test_kinds_of_items(item: Any, value: float, rate: int) -> None:
         ({"audio": STEREO}, r"is of type dict; give a waveform \(time,\) or \(channels, time\), or a tuple"),
         ("a.wav", "is of type str"),
         ((), "is of type tuple"),
-        ((STEREO, 3), "has 3 after its waveform, which is no sample rate"),
+        ((STEREO, 3), "has 3 after its waveform, which is not a sample rate"),
         ((STEREO, "label"), "has 'label' after its waveform"),
         ((STEREO, torch.tensor([8000, 1])), "after its waveform"),
         (STEREO.T, r"has the shape \(400, 2\); give \(time,\), or \(channels, time\)"),
@@ -156,7 +156,7 @@ def test_kinds_of_items(item: Any, value: float, rate: int) -> None:
         (torch.empty(0), r"has the shape \(0,\)"),
         (torch.zeros(4, dtype=torch.int64), "has samples of type int64"),
         (torch.zeros(4, dtype=torch.complex64), "has samples of type complex64"),
-        (torch.full((400,), float("nan")), "no finite numbers"),
+        (torch.full((400,), float("nan")), "not finite"),
         (OSError("the disk is gone"), "the disk is gone"),
     ],
 )

@@ -66,7 +66,7 @@ def test_what_cannot_be_asked_for_is_one_line(module: Path, tmp_path: Path) -> N
     with pytest.raises(ValueError, match="there is no module hear_wrong; install it there, or add its folder to PYTHONPATH"):
         load(module.parent)
     for python in ("no/such/python", str(tmp_path)):
-        with pytest.raises(ValueError, match="is no program; give the path of a Python, such as ENV/bin/python"):
+        with pytest.raises(ValueError, match="is not a program; give the path of a Python, such as ENV/bin/python"):
             load_foreign("hear_wrong", "", python, tmp_path)
     not_python = tmp_path / "program"
     not_python.write_text("")

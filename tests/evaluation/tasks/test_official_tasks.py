@@ -344,7 +344,7 @@ def test_the_command_lists_fetches_and_names_mistakes(server: tuple[str, type[Se
     assert left(tmp_path) == [FOLDER]
     for arguments, line in (
         (["esc5", "--from", address], "there is no task 'esc5' (did you mean 'esc50'?)"),
-        (["esc50", "--from", "ftp://host/x"], "no http or https address"),
+        (["esc50", "--from", "ftp://host/x"], "not an http or https address"),
         (["esc50", "--from", "http://127.0.0.1:9"], "does not answer"),
     ):
         result = command("fetch", *arguments, "--out", str(tmp_path / "other"))
