@@ -177,7 +177,7 @@ def test_a_server_that_never_gets_better_is_one_line_and_leaves_no_shard(
 def test_nothing_at_an_address_is_said_at_once(server: tuple[str, type[Flaky]], shards: Path, tmp_path: Path) -> None:
     address, handler = server
     handler.faults += ["404"]
-    with pytest.raises(ValueError, match=r"is not there; give the address of a folder packed"):
+    with pytest.raises(ValueError, match=r"is not there; give the address of a folder that hear-ssl pack wrote"):
         fetched(address, tmp_path)
     with pytest.raises(ValueError, match=r"nosuch:// cannot be read"):
         fetched("nosuch://bucket/shards", tmp_path)
