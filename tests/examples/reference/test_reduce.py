@@ -89,7 +89,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert [part.name for part in untrained.config.scene] == ["pooled", "bands"]
     assert untrained.scene_embedding_size == plain.scene_embedding_size
     assert load_checkpoint(out)["data_card"] == load_checkpoint(trained)["data_card"] == load_checkpoint(out)["fitted"]["data"]
-    assert "What its linear map was fitted on" in "".join(run_sections(tmp_path / "reduced"))
+    assert "Data of the linear map" in "".join(run_sections(tmp_path / "reduced"))
     with pytest.raises(ValueError, match="has a linear map already"):
         command(monkeypatch, out, "--shards", shards, "--scene", 4, "--out", tmp_path / "twice.ckpt")
     with pytest.raises(FileExistsError, match="give another name"):
