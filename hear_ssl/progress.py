@@ -21,6 +21,11 @@ def report(line: str, aside: bool = False) -> None:
     LOGGER.info("%s", line, extra={"aside": aside})
 
 
+def counted(number: int, noun: str) -> str:
+    """Return a number with its noun, in the plural unless the number is 1."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def warn(line: str, aside: bool = False) -> None:
     """Report a warning at level WARNING; see `report`."""
     LOGGER.warning("%s", line, extra={"aside": aside})

@@ -26,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     index = merge(folder)
     rejected = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items())) or "none"
-    print(f"merged {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {folder}; rejected: {rejected}")
+    print(f"merged {index.size()} into {folder}; rejected: {rejected}")
     print(f"the parts are no longer needed: {folder}/part-* can be removed")
     return 0
 

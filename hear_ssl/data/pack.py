@@ -92,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     out = str(Path(given.out, part.folder)) if part else given.out
     counts = ", ".join(f"{reason} {count}" for reason, count in sorted(index.rejected.items()))
     rejected = f"{counts} (listed in {Path(out, 'rejected.csv')})" if counts else "none"
-    print(f"packed {index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards into {out}; rejected: {rejected}")
+    print(f"packed {index.size()} into {out}; rejected: {rejected}")
     if not part and index.clips > len(items):
         print(f"{len(items)} files have {index.clips} clips: recordings longer than {options.max_seconds:g} s are cut", file=sys.stderr)
     if left:

@@ -37,8 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.not_test and not stated:
         raise ValueError(f"--not-test {given.not_test!r} is not the source, which is {given.source or folder.resolve().name!r}")
     index = reindex(folder, given.license, given.source, given.split, stated, given.audio)
-    what = f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards of {index.sample_rate} Hz"
-    print(f"{given.folder}/{INDEX_NAME}: {what}")
+    print(f"{given.folder}/{INDEX_NAME}: {index.size()} of {index.sample_rate} Hz")
     return 0
 
 

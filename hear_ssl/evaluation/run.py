@@ -29,7 +29,7 @@ from hear_ssl.evaluation.protocol.scores import SCORES
 from hear_ssl.evaluation.scores_file import ScoresFile
 from hear_ssl.evaluation.tasks.task_format import Task, read_task
 from hear_ssl.files import check_writable
-from hear_ssl.progress import on_terminal, report, warn
+from hear_ssl.progress import counted, on_terminal, report, warn
 
 CLEAR = "\r\033[K"  # clears the progress line on a terminal
 LOG_SECONDS = 30.0  # between progress lines in a log file
@@ -181,7 +181,7 @@ def table(record: dict[str, Any], names: list[str]) -> str:
     complete = [results for results in record["tasks"].values() if in_mean(results, names)]
     if complete:
         means = [statistics.fmean(results[name]["score"] for results in complete) for name in names]
-        rows.append(["mean", f"of {len(complete)} task{'s' * (len(complete) > 1)}", *(f"{mean:.3f}" for mean in means)])
+        rows.append(["mean", f"of {counted(len(complete), 'task')}", *(f"{mean:.3f}" for mean in means)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     sides = "<<" + ">" * len(names)
     lines = ["  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, sides, widths, strict=True)) for row in rows]

@@ -18,6 +18,7 @@ from hear_ssl.packaging.licenses import shown
 from hear_ssl.packaging.model_card import cell, not_test, sources_of
 from hear_ssl.packaging.rules.rows import RuleResult, read_results
 from hear_ssl.packaging.templates import requires_python
+from hear_ssl.progress import counted
 
 RULES = Path(__file__).resolve().parent / "rules"
 WEIGHTS = "| Weights at a public URL |"
@@ -61,7 +62,7 @@ def report(rows: list[RuleResult], manifest: dict[str, Any], published: bool) ->
         ("Licence of the weights: CC BY 4.0 or compatible", "CC BY 4.0; LICENSE-weights in the package", "holds"),
         (
             "Training data: none that is marked as test",
-            f"split {split}, {len(sources)} sources, each with a licence: {licences(sources)}"
+            f"split {split}, {counted(len(sources), 'source')}, each with a licence: {licences(sources)}"
             + "".join(cell(f"; {source['name']}{not_test(source)}") for source in sources if source.get("not_test")),
             "holds, by its record",
         ),

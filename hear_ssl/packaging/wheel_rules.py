@@ -19,6 +19,7 @@ from hear_ssl.model.manifest import Manifest
 from hear_ssl.packaging.licenses import known_license, missing_license
 from hear_ssl.packaging.naming import TAKEN
 from hear_ssl.packaging.rules.rows import RuleResult
+from hear_ssl.progress import counted
 from hear_ssl.test_data_rule import marks_test
 
 OPEN_LICENSES = (  # phrases of Apache-2.0, BSD, MIT and ISC; "MIT" alone would also match "permit"
@@ -167,7 +168,9 @@ def data_row(data: Any) -> RuleResult:
         check_training_data(data)
     except ValueError as error:
         return RuleResult("training data", rule, str(error), False)
-    return RuleResult("training data", rule, f"split {data['split']}, {len(data['sources'])} sources, {data['hours']:.2f} hours", True)
+    return RuleResult(
+        "training data", rule, f"split {data['split']}, {counted(len(data['sources']), 'source')}, {data['hours']:.2f} hours", True
+    )
 
 
 def check_training_data(card: Any) -> None:

@@ -94,4 +94,4 @@ def write_pairs(folder: Path, clips: Iterable[EncodedClip], count: int, audio: F
 
 def describe(index: ShardIndex, folder: Path) -> str:
     """Return one line with the clips, hours and shards that were written."""
-    return f"{index.clips} clips, {index.hours:.2f} hours, {len(index.shards)} shards in {folder}"
+    return f"{index.size()} in {folder}"

@@ -41,7 +41,7 @@ def test_shards_have_an_index_that_is_described_in_one_line(tmp_path: Path) -> N
     out = tmp_path / "new" / "shards"
     index = read_index(write_pairs(out, render_in_order(render, range(1, 4), 1), 6, Format(8000), ORIGIN, progress=False))
     assert [(source.name, source.license, source.clips) for source in index.sources] == [("test", "CC0-1.0", 6)]
-    assert describe(index, out) == f"6 clips, 0.00 hours, 1 shards in {out}"
+    assert describe(index, out) == f"6 clips, 0.00 hours, 1 shard in {out}"
 
 
 def test_an_interrupted_run_leaves_no_file(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def test_the_command_writes_shards_with_their_licences(recordings: str, tmp_path
     assert [(source.name, source.license, source.clips) for source in index.sources] == [
         ("strokepairs.py", "CC-BY-4.0 AND CC0-1.0 AND MIT", 4)
     ]
-    assert f"4 clips, 0.00 hours, 1 shards in {out}" in capsys.readouterr().out
+    assert f"4 clips, 0.00 hours, 1 shard in {out}" in capsys.readouterr().out
 
 
 def test_a_list_without_usable_recordings_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from hear_ssl.files import atomic_write
+from hear_ssl.progress import counted
 from hear_ssl.test_data_rule import marks_test
 
 FORMAT = "hear_ssl.shards/1"
@@ -75,6 +76,10 @@ class ShardIndex:
     sources: tuple[SourceRecord, ...]
     rejected: dict[str, int]
     audio: str = ""
+
+    def size(self) -> str:
+        """Return the numbers of clips, hours and shards as text."""
+        return f"{counted(self.clips, 'clip')}, {self.hours:.2f} hours, {counted(len(self.shards), 'shard')}"
 
 
 class DamagedIndexError(ValueError):

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hear_ssl.progress import counted
+
 MASK = (1 << 64) - 1
 MIX_BLOCK = 1000  # positions in which a mixture has exactly its weights
 KEPT = 4  # permutations in memory: of this and the next window or pass, for a batch of two sources
@@ -126,9 +128,8 @@ class MixedOrder(SampleOrder):
     def __init__(self, sources: list[list[int]], weights: list[float], seed: int, window: int = 0) -> None:
         """Order sources, each given by the clips per shard. Raises ValueError when weights do not fit the sources."""
         if len(weights) != len(sources) or not all(0 < weight < math.inf for weight in weights):
-            raise ValueError(
-                f"data.weights has {len(weights)} numbers for {len(sources)} sources; give a finite one above 0 for each of data.shards"
-            )
+            given = f"data.weights has {counted(len(weights), 'number')} for {counted(len(sources), 'source')}"
+            raise ValueError(f"{given}; give a finite one above 0 for each of data.shards")
         super().__init__([count for source in sources for count in source], seed)
         self.orders = [SampleOrder(source, hash_integers(seed, 7, number), window) for number, source in enumerate(sources)]
         self.first_of_source = [0, *accumulate(order.clips for order in self.orders)]

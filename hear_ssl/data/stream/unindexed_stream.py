@@ -27,6 +27,7 @@ from hear_ssl.data.stream.shuffle_windows import Drawn, WindowReader
 from hear_ssl.data.stream.tar_samples import Sample, read_samples
 from hear_ssl.data.stream.workers import WorkerLoader
 from hear_ssl.machine import keep_memory
+from hear_ssl.progress import counted
 
 
 class Reader:
@@ -179,7 +180,7 @@ class UnindexedStream(IterableDataset[Batch]):
 def check_weights(weights: list[float], entries: int) -> None:
     """Raise ValueError when weights do not fit the entries of data.shards."""
     if weights and (len(weights) != entries or not all(0 < weight < float("inf") for weight in weights)):
-        given = f"data.weights has {len(weights)} numbers for {entries} sources"
+        given = f"data.weights has {counted(len(weights), 'number')} for {counted(entries, 'source')}"
         raise ValueError(f"{given}; give a finite one above 0 for each of data.shards")
     if weights and min(apportioned(weights, MIX_BLOCK)) < 1:
         raise ValueError(f"data.weights holds one below a {MIX_BLOCK}th of the sum; leave that source out, or weigh it more")

@@ -168,7 +168,7 @@ def test_what_cannot_be_used_is_listed_with_its_reason(tmp_path: Path) -> None:
     }
     counts = "archive within an input 1, duplicate 1, empty 1, format not read 2, non-finite 2, silent 2, too short 1, unreadable 4"
     assert result.stdout.splitlines() == [
-        f"packed 3 clips, 0.00 hours, 1 shards into {tmp_path / 'out'}; rejected: {counts} (listed in {tmp_path / 'out' / 'rejected.csv'})",
+        f"packed 3 clips, 0.00 hours, 1 shard into {tmp_path / 'out'}; rejected: {counts} (listed in {tmp_path / 'out' / 'rejected.csv'})",
         "0.00 hours have no licence: export will ask for one; state it with --license or in a list",
     ]
     assert "not packed: 1 .txt\n" in result.stderr

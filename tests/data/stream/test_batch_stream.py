@@ -392,7 +392,7 @@ def test_a_shard_that_is_missing_costs_no_more_with_pairs_than_without(tmp_path:
     [
         ({"weights": [float("inf")]}, "give a finite one above 0 for each"),
         ({"weights": [float("nan")]}, "give a finite one above 0 for each"),
-        ({"weights": [1.0, 1.0]}, "2 numbers for 1 sources"),
+        ({"weights": [1.0, 1.0]}, "2 numbers for 1 source"),
         ({"positives": "pairs"}, "hold no pairs"),
     ],
 )

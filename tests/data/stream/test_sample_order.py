@@ -126,7 +126,7 @@ def test_a_mixture_keeps_its_weights_and_each_source_its_passes(window: int) -> 
         assert any(number in bound and places[position].clip in bound for bound in bounds)
 
 
-@pytest.mark.parametrize(("weights", "line"), [([1.0], "1 numbers for 2"), ([1.0, -1.0], "above 0"), ([1.0, 1e-5], "below a 1000th")])
+@pytest.mark.parametrize(("weights", "line"), [([1.0], "1 number for 2"), ([1.0, -1.0], "above 0"), ([1.0, 1e-5], "below a 1000th")])
 def test_weights_that_do_not_fit_are_named(weights: list[float], line: str) -> None:
     with pytest.raises(ValueError, match=rf"data.weights .*{line}"):
         MixedOrder([[3], [4]], weights, 0)

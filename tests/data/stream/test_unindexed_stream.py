@@ -158,7 +158,7 @@ def test_entries_with_and_without_an_index_are_read_in_sequence_together(plain: 
     [
         ({"positives": "pairs"}, "data.positives=pairs needs shards with an index"),
         ({"window_shards": 2}, "data.window_shards is for shards with an index"),
-        ({"weights": [1.0, 2.0]}, "data.weights has 2 numbers for 1 sources"),
+        ({"weights": [1.0, 2.0]}, "data.weights has 2 numbers for 1 source"),
         ({"weights": [math.nan]}, "give a finite one above 0"),
     ],
 )
