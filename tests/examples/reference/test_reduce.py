@@ -20,6 +20,7 @@ from hear_ssl.model.options import FrontendConfig
 from hear_ssl.packaging.compliance import licences
 from hear_ssl.packaging.package import package
 from hear_ssl.packaging.request import PackageRequest
+from hear_ssl.progress import counted
 from hear_ssl.training import fit_linear
 from hear_ssl.training.datamodule import ShardDataModule
 from hear_ssl.training.trainer import fit
@@ -103,7 +104,7 @@ def test_the_command_writes_a_checkpoint_that_evaluates_and_packages(
     assert "| hours | clips |" in sections[0]
     manifest = json.loads((tree / "hear_reduced" / "manifest.json").read_text())
     sources = manifest["training"]["data"]["sources"]
-    assert f"{len(sources)} sources, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
+    assert f"{counted(len(sources), 'source')}, each with a licence: {licences(sources)} |" in (tree / "COMPLIANCE.md").read_text()
     assert manifest["sizes"]["scene_embedding_size"] == 12
     fitted = manifest["training"]["fitted"]
     assert (fitted["clips"], fitted["seconds"], fitted["data"]) == (60, 1.0, manifest["training"]["data"])
