@@ -140,7 +140,7 @@ def test_the_benchmark_runs_to_its_end_in_miniature(capsys: pytest.CaptureFixtur
 
 def test_every_operation_of_a_step_belongs_to_a_part_of_the_model(shards: Path, tmp_path: Path) -> None:
     options = (*ENCODERS["vit"], "trainer.accelerator=cpu")
-    steps = gpu_stages.Steps(tiny(shards, tmp_path, *options), gpu_stages.Device("cpu"), compiled=False)
+    steps = gpu_stages.Steps(tiny(shards, tmp_path, *options), gpu_stages.Device("cpu"))
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as tracer:
         steps.run(1)
     spent = gpu_stages.times_of(list(tracer.events()), gpu_stages.Device("cpu"))

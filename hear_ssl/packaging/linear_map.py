@@ -58,8 +58,8 @@ class LinearMap:
     """The map to fit: a kind in `KINDS`, and the dimensions of the result, 0 for all that vary.
 
     flatten: for `pca`; a component's variance v becomes v ** (1 - flatten), times a common factor that preserves the sum of variances.
-    shrinkage: for `whiten` and `standardise`; variances are divided by (1 - s) v + s m, with the share s and the mean variance m, so that
-    variances far below the mean stay small. even: rotate components so that all dimensions have the same variance.
+    shrinkage: for `whiten` and `standardise`; the share s in (1 - s) v + s m, by which a variance v is divided, where m is the mean
+    variance; variances far below the mean stay small. even: rotate components so that all dimensions have the same variance.
     """
 
     kind: str = "pca"
@@ -152,7 +152,7 @@ def even_rotation(variances: Tensor) -> Tensor:
 
 
 def parse_linear(asked: list[str]) -> dict[str, LinearMap]:
-    """Return maps by 'scene' and 'timestamp' for texts such as pca:256 (both), scene=whiten:512 or timestamp=standardise.
+    """Return the maps of 'scene' and 'timestamp' given by texts such as pca:256 (both), scene=whiten:512 or timestamp=standardise.
 
     Raises ValueError for any other form.
     """

@@ -143,7 +143,7 @@ def add_linear(parser: argparse.ArgumentParser) -> None:
         metavar="[scene=|timestamp=]KIND[:DIMS]",
         help="map embeddings onto DIMS dimensions by a map fitted over clips of the training shards, without labels. KIND is pca (principal"
         " components), whiten (with unit variances, shrunk) or standardise (unit variance for each dimension); without DIMS all that vary;"
-        " such as --linear scene=whiten:512; repeatable. A fit that was stopped resumes by the same command",
+        " such as --linear scene=whiten:512; repeatable. The same command resumes a stopped fit",
     )
     parser.add_argument(
         "--linear-clips",

@@ -52,7 +52,8 @@ def package(
     allow_unpublished: do not check that the address serves the weights. allow_long_hop: allow timestamps more than 50 ms apart.
     data_licenses: {source: SPDX expression} for training sources whose shards have no licence. composition: other readouts without
     retraining: {"scene": ["pooled", "bands"], "scene.0.how": "mean", "timestamps_per_token": 2}. linear: linear maps to fit without labels,
-    such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, on linear_clips clips of linear_shards or the training shards.
+    such as "whiten:256" or {"scene": "pca:256", "timestamp": "standardise"}, to `linear_clips` clips from `linear_shards` or from the
+    training shards.
 
     Raises ValueError when the checkpoint or its training data must not be shipped, a rule of the HEAR API is broken, or the address does
     not serve the weights; OSError when `out` cannot be written. On an error nothing is written.

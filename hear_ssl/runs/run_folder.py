@@ -19,7 +19,7 @@ from hear_ssl.files import read_metrics
 from hear_ssl.runs.state import FAILED, FILE, RunState, read_state
 
 MARKS = ("environment.json", FILE)  # files that mark a run folder; training writes the first one at its start
-DEPTH = 4  # levels of subfolders to search
+DEPTH = 4  # the search for runs goes this many folders deep
 PLACES = ("name", "run", "output")  # config keys for the location of a run, not for its training
 
 

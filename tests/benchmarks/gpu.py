@@ -47,7 +47,7 @@ from hear_ssl.training.module import PretrainingModule
 from hear_ssl.training.speed import choose, usable_cores
 from hear_ssl.training.trainer import apply, fit, machine
 from tests.benchmarks.cpu import KEEP
-from tests.benchmarks.gpu_meter import Device, Meter, Resident, flops_of_clip
+from tests.benchmarks.gpu_meter import Device, Meter, Resident, chosen_device, flops_of_clip
 
 VIT = ["encoder={vit: {dim: 384, heads: 6, depth: 12}}"]
 LONG = [KEEP, "frontend.hop_length=320", "data.crops.0.seconds=10", "data.crops.0.count=1"]
@@ -237,9 +237,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--peak-tflops", type=float, help="dense bfloat16 peak of the card, where it is neither an H100 nor an H200")
     parser.add_argument("--batches", nargs="+", type=int, help="batch sizes of steps to measure (default: all)")
     given = parser.parse_args(arguments)
-    device = Device(given.device)
-    if device.cuda and not torch.cuda.is_available():
-        raise ValueError("gpu.py measures a CUDA device and finds none; --device cpu tries the script in miniature")
+    device = chosen_device(given.device, "gpu.py")
     card = torch.cuda.get_device_name() if device.cuda else "cpu, in miniature: its numbers have no meaning"
     peak = given.peak_tflops or next((value for name, value in PEAKS.items() if name in card), None)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -22,7 +22,7 @@ from hear_ssl.evaluation.model_under_test import load_model_under_test
 from hear_ssl.model.embedder_config import EmbedderConfig, encoder
 from hear_ssl.packaging.rules.memory import minutes
 from hear_ssl.packaging.rules.rows import Submission
-from tests.benchmarks.gpu_meter import Device
+from tests.benchmarks.gpu_meter import Device, chosen_device
 
 SECONDS = (1, 4, 10)
 CALLS, WARM = 5, 2
@@ -63,9 +63,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("modules", nargs="*", metavar="MODULE")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     given = parser.parse_args(arguments)
-    device = Device(given.device)
-    if device.cuda and not torch.cuda.is_available():
-        raise ValueError("gpu_embedding measures a CUDA device and finds none; --device cpu tests the script on short audio")
+    device = chosen_device(given.device, "gpu_embedding")
     loaded = {name: load_model_under_test(name) for name in given.modules}
     torch.manual_seed(0)
     models = {"ViT-S": (hear_ssl.model, hear_ssl.model.Embedder(VIT_S if device.cuda else SMALL).eval())}

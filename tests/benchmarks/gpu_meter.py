@@ -55,6 +55,22 @@ class Device:
         """Return the highest bytes in use since `fresh_memory`."""
         return float(torch.cuda.max_memory_allocated()) if self.cuda else None
 
+    def busy(self, events: Iterable[FunctionEvent]) -> float:
+        """Return the seconds of a trace in which at least one kernel ran."""
+        return union((event.time_range.start, event.time_range.end) for event in events if self.is_kernel(event)) / 1e6
+
+    def is_kernel(self, event: FunctionEvent) -> bool:
+        """Return whether an event is a computation of the device, neither a copy nor the mark of a range."""
+        of_device = event.device_type.name == ("CUDA" if self.cuda else "CPU")
+        return of_device and not event.is_user_annotation and not event.name.startswith(COPIES)
+
+
+def chosen_device(name: str, script: str) -> Device:
+    """Return the device of --device. Raises ValueError when a script needs a GPU and there is none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"{script} measures a CUDA device and finds none; --device cpu tries the script in miniature")
+    return Device(name)
+
 
 class Resident(pl.LightningDataModule):
     """Three batches in page-locked memory, repeated endlessly and copied as in training."""
@@ -118,8 +134,7 @@ class Meter(pl.Callback):
         """Stop tracing and start counting waits."""
         self.device.wait()
         self.tracer.stop()
-        self.busy = union((event.time_range.start, event.time_range.end) for event in self.tracer.events() if self.is_kernel(event)) / 1e6  # type: ignore[no-untyped-call]
-        self.busy /= TRACED
+        self.busy = self.device.busy(self.tracer.events()) / TRACED  # type: ignore[no-untyped-call]
         self.seen = self.watch.__enter__()
         warnings.simplefilter("always")
         if self.device.cuda:
@@ -131,11 +146,6 @@ class Meter(pl.Callback):
             torch.cuda.set_sync_debug_mode("default")
         self.watch.__exit__(None, None, None)
         self.waits = sum(WAITED in str(warning.message) for warning in self.seen or ())
-
-    def is_kernel(self, event: FunctionEvent) -> bool:
-        """Return whether an event is a computation on the device, not a copy or a range marker."""
-        of_device = event.device_type.name == ("CUDA" if self.device.cuda else "CPU")
-        return of_device and not event.is_user_annotation and not event.name.startswith(COPIES)
 
 
 def union(intervals: Iterable[tuple[float, float]]) -> float:

@@ -30,7 +30,7 @@ from hear_ssl.training.speed import choose, usable_cores
 from hear_ssl.training.step_timer import StepTimer
 from hear_ssl.training.trainer import apply, machine
 from tests.benchmarks.gpu import ENCODERS, LARGE, TINY, Bench
-from tests.benchmarks.gpu_meter import Device, Resident, union
+from tests.benchmarks.gpu_meter import Device, Resident, chosen_device
 
 MARK = "part: "
 BACKWARD = "autograd::engine::evaluate_function"
@@ -118,19 +118,16 @@ def times_of(events: list[FunctionEvent], device: Device) -> Times:
 class Steps:
     """Training steps without Lightning, with batches in memory."""
 
-    def __init__(self, config: Config, device: Device, compiled: bool) -> None:
+    def __init__(self, config: Config, device: Device) -> None:
         """Build the module as training does, compiled or with its parts marked."""
         self.device = device
         self.module = PretrainingModule(config).train().to(device.name)
         choices = choose(config, machine(config.trainer))
         self.bf16 = choices.precision == "bf16"
         apply(choices, self.module)
-        if not compiled:
-            self.module.embedder.encoder._compiled_call_impl = None
+        if not choices.compile:
             for name, part in parts_of(self.module.embedder.encoder):
                 mark(name, part)
-        elif not choices.compile:
-            self.module.compile_parts()
         self.module.step_timer = MarkingTimer()
         self.optimizer = self.module.configure_optimizers()["optimizer"]
         self.resident = Resident(config, device)
@@ -150,9 +147,9 @@ class Steps:
         return (time.perf_counter() - began) / count
 
 
-def table(config: Config, device: Device, compiled: bool) -> list[str]:
+def table(config: Config, device: Device) -> list[str]:
     """Return the lines of the table of one config."""
-    steps = Steps(config, device, compiled)
+    steps = Steps(config, device)
     steps.run(WARM)
     seconds = steps.run(TIMED if device.cuda else 2)
     kinds = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if device.cuda else [])]
@@ -160,8 +157,6 @@ def table(config: Config, device: Device, compiled: bool) -> list[str]:
         steps.run(TRACED)
     events = list(tracer.events() or ())
     spent = times_of(events, device)
-    kernels = [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
-    busy = union((event.time_range.start, event.time_range.end) for event in kernels) / 1e6 / TRACED
 
     def line(name: str, forward: float, backward: float) -> str:
         share = (forward + backward) / seconds
@@ -169,7 +164,7 @@ def table(config: Config, device: Device, compiled: bool) -> list[str]:
 
     rows = [(name, forward / TRACED, backward / TRACED) for name, (forward, backward) in spent.items()]
     lines = [line(*row) for row in sorted(rows, key=lambda row: -row[1] - row[2])]
-    return [*lines, *([line("no kernel", seconds - busy, 0.0)] if device.cuda else []), line("step", seconds, 0.0)]
+    return [*lines, *([line("no kernel", seconds - device.busy(events) / TRACED, 0.0)] if device.cuda else []), line("step", seconds, 0.0)]
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -179,9 +174,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--batch", type=int, default=256, help="clips per step (default: 256; on a CPU 4)")
     parser.add_argument("--encoders", nargs="+", type=int, choices=range(len(ENCODERS)), default=[0], help=f"of {list(ENCODERS)}")
     given = parser.parse_args(arguments)
-    device = Device(given.device)
-    if device.cuda and not torch.cuda.is_available():
-        raise ValueError("gpu_stages measures a CUDA device and finds none; --device cpu tests the script with small sizes")
+    device = chosen_device(given.device, "gpu_stages")
     bench = Bench(device, LARGE if device.cuda else TINY, None)
     card = torch.cuda.get_device_name() if device.cuda else "cpu, small sizes"
     print(f"{card}, {usable_cores()} cores, torch {torch.__version__}")
@@ -191,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
             batch = given.batch if device.cuda else 4
             print(f"\n{encoder}, batch {batch}, {'compiled' if compiled else 'not compiled'}\n")
             print("| part | forward, ms | backward, ms | share of the step |\n|---|---|---|---|", flush=True)
-            print("\n".join(table(bench.config(encoder, batch), device, compiled)), flush=True)
+            print("\n".join(table(bench.config(encoder, batch, f"speed.compile={str(compiled).lower()}"), device)), flush=True)
 
 
 if __name__ == "__main__":

@@ -68,19 +68,20 @@ def main() -> int:
         if not (work / folder).exists():
             (work / folder).symlink_to(ROOT / folder)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    listed = sorted(pages(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]), key=lambda page: page == "index.md")
+    listed = sorted((page for page in navigation() if (DOCS / page).exists()), key=lambda page: page == "index.md")  # no generated ones
     if unknown := sorted(set(args.pages) - set(listed)):
         parser.error(f"no page of the navigation: {', '.join(unknown)}; pages are named like get_started/cpu.md")
     return max(Page(page, work).run(args.write) for page in listed if page in (args.pages or listed))
 
 
-def pages(navigation: Any) -> Iterator[str]:
-    """Yield the pages of the navigation that are written by hand, in order."""
-    if isinstance(navigation, str):
-        yield from [navigation] if (DOCS / navigation).exists() else []
+def navigation(part: Any = None) -> Iterator[str]:
+    """Yield the pages of a part of the navigation in mkdocs.yml, by default all, in order."""
+    part = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"] if part is None else part
+    if isinstance(part, str):
+        yield part
     else:
-        for part in navigation.values() if isinstance(navigation, dict) else navigation:
-            yield from pages(part)
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from navigation(inner)
 
 
 class Page:

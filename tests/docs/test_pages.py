@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -19,6 +17,7 @@ from hear_ssl.objectives import OBJECTIVES
 from hear_ssl.synthesis.__main__ import KINDS
 from hear_ssl.training.recipes import recipe_names
 from hear_ssl.training.settings import settings_keys
+from tests.docs.run_pages import navigation
 
 
 @pytest.fixture(scope="module")
@@ -27,17 +26,8 @@ def generated() -> dict[str, str]:
     return generated_pages()
 
 
-def navigation(part: Any) -> Iterator[str]:
-    """Yield the pages of the navigation."""
-    if isinstance(part, str):
-        yield part
-    else:
-        for inner in part.values() if isinstance(part, dict) else part:
-            yield from navigation(inner)
-
-
 def test_every_page_is_in_the_navigation_once(generated: dict[str, str]) -> None:
-    listed = list(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]))
+    listed = list(navigation())
     assert len(listed) == len(set(listed))
     written = {str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md")}
     top = {page for page in generated if "/" not in page} | {place for place in OTHERS.values() if "/" not in place}

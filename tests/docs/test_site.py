@@ -7,11 +7,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-import yaml
 
-from docs.build_site import ROOT, build
+from docs.build_site import build
 from docs.generated_pages import generated_pages
-from tests.docs.test_pages import navigation
+from tests.docs.run_pages import navigation
 
 pytestmark = pytest.mark.slow
 LOADED = {"script": "src", "link": "href", "img": "src", "source": "src", "iframe": "src", "audio": "src", "video": "src"}
@@ -32,7 +31,7 @@ class Loads(HTMLParser):
 
 
 def test_every_page_is_built_and_loads_only_files_of_the_site(site: Path) -> None:
-    for page in navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]):
+    for page in navigation():
         assert (site / page).with_suffix(".html").is_file()
     pages = sorted(site.rglob("*.html"))
     for page in pages:

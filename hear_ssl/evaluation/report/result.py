@@ -14,6 +14,7 @@ from hear_ssl.evaluation.report.figures import model_colours
 from hear_ssl.evaluation.report.page import figure, opening, shown
 from hear_ssl.evaluation.report.score_table import confidence
 from hear_ssl.evaluation.run import in_mean
+from hear_ssl.progress import counted
 
 INTERVALS = {kind: f"one standard deviation over {what}" for kind, what in (("seeds", "seeds of the predictor"), ("draws", "draws"))}
 THIS = "this model"
@@ -74,9 +75,9 @@ def certainty(tasks: dict[str, dict[str, Any]], module: str, other: str, called:
         return f"{pair} overlap, so that difference may be chance" if overlapping else f"{pair} do not overlap"
     some = " with intervals" if len(known) < len(tasks) else ""
     if overlapping == len(known):
-        counted = {1: "the 1 task", 2: "both tasks"}.get(overlapping, f"all {overlapping} tasks")
-        return f"{pair} overlap on {counted}{some}, so that difference may be chance"
-    return f"{pair} overlap on {overlapping or 'none'} of {len(known)} task{'s' * (len(known) > 1)}{some}"
+        every = {1: "the 1 task", 2: "both tasks"}.get(overlapping, f"all {overlapping} tasks")
+        return f"{pair} overlap on {every}{some}, so that difference may be chance"
+    return f"{pair} overlap on {overlapping or 'none'} of {counted(len(known), 'task')}{some}"
 
 
 def overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
